@@ -1,0 +1,121 @@
+"""Every way in which talking to a provider can fail; each class answers "what does the caller do now?".
+
+ProviderError
+├── RequestRejected     bad request or moderation                     → end the task, refund; never counts against key or provider
+├── KeyRefused          the key is wrong or disabled                  → quarantine the key, take the next
+├── OutOfCredits        empty balance, whatever the HTTP status       → bench the key, tell the operator, next
+├── ModelForbidden      this account may not use this model           → this key and model only
+├── Busy                too many, too fast; retry_after_s             → cool the account down, give the slot back
+├── ProviderDown        a read call failed (poll, look-up, download)  → park, count it for the circuit
+├── JobFailed           verified: the job ended badly                 → next model if another could do it
+├── JobNotFound         a read says that the job does not exist       → believed after three in a row over a minute
+├── NotSent             no byte left this machine                     → safe to send again
+└── SubmissionUnknown   everything else about a submit                → reconcile before any new submit
+
+Messages are safe to log and to store: never a key, a header or a signed URL in them.
+"""
+
+from __future__ import annotations
+
+
+class ProviderError(Exception):
+    """Root of the tree.
+
+    `message` is for operators; `user_message` is a plain sentence that a page may print; `code` is our own stable
+    word (`moderation`, `bad_request`, …); `provider_code` is the provider's, verbatim.
+    """
+
+    code = "provider_error"
+    user_message = "The video provider failed."
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        user_message: str | None = None,
+        provider_code: str = "",
+        http_status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.provider_code = provider_code
+        self.http_status = http_status
+        if code is not None:
+            self.code = code
+        if user_message is not None:
+            self.user_message = user_message
+
+
+class RequestRejected(ProviderError):
+    """The request itself is at fault (bad parameter, moderation): no other try of it can succeed."""
+
+    code = "bad_request"
+    user_message = "The video provider refused this request."
+
+
+class KeyRefused(ProviderError):
+    """The key is wrong, disabled, or its account suspended."""
+
+    code = "key_refused"
+
+
+class OutOfCredits(ProviderError):
+    """The account behind the key has no money left, whatever the HTTP status said."""
+
+    code = "out_of_credits"
+
+
+class ModelForbidden(ProviderError):
+    """This account may not use this model; its other models may work."""
+
+    code = "model_forbidden"
+
+
+class Busy(ProviderError):
+    """Too many or too fast, and no job was made. `retry_after_s` in seconds when the provider said one."""
+
+    code = "busy"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, **more: object) -> None:
+        super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
+        self.retry_after_s = retry_after_s
+
+
+class ProviderDown(ProviderError):
+    """A read call failed: nothing is known to have changed at the provider."""
+
+    code = "provider_down"
+
+
+class JobFailed(ProviderError):
+    """Verified: the job ended without a video.
+
+    `another_model_could` is False where no other model could get past it (moderation, bad input).
+    """
+
+    code = "generation_failed"
+    user_message = "The video provider could not make this video."
+
+    def __init__(self, message: str, *, another_model_could: bool, **more: object) -> None:
+        super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
+        self.another_model_could = another_model_could
+
+
+class JobNotFound(ProviderError):
+    """The provider answered that it does not know the job."""
+
+    code = "job_not_found"
+
+
+class NotSent(ProviderError):
+    """No byte of the submit left this machine: no job can exist."""
+
+    code = "not_sent"
+
+
+class SubmissionUnknown(ProviderError):
+    """The submit may or may not have made a job: never send it again before the truth is known."""
+
+    code = "outcome_unknown"
+    user_message = "The connection to the video provider was lost at a moment when nobody can tell whether the job began."
