@@ -7,10 +7,14 @@ needs arrives in its constructor). So every wire rule is tested without a server
 from __future__ import annotations
 
 import json
+import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -21,7 +25,7 @@ from providers.errors import JobFailed, JobNotFound
 class GenerationRequest:
     """One video, as asked of one model. The same values are stored on the attempt and charged for."""
 
-    model: str  # the provider's own model id, e.g. "gen4.5"
+    model: str  # the catalogue's model id, e.g. "gen4.5"; the adapter turns it into the provider's path or name
     prompt: str
     duration_s: int
     aspect_ratio: str  # "16:9"; the adapter translates
@@ -29,6 +33,7 @@ class GenerationRequest:
     negative_prompt: str | None = None
     seed: int | None = None
     resolution: str = "720p"  # of the provider's render: its short side
+    sound: bool = False  # only where the catalogue says that the model has it
     callback_url: str | None = None  # where the provider may ring when the job moves
 
 
@@ -53,7 +58,46 @@ class HttpReply:
 
     def json(self) -> Any:
         """The body as JSON. Raises ValueError when it is not."""
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError as err:  # a megabyte of "[" is a bad reply, not our crash
+            raise ValueError("nested too deeply") from err
+
+    def json_object(self) -> dict[str, Any]:
+        """The body as a JSON object. Raises ValueError when it is anything else."""
+        body = self.json()
+        if not isinstance(body, dict):
+            raise ValueError(f"a JSON object was expected, not {type(body).__name__}")  # noqa: TRY004  as for bad JSON
+        return body
+
+    def json_object_or_empty(self) -> dict[str, Any]:
+        """The same for an error reply, where a missing or odd body must not hide the status."""
+        try:
+            return self.json_object()
+        except ValueError:
+            return {}
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def retry_after_s(self) -> float | None:
+        """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` as seconds or HTTP date.
+
+        A date is measured against the reply's own `date`, so that no clock of ours matters (ours only if it has none).
+        """
+        for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+            try:
+                value = float(self.headers.get(name, "")) * unit_s
+            except ValueError:
+                continue
+            if math.isfinite(value) and value >= 0:
+                return value
+        until = _http_date(self.headers.get("retry-after", ""))
+        if until is None:
+            return None
+        now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
+        return max(0.0, (until - now).total_seconds())
 
 
 @dataclass(frozen=True)
@@ -100,6 +144,23 @@ class JobStatus:
     error: JobFailed | None = None  # with FAILED
 
 
+@dataclass(frozen=True)
+class ModelLimits:
+    """What one account may do with one model; None is "no limit", or a count that the provider does not give."""
+
+    max_concurrent: int | None = None
+    max_per_day: int | None = None  # rolling 24 hours
+    used_today: int | None = None
+
+
+@dataclass(frozen=True)
+class AccountInfo:
+    """An account as the provider sees it, for the operator's page and for benching an empty one."""
+
+    balance: Decimal | None  # in the provider's own unit; None when it did not say
+    limits: Mapping[str, ModelLimits] = field(default_factory=dict)  # by the provider's model id
+
+
 class CancelOutcome(StrEnum):
     """What a cancel call proved. Only a later look at the job tells how it ended."""
 
@@ -116,17 +177,25 @@ class Provider(ABC):
     cost_unit: ClassVar[str]  # "credits", "units", "USD"
     min_poll_interval_s: ClassVar[float]  # the provider's own rule for polling one job
     can_cancel: ClassVar[bool]
+    can_look_up: ClassVar[bool] = False  # by our reference, with `build_lookup`
+    has_account_call: ClassVar[bool] = False  # `build_account`
+    can_call_back: ClassVar[bool] = False  # takes `GenerationRequest.callback_url`
     max_jobs_per_poll: ClassVar[int] = 1
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
+
+    def jobs_per_poll(self, key: str) -> int:
+        """How many jobs one `build_poll` takes with this key; at most `max_jobs_per_poll`."""
+        return self.max_jobs_per_poll
 
     @abstractmethod
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """The HTTP request that starts one generation; sending it is the caller's business, once.
 
         `reference` is ours and unique per generation, so that reconciliation can find the job again.
-        Raises RequestRejected if no model of this provider can express the request.
+        Raises RequestRejected if no model of this provider can express the request, and ModelForbidden if another
+        key could (Kling's two standards offer different models).
         """
 
     @abstractmethod
@@ -145,7 +214,8 @@ class Provider(ABC):
     def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
         """What the reply says of each job, by job id; every job asked for is in it.
 
-        Raises ProviderDown, KeyRefused or Busy when the reply says nothing about the jobs.
+        Raises ProviderDown, KeyRefused, OutOfCredits (fal locks reads too) or Busy when the reply says nothing about
+        the jobs.
         """
 
     def build_result(self, job: JobRef, *, key: str) -> HttpRequest:
@@ -153,7 +223,7 @@ class Provider(ABC):
         raise TypeError(f"{self.name} has no result call")
 
     def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
-        """How a job in RESULT_READY ended. Raises as `parse_poll` does."""
+        """How a job in RESULT_READY ended. Raises as `parse_poll` does, and JobNotFound."""
         raise TypeError(f"{self.name} has no result call")
 
     def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
@@ -163,3 +233,82 @@ class Provider(ABC):
     def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
         """What the answer to a cancel proved. Raises ProviderDown, KeyRefused or Busy."""
         raise TypeError(f"{self.name} cannot cancel")
+
+    def build_lookup(self, reference: str, *, key: str, image_to_video: bool) -> HttpRequest:
+        """The request that finds a job by our reference after an unknown submit; only where `can_look_up`."""
+        raise TypeError(f"{self.name} cannot look jobs up by reference")
+
+    def parse_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
+        """The job that carries our reference, or None when the provider knows none (yet: a new one may show late).
+
+        Raises ProviderDown, KeyRefused, OutOfCredits or Busy when the reply proves neither.
+        """
+        raise TypeError(f"{self.name} cannot look jobs up by reference")
+
+    def build_account(self, *, key: str) -> HttpRequest:
+        """The request for the account's balance and limits; only where `has_account_call`."""
+        raise TypeError(f"{self.name} has no account call")
+
+    def parse_account(self, reply: HttpReply) -> AccountInfo:
+        """Balance and limits. Raises ProviderDown, KeyRefused, OutOfCredits or Busy."""
+        raise TypeError(f"{self.name} has no account call")
+
+
+# What strangers send: each of these takes anything and never raises.
+
+_URL_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"\b(?:bearer|key)\s+(?=\S*\d)[\w.:~+/=-]{12,}"  # an authorization header's value; words have no digit
+    r"|\bkey_[0-9a-f]{16,}"  # Runway's keys
+    r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*",  # a JWT
+    re.IGNORECASE,
+)
+
+
+def hide_credentials(text: str) -> str:
+    """The text without what looks like a credential, and without the (often signed) queries of its URLs."""
+    return _CREDENTIAL.sub("[hidden]", _URL_QUERY.sub(r"\1?[hidden]", text))
+
+
+def safe_text(value: object, limit: int = 300) -> str:
+    """A provider's text on one line, cut, with credentials hidden; empty for everything but a string."""
+    if not isinstance(value, str):
+        return ""
+    line = hide_credentials(" ".join(value[: limit * 4].split()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def safe_decimal(value: object) -> Decimal | None:
+    """A finite, non-negative amount sent as a JSON number or a string; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except (InvalidOperation, ValueError):
+        return None
+    return amount if amount.is_finite() and 0 <= amount < Decimal(10) ** 12 else None
+
+
+def safe_count(value: object) -> int | None:
+    """A whole number that is not negative; None for everything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def safe_mapping(value: object) -> dict[str, Any]:
+    """A JSON object, or an empty one in place of everything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def safe_url(value: object) -> str | None:
+    """An absolute http(s) URL; None for everything else. Who may be asked for it is for the caller to decide."""
+    if isinstance(value, str) and value.lower().startswith(("https://", "http://")) and len(value) <= 8192:
+        return value
+    return None
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

@@ -11,6 +11,9 @@ ProviderError
 ├── JobNotFound         a read says that the job does not exist       → believed after three in a row over a minute
 ├── NotSent             no byte left this machine                     → safe to send again
 └── SubmissionUnknown   everything else about a submit                → reconcile before any new submit
+    └── DuplicateReference  our reference is taken: a job exists      → look it up now and adopt it
+
+ForeignOrigin is both NotSent and ProviderDown: a URL outside the provider's base URL, refused before the socket.
 
 Messages are safe to log and to store: never a key, a header or a signed URL in them.
 """
@@ -118,4 +121,22 @@ class SubmissionUnknown(ProviderError):
     """The submit may or may not have made a job: never send it again before the truth is known."""
 
     code = "outcome_unknown"
-    user_message = "The connection to the video provider was lost at a moment when nobody can tell whether the job began."
+    user_message = (
+        "The connection to the video provider was lost at a moment when nobody can tell whether the job began."
+    )
+
+
+class DuplicateReference(SubmissionUnknown):
+    """The provider already holds a job with our reference: an earlier send was accepted, this one made nothing.
+
+    Not a rejection: the job runs and costs money. Whoever treats it as any SubmissionUnknown looks the reference up and
+    finds it; whoever knows it may do so at once.
+    """
+
+    code = "duplicate_reference"
+
+
+class ForeignOrigin(NotSent, ProviderDown):
+    """A request for another origin than the provider's base URL; the key was not sent there, nor anything else."""
+
+    code = "foreign_origin"

@@ -1,0 +1,47 @@
+"""The Celery app. The broker is a doorbell: every message may be lost, late or doubled, and the row in PostgreSQL decides.
+
+So there is no result backend, no ETA, no countdown and no `retry()` anywhere, and arguments are ids only.
+"""
+
+from __future__ import annotations
+
+import os
+
+from celery import Celery
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+app = Celery("reelworks")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_queues=(Queue("videoQueue"), Queue("mediaQueue")),
+    task_default_queue="videoQueue",
+    task_create_missing_queues=False,
+    task_routes={"video.transcode": {"queue": "mediaQueue"}, "video.thumbnail": {"queue": "mediaQueue"}},
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    # Acked late, and never put back when a worker dies: a task that kills workers comes back only through the
+    # sweeper, where the row counts its deaths.
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    task_send_sent_event=False,
+    worker_soft_shutdown_timeout=10,
+    accept_content=["json"],
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    # A publish that can't be made now is made by the sweeper, so a create must not wait for the broker.
+    task_publish_retry=False,
+    broker_transport_options={
+        "visibility_timeout": 1800,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+    },
+)
+app.autodiscover_tasks(["video"])

@@ -1,0 +1,110 @@
+"""Where one embedded server of one home keeps its files. Only `prepare` touches the disk."""
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.embedded.errors import EmbeddedError
+
+#: Not TMPDIR: every shell and every cron job of a user must come to the same address. Short, too: see `prepare`.
+SOCKETS = Path("/tmp")  # noqa: S108 (the folder is ours alone, and `prepare` checks it)
+
+#: For root, what `nobody` has to reach and cannot reach below the home.
+ELSEWHERE = Path("/var/lib/reelworks")
+
+
+@dataclass(frozen=True)
+class Place:
+    home: Path
+    #: "postgres" or "valkey", as in its log
+    name: str
+    #: name of its data folder
+    folder: str
+    #: private folder for the unix sockets
+    run: Path
+
+    @classmethod
+    def of(cls, home: Path, name: str, *, folder: str, suffix: str) -> "Place":
+        home = home.resolve()
+        return cls(home, name, folder, SOCKETS / f"rw-{os.geteuid()}-{_digest(home)}-{suffix}")
+
+    @property
+    def data(self) -> Path:
+        return self.home / self.folder
+
+    @property
+    def sitter_socket(self) -> Path:
+        return self.run / "sitter"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "log" / f"{self.name}.log"
+
+    @property
+    def start_lock(self) -> Path:
+        """Held while somebody starts the server or attaches to it."""
+        return self.home / "run" / f"{self.name}.start"
+
+    @property
+    def alive_lock(self) -> Path:
+        """Held by the sitter and the server themselves: free means that both are gone. Holds their process ids."""
+        return self.home / "run" / f"{self.name}.alive"
+
+    @property
+    def sitter_lock(self) -> Path:
+        return self.home / "run" / f"{self.name}.sitter"
+
+    @property
+    def elsewhere(self) -> Path:
+        return ELSEWHERE / _digest(self.home) / self.folder
+
+    def prepare_home(self) -> None:
+        """Make the folders in the home. Raises EmbeddedError when the home is not ours to write."""
+        try:
+            for path in (self.start_lock.parent, self.log.parent):
+                path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedError(
+                f"Reelworks cannot write its folder {self.home}: {error.strerror or error}.",
+                advice="make it writable for you, or choose another one with REELWORKS_HOME.",
+            ) from error
+
+    def prepare_run(self, owner: tuple[int, int] | None) -> None:
+        """Make the private socket folder, empty. Call it with the alive lock held.
+
+        Raises EmbeddedError when somebody else has made that folder: what they put there must not be trusted.
+        """
+        if self.run.is_symlink() or self.run.exists():
+            found = self.run.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in {os.geteuid(), owner[0] if owner else -1}:
+                raise EmbeddedError(
+                    f"{self.run} belongs to somebody else (user id {found.st_uid}); sockets there would not be safe.",
+                    advice=f"remove {self.run}, and find out who made it.",
+                )
+            shutil.rmtree(self.run)
+        self.run.mkdir(mode=0o700)
+        if owner:
+            os.chown(self.run, *owner)
+
+
+def unprivileged() -> tuple[int, int]:
+    """(uid, gid) of the user that runs for root what refuses to run as root."""
+    try:
+        nobody = pwd.getpwnam("nobody")
+    except KeyError:
+        return 65534, 65534
+    return nobody.pw_uid, nobody.pw_gid
+
+
+def reachable_by_all(path: Path) -> bool:
+    """Whether any user can get to this folder: each one on the way lets others through."""
+    path = path.resolve()
+    return all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
+
+
+def _digest(home: Path) -> str:
+    return hashlib.sha256(os.fsencode(home)).hexdigest()[:10]

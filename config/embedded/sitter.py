@@ -1,0 +1,249 @@
+"""Runs one program and ends it when nobody needs it any more. Standard library only; started with `python -I -S`.
+
+A user is whoever holds the other end of our standard input (the starter) or a connection to our unix socket, if the
+plan names one. The kernel closes both with their process, so this works after kill -9 too, on Linux and macOS alike. With
+the last user gone we stop the program and exit with its code. When the program ends by itself, we end with it.
+
+The plan is JSON in argv[1]:
+
+    argv        the program
+    stop        [[signal, seconds], …]: sent in turn, each with its time to work; SIGKILL follows
+    listen      path of the unix socket, or null
+    folder      private folder to remove at the end (it holds the sockets), or null
+    user        [uid, gid] to run the program as, or null
+    own_fds     open files (locks) that are for us only; all others that we were given the program keeps, too
+    whole_tree  at the end also kill everything the program started, even in sessions of its own
+
+Users are told one line, the program's process id: who has read it is a user and not just in the queue of a dying socket.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def main() -> int:
+    plan: dict[str, Any] = json.loads(sys.argv[1])
+    for fd in plan["own_fds"]:
+        os.set_inheritable(fd, False)
+    # Who ends us politely (a machine going down) gets the clean stop too.
+    wanted_to_stop: list[int] = []
+    wake_r, wake_w = os.pipe()
+    os.set_blocking(wake_r, False)
+    os.set_blocking(wake_w, False)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda got, _frame: wanted_to_stop.append(got))
+    signal.signal(signal.SIGCHLD, lambda _got, _frame: None)
+    signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+
+    if plan["whole_tree"]:
+        _adopt_orphans()
+    listener = _listen(plan["listen"]) if plan["listen"] else None
+    program = Program(plan)
+    users = Users(listener, wake_r, program.pid)
+    try:
+        while program.code is None and users.any() and not wanted_to_stop:
+            users.wait()
+            program.check()
+        users.close()
+        program.stop()
+    finally:
+        if plan["folder"]:
+            shutil.rmtree(plan["folder"], ignore_errors=True)
+    return program.code if program.code is not None else 1
+
+
+class Program:
+    def __init__(self, plan: dict[str, Any]) -> None:
+        self.plan = plan
+        self.code: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._become()
+
+    def _become(self) -> None:
+        """In the child: its own session, so that what it starts can be ended as one group; then exec."""
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+                signal.signal(number, signal.SIG_DFL)
+            null = os.open(os.devnull, os.O_RDONLY)
+            os.dup2(null, 0)
+            if self.plan["user"]:
+                uid, gid = self.plan["user"]
+                os.setgroups([])
+                os.setgid(gid)
+                os.setuid(uid)
+            os.execv(self.plan["argv"][0], self.plan["argv"])
+        except BaseException as error:  # nothing may run on in this copy of the sitter
+            with contextlib.suppress(OSError):
+                os.write(2, f"cannot run {self.plan['argv'][0]}: {error}\n".encode())
+        os._exit(127)
+
+    def check(self) -> None:
+        """Collect whatever has ended: the program, and orphans of its that we have adopted."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self.code = _exit_code(status)
+
+    def stop(self) -> None:
+        for number, seconds in self.plan["stop"]:
+            if self.code is None:
+                _kill(self.pid, number)
+                self._wait(seconds)
+        # The rest of its group, and when asked everything below us, whatever session it is in.
+        for _ in range(50):
+            if self.code is None:
+                _kill(self.pid, signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+            left = _descendants(os.getpid()) if self.plan["whole_tree"] else []
+            for pid in left:
+                _kill(pid, signal.SIGKILL)
+            self._wait(0.1)
+            if self.code is not None and not left:
+                return
+
+    def _wait(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self.check()
+        while self.code is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+            self.check()
+
+
+class Users:
+    def __init__(self, listener: socket.socket | None, wake_fd: int, program_pid: int) -> None:
+        self.listener = listener
+        self.wake_fd = wake_fd
+        self.greeting = f"{program_pid}\n".encode()
+        self.open: set[socket.socket] = set()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(wake_fd, selectors.EVENT_READ)
+        if listener is not None:
+            self.selector.register(listener, selectors.EVENT_READ)
+        self._add(socket.socket(fileno=os.dup(0)))
+
+    def any(self) -> bool:
+        if not self.open and self.listener is not None:
+            self._accept()  # somebody may have come in the very moment the last one left
+        return bool(self.open)
+
+    def wait(self) -> None:
+        for key, _ in self.selector.select():
+            if key.fileobj == self.wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.wake_fd, 4096)
+            elif key.fileobj is self.listener:
+                self._accept()
+            elif isinstance(key.fileobj, socket.socket):
+                self._heed(key.fileobj)
+
+    def close(self) -> None:
+        """Nobody can become a user from here on; who is in the queue sees the end of file and starts anew."""
+        if self.listener is not None:
+            self.listener.close()
+        for user in self.open:
+            user.close()
+
+    def _accept(self) -> None:
+        assert self.listener is not None
+        with contextlib.suppress(OSError):
+            self._add(self.listener.accept()[0])
+
+    def _add(self, user: socket.socket) -> None:
+        user.setblocking(False)
+        with contextlib.suppress(OSError):
+            user.send(self.greeting)
+        self.open.add(user)
+        self.selector.register(user, selectors.EVENT_READ)
+
+    def _heed(self, user: socket.socket) -> None:
+        try:
+            if user.recv(4096):
+                return
+        except BlockingIOError:
+            return
+        except OSError:
+            pass  # reset by the other side: gone, like an end of file
+        self.selector.unregister(user)
+        self.open.discard(user)
+        user.close()
+
+
+def _listen(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108 (pathlib is not worth its memory here)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def _adopt_orphans() -> None:
+    """On Linux, grandchildren whose parent dies become our children, so that none can get away."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _descendants(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for pid, parent in _processes():
+        children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    look = [root]
+    while look:
+        new = children.get(look.pop(), [])
+        found += new
+        look += new
+    return found
+
+
+def _processes() -> list[tuple[int, int]]:
+    """Every (process id, parent's id) but zombies and the `ps` that told us."""
+    if sys.platform != "linux":
+        rows = [line.split() for line in os.popen("ps -A -o pid=,ppid=,stat=,comm=").read().splitlines()]
+        return [(int(r[0]), int(r[1])) for r in rows if r[2][0] != "Z" and not r[3].endswith(("ps", "sh"))]
+    found = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if name.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123
+                # "pid (any name) state ppid …": the name may hold spaces and brackets
+                fields = file.read().rpartition(b")")[2].split()
+                if fields[0] != b"Z":
+                    found.append((int(name), int(fields[1])))
+    return found
+
+
+def _kill(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.kill(pid, number)
+
+
+def _exit_code(status: int) -> int:
+    """As a shell says it: 128 + signal for what was killed."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

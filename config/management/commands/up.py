@@ -1,0 +1,280 @@
+"""Start everything: the embedded servers, the web server, the workers, the sweeper and, if need be, the simulator."""
+
+import argparse
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import OperationalError, connection
+from django.db.migrations.executor import MigrationExecutor
+
+from config import embedded
+from config.running import Running, System
+from config.supervisor import Child, Supervisor, read_procfile
+
+#: Some processes need seconds of CPU to start, and a machine may be busy.
+READY_SECONDS = 90.0
+#: Two hosts may start against one database at once; any constant will do as the name of their lock.
+MIGRATION_LOCK = 7_233_641
+
+SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs money."
+
+
+class Command(BaseCommand):
+    help = __doc__
+    requires_system_checks: Sequence[str] = []  # each process makes them for itself; here they would cost start-up time
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--then",
+            nargs=argparse.REMAINDER,
+            metavar="COMMAND",
+            help="start everything quietly, run this management command against it, stop everything, exit with its code",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        then: list[str] | None = options["then"]
+        if then == []:
+            raise CommandError("--then needs a command, for example: up --then generate 'A cat' --wait")
+        if not settings.SIMULATE and not any(settings.PROVIDER_KEYS.values()):
+            _start_again_simulated()
+        running = Running(settings.REELWORKS_HOME)
+        if not running.claim():
+            self._join(running, then)
+        try:
+            code = self._run(running, then)
+        except embedded.EmbeddedError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            running.release()
+        sys.exit(code)
+
+    def _run(self, running: Running, then: list[str] | None) -> int:
+        port = _port(then is not None)
+        host = os.environ.get("HOST") or "127.0.0.1"
+        url = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104
+        simulator_port = _free_port() if settings.SIMULATE else 0
+        env = _environment(port, simulator_port)
+        system = System(os.getpid(), url, settings.SIMULATE, env.get("REELWORKS_SIMULATOR_URL", ""), ready=False)
+        running.tell(system)
+        servers = Servers()
+        commands = read_procfile(settings.BASE_DIR / "Procfile")
+        if not settings.SIMULATE:
+            commands.pop("simulator", None)
+        log_dir = settings.REELWORKS_HOME / "log" if then is not None else None
+        if log_dir:
+            log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            with Supervisor(commands, env=env, cwd=settings.BASE_DIR, log_dir=log_dir, tick=servers.check) as supervisor:
+                servers.say = supervisor.say
+                if settings.SIMULATE:
+                    supervisor.start("simulator")  # needs no database: it starts while the servers do
+                    self._announce(supervisor, then)
+                servers.start()
+                _prepare_database()
+                supervisor.start()
+                deadline = time.monotonic() + READY_SECONDS
+                came_up = supervisor.run_until(lambda: _answers(host, port) or time.monotonic() > deadline)
+                if came_up and time.monotonic() > deadline:
+                    where = f"see {log_dir / 'web.log'}" if log_dir else "see the lines above"
+                    raise CommandError(f"The web server did not answer within {READY_SECONDS:.0f} s; {where}.")
+                if came_up:
+                    running.tell(System(system.pid, url, system.simulate, system.simulator_url, ready=True))
+                    if then is not None:
+                        code = self._foreground(supervisor, then, env)
+                        supervisor.run_until(running.guests_gone)
+                        return code
+                    supervisor.say(f"Reelworks is ready: {url}" + ("  (sign in as demo, demo)" if system.simulate else ""))
+                    supervisor.run()
+                supervisor.say("stopping …")
+                return 128 + supervisor.signals[0] if then is not None else 0
+        finally:
+            servers.release()
+
+    def _announce(self, supervisor: Supervisor, then: list[str] | None) -> None:
+        if then is not None:
+            self.stderr.write(SIMULATED)
+            return
+        for line in ("*" * len(SIMULATED), SIMULATED, "*" * len(SIMULATED)):
+            supervisor.say(line)
+
+    def _foreground(self, supervisor: Supervisor, then: list[str], env: dict[str, str]) -> int:
+        """Run the command on this terminal; a signal to us ends it."""
+        child = _command(then, env)
+        code: int | None = None
+
+        def ended() -> bool:
+            nonlocal code
+            code = child.poll()
+            return code is not None
+
+        if supervisor.run_until(ended):
+            assert code is not None
+            return code
+        child.end()
+        child.wait(6)
+        return 128 + supervisor.signals[0]
+
+    def _join(self, running: Running, then: list[str] | None) -> NoReturn:
+        """A system of this home is up already, or just getting up."""
+        if then is not None:
+            running.visit()
+        system = running.find(READY_SECONDS if then is not None else 2.0)
+        if system is None or (then is not None and not system.ready):
+            raise CommandError(f"Another `up` for {settings.REELWORKS_HOME} holds its lock but does not get ready. Stop that one.")
+        if then is None:
+            raise CommandError(f"Reelworks is already running (pid {system.pid}), at {system.url}")
+        if system.simulate != settings.SIMULATE:
+            kinds = ("with simulated videos", "with real providers")
+            raise CommandError(
+                f"Reelworks is already running (pid {system.pid}) {kinds[not system.simulate]}, and this command is to run "
+                f"{kinds[not settings.SIMULATE]}. Stop that one, or use another REELWORKS_HOME."
+            )
+        env = {**os.environ, "PORT": system.url.rpartition(":")[2]}
+        if system.simulate:
+            self.stderr.write(SIMULATED)
+            env["REELWORKS_SIMULATOR_URL"] = system.simulator_url
+        with Supervisor({}, env=env, cwd=settings.BASE_DIR) as supervisor:
+            sys.exit(self._foreground(supervisor, then, env))
+
+
+class Servers:
+    """The embedded servers, if they are wanted; started again should they die."""
+
+    def __init__(self) -> None:
+        self._held: embedded.Held | None = None
+        self._again_at = 0.0
+        self._wait_s = 1.0
+
+    def say(self, text: str) -> None:
+        """Replaced by the supervisor's log."""
+
+    def start(self) -> None:
+        if settings.EMBEDDED_DATABASE or settings.EMBEDDED_BROKER:
+            self._held = embedded.hold(
+                settings.REELWORKS_HOME, postgres=settings.EMBEDDED_DATABASE, valkey=settings.EMBEDDED_BROKER
+            )
+            kind = "started" if self._held.started else "found running"
+            self.say(f"embedded servers {kind}, data in {settings.REELWORKS_HOME}")
+
+    def check(self) -> None:
+        if self._held is None or not (lost := self._held.lost()) or time.monotonic() < self._again_at:
+            return
+        self._again_at = time.monotonic() + self._wait_s
+        self._wait_s = min(self._wait_s * 2, 30.0)
+        self.say(f"the embedded {' and '.join(lost)} ended; starting it again")
+        old = self._held
+        try:
+            self.start()
+            old.release()
+        except embedded.EmbeddedError as error:
+            for line in str(error).splitlines():
+                self.say(line)
+
+    def release(self) -> None:
+        if self._held:
+            self._held.release()
+
+
+def _start_again_simulated() -> NoReturn:
+    """Settings are read once, at the start: with no key at all, start over as a simulation."""
+    os.environ["REELWORKS_SIMULATE"] = "1"
+    sys.stderr.write("No provider key is set (RUNWAY_API_KEY, PIKA_API_KEY, KLING_API_KEY), so this is a simulation.\n")
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _environment(port: int, simulator_port: int) -> dict[str, str]:
+    """What every process of the Procfile gets."""
+    env = dict(os.environ)
+    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+    env["PYTHONUNBUFFERED"] = "1"
+    env["PORT"] = str(port)
+    env.setdefault("MEDIA_CONCURRENCY", str(os.cpu_count() or 2))
+    env.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    if settings.EMBEDDED_DATABASE:
+        env["DATABASE_URL"] = embedded.urls(settings.REELWORKS_HOME)[0]
+    if settings.EMBEDDED_BROKER:
+        env["CELERY_BROKER_URL"] = embedded.urls(settings.REELWORKS_HOME)[1]
+    if simulator_port:
+        env["REELWORKS_SIMULATE"] = "1"
+        env["SIMULATOR_PORT"] = str(simulator_port)
+        env["REELWORKS_SIMULATOR_URL"] = f"http://127.0.0.1:{simulator_port}"
+    return env
+
+
+def _prepare_database() -> None:
+    """Bring the schema up to date, and the demo user when simulating; then let go of the database."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # a migration may take its time
+            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            call_command("migrate", interactive=False, verbosity=0)
+    except OperationalError as error:
+        raise CommandError(f"The database cannot be reached: {error}") from error
+    if settings.SIMULATE:
+        from video.demo import ensure_demo_user
+
+        ensure_demo_user()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(%s); RESET statement_timeout; RESET lock_timeout", [MIGRATION_LOCK])
+    connection.close()
+    connection.close_pool()  # type: ignore[attr-defined]
+
+
+def _command(then: list[str], env: dict[str, str]) -> Child:
+    stop = ((signal.SIGINT, 3.0), (signal.SIGTERM, 2.0))
+    argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), *then]
+    return Child(argv, env=env, cwd=Path.cwd(), stop=stop)
+
+
+def _port(any_free: bool) -> int:
+    """PORT, or with `any_free` and no PORT in the environment one that the system picks. Raises CommandError if it is taken."""
+    if any_free and not os.environ.get("PORT"):
+        return _free_port()
+    host = os.environ.get("HOST") or "127.0.0.1"
+    with _bound(host, settings.PORT) as port:
+        return port
+
+
+def _free_port() -> int:
+    with _bound("127.0.0.1", 0) as port:
+        return port
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[int]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"Port {port} on {host} cannot be used ({error.strerror}): another program may have it. "
+                f"Choose another one: PORT={port + 1} make up"
+            ) from error
+        yield int(probe.getsockname()[1])
+
+
+def _answers(host: str, port: int) -> bool:
+    asked = http.client.HTTPConnection("127.0.0.1" if host == "0.0.0.0" else host, port, timeout=2)  # noqa: S104
+    try:
+        asked.request("GET", "/healthz", headers={"Host": f"127.0.0.1:{port}"})
+        return asked.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        asked.close()

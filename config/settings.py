@@ -1,0 +1,252 @@
+"""All settings: Django's first, then ours by topic. What may be set from outside is listed in docs/configuration.md."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env as read
+from providers.keys import ApiKey, BadKeys, parse_keys, parse_kling_keys
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = read.load(BASE_DIR)
+
+
+def _under_root(value: str) -> Path:
+    path = Path(value).expanduser()
+    return path if path.is_absolute() else BASE_DIR / path
+
+
+REELWORKS_HOME = _under_root(env.str("REELWORKS_HOME", default=".reelworks"))
+
+
+def _secret_key() -> str:
+    """SECRET_KEY, or one made once and kept in REELWORKS_HOME, so that links and logins outlive a restart."""
+    configured = env.str("SECRET_KEY", default="")
+    if configured:
+        if len(configured) < 32:
+            raise ImproperlyConfigured("SECRET_KEY must have at least 32 characters.")
+        return configured
+    path = REELWORKS_HOME / "secret_key"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mine = path.with_name(f"secret_key.{os.getpid()}")
+        mine.touch(mode=0o600)
+        mine.write_text(secrets.token_urlsafe(48))
+        try:
+            os.link(mine, path)  # the first of two starts at once wins; both then read the same
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
+    return path.read_text().strip()
+
+
+SECRET_KEY = _secret_key()
+DEBUG = read.flag(env, "DEBUG")
+PORT = int(read.number(env, "PORT", 8000, least=1, most=65535))
+PUBLIC_BASE_URL = read.origin(env, "PUBLIC_BASE_URL", "")
+ALLOWED_HOSTS = read.words(env, "ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+if PUBLIC_BASE_URL:
+    ALLOWED_HOSTS.append(urlsplit(PUBLIC_BASE_URL).hostname or "")
+
+INSTALLED_APPS = [
+    "config",
+    "video",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "corsheaders",
+    "rest_framework",
+]
+MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "video.demo.template_context",
+            ]
+        },
+    }
+]
+APPEND_SLASH = False
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "/static/"
+STATICFILES_DIRS: list[Path] = []
+WHITENOISE_USE_FINDERS = True  # no collectstatic step to forget
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "/admin/login/"
+MAX_BODY_BYTES = 64 * 1024  # of a JSON call; a prompt has at most a few thousand characters
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+# --- database and broker -------------------------------------------------------------------------------------------
+
+EMBEDDED_DATABASE = not env.str("DATABASE_URL", default="")
+EMBEDDED_BROKER = not env.str("CELERY_BROKER_URL", default="")
+
+
+def _embedded_urls() -> tuple[str, str]:
+    from config import embedded
+
+    return embedded.urls(REELWORKS_HOME)
+
+
+def _database() -> dict[str, Any]:
+    url = _embedded_urls()[0] if EMBEDDED_DATABASE else env.str("DATABASE_URL")
+    try:
+        parsed = dict(env.db_url_config(url))
+    except Exception as err:
+        raise ImproperlyConfigured("DATABASE_URL can't be read as postgres://user:password@host:port/name.") from err
+    if parsed.get("ENGINE") != "django.db.backends.postgresql":
+        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Reelworks runs on PostgreSQL only.")
+    parsed["HOST"] = unquote(str(parsed.get("HOST") or ""))
+    parsed["OPTIONS"] = {
+        **parsed.get("OPTIONS", {}),
+        # Threads of one process share few connections; nothing is opened before it is needed.
+        "pool": {"min_size": 0, "max_size": 24, "timeout": 10, "num_workers": 1, "max_idle": 60},
+        # No statement, lock or forgotten transaction may hold the queue up: an idle snapshot stops dead index
+        # entries from being cleaned, and claims slow down tenfold within seconds.
+        "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",
+    }
+    return parsed
+
+
+DATABASES = {"default": _database()}
+
+CELERY_BROKER_URL = _embedded_urls()[1] if EMBEDDED_BROKER else env.str("CELERY_BROKER_URL")
+
+# --- sign-in -------------------------------------------------------------------------------------------------------
+
+JWT_ACCESS_MINUTES = read.number(env, "JWT_ACCESS_MINUTES", 60, least=1, most=24 * 60)
+COOKIE_SAMESITE = env.str("COOKIE_SAMESITE", default="Lax").capitalize()
+if COOKIE_SAMESITE not in {"Lax", "Strict", "None"}:
+    raise ImproperlyConfigured("COOKIE_SAMESITE must be Lax, Strict or None.")
+FRONTEND_ORIGINS = [origin.rstrip("/") for origin in read.words(env, "FRONTEND_ORIGINS")]
+for _origin in FRONTEND_ORIGINS:
+    if urlsplit(_origin).scheme not in {"http", "https"} or urlsplit(_origin).path:
+        raise ImproperlyConfigured(f"FRONTEND_ORIGINS: {_origin!r} is no origin such as https://app.example.com.")
+COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if read.flag(env, "BEHIND_TLS_PROXY") else None
+CSRF_TRUSTED_ORIGINS = ([PUBLIC_BASE_URL] if PUBLIC_BASE_URL else []) + FRONTEND_ORIGINS
+
+CORS_ALLOWED_ORIGINS = FRONTEND_ORIGINS
+CORS_ALLOW_CREDENTIALS = True
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key"]
+
+SIMPLE_JWT = {
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=JWT_ACCESS_MINUTES),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
+    # A login of your own may sign with the same key; its tokens are accepted here.
+    "SIGNING_KEY": env.str("JWT_SIGNING_KEY", default="")
+    or hashlib.sha256(b"reelworks jwt " + SECRET_KEY.encode()).hexdigest(),
+    "AUTH_HEADER_TYPES": ("Bearer",),
+    "UPDATE_LAST_LOGIN": False,
+}
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["video.api.authentication.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["video.api.parsing.StrictJSONParser"],
+    "EXCEPTION_HANDLER": "video.api.errors.exception_handler",
+    "UNAUTHENTICATED_USER": None,
+}
+
+# --- providers -----------------------------------------------------------------------------------------------------
+
+# Simulation is all or nothing: with it on, no key and no base URL that is configured is even looked at, and without
+# it a provider that has no key is simply unavailable.
+SIMULATE = read.flag(env, "REELWORKS_SIMULATE")
+SIMULATOR_URL = read.origin(env, "REELWORKS_SIMULATOR_URL", "http://127.0.0.1:8900")
+
+
+def _keys(variable: str, simulated: str, parse: Any = parse_keys) -> tuple[ApiKey, ...]:
+    try:
+        keys: tuple[ApiKey, ...] = parse(simulated if SIMULATE else env.str(variable, default=""), variable=variable)
+    except BadKeys as err:
+        raise ImproperlyConfigured(str(err)) from None  # the cause may hold what was typed
+    return keys
+
+
+PROVIDER_KEYS = {
+    "runway": _keys("RUNWAY_API_KEY", "simulated-runway-key"),
+    "pika": _keys("PIKA_API_KEY", "simulated-pika-key"),
+    "kling": _keys("KLING_API_KEY", "simulated-kling-key", parse_kling_keys),
+}
+PROVIDER_BASE_URLS = {
+    "runway": SIMULATOR_URL
+    if SIMULATE
+    else read.origin(env, "RUNWAY_BASE_URL", "https://api.dev.runwayml.com"),
+    "pika": SIMULATOR_URL if SIMULATE else read.origin(env, "PIKA_BASE_URL", "https://queue.fal.run"),
+    "kling": SIMULATOR_URL if SIMULATE else read.origin(env, "KLING_BASE_URL", "https://api-singapore.klingai.com"),
+}
+SUBMIT_TIMEOUT_SECONDS = read.number(env, "SUBMIT_TIMEOUT_SECONDS", 60, least=1, most=300)
+READ_TIMEOUT_SECONDS = read.number(env, "READ_TIMEOUT_SECONDS", 20, least=1, most=120)
+# How often one job may be looked at; a provider's own least interval still holds for the real one.
+POLL_INTERVAL_SECONDS = read.number(env, "POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
+# For how long a submit whose outcome nobody knows keeps its slot: the longest render time.
+UNKNOWN_WINDOW_SECONDS = read.number(env, "UNKNOWN_WINDOW_SECONDS", 1800, least=1, most=86400)
+# Slots of one key and model until the provider's own account call or an operator says otherwise.
+SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
+TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)
+
+# --- pipeline ------------------------------------------------------------------------------------------------------
+
+CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000))
+STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
+KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
+KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
+MAX_SOURCE_BYTES = int(read.number(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4))
+DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
+TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
+FFMPEG_BINARY = env.str("FFMPEG_BINARY", default="")
+FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", 2, least=1, most=64))
+PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")
+
+STORAGE_LOCAL_PATH = _under_root(env.str("STORAGE_LOCAL_PATH", default="./storage"))
+LINK_LIFETIME_SECONDS = int(read.number(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400))
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
+    "loggers": {"urllib3": {"level": "WARNING"}},
+}

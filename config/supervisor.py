@@ -1,0 +1,305 @@
+"""Runs the processes of the Procfile side by side: one readable log, restarts with back-off, nothing left behind.
+
+Each process has a sitter (`config/embedded/sitter.py`) that ends it and all it has started as soon as our end of a socket closes:
+when we stop it, when we crash, after kill -9.
+"""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from config.embedded.holding import sitter_command
+
+#: A process may finish what it is at for so long after SIGTERM; then it and its children are killed.
+STOP_SECONDS = 7.0
+#: Past this `stop` no longer trusts the sitters and kills by itself; all in all it takes less than 10 s.
+GIVE_UP_SECONDS = 9.0
+
+BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+#: Who has lived so long is healthy again: its next death counts as the first.
+HEALTHY_SECONDS = 60.0
+
+COLOURS = (36, 32, 33, 35, 34, 31)
+
+
+def read_procfile(path: Path) -> dict[str, str]:
+    """name → shell command. Raises ValueError for a line that is neither that, nor empty, nor a comment."""
+    commands = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, command = line.partition(":")
+        if not colon or not name.strip().isidentifier() or not command.strip():
+            raise ValueError(f"{path}, line {number}: expected `name: command`, found {line!r}.")
+        commands[name.strip()] = command.strip()
+    return commands
+
+
+class Child:
+    """One program with its sitter."""
+
+    def __init__(
+        self,
+        argv: list[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        output: int | None = None,
+        stop: tuple[tuple[int, float], ...] = ((signal.SIGTERM, STOP_SECONDS),),
+    ) -> None:
+        plan = {
+            "argv": argv,
+            "stop": [[int(number), seconds] for number, seconds in stop],
+            "listen": None,
+            "folder": None,
+            "user": None,
+            "own_fds": [],
+            "whole_tree": True,
+        }
+        self._lifeline, theirs = socket.socketpair()
+        with theirs:
+            self._sitter = subprocess.Popen(  # noqa: S603 (the Procfile is the operator's)
+                sitter_command(plan),
+                stdin=theirs,
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+                cwd=cwd,
+                env=dict(env),
+                start_new_session=True,  # Ctrl-C is for us; the sitter then stops in good order
+            )
+        self._lifeline.settimeout(10)
+        with contextlib.suppress(OSError, ValueError):
+            self.pid = int(self._lifeline.recv(32))
+        self.started_at = time.monotonic()
+
+    pid = 0
+
+    def poll(self) -> int | None:
+        """Exit code, 128 + signal if it was killed; None while it runs."""
+        code = self._sitter.poll()
+        if code is None:
+            return None
+        if code < 0:  # somebody killed the sitter itself: do its work
+            self._kill_program()
+        return code if code >= 0 else 128 - code
+
+    def wait(self, seconds: float) -> bool:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._sitter.wait(seconds)
+        return self.poll() is not None
+
+    def end(self) -> None:
+        """Begin to stop it; returns at once."""
+        self._lifeline.close()
+
+    def kill(self) -> None:
+        self._sitter.kill()
+        self._kill_program()
+
+    def _kill_program(self) -> None:
+        if self.pid > 1:
+            with contextlib.suppress(OSError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+
+@dataclass
+class Service:
+    """One line of the Procfile: its present process, and when it may be started again."""
+
+    name: str
+    command: str
+    child: Child | None = None
+    deaths: int = 0
+    start_at: float = 0.0
+    pipe: int | None = None
+    rest: bytes = field(default=b"", repr=False)
+
+
+class Supervisor:
+    """Use as a context manager: leaving it stops everything."""
+
+    def __init__(
+        self,
+        commands: Mapping[str, str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log_dir: Path | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
+
+        `tick` is called about every quarter second from `run_until`.
+        """
+        self.env = dict(env)
+        self.cwd = cwd
+        self.log_dir = log_dir
+        self.tick = tick
+        self.signals: list[int] = []
+        self._services = [Service(name, command) for name, command in commands.items()]
+        self._width = max([len(name) for name in commands] + [len("reelworks")])
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._selector = selectors.DefaultSelector()
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Supervisor":
+        wake_r, wake_w = os.pipe()
+        os.set_blocking(wake_r, False)
+        os.set_blocking(wake_w, False)
+        self._wake_r = wake_r
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+        self._selector.register(wake_r, selectors.EVENT_READ)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._note)
+        self._before[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop()
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signals.append(number)
+
+    def start(self, *names: str) -> None:
+        """Start these services, or all that do not run yet."""
+        for service in self._services:
+            if service.child is None and (not names or service.name in names):
+                self._start(service)
+
+    def run_until(self, done: Callable[[], bool]) -> bool:
+        """Keep everything running. True when `done` says so, False when a signal asks us to stop."""
+        while not self.signals:
+            if done():
+                return True
+            self._turn(0.05)
+            self._revive()
+            self.tick()
+        return False
+
+    def run(self) -> None:
+        """Keep everything running until a signal asks us to stop."""
+        while not self.signals:
+            self._turn(0.25)
+            self._revive()
+            self.tick()
+
+    def stop(self) -> None:
+        """End every process and all it has started: politely, all at once, and in less than 10 s."""
+        running = [service for service in self._services if service.child]
+        for service in running:
+            assert service.child
+            service.child.end()
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while any(service.child and service.child.poll() is None for service in running):
+            if time.monotonic() > deadline:
+                for service in running:
+                    if service.child and service.child.poll() is None:
+                        self.say(f"{service.name} did not stop, killing it")
+                        service.child.kill()
+                break
+            self._turn(0.02)
+        self._turn(0)
+        for service in running:
+            service.child = None
+
+    def say(self, text: str) -> None:
+        """A line of our own in the log."""
+        if self.log_dir is None:
+            self._print("reelworks", text)
+        else:
+            with (self.log_dir / "up.log").open("a") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+
+    def _start(self, service: Service) -> None:
+        argv = ["/bin/sh", "-c", f"exec {service.command}"]
+        if self.log_dir is not None:
+            output = os.open(self.log_dir / f"{service.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            service.child = Child(argv, env=self.env, cwd=self.cwd, output=output)
+            os.close(output)
+            return
+        self._hang_up(service)
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        service.child = Child(argv, env=self.env, cwd=self.cwd, output=write_end)
+        os.close(write_end)
+        service.pipe = read_end
+        self._selector.register(read_end, selectors.EVENT_READ, service)
+
+    def _revive(self) -> None:
+        now = time.monotonic()
+        for service in self._services:
+            if service.child is not None:
+                code = service.child.poll()
+                if code is None:
+                    continue
+                lived = now - service.child.started_at
+                service.child.end()
+                service.child = None
+                service.deaths = 1 if lived > HEALTHY_SECONDS else service.deaths + 1
+                wait = BACKOFF_SECONDS[min(service.deaths, len(BACKOFF_SECONDS)) - 1]
+                service.start_at = now + wait
+                self.say(f"{service.name} ended ({_describe(code)}) after {lived:.1f} s; starting it again in {wait:g} s")
+            elif service.start_at and now >= service.start_at:
+                service.start_at = 0.0
+                self._start(service)
+
+    def _turn(self, seconds: float) -> None:
+        for key, _ in self._selector.select(seconds):
+            if key.fd == self._wake_r:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_r, 4096)
+            else:
+                self._read(key.data)
+
+    def _read(self, service: Service) -> None:
+        assert service.pipe is not None
+        try:
+            part = os.read(service.pipe, 65536)
+        except BlockingIOError:
+            return
+        if not part:
+            self._hang_up(service)
+            return
+        *lines, service.rest = (service.rest + part).split(b"\n")
+        for line in lines:
+            self._print(service.name, line.decode(errors="replace"))
+
+    def _hang_up(self, service: Service) -> None:
+        if service.pipe is None:
+            return
+        self._selector.unregister(service.pipe)
+        os.close(service.pipe)
+        service.pipe = None
+        if service.rest:
+            self._print(service.name, service.rest.decode(errors="replace"))
+            service.rest = b""
+
+    def _print(self, name: str, line: str) -> None:
+        prefix = f"{name:<{self._width}} |"
+        if self._colour:
+            names = [service.name for service in self._services]
+            colour = COLOURS[names.index(name) % len(COLOURS)] if name in names else 1
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        with contextlib.suppress(OSError):  # a closed terminal is no reason to leave processes behind
+            print(prefix, line.rstrip("\r"), flush=True)
+
+
+def _describe(code: int) -> str:
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(code - 128).name}"
+    return f"exit code {code}"

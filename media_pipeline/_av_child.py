@@ -1,0 +1,239 @@
+"""The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; imports none of
+our code.
+
+One JSON object a line in, one a line out. The first line in is the parent's `sys.path`. Ends at end of file on
+stdin (the parent is gone), after `idle_s` without work, and at the latest when a request's own alarm or CPU limit
+strikes. It can create no file that has any bytes in it (RLIMIT_FSIZE 0): results leave through the pipe.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+import os
+import resource
+import select
+import signal
+import sys
+from typing import Any
+
+#: Bytes of address space. A 4K H.264 stream needs about 500 MiB of it here, imports included.
+ADDRESS_SPACE_BYTES = 2 << 30
+#: Index entries looked at to tell constant from variable frame rate: 11 minutes at 30 fps.
+MAX_INDEX_ENTRIES = 20_000
+#: Packets fed before we stop hoping for a first frame.
+MAX_PACKETS_TO_FIRST_FRAME = 300
+
+
+class Refused(Exception):
+    """The bytes are not acceptable; the text says why."""
+
+
+def limit_self() -> None:
+    for name, value in (("CORE", 0), ("FSIZE", 0), ("NOFILE", 32), ("AS", ADDRESS_SPACE_BYTES)):
+        # macOS knows some of these but refuses to set them.
+        with contextlib.suppress(ValueError, OSError, AttributeError):
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+def limit_request(timeout_s: float) -> None:
+    """From now on: `timeout_s` of wall clock and as much CPU. Both end the process by signal."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    with contextlib.suppress(ValueError, OSError):
+        soft = int(used.ru_utime + used.ru_stime + timeout_s) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + 1)
+
+
+def open_container(av: Any, request: dict[str, Any]) -> Any:
+    options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm"}
+    if request["demuxer"] == "mov":
+        options |= {"enable_drefs": "0", "use_absolute_path": "0"}
+    return av.open("file:" + request["path"], format=request["demuxer"], options=options)
+
+
+def video_stream(container: Any, request: dict[str, Any]) -> Any:
+    if len(container.streams) > request["max_streams"]:
+        raise Refused(f"{len(container.streams)} streams")
+    # Cover art counts as a video stream; it is one picture, and never what was asked for.
+    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
+    if not streams:
+        raise Refused("no video stream")
+    stream = streams[0]
+    codec = stream.codec_context
+    if codec is None:
+        raise Refused("no decoder for its video stream")
+    if codec.width <= 0 or codec.height <= 0:
+        raise Refused("a picture without a size")
+    if codec.width * codec.height > request["max_pixels"]:
+        raise Refused(f"{codec.width}x{codec.height} pixels")
+    # Threads would only add address space: one frame is wanted.
+    codec.thread_count = 1
+    return stream
+
+
+def first_frame(container: Any, stream: Any, request: dict[str, Any]) -> Any:
+    for count, packet in enumerate(container.demux(stream)):
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                continue
+            if frame.width * frame.height > request["max_pixels"]:
+                raise Refused(f"{frame.width}x{frame.height} pixels")
+            return frame
+        if count > MAX_PACKETS_TO_FIRST_FRAME:
+            break
+    raise Refused("no frame could be decoded")
+
+
+def is_constant_rate(stream: Any) -> bool:
+    """Equal steps between all samples where the container has an index of them (MP4), else what its header claims."""
+    entries = stream.index_entries
+    count = min(len(entries), MAX_INDEX_ENTRIES)
+    if count > 2 and count >= min(stream.frames or 1, MAX_INDEX_ENTRIES):
+        stamps = [entries[i].timestamp for i in range(count)]
+        steps = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+        # One tick of rounding: 30 fps in milliseconds is 33, 33, 34.
+        return bool(max(steps) - min(steps) <= (1 if min(steps) >= 20 else 0))
+    return bool(stream.average_rate and stream.average_rate == stream.base_rate)
+
+
+def measured_duration_s(container: Any, stream: Any) -> float:
+    """For a container that doesn't say: the end of the last packet."""
+    end = 0.0
+    for packet in container.demux(stream):
+        if packet.pts is not None:
+            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return end
+
+
+def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
+    with open_container(av, request) as container:
+        stream = video_stream(container, request)
+        codec = stream.codec_context
+        audio = container.streams.audio[0] if container.streams.audio else None
+        start_s = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
+        if stream.duration:
+            duration_s = float(stream.duration * stream.time_base)
+        elif container.duration:
+            duration_s = container.duration / 1e6 - start_s
+        else:
+            duration_s = measured_duration_s(container, stream)
+            container.seek(0)
+        rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+        sar = stream.sample_aspect_ratio or codec.sample_aspect_ratio
+        found: dict[str, Any] = {
+            "video_codec": codec.name,
+            "profile": codec.profile,
+            "pix_fmt": codec.pix_fmt,
+            "width_px": codec.width,
+            "height_px": codec.height,
+            "sar": str(sar) if sar and sar > 0 else "1",
+            "fps": str(rate) if rate else "0",
+            "is_constant_fps": is_constant_rate(stream),
+            "duration_s": duration_s,
+            "audio_codec": audio.codec_context.name if audio and audio.codec_context else None,
+            "audio_channels": audio.codec_context.channels if audio and audio.codec_context else 0,
+            "bit_rate": container.bit_rate or 0,
+            "streams": len(container.streams),
+            "rotation": 0,
+            "interlaced": False,
+            "color_space": 2,
+            "color_range": 0,
+            "color_trc": 2,
+        }
+        if request["decode"]:
+            frame = first_frame(container, stream, request)
+            found |= {
+                "pix_fmt": frame.format.name,
+                "width_px": frame.width,
+                "height_px": frame.height,
+                "rotation": int(round(frame.rotation)) % 360,
+                "interlaced": bool(frame.interlaced_frame),
+                "color_space": int(frame.colorspace),
+                "color_range": int(frame.color_range),
+                "color_trc": int(frame.color_trc),
+            }
+        return found
+
+
+def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from PIL import Image
+
+    box_width, box_height = request["width_px"], request["height_px"]
+    with open_container(av, request) as container:
+        stream = video_stream(container, request)
+        frame = first_frame(container, stream, request)
+        sar = stream.sample_aspect_ratio or 1
+        quarter_turns = round(frame.rotation / 90) % 4
+        shown_width, shown_height = float(frame.width * sar), float(frame.height)
+        if quarter_turns % 2:
+            shown_width, shown_height = shown_height, shown_width
+        factor = min(box_width / shown_width, box_height / shown_height)
+        width, height = max(1, round(shown_width * factor)), max(1, round(shown_height * factor))
+        # swscale before the turn: it is about twice as fast as Pillow's resize, and works on fewer bytes.
+        before_turn = (height, width) if quarter_turns % 2 else (width, height)
+        space = int(frame.colorspace)
+        if space == 2:
+            # Untagged: players take large pictures for BT.709 and small ones for BT.601.
+            space = 1 if min(frame.width, frame.height) >= 720 else 5
+        picture = frame.reformat(
+            width=before_turn[0],
+            height=before_turn[1],
+            format="rgb24",
+            src_colorspace=space,
+            interpolation="BICUBIC",
+        ).to_image()
+    turns = {1: Image.Transpose.ROTATE_90, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_270}
+    if quarter_turns:
+        picture = picture.transpose(turns[quarter_turns])
+    if picture.size != (box_width, box_height):
+        cover = Image.new("RGB", (box_width, box_height))
+        cover.paste(picture, ((box_width - width) // 2, (box_height - height) // 2))
+        picture = cover
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=request["quality"])
+    return {"jpeg": base64.b64encode(out.getvalue()).decode()}
+
+
+def main() -> None:
+    idle_s = float(sys.argv[1])
+    # Nothing a library prints may get between our lines.
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    requests = os.fdopen(0, "rb", buffering=0)
+    buffer = b""
+    av: Any = None
+    while True:
+        while b"\n" not in buffer:
+            if not select.select([requests], [], [], idle_s)[0]:
+                return
+            data = requests.read(65536)
+            if not data:
+                return
+            buffer += data
+        line, _, buffer = buffer.partition(b"\n")
+        message = json.loads(line)
+        if "sys_path" in message:
+            sys.path[:] = message["sys_path"]
+            import av as av_module
+
+            av = av_module
+            av.logging.set_level(av.logging.PANIC)
+            limit_self()
+            continue
+        limit_request(message["timeout_s"])
+        try:
+            reply = {"probe": probe, "thumbnail": thumbnail}[message["op"]](av, message)
+        except Refused as err:
+            reply = {"refused": str(err)}
+        except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:
+            # Type and FFmpeg's own word for it, never the text: that has the path in it.
+            reply = {"refused": f"{type(err).__name__} {getattr(err, 'strerror', '') or ''}".strip()}
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        replies.write(json.dumps(reply).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Every way in which handling a media file can fail; each class answers "what does the caller do now?".
+
+MediaError
+├── LinkExpired         the result link is no longer honoured         → ask the provider for a fresh link
+├── DownloadFailed      transient: cut, short, slow or 5xx            → try again later; see `retry_after_s`
+├── DownloadTooLarge    more bytes than we accept                     → end the task
+├── ForbiddenAddress    not https, or not a public address            → end the task; never dial it
+├── NotAVideo           corrupt, empty, truncated, html, a playlist   → fetch once more, then end the task
+├── TranscodeFailed     ffmpeg gave up, or its output is not right    → try again a few times; see `stderr_tail`
+├── MediaTimeout        a step took longer than its deadline          → try again a few times
+├── DiskFull            no space (ENOSPC, EDQUOT, or a low reserve)   → park; uses up no attempt
+└── Cancelled           our own cancel signal fired                   → stop quietly; nothing was left behind
+
+Messages are safe to log and to store: never a URL's query, a header or a path in them.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class MediaError(Exception):
+    """Root of the tree.
+
+    `message` is for operators; `user_message` is a plain sentence that a page may print; `code` is our own stable word.
+    """
+
+    code = "media_error"
+    user_message = "The video could not be processed."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class LinkExpired(MediaError):
+    """The server answered that this link is not, or no longer, good; another link to the same video may be."""
+
+    code = "link_expired"
+    user_message = "The provider's link to the video has expired."
+
+    def __init__(self, message: str, *, http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+
+
+class DownloadFailed(MediaError):
+    """The bytes did not arrive this time; the same link may work later.
+
+    `retry_after_s` is what the server asked for, when it did.
+    """
+
+    code = "download_failed"
+    user_message = "The finished video could not be downloaded from the provider."
+
+    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class DownloadTooLarge(MediaError):
+    """The file is larger than the limit; the next try would be as large."""
+
+    code = "download_too_large"
+    user_message = "The finished video is larger than this server accepts."
+
+
+class ForbiddenAddress(MediaError):
+    """The link leads somewhere this server must not go (not https, a private address, a redirect to one)."""
+
+    code = "forbidden_address"
+    user_message = "The link does not lead to a public https address."
+
+
+class NotAVideo(MediaError):
+    """The bytes are not a video that we accept: empty, truncated, another format, or beyond a limit."""
+
+    code = "not_a_video"
+    user_message = "The file is not a usable video."
+
+
+class TranscodeFailed(MediaError):
+    """ffmpeg ended with an error, or what it wrote is not what was planned. `stderr_tail` has no paths in it."""
+
+    code = "transcode_failed"
+    user_message = "The video could not be converted."
+
+    def __init__(self, message: str, *, stderr_tail: str = "") -> None:
+        super().__init__(message)
+        self.stderr_tail = stderr_tail
+
+
+class MediaTimeout(MediaError):
+    """A step passed its wall-clock deadline, or stood still for too long, and was stopped."""
+
+    code = "media_timeout"
+    user_message = "Processing the video took too long."
+
+
+class DiskFull(MediaError):
+    """No space left. Somebody has to free some; the job itself is not at fault."""
+
+    code = "disk_full"
+    user_message = "The server is short of disk space; the video will be finished as soon as there is room."
+
+
+class Cancelled(MediaError):
+    """The caller's cancel signal fired and the step stopped."""
+
+    code = "cancelled"
+    user_message = "The video was cancelled."
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def disk_full_as_media_error() -> Iterator[None]:
+    """Turn ENOSPC and EDQUOT raised inside the block into DiskFull; let every other OSError pass."""
+    try:
+        yield
+    except OSError as err:
+        if is_disk_full(err):
+            raise DiskFull(f"no space left: {errno.errorcode[err.errno or 0]}") from err
+        raise

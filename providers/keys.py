@@ -1,0 +1,157 @@
+"""API keys: reading the comma-separated lists, naming a key without showing it, grouping keys into accounts.
+
+A key's value leaves this module only through `ApiKey.value`, which adapters put into a header. Everything else (rows,
+log lines, admin pages, metrics) names a key by its fingerprint. Limits belong to a provider's account, and each key is
+its own account unless `KEY_ACCOUNTS` groups some:
+
+    RUNWAY_API_KEY=key_aaa,key_bbb,key_ccc
+    KEY_ACCOUNTS=runway:studio=1f2e3d4c5b6a|a6b5c4d3e2f1,kling:main=0123456789ab
+
+Groups name fingerprints, not positions: a list that is edited or sorted must not hand one account's count to another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import NoReturn
+
+#: Hex digits of a fingerprint: 48 bits, enough to tell an operator's keys apart and far too few to find one.
+FINGERPRINT_LENGTH = 12
+
+_DOMAIN = b"reelworks-api-key:"  # so that a fingerprint equals no plain sha256 that was published elsewhere
+_ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_GROUP = re.compile(r"(?P<provider>[a-z]+):(?P<account>[^=:]+)=(?P<prints>.+)")
+
+
+class BadKeys(ValueError):
+    """A key list or grouping that must stop the start. The message names the variable and no key."""
+
+
+def fingerprint(value: str) -> str:
+    """The public name of a key: the first 12 hex digits of a domain-separated sha256."""
+    return hashlib.sha256(_DOMAIN + value.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+class ApiKey:
+    """One key. Shows its fingerprint wherever it might be printed, and refuses to be pickled (so to enter a message)."""
+
+    __slots__ = ("fingerprint", "value")
+
+    value: str
+    fingerprint: str
+
+    def __init__(self, value: str) -> None:
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "fingerprint", fingerprint(value))
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it is `accessKey:secretKey`, which for Kling means the older API standard."""
+        return ":" in self.value
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("an ApiKey does not change")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError("an ApiKey does not change")
+
+    def __repr__(self) -> str:
+        return f"ApiKey({self.fingerprint})"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApiKey) and self.value == other.value
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __copy__(self) -> ApiKey:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ApiKey:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an ApiKey is not pickled: send its fingerprint")
+
+
+def parse_keys(text: str, *, variable: str) -> tuple[ApiKey, ...]:
+    """The keys of one comma-separated variable, in order; none for an empty text.
+
+    `variable` is the variable's name, for messages. Raises BadKeys.
+    """
+    found: list[ApiKey] = []
+    for position, part in enumerate(text.split(","), start=1):
+        value = part.strip()
+        if not value:
+            continue
+        _check(value, f"{variable}: key {position} of the list")
+        key = ApiKey(value)
+        if key in found:
+            raise BadKeys(f"{variable}: the key with fingerprint {key.fingerprint} is in the list twice")
+        found.append(key)
+    return tuple(found)
+
+
+def parse_kling_keys(text: str, *, variable: str = "KLING_API_KEY") -> tuple[ApiKey, ...]:
+    """`parse_keys` for Kling, where a key is plain or `accessKey:secretKey`. Raises BadKeys."""
+    keys = parse_keys(text, variable=variable)
+    for key in keys:
+        parts = key.value.split(":")
+        if len(parts) > 2 or not all(parts):
+            raise BadKeys(
+                f"{variable}: the key with fingerprint {key.fingerprint} must be plain or accessKey:secretKey"
+            )
+    return keys
+
+
+def parse_key_accounts(text: str, *, variable: str = "KEY_ACCOUNTS") -> dict[tuple[str, str], str]:
+    """`provider:account=fingerprint|fingerprint,…` as (provider, fingerprint) → account. Raises BadKeys."""
+    accounts: dict[tuple[str, str], str] = {}
+    for part in text.split(","):
+        entry = part.strip()
+        if not entry:
+            continue
+        match = _GROUP.fullmatch(entry)
+        # The entry itself is not quoted: somebody may have put keys where fingerprints belong.
+        if match is None or not _ACCOUNT_NAME.fullmatch(match["account"].strip()):
+            raise BadKeys(f"{variable}: each entry must look like runway:studio=<fingerprint>|<fingerprint>")
+        account = match["account"].strip()
+        for fp in (one.strip().lower() for one in match["prints"].split("|")):
+            if not re.fullmatch(rf"[0-9a-f]{{{FINGERPRINT_LENGTH}}}", fp):
+                raise BadKeys(
+                    f"{variable}: account {account} must list fingerprints of {FINGERPRINT_LENGTH} hex digits, not keys"
+                )
+            if (match["provider"], fp) in accounts:
+                raise BadKeys(f"{variable}: fingerprint {fp} is listed twice")
+            accounts[match["provider"], fp] = account
+    return accounts
+
+
+def account_of(provider: str, key: ApiKey, accounts: Mapping[tuple[str, str], str]) -> str:
+    """The account that a key's limits belong to: its group's name, else its own fingerprint."""
+    return accounts.get((provider, key.fingerprint), key.fingerprint)
+
+
+def unmatched(
+    accounts: Mapping[tuple[str, str], str], keys: Mapping[str, Iterable[ApiKey]]
+) -> tuple[tuple[str, str], ...]:
+    """The (provider, fingerprint) pairs that are grouped but belong to no configured key: a typing error, or a leftover.
+
+    `keys` is the parsed list of each provider. A warning, not a stop: a key may be taken out before its group is.
+    """
+    known = {(provider, key.fingerprint) for provider, several in keys.items() for key in several}
+    return tuple(sorted(pair for pair in accounts if pair not in known))
+
+
+def _check(value: str, where: str) -> None:
+    # A pasted quote or line break goes into the header as it is and gives a 401 that nobody understands.
+    if any(character.isspace() for character in value):
+        raise BadKeys(f"{where} has white space inside")
+    if any(character in "\"'`“”‘’" for character in value):
+        raise BadKeys(f"{where} has a quotation mark in it")
+    if not value.isascii() or not value.isprintable():
+        raise BadKeys(f"{where} has a character that no key has")

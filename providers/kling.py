@@ -1,0 +1,445 @@
+"""Kling adapter: text-to-video and image-to-video on both of Kling's API standards.
+
+Sources: https://kling.ai/document-api (both standards, error codes, concurrency rules, price list; public copies of
+2026-09), with behaviour recorded by third parties in 2026-09; read 2026-11-23. Which standard is spoken follows from the
+key: a plain API key speaks the newer one (model in the path, `GET /tasks`), `accessKey:secretKey` the older one
+(`/v1/videos/…`, JWT). Oddities:
+
+- Branch on the body's `code`, not on HTTP: six codes share 429 and four of them never go away by waiting. `code` may be
+  non-zero under HTTP 200, and a failed task is HTTP 200 with `code` 0 and `message` "SUCCEED".
+- `succeed` on the older standard, `succeeded` on the newer one.
+- `external_task_id` is our reference, and an unknown submit is looked up by it. The older standard refuses a second task
+  with the same one (1201 "already exists"), which proves that the first was accepted. It shares a path position with
+  Kling's own numeric ids, so it must not look like a number.
+- The newer standard leaves unknown ids out of its answer without a word, also for a moment after a create.
+- A task is read on the path of its kind (older standard), at most 20 at a time (newer).
+- The newer standard ignores keys it does not know, so a wrong name is never reported. No seed and no negative prompt there.
+- `duration` is a string on the older standard and a number on the newer one. Images as base64 carry no `data:` prefix.
+- No cancel, no progress. Failed tasks are not charged, by a third party's price list.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+from urllib.parse import quote
+
+from providers import catalogue
+from providers.base import (
+    AccountInfo,
+    GenerationRequest,
+    HttpReply,
+    HttpRequest,
+    JobRef,
+    JobState,
+    JobStatus,
+    Provider,
+    Submitted,
+    safe_decimal,
+    safe_mapping,
+    safe_text,
+    safe_url,
+)
+from providers.errors import (
+    Busy,
+    DuplicateReference,
+    JobFailed,
+    JobNotFound,
+    KeyRefused,
+    ModelForbidden,
+    OutOfCredits,
+    ProviderDown,
+    ProviderError,
+    RequestRejected,
+    SubmissionUnknown,
+)
+
+DEFAULT_BASE_URL = "https://api-singapore.klingai.com"  # outside China; api.klingai.com is the retired name
+
+TOKEN_LIFE_S = 1800
+TOKEN_SKEW_S = 5  # Kling's own example: a clock that is a little ahead must not give 1003
+
+#: Our id → the older standard's `model_name`. A missing one is sold on the newer standard only. Never left out of a body:
+#: the default there is kling-v1, which is gone.
+_OLDER_NAMES = {"kling-3.0": "kling-v3", "kling-2.6": "kling-v2-6", "kling-2.5-turbo": "kling-v2-5-turbo"}
+_MODES = {"720p": "std", "1080p": "pro"}
+
+_STATES = {
+    "submitted": JobState.QUEUED,
+    "processing": JobState.RUNNING,
+    "succeed": JobState.SUCCEEDED,
+    "succeeded": JobState.SUCCEEDED,
+    "failed": JobState.FAILED,
+}
+
+#: Kling's `code` → what it says about a request. Anything else, 5000 to 5002 first of all, leaves a submit unknown (a
+#: task may exist after 5002, "timeout, backlog") and is ProviderDown for a read.
+_CODES: Mapping[int, tuple[type[ProviderError], str]] = {
+    1000: (KeyRefused, "authentication failed"),
+    1001: (KeyRefused, "the authorization header is empty"),
+    1002: (KeyRefused, "the key is wrong, or a JWT was sent to the newer standard"),
+    # Each request signs a fresh token, so signing again would say the same: this machine's clock is wrong.
+    1003: (KeyRefused, "the token is not valid yet: check this machine's clock"),
+    1004: (KeyRefused, "the token has expired: check this machine's clock"),
+    1100: (KeyRefused, "the account is in an abnormal state"),
+    1101: (OutOfCredits, "the account is in arrears"),
+    1102: (OutOfCredits, "the resource pack is used up or has expired"),
+    1103: (ModelForbidden, "the account has no right to this model"),
+    1200: (RequestRejected, "a parameter is invalid"),
+    1201: (RequestRejected, "a parameter is invalid"),  # also three other things, told by its text: see _by_text
+    1202: (ModelForbidden, "the method does not exist"),  # paths come from our tables: not the user's fault
+    1203: (ModelForbidden, "the path or model does not exist"),
+    1300: (RequestRejected, "the platform's policy refused it"),
+    1301: (RequestRejected, "the content check refused it"),
+    1302: (Busy, "calls come too fast"),
+    1303: (Busy, "too many tasks in parallel"),
+    1304: (KeyRefused, "this machine's address is not on the account's whitelist"),
+}
+_MODERATION_CODES = (1300, 1301)
+
+#: Without a readable `code` (a gateway's page), what the HTTP status alone proves about a submit.
+_BY_STATUS: Mapping[int, tuple[type[ProviderError], str]] = {
+    400: (RequestRejected, "the request was refused"),
+    401: (KeyRefused, "the key was refused"),
+    402: (OutOfCredits, "payment required"),
+    403: (ModelForbidden, "the account may not use this model"),
+    404: (ModelForbidden, "the path does not exist"),
+    405: (ModelForbidden, "the path takes no POST"),
+    413: (RequestRejected, "the request is too large"),
+    422: (RequestRejected, "the request was refused"),
+    429: (Busy, "calls come too fast"),
+}
+
+_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
+_BAD_IMAGE = "The video provider could not use the image."
+
+#: Known texts of a failed task, as fragments in lower case → (our code, could another model do it, sentence).
+_FAILURES: tuple[tuple[str, str, bool, str], ...] = (
+    ("risk control", "moderation", False, _REFUSED_BY_SAFETY),
+    ("content security", "moderation", False, _REFUSED_BY_SAFETY),
+    ("image pixel is invalid", "bad_request", False, _BAD_IMAGE),
+    ("aspect ratio of the input image", "bad_request", False, _BAD_IMAGE),
+)
+
+
+class Kling(Provider):
+    """https://kling.ai/document-api. `now` gives Unix seconds, for signing tokens."""
+
+    name = "kling"
+    title = "Kling"
+    cost_unit = "units"
+    min_poll_interval_s = 5.0
+    can_cancel = False
+    can_look_up = True
+    has_account_call = True
+    can_call_back = True
+    max_jobs_per_poll = 20
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL, *, now: Callable[[], float] = time.time) -> None:
+        super().__init__(base_url)
+        self._now = now
+
+    def jobs_per_poll(self, key: str) -> int:
+        return 1 if is_pair(key) else self.max_jobs_per_poll
+
+    def refuses_duplicates(self, key: str) -> bool:
+        """Whether a second submit with the same reference is refused: documented and seen for the older standard only."""
+        return is_pair(key)
+
+    def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
+        if not reference or reference.isdigit():
+            raise ValueError("Kling would take this reference for an id of its own")
+        model = catalogue.BY_ID.get(request.model)
+        if model is None or model.provider != self.name:
+            raise RequestRejected(f"Kling has no model {request.model!r}")
+        reason = catalogue.can(model, request)
+        if reason is not None:
+            raise RequestRejected(reason, user_message=reason)
+        if not is_pair(key):
+            return self._build_newer(model, request, key, reference)
+        if model.id not in _OLDER_NAMES:
+            raise ModelForbidden(f"{model.title} is not on Kling's older standard, which an access/secret pair speaks")
+        return self._build_older(model, request, key, reference)
+
+    def parse_submit(self, reply: HttpReply) -> Submitted:
+        body = reply.json_object_or_empty()
+        code = _code(body)
+        if reply.ok and code == 0:
+            data = safe_mapping(body.get("data"))
+            job_id = data.get("id", data.get("task_id"))
+            if not isinstance(job_id, str) or not job_id.strip():
+                raise SubmissionUnknown(f"Kling answered {reply.status} without a task id", http_status=reply.status)
+            return Submitted(job_id)
+        raise _submit_error(reply, code, safe_text(body.get("message")))
+
+    def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
+        """Raises ValueError for more jobs than `jobs_per_poll(key)`."""
+        if not 1 <= len(jobs) <= self.jobs_per_poll(key):
+            raise ValueError(f"1 to {self.jobs_per_poll(key)} jobs a poll with this key, not {len(jobs)}")
+        if is_pair(key):
+            return self._get_older(jobs[0].job_id, key, image_to_video=jobs[0].image_to_video)
+        ids = ",".join(job.job_id for job in jobs)
+        return HttpRequest("GET", f"{self.base_url}/tasks", self._headers(key), params={"task_ids": ids})
+
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+        if len(jobs) == 1 and _is_unknown_task(reply):
+            return {jobs[0].job_id: JobNotFound("Kling does not know the task", provider_code="1201")}
+        data = _read(reply)
+        if isinstance(data, list):
+            if not all(isinstance(task, dict) for task in data):
+                raise ProviderDown("Kling answered with a list of something else than tasks", http_status=reply.status)
+            found = {task.get("id"): task for task in data if isinstance(task.get("id"), str)}
+            return {
+                job.job_id: _status_newer(found[job.job_id])
+                if job.job_id in found
+                else JobNotFound("Kling's answer leaves the task out")
+                for job in jobs
+            }
+        if isinstance(data, dict) and len(jobs) == 1 and data.get("task_id") in (jobs[0].job_id, jobs[0].reference):
+            return {jobs[0].job_id: _status_older(data)}
+        raise ProviderDown("Kling answered with something else than the task", http_status=reply.status)
+
+    def build_lookup(self, reference: str, *, key: str, image_to_video: bool) -> HttpRequest:
+        if is_pair(key):
+            return self._get_older(reference, key, image_to_video=image_to_video)
+        return HttpRequest("GET", f"{self.base_url}/tasks", self._headers(key), params={"external_task_ids": reference})
+
+    def parse_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
+        """None is "not seen": a new task may show late, so the caller asks several times before it believes it."""
+        if _is_unknown_task(reply):
+            return None
+        data = _read(reply)
+        if data == []:
+            return None
+        tasks = data if isinstance(data, list) else [data]
+        for task in map(safe_mapping, tasks):
+            ours = task.get("external_id", safe_mapping(task.get("task_info")).get("external_task_id"))
+            job_id = task.get("id", task.get("task_id"))
+            if ours == reference and isinstance(job_id, str) and job_id:
+                return Submitted(job_id)
+        # Something is there, but not what was asked for: no proof in either direction.
+        raise ProviderDown("Kling's answer to a look-up does not carry our reference", http_status=reply.status)
+
+    def build_account(self, *, key: str) -> HttpRequest:
+        """Asks for the packs of the last year. Kling allows one such call a second; figures may be 12 hours old."""
+        now_ms = int(self._now() * 1000)
+        times = {"start_time": str(now_ms - 365 * 86_400_000), "end_time": str(now_ms)}
+        return HttpRequest("GET", f"{self.base_url}/account/costs", self._headers(key), params=times)
+
+    def parse_account(self, reply: HttpReply) -> AccountInfo:
+        """The units left in all packs that are online. No limits: Kling tells none, over them is code 1303."""
+        packs = safe_mapping(_read(reply)).get("resource_pack_subscribe_infos")
+        if not isinstance(packs, list):
+            raise ProviderDown("Kling answered without resource packs", http_status=reply.status)
+        left = [
+            safe_decimal(pack.get("remaining_quantity"))
+            for pack in map(safe_mapping, packs)
+            if pack.get("status") == "online"
+        ]
+        return AccountInfo(balance=sum((amount for amount in left if amount is not None), Decimal(0)))
+
+    def _build_newer(self, model: catalogue.Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
+        settings: dict[str, Any] = {"resolution": request.resolution, "duration": request.duration_s}
+        if model.sound is catalogue.Sound.OPTIONAL:
+            settings["audio"] = "native" if request.sound else "off"
+        if model.id == "kling-3.0":
+            settings["multi_shot"] = False  # true by default, and cuts one prompt into scenes
+        options: dict[str, Any] = {"external_task_id": reference, "watermark_info": {"enabled": False}}
+        if request.callback_url:
+            options["callback_url"] = request.callback_url
+        if request.image_url is None:
+            settings["aspect_ratio"] = request.aspect_ratio
+            kind, body = "text-to-video", {"prompt": request.prompt}
+        else:  # the image decides the shape
+            contents = [
+                {"type": "prompt", "text": request.prompt},
+                {"type": "first_frame", "url": _image(request.image_url)},
+            ]
+            kind, body = "image-to-video", {"contents": contents}  # type: ignore[dict-item]
+        url = f"{self.base_url}/{kind}/{model.id}"
+        return HttpRequest("POST", url, self._headers(key), json={**body, "settings": settings, "options": options})
+
+    def _build_older(self, model: catalogue.Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
+        body: dict[str, Any] = {
+            "model_name": _OLDER_NAMES[model.id],
+            "prompt": request.prompt,
+            "mode": _MODES[request.resolution],
+            "duration": str(request.duration_s),
+            "external_task_id": reference,
+        }
+        if model.sound is catalogue.Sound.OPTIONAL:
+            body["sound"] = "on" if request.sound else "off"
+        if request.callback_url:
+            body["callback_url"] = request.callback_url
+        if request.image_url is None:
+            body["aspect_ratio"] = request.aspect_ratio
+        else:
+            body["image"] = _image(request.image_url)
+        family = _family(image_to_video=request.image_url is not None)
+        return HttpRequest("POST", f"{self.base_url}/v1/videos/{family}", self._headers(key), json=body)
+
+    def _get_older(self, task: str, key: str, *, image_to_video: bool) -> HttpRequest:
+        family = _family(image_to_video=image_to_video)
+        return HttpRequest("GET", f"{self.base_url}/v1/videos/{family}/{quote(task, safe='')}", self._headers(key))
+
+    def _headers(self, key: str) -> dict[str, str]:
+        token = sign(key, int(self._now())) if is_pair(key) else key
+        return {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
+
+
+def is_pair(key: str) -> bool:
+    """Whether a key is `accessKey:secretKey`, and so speaks the older standard."""
+    return ":" in key
+
+
+def sign(pair: str, now_s: int) -> str:
+    """The token (JWT, HS256) that an `accessKey:secretKey` pair signs for itself; good for half an hour.
+
+    By hand: PyJWT warns of every secret shorter than 32 bytes, and silencing a warning is not safe between threads.
+    """
+    access, _, secret = pair.partition(":")
+    claims = {"iss": access, "exp": now_s + TOKEN_LIFE_S, "nbf": now_s - TOKEN_SKEW_S}
+    unsigned = f"{_base64url(_compact({'alg': 'HS256', 'typ': 'JWT'}))}.{_base64url(_compact(claims))}"
+    return f"{unsigned}.{_base64url(hmac.digest(secret.encode(), unsigned.encode(), hashlib.sha256))}"
+
+
+def _compact(value: Mapping[str, object]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _family(*, image_to_video: bool) -> str:
+    return "image2video" if image_to_video else "text2video"
+
+
+def _image(url: str) -> str:
+    """A URL as it is; a `data:` URI as the bare base64 that both standards take."""
+    return url.partition(",")[2] if url.startswith("data:") else url
+
+
+def _code(body: Mapping[str, Any]) -> int | None:
+    """Kling's code; None when there is none. Seen as a number, taken as digits too."""
+    code = body.get("code")
+    if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= 6:
+        return int(code)
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def _submit_error(reply: HttpReply, code: int | None, text: str) -> ProviderError:
+    shown = "" if code is None else str(code)
+    said = f"Kling answered {reply.status}, code {shown or 'unreadable'}: {text}"
+    known = _BY_STATUS.get(reply.status) if code is None else _CODES.get(code)
+    if known is None or reply.status >= 500:  # under a 5xx, no code proves that nothing was made
+        return SubmissionUnknown(said, provider_code=shown, http_status=reply.status)
+    error, meaning = known
+    if code == 1201:
+        error = _by_text(text)
+    message = f"{said} ({meaning})"
+    if error is Busy:
+        return Busy(message, retry_after_s=reply.retry_after_s(), provider_code=shown, http_status=reply.status)
+    if error is RequestRejected and code in _MODERATION_CODES:
+        return RequestRejected(
+            message,
+            code="moderation",
+            user_message=_REFUSED_BY_SAFETY,
+            provider_code=shown,
+            http_status=reply.status,
+        )
+    return error(message, provider_code=shown, http_status=reply.status)
+
+
+def _by_text(text: str) -> type[ProviderError]:
+    """What a 1201 of a submit means: our reference is taken, the model is gone, or the input is bad."""
+    lower = text.lower()
+    if "already exist" in lower:
+        # "external_task_id … already exists". Not a rejection: the task that has it is ours, and runs.
+        return DuplicateReference
+    if "model" in lower and any(word in lower for word in ("discontinued", "no longer available", "not supported")):
+        return ModelForbidden  # the name came from our catalogue: not the user's fault
+    return RequestRejected
+
+
+def _read(reply: HttpReply) -> Any:
+    """`data` of a good answer. Raises ProviderDown, KeyRefused, OutOfCredits or Busy."""
+    body = reply.json_object_or_empty()
+    code, text = _code(body), safe_text(body.get("message"))
+    if reply.ok and code == 0:
+        return body.get("data")
+    shown = "" if code is None else str(code)
+    said = f"Kling answered {reply.status}, code {shown or 'unreadable'}, to a read: {text}"
+    error, _ = (_BY_STATUS.get(reply.status) if code is None else _CODES.get(code)) or (ProviderDown, "")
+    if error is Busy:
+        raise Busy(said, retry_after_s=reply.retry_after_s(), provider_code=shown, http_status=reply.status)
+    if error in (KeyRefused, OutOfCredits) and reply.status < 500:
+        raise error(said, provider_code=shown, http_status=reply.status)
+    if code == 1103 or (code is None and reply.status == 403):
+        raise KeyRefused(said, provider_code=shown, http_status=reply.status)
+    raise ProviderDown(said, provider_code=shown, http_status=reply.status)
+
+
+def _is_unknown_task(reply: HttpReply) -> bool:
+    """The older standard's 1201 "Task not found by id/external id"."""
+    body = reply.json_object_or_empty()
+    return _code(body) in (1201, 1203) and reply.status < 500 and "not found" in safe_text(body.get("message")).lower()
+
+
+def _status_newer(task: Mapping[str, Any]) -> JobStatus:
+    return _status(task.get("status"), task.get("message"), task.get("outputs"), _units(task.get("billing")))
+
+
+def _status_older(task: Mapping[str, Any]) -> JobStatus:
+    videos = safe_mapping(task.get("task_result")).get("videos")
+    units = safe_decimal(task.get("final_unit_deduction"))
+    return _status(task.get("task_status"), task.get("task_status_msg"), videos, units)
+
+
+def _status(word: object, text: object, outputs: object, units: Decimal | None) -> JobStatus:
+    """One task. What cannot be read is UNRECOGNISED and not an error: up to 19 others share the answer."""
+    shown = safe_text(word, 60)
+    state = _STATES.get(shown.lower(), JobState.UNRECOGNISED)
+    if state is JobState.FAILED:
+        return JobStatus(state, shown, cost=units, error=_failure(safe_text(text)))
+    if state is JobState.SUCCEEDED:
+        url = _first_video(outputs)
+        if url is None:
+            return JobStatus(JobState.UNRECOGNISED, f"{shown} without a video")
+        return JobStatus(state, shown, progress=1.0, result_url=url, cost=units)
+    return JobStatus(state, shown)
+
+
+def _first_video(outputs: object) -> str | None:
+    for output in map(safe_mapping, outputs if isinstance(outputs, list) else []):
+        url = safe_url(output.get("url"))
+        if url is not None and output.get("type", "video") == "video":
+            return url
+    return None
+
+
+def _failure(text: str) -> JobFailed:
+    lower = text.lower()
+    for fragment, code, another, sentence in _FAILURES:
+        if fragment in lower:
+            break
+    else:
+        code, another, sentence = "generation_failed", True, JobFailed.user_message
+    return JobFailed(
+        f"Kling: {text or 'no reason given'}", another_model_could=another, code=code, user_message=sentence
+    )
+
+
+def _units(billing: object) -> Decimal | None:
+    """The charge in units; None when there is no bill, or when it was in cash, which is another unit than the rest."""
+    items = [safe_mapping(item) for item in billing] if isinstance(billing, list) else []
+    amounts = [safe_decimal(item.get("amount")) for item in items if item.get("charge_type") == "unit"]
+    if not items or len(amounts) != len(items) or None in amounts:
+        return None
+    return sum((amount for amount in amounts if amount is not None), Decimal(0))

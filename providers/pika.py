@@ -1,0 +1,392 @@
+"""Pika adapter: Pika's models on fal's queue. Pika's own API page sends developers there.
+
+Sources: https://fal.ai/docs (inference API, queue, errors, webhooks), https://fal.ai/models/fal-ai/pika, and the
+`fal-client` 1.0.3 package; read 2026-11-23. Oddities:
+
+- There is no failed status. A failed request is COMPLETED too: with `error` in the status, or with nothing but a non-2xx
+  answer to the result call. So COMPLETED means RESULT_READY, and the result call tells.
+- Follow-up URLs hold `owner/app` only (fal-ai/pika/requests/…), never the model's sub-path; submit returns them. They
+  are used when they point to our base URL's origin (a key goes nowhere else), else rebuilt from it.
+- A bad field is normally found by the model, so the submit succeeds and the result is 422.
+- `detail` is a list of errors or a plain text, depending on who failed.
+- The scheme is `Key`, not `Bearer`. 403 is often an empty balance ("User is locked. Reason: Exhausted balance.").
+- Too much load queues instead of being refused. The server itself runs a failed request again, up to 10 times.
+- The official client repeats POSTs whose answer was lost, and there is no idempotency key: several paid jobs. A job is
+  found again only by its call-back, which the caller addresses with our reference (`fal_webhook`).
+- Status answers 202 until COMPLETED. The result of a cancelled request is 499.
+- The balance lives on another host (api.fal.ai) and wants an admin key: not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from providers import catalogue
+from providers.base import (
+    CancelOutcome,
+    GenerationRequest,
+    HttpReply,
+    HttpRequest,
+    JobRef,
+    JobState,
+    JobStatus,
+    Provider,
+    Submitted,
+    safe_mapping,
+    safe_text,
+    safe_url,
+)
+from providers.errors import (
+    Busy,
+    JobFailed,
+    JobNotFound,
+    KeyRefused,
+    ModelForbidden,
+    OutOfCredits,
+    ProviderDown,
+    ProviderError,
+    RequestRejected,
+    SubmissionUnknown,
+)
+
+DEFAULT_BASE_URL = "https://queue.fal.run"
+
+#: owner/app, under which every follow-up call lives.
+APP = "fal-ai/pika"
+
+_PATHS = {"pika-2.2": f"{APP}/v2.2", "pika-2.1": f"{APP}/v2.1", "pika-turbo": f"{APP}/v2/turbo"}
+_FOLLOW_UP = {"response": "", "status": "/status", "cancel": "/cancel"}
+
+_STATES = {
+    "IN_QUEUE": JobState.QUEUED,
+    "IN_PROGRESS": JobState.RUNNING,
+    "COMPLETED": JobState.RESULT_READY,  # or FAILED, when it carries an error
+}
+
+#: What an answer to a submit proves, by HTTP status. What is not here leaves the outcome unknown.
+_SUBMIT_ERRORS: Mapping[int, tuple[type[ProviderError], str]] = {
+    400: (RequestRejected, "the request was refused"),
+    401: (KeyRefused, "the key is missing or wrong"),
+    402: (OutOfCredits, "payment required"),  # not documented; what the status means everywhere
+    403: (ModelForbidden, "the account may not use this model"),  # unless its text speaks of the account, see below
+    404: (ModelForbidden, "there is no such model"),  # its path came from our catalogue: not the user's fault
+    405: (ModelForbidden, "the path takes no POST"),
+    413: (RequestRejected, "the request is too large"),
+    422: (RequestRejected, "the input did not pass validation"),
+    429: (Busy, "the queue is full, or calls come too fast"),
+}
+
+_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
+_BAD_IMAGE = "The video provider could not use the image."
+_BAD_INPUT = "The video provider refused this request."
+_INTERNAL = "The video provider had an internal error."
+
+#: `type` or `error_type` → (our code, could another model do it, sentence for the user).
+_FAILURES: Mapping[str, tuple[str, bool, str]] = {
+    "content_policy_violation": ("moderation", False, _REFUSED_BY_SAFETY),
+    # The model ended without a video and without a complaint; another model may well make one.
+    "no_media_generated": ("generation_failed", True, JobFailed.user_message),
+    **dict.fromkeys(
+        (
+            "image_too_small",
+            "image_too_large",
+            "image_load_error",
+            "file_too_large",
+            "face_detection_error",
+            "file_download_error",  # their download of our user's URL
+        ),
+        ("bad_request", False, _BAD_IMAGE),
+    ),
+    **dict.fromkeys(
+        (
+            "feature_not_supported",
+            "one_of",
+            "greater_than",
+            "greater_than_equal",
+            "less_than",
+            "less_than_equal",
+            "multiple_of",
+            "sequence_too_short",
+            "sequence_too_long",
+            "missing",
+            "bad_request",
+        ),
+        ("bad_request", False, _BAD_INPUT),
+    ),
+    **dict.fromkeys(
+        ("downstream_service_error", "downstream_service_unavailable"),
+        ("provider_unavailable", True, "The video model is not available at the moment."),
+    ),
+    **dict.fromkeys(
+        ("generation_timeout", "request_timeout", "startup_timeout"),
+        ("generation_timeout", True, "The video provider took too long."),
+    ),
+    **dict.fromkeys(
+        (
+            "internal_server_error",
+            "internal_error",
+            "runner_scheduling_failure",
+            "runner_connection_timeout",
+            "runner_connection_refused",
+            "runner_connection_error",
+            "runner_disconnected",
+            "runner_incomplete_response",
+            "runner_server_error",
+        ),
+        ("generation_failed", True, _INTERNAL),
+    ),
+}
+_CANCELLED = ("client_cancelled", "client_disconnected")
+
+
+class Pika(Provider):
+    """https://fal.ai/models/fal-ai/pika"""
+
+    name = "pika"
+    title = "Pika"
+    cost_unit = "USD"
+    min_poll_interval_s = 3.0  # fal states none; its own client polls ten times a second
+    can_cancel = True
+    can_call_back = True
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL) -> None:
+        super().__init__(base_url)
+
+    def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
+        """fal takes no reference: the caller puts it into `callback_url`."""
+        model = catalogue.BY_ID.get(request.model)
+        if model is None or model.id not in _PATHS:
+            raise RequestRejected(f"Pika has no model {request.model!r}")
+        reason = catalogue.can(model, request)
+        if reason is not None:
+            raise RequestRejected(reason, user_message=reason)
+        body: dict[str, Any] = {
+            "prompt": request.prompt,
+            "resolution": request.resolution,
+            "duration": request.duration_s,
+            # Always said: 2.2's default is "ugly, bad, terrible", which nobody asked for.
+            "negative_prompt": request.negative_prompt or "",
+        }
+        if request.image_url is None:
+            body["aspect_ratio"] = request.aspect_ratio
+        else:
+            body["image_url"] = request.image_url  # and no aspect_ratio: the image decides
+        if request.seed is not None:
+            body["seed"] = request.seed
+        kind = "text-to-video" if request.image_url is None else "image-to-video"
+        return HttpRequest(
+            "POST",
+            f"{self.base_url}/{_PATHS[model.id]}/{kind}",
+            _headers(key),
+            params={"fal_webhook": request.callback_url} if request.callback_url else None,
+            json=body,
+        )
+
+    def parse_submit(self, reply: HttpReply) -> Submitted:
+        if not reply.ok:
+            raise _submit_error(reply)
+        try:
+            body = reply.json_object()
+        except ValueError:
+            raise SubmissionUnknown(
+                f"fal answered {reply.status} without readable JSON", http_status=reply.status
+            ) from None
+        job_id = body.get("request_id")
+        if not isinstance(job_id, str) or not job_id.strip():
+            raise SubmissionUnknown(f"fal answered {reply.status} without a request id", http_status=reply.status)
+        urls = {name: url for name in _FOLLOW_UP if (url := safe_url(body.get(f"{name}_url"))) and len(url) <= 500}
+        return Submitted(job_id, urls=urls)
+
+    def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
+        (job,) = jobs
+        return HttpRequest("GET", self._follow_up(job, "status"), _headers(key))
+
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+        (job,) = jobs
+        if _is_not_found(reply):
+            return {job.job_id: JobNotFound("fal does not know the request", http_status=404)}
+        if not reply.ok:
+            raise _read_error(reply)
+        body = _json(reply)
+        _check_id(body, job)
+        word = body.get("status")
+        if not isinstance(word, str) or not word:
+            raise ProviderDown("fal answered with a request that has no status", http_status=reply.status)
+        state = _STATES.get(word, JobState.UNRECOGNISED)
+        shown = safe_text(word, 60)
+        if state is JobState.RESULT_READY and (body.get("error") or body.get("error_type")):
+            return {job.job_id: _ended_badly(shown, _type_of(body, reply), safe_text(body.get("error")))}
+        return {job.job_id: JobStatus(state, shown)}
+
+    def build_result(self, job: JobRef, *, key: str) -> HttpRequest:
+        return HttpRequest("GET", self._follow_up(job, "response"), _headers(key))
+
+    def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
+        """FAILED only for fal's own error body (or 499): any other non-2xx is a failed read of a paid job."""
+        if reply.ok:
+            url = safe_url(safe_mapping(_json(reply).get("video")).get("url"))
+            if url is None:
+                raise ProviderDown("fal's result has no video in it", http_status=reply.status)
+            return JobStatus(JobState.SUCCEEDED, "COMPLETED", progress=1.0, result_url=url)
+        if _is_not_found(reply):
+            raise JobNotFound("fal does not know the request", http_status=404)
+        body = reply.json_object_or_empty()
+        kind, text = _type_of(body, reply), _detail_text(body)
+        if reply.status == 499:
+            return _ended_badly("COMPLETED", kind or "client_cancelled", text)
+        if reply.status in (401, 402, 403, 429):  # about the key or the pace, not about this job
+            raise _read_error(reply)
+        if reply.status == 400 and "in progress" in text.lower():
+            return JobStatus(JobState.RUNNING, "IN_PROGRESS")
+        if kind and "detail" in body:
+            return _ended_badly("COMPLETED", kind, text, reply.status)
+        raise _read_error(reply)
+
+    def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
+        return HttpRequest("PUT", self._follow_up(job, "cancel"), _headers(key))
+
+    def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
+        """REQUESTED for any 2xx (a running one may still finish and be billed)."""
+        if reply.ok:
+            return CancelOutcome.REQUESTED
+        if reply.json_object_or_empty().get("status") == "ALREADY_COMPLETED":
+            return CancelOutcome.ALREADY_ENDED
+        if _is_not_found(reply):
+            return CancelOutcome.NOT_FOUND
+        raise _read_error(reply)
+
+    def _follow_up(self, job: JobRef, name: str) -> str:
+        url = job.urls.get(name, "")
+        if _origin(url) == _origin(self.base_url):
+            return url
+        return f"{self.base_url}/{APP}/requests/{quote(job.job_id, safe='')}{_FOLLOW_UP[name]}"
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Key {key}", "Accept": "application/json"}
+
+
+def _submit_error(reply: HttpReply) -> ProviderError:
+    body = reply.json_object_or_empty()
+    kind, text = _type_of(body, reply), _detail_text(body)
+    said = f"fal answered {reply.status}: {text}" if text else f"fal answered {reply.status}"
+    known = _SUBMIT_ERRORS.get(reply.status)
+    if known is None:
+        return SubmissionUnknown(said, provider_code=kind, http_status=reply.status)
+    error, meaning = known
+    message = f"{said} ({meaning})"
+    if error is Busy:
+        return Busy(message, retry_after_s=reply.retry_after_s(), provider_code=kind, http_status=reply.status)
+    if reply.status == 403:
+        error = _account_error(text) or error
+    if error is not RequestRejected:
+        return error(message, provider_code=kind, http_status=reply.status)
+    code, another, sentence = _classify(kind)
+    if kind in _FAILURES and another:
+        # An error of the model's own under a status of bad input: it may have run, so nothing is proven.
+        return SubmissionUnknown(message, provider_code=kind, http_status=reply.status)
+    if kind not in _FAILURES:
+        code, sentence = "bad_request", _BAD_INPUT
+    return RequestRejected(message, code=code, user_message=sentence, provider_code=kind, http_status=reply.status)
+
+
+def _account_error(text: str) -> type[ProviderError] | None:
+    """What a 403's text says of the account, else None: "User is locked. Reason: Exhausted balance. Top up your …"."""
+    lower = text.lower()
+    if "balance" in lower:
+        return OutOfCredits
+    if "locked" in lower or "top_up" in lower:
+        return KeyRefused  # only fal's support can unlock it, so the operator must see it
+    return None
+
+
+def _read_error(reply: HttpReply) -> ProviderError:
+    body = reply.json_object_or_empty()
+    text = _detail_text(body)
+    said = f"fal answered {reply.status} to a read: {text}" if text else f"fal answered {reply.status} to a read"
+    if reply.status in (401, 403):
+        return (_account_error(text) or KeyRefused)(said, http_status=reply.status)
+    if reply.status == 429:
+        return Busy(said, retry_after_s=reply.retry_after_s(), http_status=reply.status)
+    return ProviderDown(said, provider_code=_type_of(body, reply), http_status=reply.status)
+
+
+def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) -> JobStatus:
+    if kind in _CANCELLED:
+        return JobStatus(JobState.CANCELLED, shown)
+    code, another, sentence = _classify(kind)
+    error = JobFailed(
+        f"fal: {text or 'no reason given'} ({kind or 'no error type'})",
+        another_model_could=another,
+        code=code,
+        user_message=sentence,
+        provider_code=kind,
+        http_status=status,
+    )
+    return JobStatus(JobState.FAILED, shown, error=error)
+
+
+def _classify(kind: str) -> tuple[str, bool, str]:
+    if kind in _FAILURES:
+        return _FAILURES[kind]
+    if kind.startswith("unsupported_"):
+        return "bad_request", False, _BAD_INPUT
+    # pydantic has a hundred type names for bad input (string_too_long, int_parsing, …)
+    if kind.endswith(("_type", "_parsing", "_too_long", "_too_short", "_error")) and "service" not in kind:
+        return "bad_request", False, _BAD_INPUT
+    return "generation_failed", True, JobFailed.user_message  # new to us: may mean anything, so others may try
+
+
+def _type_of(body: Mapping[str, Any], reply: HttpReply) -> str:
+    """The error's type: the first `detail[].type`, `error_type`, or the header that repeats it."""
+    detail = body.get("detail")
+    for item in detail if isinstance(detail, list) else []:
+        kind = safe_text(safe_mapping(item).get("type"), 100)
+        if kind:
+            return kind
+    return safe_text(body.get("error_type"), 100) or safe_text(reply.headers.get("x-fal-error-type"), 100)
+
+
+def _detail_text(body: Mapping[str, Any]) -> str:
+    """`detail` as one line, with the field of each error; `input`, which may hold the whole prompt, is left out."""
+    detail = body.get("detail")
+    if not isinstance(detail, list):
+        return safe_text(detail)
+    parts = []
+    for item in detail[:3]:
+        error = safe_mapping(item)
+        loc = error.get("loc")
+        where = ".".join(str(part)[:40] for part in loc[:5]) if isinstance(loc, list) else ""
+        parts.append(": ".join(part for part in (where, safe_text(error.get("msg"), 120)) if part))
+    return safe_text("; ".join(part for part in parts if part), 500)
+
+
+def _json(reply: HttpReply) -> dict[str, Any]:
+    try:
+        return reply.json_object()
+    except ValueError:
+        raise ProviderDown(f"fal answered {reply.status} without readable JSON", http_status=reply.status) from None
+
+
+def _check_id(body: Mapping[str, Any], job: JobRef) -> None:
+    given = body.get("request_id")
+    if isinstance(given, str) and given and given.lower() != job.job_id.lower():
+        raise ProviderDown("fal answered with another request than was asked for")
+
+
+def _is_not_found(reply: HttpReply) -> bool:
+    # fal's own is {"status": "NOT_FOUND"}. An HTML page is a proxy or a wrong host, and would declare every job lost.
+    return reply.status == 404 and reply.body.lstrip()[:1] != b"<"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None] | None:
+    """Scheme, host and port, or None for what is no plain URL. The sender checks again, more strictly."""
+    try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or "@" in parts.netloc:
+            return None
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except ValueError:
+        return None

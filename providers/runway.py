@@ -1,0 +1,332 @@
+"""Runway adapter: text-to-video and image-to-video.
+
+Sources: https://docs.dev.runwayml.com (errors, task failures, tiers, inputs, versioning), and the request and reply types
+of the `runwayml` 5.24.0 package; read 2026-11-23. Oddities:
+
+- An empty balance is a 400 like any bad input; only its text tells ("You do not have enough credits to run this task.").
+- Over the concurrency limit is no error: the task is accepted as THROTTLED. 429 is the daily limit.
+- The official client sends a failed create again up to twice and sets no idempotency header, so one call can be billed
+  three times. There is no list of tasks and no reference of ours either: an unknown submit stays unknown.
+- No call-backs. Polling one task more often than every 5 s is against the rules.
+- Ratios are pixels ("1280:720"), from a list that depends on the model and on text or image.
+- Prompts are counted in UTF-16 units. Prices come in credits of one cent.
+- DELETE cancels what runs (never refunded) and erases what is done. A cancelled task may be CANCELLED or 404 afterwards.
+- The third part of a SAFETY code is diagnostic, may be wrong, and is not for users' eyes.
+- Output links are signed and die after one or two days; each look at the task gives fresh ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from providers import catalogue
+from providers.base import (
+    AccountInfo,
+    CancelOutcome,
+    GenerationRequest,
+    HttpReply,
+    HttpRequest,
+    JobRef,
+    JobState,
+    JobStatus,
+    ModelLimits,
+    Provider,
+    Submitted,
+    safe_count,
+    safe_decimal,
+    safe_mapping,
+    safe_text,
+    safe_url,
+)
+from providers.errors import (
+    Busy,
+    JobFailed,
+    JobNotFound,
+    KeyRefused,
+    ModelForbidden,
+    OutOfCredits,
+    ProviderDown,
+    ProviderError,
+    RequestRejected,
+    SubmissionUnknown,
+)
+
+DEFAULT_BASE_URL = "https://api.dev.runwayml.com"  # api.runwayml.com answers 401 to every key
+API_VERSION = "2024-11-06"
+
+#: Our ratio and resolution → Runway's pixels. Which of them a model takes is the catalogue's business.
+_PIXELS = {
+    ("16:9", "720p"): "1280:720",
+    ("9:16", "720p"): "720:1280",
+    ("4:3", "720p"): "1104:832",
+    ("3:4", "720p"): "832:1104",
+    ("1:1", "720p"): "960:960",
+    ("21:9", "720p"): "1584:672",
+    ("16:9", "1080p"): "1920:1080",
+    ("9:16", "1080p"): "1080:1920",
+}
+
+_STATES = {
+    "PENDING": JobState.QUEUED,
+    "THROTTLED": JobState.QUEUED,  # accepted, waits for the account's concurrency
+    "RUNNING": JobState.RUNNING,
+    "SUCCEEDED": JobState.SUCCEEDED,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+}
+
+#: What an answer to a create proves, by HTTP status. Every status that is not here leaves the outcome unknown: 408, 409
+#: and 5xx can follow work that was done, 3xx comes from something that is not the API.
+_SUBMIT_ERRORS: Mapping[int, tuple[type[ProviderError], str]] = {
+    400: (RequestRejected, "the input did not pass validation"),  # unless its text says otherwise, see below
+    401: (KeyRefused, "the key is wrong or disabled, or its account suspended"),
+    402: (OutOfCredits, "payment required"),  # not documented by Runway; what the status means everywhere
+    # Not documented either. The key was recognised (else 401), so the narrowest answer: this key and this model.
+    403: (ModelForbidden, "the account may not use this model"),
+    # No such path at this host: it does not offer the model's kind of video. Not the user's fault, and no job.
+    404: (ModelForbidden, "the path does not exist"),
+    405: (ModelForbidden, "the path takes no POST"),
+    413: (RequestRejected, "the request is too large"),
+    422: (RequestRejected, "the input did not pass validation"),
+    429: (Busy, "the daily limit is reached, or calls come too fast"),
+}
+
+_NO_CREDITS = re.compile(r"\b(?:not enough|insufficient|out of|no)\s+(?:\w+\s+)?credits?\b", re.IGNORECASE)
+_MODERATED = re.compile(r"\b(?:moderation|content policy|safety)\b", re.IGNORECASE)
+
+_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
+_BAD_IMAGE = "The video provider could not use the image."
+
+#: failureCode prefix (whole parts) → (our code, could another model do it, sentence for the user). First match counts.
+_FAILURES: tuple[tuple[str, str, bool, str], ...] = (
+    # Refused by what it shows. Trying it on other models is what gets accounts suspended.
+    ("SAFETY.INPUT", "moderation", False, _REFUSED_BY_SAFETY),
+    ("SAFETY.OUTPUT", "moderation", False, "The video provider's safety check refused the finished video."),
+    ("SAFETY", "moderation", False, _REFUSED_BY_SAFETY),
+    ("INPUT_PREPROCESSING.SAFETY", "moderation", False, _REFUSED_BY_SAFETY),
+    ("INPUT_PREPROCESSING.INTERNAL", "generation_failed", True, "The video provider had an internal error."),
+    # Its own quality check; the same model usually fails again.
+    ("INTERNAL.BAD_OUTPUT", "generation_failed", True, "The video did not pass the provider's quality check."),
+    ("INTERNAL", "generation_failed", True, "The video provider had an internal error."),
+    ("ASSET.INVALID", "bad_request", False, _BAD_IMAGE),
+    ("ASSET", "bad_request", False, _BAD_IMAGE),
+    ("THIRD_PARTY.UNAVAILABLE", "provider_unavailable", True, "The video model is not available at the moment."),
+)
+
+
+class Runway(Provider):
+    """https://docs.dev.runwayml.com"""
+
+    name = "runway"
+    title = "Runway"
+    cost_unit = "credits"
+    min_poll_interval_s = 5.0
+    can_cancel = True
+    has_account_call = True
+
+    def __init__(self, base_url: str = DEFAULT_BASE_URL) -> None:
+        super().__init__(base_url)
+
+    def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
+        model = catalogue.BY_ID.get(request.model)
+        if model is None or model.provider != self.name:
+            raise RequestRejected(f"Runway has no model {request.model!r}")
+        reason = catalogue.can(model, request)
+        if reason is not None:
+            raise RequestRejected(reason, user_message=reason)
+        body: dict[str, Any] = {
+            "model": model.id,
+            "ratio": _PIXELS[request.aspect_ratio, request.resolution],
+            "duration": request.duration_s,
+        }
+        if request.prompt.strip():
+            body["promptText"] = request.prompt
+        if request.image_url is not None:
+            body["promptImage"] = request.image_url
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.negative_prompt:
+            body["negativePrompt"] = request.negative_prompt
+        if model.sound is catalogue.Sound.OPTIONAL:
+            body["audio"] = request.sound  # always said: the default of the two prices is not documented
+        path = "image_to_video" if request.image_url is not None else "text_to_video"
+        return HttpRequest("POST", f"{self.base_url}/v1/{path}", _headers(key), json=body)
+
+    def parse_submit(self, reply: HttpReply) -> Submitted:
+        if reply.ok:
+            try:
+                body = reply.json_object()
+            except ValueError:
+                raise SubmissionUnknown(
+                    f"Runway answered {reply.status} without readable JSON", http_status=reply.status
+                ) from None
+            job_id = body.get("id")
+            if not isinstance(job_id, str) or not job_id.strip():
+                raise SubmissionUnknown(f"Runway answered {reply.status} without a task id", http_status=reply.status)
+            return Submitted(job_id, expected_cost=safe_decimal(safe_mapping(body.get("estimatedCost")).get("credits")))
+        raise _submit_error(reply)
+
+    def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
+        (job,) = jobs
+        return HttpRequest("GET", self._task_url(job), _headers(key))
+
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+        (job,) = jobs
+        if _is_not_found(reply):
+            return {job.job_id: JobNotFound("Runway does not know the task", http_status=404)}
+        task = _read(reply, "a task")
+        if isinstance(task.get("id"), str) and task["id"].lower() != job.job_id.lower():
+            raise ProviderDown("Runway answered with another task than was asked for", http_status=reply.status)
+        return {job.job_id: _status(task)}
+
+    def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
+        return HttpRequest("DELETE", self._task_url(job), {**_headers(key), "Accept": "*/*"})  # its answer has no body
+
+    def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
+        """REQUESTED also for a task that had ended (and is erased now): Runway's 204 does not tell the two apart."""
+        if reply.ok:
+            return CancelOutcome.REQUESTED
+        if _is_not_found(reply):
+            return CancelOutcome.NOT_FOUND
+        raise _read_error(reply)
+
+    def build_account(self, *, key: str) -> HttpRequest:
+        return HttpRequest("GET", f"{self.base_url}/v1/organization", _headers(key))
+
+    def parse_account(self, reply: HttpReply) -> AccountInfo:
+        body = _read(reply, "an organization")
+        limits = safe_mapping(safe_mapping(body.get("tier")).get("models"))
+        usage = safe_mapping(safe_mapping(body.get("usage")).get("models"))
+        return AccountInfo(
+            balance=safe_decimal(body.get("creditBalance")),
+            limits={
+                model: ModelLimits(
+                    max_concurrent=safe_count(safe_mapping(limits.get(model)).get("maxConcurrentGenerations")),
+                    max_per_day=safe_count(safe_mapping(limits.get(model)).get("maxDailyGenerations")),
+                    used_today=safe_count(safe_mapping(usage.get(model)).get("dailyGenerations")),
+                )
+                for model in {**limits, **usage}
+            },
+        )
+
+    def _task_url(self, job: JobRef) -> str:
+        return f"{self.base_url}/v1/tasks/{quote(job.job_id, safe='')}"
+
+
+def _headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", "X-Runway-Version": API_VERSION, "Accept": "application/json"}
+
+
+def _submit_error(reply: HttpReply) -> ProviderError:
+    body = reply.json_object_or_empty()
+    text = _error_text(body)
+    known = _SUBMIT_ERRORS.get(reply.status)
+    if known is None:
+        return SubmissionUnknown(f"Runway answered {reply.status}: {text}", http_status=reply.status)
+    kind, meaning = known
+    message = (
+        f"Runway answered {reply.status}, {meaning}: {text}" if text else f"Runway answered {reply.status}, {meaning}"
+    )
+    if kind is Busy:
+        return Busy(message, retry_after_s=reply.retry_after_s(), http_status=reply.status)
+    if kind is not RequestRejected:
+        return kind(message, http_status=reply.status)
+    if _NO_CREDITS.search(text):
+        return OutOfCredits(f"Runway answered {reply.status}: {text}", http_status=reply.status)
+    fields = _fields_at_fault(body)
+    if fields == {"model"}:
+        # The name came from our catalogue, so a model that went out of service must not end the user's task.
+        return ModelForbidden(f"Runway no longer takes this model: {text}", http_status=reply.status)
+    if _MODERATED.search(text):
+        return RequestRejected(message, code="moderation", user_message=_REFUSED_BY_SAFETY, http_status=reply.status)
+    if "promptImage" in fields or text.startswith("promptImage"):
+        return RequestRejected(message, user_message=_BAD_IMAGE, http_status=reply.status)
+    return RequestRejected(message, http_status=reply.status)
+
+
+def _status(task: Mapping[str, Any]) -> JobStatus:
+    word = task.get("status")
+    if not isinstance(word, str) or not word:
+        raise ProviderDown("Runway answered with a task that has no status")
+    state = _STATES.get(word, JobState.UNRECOGNISED)
+    cost = safe_decimal(safe_mapping(task.get("cost")).get("credits"))
+    shown = safe_text(word, 60)
+    if state is JobState.RUNNING:
+        return JobStatus(state, shown, progress=_progress(task.get("progress")))
+    if state is JobState.SUCCEEDED:
+        output = task.get("output")
+        url = safe_url(output[0]) if isinstance(output, list) and output else None
+        if url is None:  # a paid job: look again, never fail it for a reply that we cannot read
+            raise ProviderDown("Runway says that the task succeeded, but gives no output")
+        return JobStatus(state, shown, progress=1.0, result_url=url, cost=cost)
+    if state is JobState.FAILED:
+        return JobStatus(state, shown, cost=cost, error=_failure(task))
+    return JobStatus(state, shown, cost=cost)
+
+
+def _failure(task: Mapping[str, Any]) -> JobFailed:
+    provider_code = safe_text(task.get("failureCode"), 100)
+    text = safe_text(task.get("failure")) or "no reason given"
+    for prefix, code, another, sentence in _FAILURES:
+        if provider_code == prefix or provider_code.startswith(prefix + "."):
+            break
+    else:
+        # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
+        code, another, sentence = "generation_failed", True, JobFailed.user_message
+    return JobFailed(
+        f"Runway: {text} ({provider_code or 'no failureCode'})",
+        another_model_could=another,
+        code=code,
+        user_message=sentence,
+        provider_code=provider_code,
+    )
+
+
+def _read(reply: HttpReply, what: str) -> dict[str, Any]:
+    if not reply.ok:
+        raise _read_error(reply)
+    try:
+        return reply.json_object()
+    except ValueError:
+        raise ProviderDown(f"Runway answered {reply.status} without {what}", http_status=reply.status) from None
+
+
+def _read_error(reply: HttpReply) -> ProviderError:
+    if reply.status in (401, 403):
+        return KeyRefused(f"Runway answered {reply.status} to a read", http_status=reply.status)
+    text = _error_text(reply.json_object_or_empty())
+    if reply.status == 429:
+        return Busy(
+            f"Runway answered 429 to a read: {text}", retry_after_s=reply.retry_after_s(), http_status=reply.status
+        )
+    return ProviderDown(f"Runway answered {reply.status} to a read: {text}", http_status=reply.status)
+
+
+def _is_not_found(reply: HttpReply) -> bool:
+    # An HTML page is a proxy or a wrong host, and would declare every job lost.
+    return reply.status == 404 and reply.body.lstrip()[:1] != b"<"
+
+
+def _error_text(body: Mapping[str, Any]) -> str:
+    """`error`, and the first issues with their paths: {"error": "Validation of body failed", "issues": [{"path": …}]}."""
+    parts = [safe_text(body.get("error"))]
+    issues = body.get("issues")
+    for issue in issues[:3] if isinstance(issues, list) else []:
+        path = safe_mapping(issue).get("path")
+        where = ".".join(str(part)[:40] for part in path[:5]) if isinstance(path, list) else ""
+        parts.append(f"{where}: {safe_text(safe_mapping(issue).get('message'), 120)}")
+    return safe_text("; ".join(part for part in parts if part), 500)
+
+
+def _fields_at_fault(body: Mapping[str, Any]) -> set[str]:
+    issues = body.get("issues")
+    paths = [safe_mapping(issue).get("path") for issue in issues] if isinstance(issues, list) else []
+    return {str(path[0]) for path in paths if isinstance(path, list) and path}
+
+
+def _progress(value: object) -> float | None:
+    amount = safe_decimal(value)
+    return None if amount is None else min(float(amount), 1.0)

@@ -1,0 +1,20 @@
+"""A real HTTP server that speaks the providers' own protocols, makes real MP4 files, and misbehaves on command.
+
+Adapters never know: only the base URL differs. Start it with `python -m providers.simulator` or `serve(options)`.
+
+One process, one event loop, no timer per job: a job's state is a function of the clock (`jobs.py`), so ten thousand
+live jobs cost memory only. To add a provider, write one `Dialect` (see `dialect.py`) and list it in `app.py`.
+"""
+
+from __future__ import annotations
+
+from providers.simulator.options import SimulatorOptions
+
+__all__ = ["SimulatorOptions", "serve"]
+
+
+def serve(options: SimulatorOptions) -> None:
+    """Serve until SIGTERM or SIGINT; blocks. Imported late, so that asking for the options stays cheap."""
+    from providers.simulator.server import serve as run
+
+    run(options)

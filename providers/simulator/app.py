@@ -1,0 +1,256 @@
+"""The simulator itself: what all protocols share, between the wire and the dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from providers.simulator import faults as scripts
+from providers.simulator.accounts import Account, Lane, fingerprint
+from providers.simulator.control import Control
+from providers.simulator.dialect import Dialect, Draft, Refusal
+from providers.simulator.faults import NO_FAULTS, BadDirective, Faults, Rule
+from providers.simulator.files import PREFIX as FILES_PREFIX
+from providers.simulator.files import Files
+from providers.simulator.jobs import Job
+from providers.simulator.options import SimulatorOptions
+from providers.simulator.picture import ClipSpec
+from providers.simulator.render import Renderer
+from providers.simulator.runway import Runway
+from providers.simulator.store import Store
+from providers.simulator.wire import Answer, Cut, Reply, Request
+
+DIALECTS: tuple[type[Dialect], ...] = (Runway,)
+
+Later = Answer | Coroutine[Any, Any, Answer]
+
+
+@dataclass
+class Outage:
+    """Everything of one kind fails: `answer` is an HTTP status, "reset", "close" or "hang"."""
+
+    answer: str
+    where: frozenset[str]  # of "submit" (any POST), "poll" (any other call), "download"
+    dialect: str | None = None
+
+
+class Simulator:
+    """Owns the jobs, keys and faults; routes requests. One instance a process, one thread."""
+
+    def __init__(self, options: SimulatorOptions) -> None:
+        self.options = options
+        self.renderer = Renderer(options)
+        self.files = Files(self)
+        self.control = Control(self)
+        self.dialects = [kind(self) for kind in DIALECTS]
+        self._routes = sorted(((p, d) for d in self.dialects for p in d.prefixes), key=lambda r: -len(r[0]))
+        self.clock_ahead_s = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """As at the start, but for the rendered clips. The clock stays: it must not run backwards."""
+        self.store = Store(self.options.keep_ended)
+        self.accounts: dict[str, Account] = {}
+        self.rules: list[Rule] = []
+        self.outage: Outage | None = None
+        self.render_seconds = self.options.render_seconds
+        self.link_life_s = self.options.link_life_s
+        self.credit_balance = self.options.credit_balance
+        self.limits: dict[str, int] = {}  # live jobs a key, by model; "*" for all others
+        self.daily_limits: dict[str, int] = {}
+        self.good_keys = frozenset(fingerprint(key) for key in self.options.keys)
+
+    def now(self) -> float:
+        return time.time() + self.clock_ahead_s
+
+    # --- routing ---
+
+    def handle(self, request: Request) -> Later:
+        path = request.path
+        if path.startswith("/_sim"):
+            return self.control.handle(request)
+        if path.startswith(FILES_PREFIX):
+            return self._outage("download", None) or self.files.handle(request)
+        for prefix, dialect in self._routes:
+            if path.startswith(prefix):
+                if self.outage is not None:
+                    broken = self._outage("submit" if request.method == "POST" else "poll", dialect)
+                    if broken is not None:
+                        return broken
+                return dialect.handle(request)
+        if path == "/":
+            return Reply(200, b"Reelworks provider simulator. GET /_sim lists what it can be told.\n", "text/plain")
+        return Reply(404, b'{"error":"Not found"}')
+
+    def _outage(self, kind: str, dialect: Dialect | None) -> Later | None:
+        outage = self.outage
+        if outage is None or kind not in outage.where:
+            return None
+        if outage.dialect is not None and (dialect is None or dialect.name != outage.dialect):
+            return None
+        if outage.answer in ("reset", "close"):
+            return Cut(reset=outage.answer == "reset")
+        if outage.answer == "hang":
+            return after(3600.0, lambda: Cut())
+        refusal = Refusal(int(outage.answer), "status")
+        return dialect.refuse(refusal) if dialect else Reply(refusal.status, b"<html>down</html>", "text/html")
+
+    # --- keys ---
+
+    def account(self, key: str) -> Account | None:
+        """The account of a key, or None when the key is no good."""
+        name = fingerprint(key)
+        found = self.accounts.get(name)
+        if found is None:
+            if not key or (self.good_keys and name not in self.good_keys):
+                return None
+            found = self.accounts[name] = Account(name)
+        return None if found.disabled else found
+
+    def balance(self, account: Account, now: float) -> float:
+        account.settle(now)
+        start = self.credit_balance if account.credits is None else account.credits
+        return start - account.spent
+
+    def lane(self, account: Account, model: str) -> Lane:
+        return account.lane(model, self.limits.get(model, self.limits.get("*")))
+
+    # --- submit ---
+
+    def submit(self, dialect: Dialect, account: Account, draft: Draft, request: Request) -> Later:
+        """A valid submit: its faults, its counters, and the job."""
+        nth = self.store.receive(dialect.name, draft)
+        try:
+            text, groups = scripts.split_prompt(draft.prompt)
+        except BadDirective as err:
+            return dialect.refuse(Refusal(400, "directive", f"simulator: {err}"))
+        plan = NO_FAULTS
+        for rule in self.rules:
+            plan = scripts.merge(plan, rule.take(draft.prompt, dialect.name, draft.model) or NO_FAULTS)
+        plan = scripts.merge(plan, scripts.resolve(groups, dialect.name, draft.model, nth))
+
+        def go_on() -> Later:
+            return self._submit(dialect, account, draft, request, text, plan)
+
+        return go_on() if plan.hang_before is None else after(plan.hang_before, go_on)
+
+    def _submit(
+        self, dialect: Dialect, account: Account, draft: Draft, request: Request, text: str, plan: Faults
+    ) -> Later:
+        now = self.now()
+        if plan.reset:
+            return Cut(reset=True)
+        refusal = self._refusal(dialect, account, draft, plan, now)
+        if refusal is not None:
+            self.store.totals.refused += 1
+            return dialect.refuse(refusal)
+        job = self._create(dialect, account, draft, text, plan, now)
+        if plan.lost_reply or plan.lost_reply_reset:
+            return Cut(reset=plan.lost_reply_reset)
+        if plan.status_after is not None:
+            return dialect.refuse(Refusal(int(plan.status_after), "status", retry_after=plan.retry_after))
+        reply = dialect.accept(job, request)
+        if plan.garbage:
+            reply = replace(reply, body=reply.body[: len(reply.body) // 2] + b"\xff<garbage>")
+        return reply if plan.hang is None else after(plan.hang, lambda: reply)
+
+    def _refusal(self, dialect: Dialect, account: Account, draft: Draft, plan: Faults, now: float) -> Refusal | None:
+        if plan.status == "400-credits" or self.balance(account, now) < draft.cost:
+            return Refusal(400, "credits", retry_after=plan.retry_after)
+        if plan.status is not None:
+            return Refusal(int(plan.status), "status", retry_after=plan.retry_after)
+        if plan.moderation:
+            return Refusal(400, "moderation", retry_after=plan.retry_after)
+        lane = self.lane(account, draft.model)
+        daily = self.daily_limits.get(draft.model, self.daily_limits.get("*"))
+        if daily is not None and lane.created >= daily:
+            return Refusal(429, "daily_limit", retry_after=plan.retry_after)
+        if not dialect.queues_over_limit and lane.limit is not None and lane.settle(now) >= lane.limit:
+            return Refusal(429, "busy", retry_after=plan.retry_after)
+        return None
+
+    def _create(self, dialect: Dialect, account: Account, draft: Draft, text: str, plan: Faults, now: float) -> Job:
+        footer = f"{draft.duration_s} s · {draft.width_px}x{draft.height_px}"  # the font has no multiplication sign
+        canned = self.options.canned
+        clip = ClipSpec(
+            draft.width_px, draft.height_px, draft.duration_s, self.options.fps, draft.audio,
+            "" if canned else text, f"simulated · {footer}" if canned else f"simulated · {draft.model} · {footer}",
+        )  # fmt: skip
+        total_s = self.render_seconds if plan.render is None else plan.render
+        pending_s = min(total_s * 0.1, 1.0)
+        job = Job(
+            str(uuid.uuid4()), dialect, account, draft.model, draft.prompt, draft.reference, clip, now,
+            iso(now), draft.cost, plan, draft.callback_url, draft.extra,
+            pending_s=pending_s, running_s=total_s - pending_s, failure=plan.fail,
+        )  # fmt: skip
+        account.spent += draft.cost
+        self.lane(account, draft.model).add(job, now)
+        self.store.add(job, draft, now)
+        if job.failure is None:
+            self.renderer.prepare(clip, job.end_at)
+        return job
+
+    # --- a job's life ---
+
+    def find(self, account: Account, job_id: str) -> Job | None:
+        """A job of this account that the provider still admits to know."""
+        job = self.store.jobs.get(job_id)
+        return None if job is None or job.deleted or job.account is not account else job
+
+    def poll_fault(self, job: Job, dialect: Dialect, answer: Callable[[], Reply]) -> Later:
+        """`answer()`, unless this job's script says otherwise for this poll. Counts as one look of `job.polls`."""
+        plan, nth = job.faults, job.polls
+        if nth <= plan.not_found:
+            return dialect.refuse(Refusal(404, "status"))
+        if nth <= plan.poll_reset:
+            return Cut(reset=True)
+        if plan.poll_status is not None and plan.poll_status.applies(nth):
+            return dialect.refuse(Refusal(int(plan.poll_status.value), "status", retry_after=plan.retry_after))
+        if nth <= plan.poll_garbage:
+            return Reply(200, b"<html>not json")
+        return answer() if plan.poll_hang is None else after(plan.poll_hang, answer)
+
+    def cancel(self, job: Job, cost: float) -> None:
+        """End a live job now."""
+        now = self.now()
+        job.cancelled, job.cancel_cost = True, cost
+        self._end(job, now)
+
+    def force(self, job: Job, state: str, code: str | None, seconds: float) -> None:
+        """Put a live job into a state by hand; raises ValueError for a job that has ended or an unknown state."""
+        now = self.now()
+        if state == "lost":
+            job.deleted = True
+            return
+        if not job.phase(now).is_live:
+            raise ValueError("the job has ended")
+        if state == "cancelled":
+            self.cancel(job, 0.0)
+        elif state in ("succeeded", "failed"):
+            job.failure = (code or "INTERNAL") if state == "failed" else None
+            self._end(job, now)
+        elif state == "running":
+            job.run_at, job.end_at = now, now + seconds
+            self.lane(job.account, job.model).moved(job, now)
+        else:
+            raise ValueError("state must be running, succeeded, failed, cancelled or lost")
+
+    def _end(self, job: Job, now: float) -> None:
+        job.run_at, job.end_at = min(job.run_at, now), now
+        self.lane(job.account, job.model).moved(job, now)
+
+
+async def after(seconds: float, then: Callable[[], Later]) -> Answer:
+    """The same, later. Cancelled with the connection: what has not happened by then will not."""
+    await asyncio.sleep(seconds)
+    answer = then()
+    return answer if isinstance(answer, Reply | Cut) else await answer
+
+
+def iso(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,239 @@
+"""`/_sim/`: what tests and benchmarks use to look inside and to pull strings. Loopback only, no key."""
+
+from __future__ import annotations
+
+import gc
+import ipaddress
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from providers.simulator.accounts import Account
+from providers.simulator.faults import DIRECTIVES, BadDirective, Rule, parse_group
+from providers.simulator.jobs import Job
+from providers.simulator.store import Tally
+from providers.simulator.wire import Reply, Request
+
+if TYPE_CHECKING:
+    from providers.simulator.app import Simulator
+
+HELP = {
+    "GET /_sim/stats": "live now and most ever by key and model, totals, renders",
+    "GET /_sim/jobs": "jobs; ?id= ?prompt= ?contains= ?reference= ?model= ?provider= ?key= ?phase= ?limit=1000",
+    "GET /_sim/submits": "received and created, by ?prompt= ?contains= ?reference= ?content=; else totals and doubles",
+    "GET /_sim/directives": "what a prompt or a rule can ask for",
+    "GET /_sim/config": "what POST /_sim/config can change",
+    "POST /_sim/config": "change any of those; advance_s moves the clock forward",
+    "POST /_sim/jobs/{id}": '{"state": "running|succeeded|failed|cancelled|lost", "code": "…", "seconds": 5}',
+    "POST /_sim/reset": "forget jobs, counters, keys, rules; settings as at the start",
+}
+
+
+class Control:
+    """Reads and changes a Simulator from outside."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self.sim = simulator
+
+    def handle(self, request: Request) -> Reply:
+        if not _is_loopback(request.peer):
+            return _json({"error": "loopback only"}, 403)
+        try:
+            return _json(self._answer(request))
+        except LookupError as err:
+            return _json({"error": f"not found: {err}"}, 404)
+        except (ValueError, TypeError, BadDirective) as err:
+            return _json({"error": str(err)}, 400)
+
+    def _answer(self, request: Request) -> Any:
+        path = request.path.rstrip("/")
+        call = f"{request.method} {path}"
+        body = json.loads(request.body or b"{}") if request.method == "POST" else {}
+        if not isinstance(body, dict):
+            raise ValueError("expected a JSON object")
+        match call:
+            case "GET /_sim":
+                return HELP
+            case "GET /_sim/stats":
+                return self._stats()
+            case "GET /_sim/jobs":
+                return self._jobs(request.params)
+            case "GET /_sim/submits":
+                return self._submits(request.params)
+            case "GET /_sim/directives":
+                return {name: {"stage": one.stage, "help": one.help} for name, one in DIRECTIVES.items()}
+            case "GET /_sim/config":
+                return self._config()
+            case "POST /_sim/config":
+                return self._configure(body)
+            case "POST /_sim/reset":
+                self.sim.reset()
+                gc.collect()
+                return {"reset": True}
+        if call.startswith("POST /_sim/jobs/"):
+            job = self.sim.store.jobs[path.rpartition("/")[2]]
+            self.sim.force(job, body.get("state", ""), body.get("code"), float(body.get("seconds", 1e6)))
+            return self._show(job)
+        raise LookupError(call)
+
+    # --- looking ---
+
+    def _show(self, job: Job) -> dict[str, Any]:
+        now = self.sim.now()
+        phase = job.phase(now)
+        return {
+            "id": job.id, "provider": job.dialect.name, "model": job.model, "prompt": job.prompt,
+            "reference": job.reference, "key": job.account.fingerprint, "phase": phase.name.lower(),
+            "createdAt": job.created_at, "runAt": _finite(job.run_at), "endAt": _finite(job.end_at),
+            "ended": not phase.is_live, "cancelled": job.cancelled, "deleted": job.deleted, "failure": job.failure,
+            "cost": job.cost(now), "polls": job.polls, "downloads": job.downloads,
+        }  # fmt: skip
+
+    def _jobs(self, params: Mapping[str, str]) -> dict[str, Any]:
+        now = self.sim.now()
+        exact = {"id": "id", "prompt": "prompt", "reference": "reference", "model": "model"}
+        found = []
+        for job in self.sim.store.jobs.values():
+            if any(name in params and getattr(job, attribute) != params[name] for name, attribute in exact.items()):
+                continue
+            if params.get("contains", "") not in job.prompt:
+                continue
+            if params.get("provider", job.dialect.name) != job.dialect.name:
+                continue
+            if params.get("key", job.account.fingerprint) != job.account.fingerprint:
+                continue
+            if "phase" in params and params["phase"] != job.phase(now).name.lower():
+                continue
+            found.append(job)
+        limit = int(params.get("limit", "1000"))
+        return {"count": len(found), "jobs": [self._show(job) for job in found[:limit]]}
+
+    def _submits(self, params: Mapping[str, str]) -> dict[str, Any]:
+        store = self.sim.store
+        if "prompt" in params:
+            return _show_tally(store.prompts.get(params["prompt"], Tally()))
+        if "reference" in params:
+            return _show_tally(store.references.get(params["reference"], Tally()))
+        if "content" in params:
+            return _show_tally(store.contents.get(params["content"], Tally()))
+        if "contains" in params:
+            chosen = [tally for prompt, tally in store.prompts.items() if params["contains"] in prompt]
+            return {name: sum(getattr(tally, name) for tally in chosen) for name in ("received", "created", "doubled")}
+        doubles = {prompt: _show_tally(tally) for prompt, tally in store.prompts.items() if tally.doubled}
+        return {**vars(store.totals), "prompts": len(store.prompts), "doubled": doubles}
+
+    def _stats(self) -> dict[str, Any]:
+        now = self.sim.now()
+        lanes: list[dict[str, Any]] = [
+            {
+                "key": account.fingerprint, "model": model, "live": lane.settle(now), "maxLive": lane.max_live,
+                "created": lane.created, "limit": lane.limit,
+            }
+            for account in self.sim.accounts.values()
+            for model, lane in account.lanes.items()
+        ]  # fmt: skip
+        accounts = [
+            {"key": account.fingerprint, "disabled": account.disabled, "balance": self.sim.balance(account, now)}
+            for account in self.sim.accounts.values()
+        ]
+        jobs = {"live": sum(lane["live"] for lane in lanes), "remembered": len(self.sim.store.jobs)}
+        return {
+            **jobs,
+            "rendered": self.sim.renderer.rendered,
+            **vars(self.sim.store.totals),
+            "lanes": lanes,
+            "keys": accounts,
+        }
+
+    # --- pulling strings ---
+
+    def _config(self) -> dict[str, Any]:
+        sim = self.sim
+        return {
+            "render_seconds": sim.render_seconds, "link_life_s": sim.link_life_s, "limits": sim.limits,
+            "daily_limits": sim.daily_limits, "credit_balance": sim.credit_balance,
+            "disabled_keys": [account.fingerprint for account in sim.accounts.values() if account.disabled],
+            "credits": {a.fingerprint: a.credits for a in sim.accounts.values() if a.credits is not None},
+            "faults": [{"match": rule.match, "used": rule.used} for rule in sim.rules],
+            "outage": None if sim.outage is None else {"answer": sim.outage.answer, "where": sorted(sim.outage.where)},
+            "advance_s": sim.clock_ahead_s,
+        }  # fmt: skip
+
+    def _configure(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Checks every value before it changes one."""
+        unknown = set(body) - set(self._config())
+        if unknown:
+            raise ValueError(f"unknown setting {sorted(unknown)}; there are {sorted(self._config())}")
+        sim = self.sim
+        changes: list[tuple[str, Any]] = []
+        for name in ("render_seconds", "link_life_s", "credit_balance"):
+            if name in body:
+                changes.append((name, _not_negative(body[name])))
+        for name in ("limits", "daily_limits"):
+            if name in body:
+                changes.append(
+                    (name, {model: int(limit) for model, limit in (body[name] or {}).items() if limit is not None})
+                )
+        if "faults" in body:
+            rules = [Rule(rule.get("match", ""), parse_group(rule["directives"])) for rule in body["faults"] or ()]
+            changes.append(("rules", rules))
+        if "outage" in body:
+            changes.append(("outage", _outage(body["outage"])))
+        ahead_s = _not_negative(body.get("advance_s", 0))
+        credits = {key: _not_negative(amount) for key, amount in body.get("credits", {}).items()}
+        for name, value in changes:
+            setattr(sim, name, value)
+        sim.clock_ahead_s += ahead_s
+        if "disabled_keys" in body:
+            for account in sim.accounts.values():
+                account.disabled = account.fingerprint in body["disabled_keys"]
+            for key in body["disabled_keys"]:
+                sim.accounts.setdefault(key, Account(key)).disabled = True
+        for key, amount in credits.items():
+            account = sim.accounts.setdefault(key, Account(key))
+            account.credits, account.spent = amount, 0.0
+        if "limits" in body:
+            for account in sim.accounts.values():
+                for model, lane in account.lanes.items():
+                    lane.set_limit(sim.limits.get(model, sim.limits.get("*")), sim.now())
+        return self._config()
+
+
+def _outage(value: Any) -> Any:
+    from providers.simulator.app import Outage  # late: the app imports this module
+
+    if value is None:
+        return None
+    answer = str(value["answer"])
+    if answer not in ("reset", "close", "hang") and not (answer.isdecimal() and 400 <= int(answer) <= 599):
+        raise ValueError("outage.answer must be an HTTP error status, reset, close or hang")
+    return Outage(answer, frozenset(value.get("where", ("submit", "poll", "download"))), value.get("provider"))
+
+
+def _not_negative(value: Any) -> float:
+    number = float(value)
+    if not number >= 0:
+        raise ValueError("expected a number of 0 or more")
+    return number
+
+
+def _finite(moment: float) -> float | None:
+    return moment if math.isfinite(moment) else None
+
+
+def _show_tally(tally: Tally) -> dict[str, int]:
+    return {"received": tally.received, "created": tally.created, "doubled": tally.doubled}
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        address = ipaddress.ip_address(peer)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
+
+
+def _json(value: Any, status: int = 200) -> Reply:
+    return Reply(status, json.dumps(value).encode())

@@ -1,0 +1,77 @@
+"""All jobs, and the counters that prove that nothing was submitted twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from providers.simulator.dialect import Draft
+from providers.simulator.jobs import Job, Phase
+
+SWEEP_EVERY = 1000  # creations between two looks for jobs to forget
+
+
+@dataclass(slots=True)
+class Tally:
+    """One content, prompt or reference: how often it came in, and how many jobs it made."""
+
+    received: int = 0
+    created: int = 0
+    doubled: int = 0  # made while another job of the same was alive or had succeeded: money spent twice
+    last: Job | None = None
+
+
+@dataclass
+class Totals:
+    received: int = 0
+    invalid: int = 0  # refused by validation or authentication, never counted as received
+    refused: int = 0
+    created: int = 0
+
+
+@dataclass
+class Store:
+    """Jobs by id in the order of creation. Ended ones are forgotten above a bound; tallies stay until reset."""
+
+    keep_ended: int
+    jobs: dict[str, Job] = field(default_factory=dict)
+    contents: dict[str, Tally] = field(default_factory=dict)
+    prompts: dict[str, Tally] = field(default_factory=dict)
+    references: dict[str, Tally] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+
+    def receive(self, provider: str, draft: Draft) -> int:
+        """Count a valid submit; how often its prompt has come in by now."""
+        self.totals.received += 1
+        for tally in self._tallies(provider, draft):
+            tally.received += 1
+        return self.prompts[draft.prompt].received
+
+    def add(self, job: Job, draft: Draft, now: float) -> None:
+        """Count and keep a new job."""
+        self.totals.created += 1
+        for tally in self._tallies(job.dialect.name, draft):
+            last = tally.last
+            if last is not None and last.phase(now) not in (Phase.FAILED, Phase.CANCELLED):
+                tally.doubled += 1
+            tally.created += 1
+            tally.last = job
+        self.jobs[job.id] = job
+        if self.totals.created % SWEEP_EVERY == 0:
+            self._forget(now)
+
+    def _tallies(self, provider: str, draft: Draft) -> Iterable[Tally]:
+        yield self.contents.setdefault(content_hash(provider, draft.content), Tally())
+        yield self.prompts.setdefault(draft.prompt, Tally())
+        if draft.reference:
+            yield self.references.setdefault(draft.reference, Tally())
+
+    def _forget(self, now: float) -> None:
+        ended = [job.id for job in self.jobs.values() if not job.phase(now).is_live]
+        for job_id in ended[: max(0, len(ended) - self.keep_ended)]:
+            del self.jobs[job_id]
+
+
+def content_hash(provider: str, content: str) -> str:
+    return hashlib.sha256(f"{provider}\n{content}".encode("utf-8", "surrogatepass")).hexdigest()[:32]

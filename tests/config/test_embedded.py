@@ -1,0 +1,325 @@
+"""The embedded servers come up, are shared, and go, whatever happens to the processes around them."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import environ
+import kombu
+import psycopg
+import pytest
+import redis
+
+from config import embedded
+from config.embedded import places
+from config.embedded import postgres as pg
+from config.embedded import valkey as vk
+
+ROOT = Path(__file__).resolve().parents[2]
+AS_ROOT = os.geteuid() == 0
+
+# One worker for all of them: they share one initialised home.
+pytestmark = pytest.mark.xdist_group("embedded")
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    """Long (past what a socket's path may have), with spaces, and reachable for the user that runs the server for root."""
+    base = Path(tempfile.mkdtemp(prefix="rw test "))
+    base.chmod(0o755)
+    path = base / ("a long name with spaces " * 6) / ".reelworks"
+    path.mkdir(parents=True)
+    yield path
+    embedded.remove(path)
+    shutil.rmtree(base)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(home: Path) -> Iterator[None]:
+    yield
+    until(lambda: all_gone(home), "the servers are gone after the test")
+
+
+def until(done: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def all_gone(home: Path) -> bool:
+    """Sitter and server keep a lock as long as either lives."""
+    return not any(place.run.exists() or pids(place.alive_lock) for place in (pg.place(home), vk.place(home)))
+
+
+def pids(lock: Path) -> list[int]:
+    """Sitter and server, as noted in their lock file, if they live."""
+    try:
+        noted = [int(word) for word in lock.read_text().split()]
+    except (FileNotFoundError, ValueError):
+        return []
+    return [pid for pid in noted if is_alive(pid)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:  # a zombie, waiting for a slow init, is no longer a server
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return sys.platform != "linux"
+
+
+def owner(home: Path, code: str = "", **options: object) -> "subprocess.Popen[str]":
+    """Another process that holds the servers, says `started` or `found`, and then waits for its standard input."""
+    script = f"""
+        import os, sys, time
+        from pathlib import Path
+        from config import embedded
+        held = embedded.hold(Path(sys.argv[1]), fast=True)
+        print("started" if held.started else "found", flush=True)
+        {code}
+        sys.stdin.read()
+    """
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(home)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout
+    return process.stdout.readline().strip()
+
+
+def test_addresses_are_what_django_celery_and_psycopg_understand(home: Path) -> None:
+    database_url, broker_url = embedded.urls(home)
+    parsed = environ.Env.db_url_config(database_url)
+    assert (parsed["NAME"], parsed["USER"], parsed["OPTIONS"]["host"]) == ("reelworks", "reelworks", str(pg.place(home).run))
+    assert psycopg.conninfo.conninfo_to_dict(database_url)["host"] == str(pg.place(home).run)
+    assert kombu.Connection(broker_url).transport_cls == "redis"
+    assert embedded.urls(home / ".." / home.name) == (database_url, broker_url)
+
+
+def test_sockets_fit_into_104_bytes_however_long_the_home_is() -> None:
+    place = pg.place(Path("/" + "x" * 200))
+    assert len(str(place.run / ".s.PGSQL.5432")) < 104 - 40  # with room for a longer user id
+
+
+def test_both_servers_work_and_keep_their_data(home: Path) -> None:
+    with embedded.hold(home, fast=True) as held:
+        assert held.started
+        with psycopg.connect(held.database_url) as database:
+            database.execute("CREATE TABLE IF NOT EXISTS kept (word text)")
+            database.execute("INSERT INTO kept VALUES ('Öl')")
+            row = database.execute("SELECT upper(word), version() FROM kept").fetchone()
+            assert row is not None
+            assert row[0] == "ÖL"
+            assert row[1].startswith("PostgreSQL 18")
+        with kombu.Connection(held.broker_url) as broker:
+            queue = broker.SimpleQueue("kept")
+            queue.put({"id": 1})
+            queue.close()
+    with embedded.hold(home, fast=True) as held, psycopg.connect(held.database_url) as database:
+        assert database.execute("SELECT word FROM kept").fetchall() == [("Öl",)]
+        with kombu.Connection(held.broker_url) as broker:
+            queue = broker.SimpleQueue("kept")
+            assert queue.get(timeout=2).payload == {"id": 1}
+            queue.close()
+
+
+def test_no_tcp_port_is_opened(home: Path) -> None:
+    with embedded.hold(home, fast=True) as held, psycopg.connect(held.database_url) as database:
+        assert database.execute("SHOW listen_addresses").fetchone() == ("",)
+        client = redis.Redis(unix_socket_path=str(vk.place(home).run / "valkey.sock"))
+        assert client.config_get("port") == {"port": "0"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        client.close()
+
+
+def test_sockets_are_private(home: Path) -> None:
+    with embedded.hold(home, fast=True):
+        for place in (pg.place(home), vk.place(home)):
+            assert place.run.stat().st_mode & 0o077 == 0
+
+
+def test_second_user_finds_them_and_the_last_one_stops_them(home: Path) -> None:
+    first = embedded.hold(home, fast=True)
+    second = embedded.hold(home)
+    assert (first.started, second.started) == (True, False)
+    first.release()
+    with psycopg.connect(second.database_url) as database:
+        assert database.execute("SELECT 1").fetchone() == (1,)
+    assert second.lost() == []
+    second.release()
+    second.release()
+    until(lambda: all_gone(home), "stopped with the last user")
+
+
+def test_of_two_starters_at_once_one_starts(home: Path) -> None:
+    both = [owner(home), owner(home)]
+    assert sorted(map(said, both)) == ["found", "started"]
+    for process in both:
+        process.communicate()
+
+
+def test_kill_9_of_the_owner_stops_them(home: Path) -> None:
+    process = owner(home)
+    assert said(process) == "started"
+    process.kill()
+    process.communicate()
+    until(lambda: all_gone(home), "the servers are gone after kill -9", seconds=5)
+
+
+def test_forked_child_does_not_keep_them_alive(home: Path) -> None:
+    process = owner(home, code="child = os.fork(); child or time.sleep(60); print(child, flush=True)")
+    assert said(process) == "started"
+    child = int(said(process))
+    try:
+        process.kill()
+        process.wait()  # not for the end of its output, which the fork keeps open
+        until(lambda: all_gone(home), "the servers are gone though a fork lives", seconds=5)
+        assert is_alive(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+def test_newcomer_while_the_last_user_leaves_gets_new_servers(home: Path) -> None:
+    for _ in range(3):
+        held = embedded.hold(home, fast=True)
+        leaving = threading.Thread(target=held.release)
+        leaving.start()
+        with embedded.hold(home, fast=True) as newcomer, psycopg.connect(newcomer.database_url) as database:
+            leaving.join()
+            assert database.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_leftovers_of_a_crash_are_harmless(home: Path) -> None:
+    embedded.hold(home, fast=True).release()
+    until(lambda: all_gone(home), "stopped")
+    place = pg.place(home)
+    place.alive_lock.write_text(f"{os.getpid()} {os.getpid()}\n")
+    place.start_lock.write_text("rubbish")
+    place.run.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(place.sitter_socket))
+    # The number of a process that lives, but is none of ours: the first line is its id, the second the data folder.
+    (place.data / "postmaster.pid").write_text(f"{os.getpid()}\n{place.data}\n1\n5432\n{place.run}\n\n1 1\nready\n")
+    with embedded.hold(home, fast=True) as held, psycopg.connect(held.database_url) as database:
+        assert held.started
+        assert database.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_server_whose_sitter_was_killed_is_replaced(home: Path) -> None:
+    first = embedded.hold(home, fast=True)
+    sitter, server = pids(pg.place(home).alive_lock)
+    os.kill(sitter, signal.SIGKILL)
+    until(lambda: first.lost() == ["postgres"], "the loss is noticed")
+    with embedded.hold(home, fast=True) as second, psycopg.connect(second.database_url) as database:
+        assert second.started
+        assert not is_alive(server)
+        assert database.execute("SELECT 1").fetchone() == (1,)
+        first.release()
+
+
+def test_server_that_dies_takes_its_sitter_along(home: Path) -> None:
+    with embedded.hold(home, fast=True) as held:
+        sitter, server = pids(vk.place(home).alive_lock)
+        os.kill(server, signal.SIGKILL)
+        until(lambda: held.lost() == ["valkey"], "the loss is noticed")
+        until(lambda: not is_alive(sitter), "the sitter has gone too")
+
+
+def test_data_of_another_version_is_refused_in_plain_words(home: Path) -> None:
+    embedded.hold(home, valkey=False, fast=True).release()
+    version = pg.place(home).data / "PG_VERSION"
+    try:
+        version.write_text("17\n")
+        with pytest.raises(embedded.EmbeddedError, match=r"made by PostgreSQL 17(.|\n)*What to do: dump it"):
+            embedded.hold(home)
+    finally:
+        version.write_text("18\n")
+
+
+def test_server_that_cannot_start_says_why(home: Path) -> None:
+    embedded.hold(home, postgres=False).release()
+    manifest = next((vk.place(home).data / "appendonlydir").glob("*.manifest"))
+    before = manifest.read_bytes()
+    try:
+        manifest.write_text("rubbish\n")
+        with pytest.raises(embedded.EmbeddedError, match=r"valkey ended while it started(.|\n)*Log: .*valkey.log"):
+            embedded.hold(home, postgres=False)
+    finally:
+        manifest.write_bytes(before)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root can make a folder that belongs to somebody else")
+def test_socket_folder_of_somebody_else_is_refused(home: Path) -> None:
+    run = vk.place(home).run
+    run.mkdir()
+    os.chown(run, 12345, 12345)
+    try:
+        with pytest.raises(embedded.EmbeddedError, match="belongs to somebody else"):
+            embedded.hold(home, postgres=False)
+    finally:
+        run.rmdir()
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root needs another user to run PostgreSQL")
+def test_for_root_data_that_nobody_could_reach_is_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o700)
+    hidden = tmp_path / ".reelworks"
+    elsewhere = Path(tempfile.mkdtemp(prefix="rw-elsewhere-"))
+    monkeypatch.setattr(places, "ELSEWHERE", elsewhere / "reelworks")
+    monkeypatch.setattr(pg, "ELSEWHERE", elsewhere / "reelworks")
+    elsewhere.chmod(0o755)
+    # The wheel counts as out of reach, too: its binaries are copied.
+    wheel = Path(sys.prefix).resolve()
+    monkeypatch.setattr(pg, "reachable_by_all", lambda path: wheel not in path.parents and places.reachable_by_all(path))
+    try:
+        with embedded.hold(hidden, valkey=False, fast=True) as held, psycopg.connect(held.database_url) as database:
+            assert (hidden / "pg").resolve().is_relative_to(elsewhere)
+            assert (hidden / "pg").stat().st_uid == places.unprivileged()[0]
+            row = database.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'").fetchone()
+            assert row == (str((hidden / "pg").resolve()),)
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+        until(lambda: all_gone(hidden), "stopped")
+        embedded.remove(hidden)
+        assert not (hidden / "pg").exists()
+    finally:
+        shutil.rmtree(elsewhere)
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="the other tests already run as a normal user")
+def test_normal_user_runs_them_under_his_own_name() -> None:
+    uid = 65534
+    if not places.reachable_by_all(Path(sys.executable).resolve().parent):
+        pytest.skip("a normal user cannot reach this Python interpreter")
+    with tempfile.TemporaryDirectory(prefix="rw user ") as base:
+        os.chown(base, uid, uid)
+        process = owner(Path(base) / ".reelworks", user=uid, group=uid, extra_groups=[], env={"PYTHONDONTWRITEBYTECODE": "1"})
+        assert said(process) == "started"
+        place = Path(base) / ".reelworks"
+        assert (place / "pg").stat().st_uid == uid
+        assert (place / "pg" / "postmaster.pid").exists()
+        process.communicate()
+        until(lambda: not pids(place / "run" / "postgres.alive"), "stopped")
+        until(lambda: not pids(place / "run" / "valkey.alive"), "stopped")

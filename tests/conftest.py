@@ -1,0 +1,50 @@
+"""The suite's own servers and settings: nothing of the developer's environment or `.env.local` gets in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+_FOREIGN = ("RUNWAY_", "PIKA_", "KLING_", "AWS_", "REELWORKS_", "DATABASE_URL", "CELERY_BROKER_URL", "STORAGE_URL")
+_KEPT = {"REELWORKS_REQUIRE_BROWSER"}
+for _name in list(os.environ):
+    if _name.startswith(_FOREIGN) and _name not in _KEPT:
+        del os.environ[_name]
+# All xdist workers of one run share one pair of embedded servers; each checkout has its own.
+HOME = Path(tempfile.gettempdir()) / f"reelworks-tests-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+STORAGE = HOME / "storage" / f"{WORKER}-{os.getpid()}"
+os.environ.update(
+    REELWORKS_ENV_FILE="",
+    REELWORKS_HOME=str(HOME),
+    REELWORKS_SIMULATE="1",
+    STORAGE_LOCAL_PATH=str(STORAGE),
+    SECRET_KEY="tests-tests-tests-tests-tests-tests-tests",
+)
+
+import pytest  # noqa: E402 - the environment must be clean before anything reads it
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start (or join) the servers before pytest-django makes the databases."""
+    from config import embedded
+
+    number = int(WORKER.removeprefix("gw")) + 1 if WORKER.startswith("gw") else 0
+    if WORKER == "main" and getattr(config.option, "numprocesses", None):
+        config._reelworks_servers = embedded.hold(HOME, fast=True)  # type: ignore[attr-defined]
+        return
+    held = embedded.hold(HOME, fast=True)
+    config._reelworks_servers = held  # type: ignore[attr-defined]
+    os.environ["CELERY_BROKER_URL"] = held.broker_url.replace("virtual_host=0", f"virtual_host={number}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_storage() -> Iterator[None]:
+    yield
+    import shutil
+
+    shutil.rmtree(STORAGE, ignore_errors=True)

@@ -1,0 +1,231 @@
+"""Facts about a Generation: each a compare-and-set on the generation's own state, in the order DESIGN calls submitting once.
+
+`mark_sent` alone also needs the task's fence. Every other fact is written even by a worker that lost its lease: a paid
+job id is never thrown away. Each returns whether it was written; not being the one to write it is a normal answer.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, transaction
+
+from providers.base import JobStatus, Submitted
+from video.models import Generation
+from video.states import Claim
+
+State = Generation.State
+
+
+def _change(sql: str, params: dict[str, Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount == 1
+
+
+def live(task_id: str) -> Generation | None:
+    """The task's live generation; the database holds that there is at most one."""
+    return Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account").first()
+
+
+def latest(task_id: str) -> Generation | None:
+    """The task's last generation, live or not."""
+    return Generation.objects.filter(task_id=task_id).select_related("account").order_by("-attempt").first()
+
+
+def mark_sent(claim: Claim, generation: Generation) -> bool:
+    """Write down that the submit is about to be sent: planned → unknown, and the task runs.
+
+    Committed right before the socket is opened. Needs the fence and a lease that still holds; False: do not send.
+    """
+    with transaction.atomic():
+        task_is_ours = _change(
+            """
+            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
+            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
+                AND lease_until > statement_timestamp()
+            """,
+            {"task": claim.task.pk, "fence": claim.fence},
+        )
+        marked = task_is_ours and _change(
+            """
+            UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp()
+            WHERE id = %(id)s AND task_id = %(task)s AND state = 'planned'
+            """,
+            {"id": generation.pk, "task": claim.task.pk},
+        )
+        if not marked:
+            transaction.set_rollback(True)
+        return marked
+
+
+def put_back(generation_id: str) -> bool:
+    """Nothing left this machine after all: unknown → planned, the same row is sent later."""
+    return _change(
+        "UPDATE video_generation SET state = 'planned', sent_at = NULL WHERE id = %(id)s AND state = 'unknown'",
+        {"id": generation_id},
+    )
+
+
+def record_accepted(generation_id: str, submitted: Submitted) -> bool:
+    """The provider has the job: unknown (or given up as lost) → accepted, with its id."""
+    return _change(
+        """
+        UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
+            expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
+            -- If the task has another live attempt by now, this one stays lost, but its paid job is still known.
+            state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
+            ended_at = CASE WHEN now.another THEN g.ended_at END,
+            -- A job whose task no longer waits for it is looked at out of turn.
+            look_at = CASE WHEN now.ended OR now.another THEN statement_timestamp() END,
+            error_code = '', error_message = ''
+        FROM (
+            SELECT t.finished_at IS NOT NULL AS ended, EXISTS (
+                SELECT FROM video_generation o
+                WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
+            ) AS another
+            FROM video_videotask t JOIN video_generation s ON s.task_id = t.id WHERE s.id = %(id)s
+        ) now
+        WHERE g.id = %(id)s AND (g.state = 'unknown' OR (g.state = 'lost' AND g.job_id = ''))
+        """,
+        {
+            "id": generation_id,
+            "job": submitted.job_id,
+            "urls": json.dumps(dict(submitted.urls)),
+            "cost": submitted.expected_cost,
+        },
+    )
+
+
+def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
+    """Proof that no job exists: unknown or planned → rejected, which frees the slot."""
+    return _change(
+        """
+        UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = %(code)s,
+            error_message = %(message)s
+        WHERE id = %(id)s AND state IN ('planned', 'unknown')
+        """,
+        {"id": generation_id, "code": code, "message": message},
+    )
+
+
+def record_look(generation_id: str, status: JobStatus) -> None:
+    """A look at the job answered, and it goes on: remember when, and what was said."""
+    _change(
+        """
+        UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1, poll_errors = 0,
+            not_found = 0, not_found_since = NULL, provider_status = %(word)s,
+            provider_progress = coalesce(greatest(provider_progress, %(progress)s), %(progress)s)
+        WHERE id = %(id)s AND state = 'accepted'
+        """,
+        {"id": generation_id, "word": status.provider_status[:60], "progress": status.progress},
+    )
+
+
+def record_failed_look(generation_id: str) -> int:
+    """A look at the job could not be had; returns how many in a row. Never fails a paid job by itself."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1,
+                poll_errors = poll_errors + 1
+            WHERE id = %s AND state = 'accepted' RETURNING poll_errors
+            """,
+            [generation_id],
+        )
+        row = cursor.fetchone()
+        return int(row[0]) if row else 0
+
+
+NOT_FOUND_TIMES = 3
+NOT_FOUND_SECONDS = 60
+
+
+def record_not_found(generation_id: str) -> bool:
+    """The provider says that it has no such job. True once that makes it lost: three in a row over at least a minute."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1,
+                not_found = not_found + 1, not_found_since = coalesce(not_found_since, statement_timestamp())
+            WHERE id = %(id)s AND state = 'accepted'
+            RETURNING not_found >= %(times)s
+                AND not_found_since <= statement_timestamp() - %(seconds)s * interval '1 second'
+            """,
+            {"id": generation_id, "times": NOT_FOUND_TIMES, "seconds": NOT_FOUND_SECONDS},
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def record_ended(
+    generation_id: str,
+    state: Generation.State,
+    *,
+    cost: Decimal | None = None,
+    provider_status: str = "",
+    code: str = "",
+    message: str = "",
+) -> bool:
+    """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot."""
+    if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
+        raise ValueError(f"{state} is not a job's end")
+    return _change(
+        """
+        UPDATE video_generation SET state = %(state)s, ended_at = statement_timestamp(), reported_cost = %(cost)s,
+            provider_status = %(word)s, error_code = %(code)s, error_message = %(message)s, look_at = NULL,
+            last_polled_at = statement_timestamp(), polls = polls + 1
+        WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
+        """,
+        {
+            "id": generation_id,
+            "state": state.value,
+            "cost": cost,
+            "word": provider_status[:60],
+            "code": code,
+            "message": message,
+        },
+    )
+
+
+def record_lost(generation_id: str, *, code: str) -> bool:
+    """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come."""
+    return _change(
+        """
+        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
+            look_at = NULL
+        WHERE id = %(id)s AND state IN ('unknown', 'accepted')
+        """,
+        {"id": generation_id, "code": code},
+    )
+
+
+def look_later(generation_id: str, delay_s: float) -> bool:
+    """A job that outlived its task is looked at again in `delay_s` seconds."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + %(delay)s * interval '1 second'
+        WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
+        """,
+        {"id": generation_id, "delay": delay_s},
+    )
+
+
+def expire_unknown(window_s: float) -> int:
+    """Unknown ones past the longest render time become lost, which frees their slots. Returns how many.
+
+    Only those whose task has ended: a task that still stands in generate settles its own attempt first.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(), error_code = 'outcome_unknown'
+            FROM video_videotask t
+            WHERE t.id = g.task_id AND t.finished_at IS NOT NULL AND g.state = 'unknown'
+                AND g.sent_at < statement_timestamp() - %s * interval '1 second'
+            """,
+            [window_s],
+        )
+        return cursor.rowcount

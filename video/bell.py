@@ -1,0 +1,56 @@
+"""Rings the broker: messages that say "look at this row", by name and id only.
+
+Never raises: a bell that can't be rung now is rung by the sweeper, and a create must not fail because of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from celery import chain, current_app
+from celery.canvas import Signature
+from kombu.exceptions import OperationalError
+
+from video.models import Stage
+
+log = logging.getLogger(__name__)
+
+WAY = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
+
+
+def way_from(task_id: str, stage: Stage) -> Signature:
+    """The chain from this stage to save. Poll takes a list: the chain's link is a wave of one."""
+    links = [
+        current_app.signature(f"video.{s}", args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
+        for s in WAY[WAY.index(stage) :]
+    ]
+    return chain(*links) if len(links) > 1 else links[0]
+
+
+def resume(task_id: str, stage: Stage) -> bool:
+    """Send a task into the chain from its present stage on. False: the broker can't be reached."""
+    try:
+        way_from(task_id, stage).apply_async()
+    except (OperationalError, OSError) as err:
+        log.warning("%s: the broker can't be reached (%s); the sweeper will ring", task_id, type(err).__name__)
+        return False
+    return True
+
+
+def resume_all(due: Iterable[tuple[str, Stage]]) -> int:
+    """Resume each of these until the broker refuses one. Returns how many were rung."""
+    rung = 0
+    for task_id, stage in due:
+        if not resume(task_id, stage):
+            break
+        rung += 1
+    return rung
+
+
+def ring_admission() -> None:
+    """Say that a slot or a task is waiting."""
+    try:
+        current_app.send_task("video.admit")
+    except (OperationalError, OSError) as err:
+        log.warning("the broker can't be reached (%s); the sweeper will admit", type(err).__name__)

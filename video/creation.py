@@ -1,0 +1,122 @@
+"""Making a task: the row, its debit and its first event in one transaction, and a bell after the commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from django.conf import settings
+from django.db import IntegrityError, connection, transaction
+
+from video import bell, credits, ids
+from video.models import TaskEvent, VideoTask
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client asks for, checked."""
+
+    prompt: str
+    duration_s: int
+    aspect_ratio: str
+    image_url: str = ""
+    model_requested: str = ""
+    negative_prompt: str = ""
+    seed: int | None = None
+    quality: str = "medium"
+    resolution: str = "source"
+    fps: int = 30
+
+    def fingerprint(self) -> str:
+        """Equal for equal orders; what an Idempotency-Key is bound to."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+class KeyReused(Exception):
+    """The Idempotency-Key already stands for another order of this user."""
+
+
+def create(user_id: int, order: Order, *, idempotency_key: str | None = None) -> tuple[VideoTask, bool]:
+    """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
+
+    Raises InsufficientCredits and KeyReused; nothing is made then.
+    """
+    task = VideoTask(
+        id=ids.task_id(),
+        user_id=user_id,
+        request_hash=order.fingerprint() if idempotency_key else "",
+        idempotency_key=idempotency_key,
+        **asdict(order),
+    )
+    try:
+        with transaction.atomic():
+            _insert(task)
+            credits.debit(user_id, settings.CREDITS_PER_VIDEO, task_id=task.pk, run=task.run)
+    except IntegrityError as err:
+        if idempotency_key is None or "task_one_per_idempotency_key" not in str(err):
+            raise
+        return _made_before(user_id, idempotency_key, order), False
+    except credits.InsufficientCredits:
+        # The same call may have been paid before by the user's last credits: then it is no new one.
+        if idempotency_key is not None:
+            earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
+            if earlier is not None:
+                return _same(earlier, order), False
+        raise
+    transaction.on_commit(bell.ring_admission)
+    return task, True
+
+
+def _insert(task: VideoTask) -> None:
+    """The row and its first event, in one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH made AS (
+                INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio, image_url,
+                    model_requested, negative_prompt, seed, quality, resolution, fps, idempotency_key, request_hash,
+                    status, stage, progress, admit_at, fence, claimed_by, park_reason, tries, deaths, error_code,
+                    error_message, source_key, output_key, thumbnail_key, has_work_files)
+                VALUES (%(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
+                    %(model_requested)s, %(negative_prompt)s, %(seed)s, %(quality)s, %(resolution)s, %(fps)s,
+                    %(idempotency_key)s, %(request_hash)s,
+                    'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false)
+                RETURNING id
+            )
+            INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
+            SELECT id, 1, 'generate', %(outcome)s, 0, '', '', '' FROM made
+            """,
+            {
+                **{
+                    name: getattr(task, name)
+                    for name in (
+                        "id",
+                        "user_id",
+                        "prompt",
+                        "duration_s",
+                        "aspect_ratio",
+                        "image_url",
+                        "model_requested",
+                        "negative_prompt",
+                        "seed",
+                        "quality",
+                        "resolution",
+                        "fps",
+                        "idempotency_key",
+                        "request_hash",
+                    )
+                },
+                "outcome": TaskEvent.Outcome.CREATED.value,
+            },
+        )
+
+
+def _made_before(user_id: int, idempotency_key: str, order: Order) -> VideoTask:
+    return _same(VideoTask.objects.get(user_id=user_id, idempotency_key=idempotency_key), order)
+
+
+def _same(earlier: VideoTask, order: Order) -> VideoTask:
+    if earlier.request_hash != order.fingerprint():
+        raise KeyReused(earlier.pk)
+    return earlier

@@ -1,0 +1,95 @@
+"""The ledger: the only writer of credit entries and balances.
+
+The entry comes first, the conditional update of the balance second, in the caller's transaction: if the entry is
+there already nothing moves, and a balance never goes below zero, however many act at once.
+"""
+
+from __future__ import annotations
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from video.models import Account, CreditEntry
+
+
+class InsufficientCredits(Exception):
+    """The account holds less than is asked for; nothing was changed."""
+
+    def __init__(self, *, needed: int, balance: int) -> None:
+        super().__init__(f"{needed} credits are needed, the account holds {balance}.")
+        self.needed = needed
+        self.balance = balance
+
+
+def balance(user_id: int) -> int:
+    """Credits of a user; 0 for one who never had any."""
+    return Account.objects.filter(pk=user_id).values_list("balance", flat=True).first() or 0
+
+
+def grant(user_id: int, amount: int, *, note: str = "") -> int:
+    """Give `amount` credits (more than 0) and return the new balance. Opens the account where there is none."""
+    if amount <= 0:
+        raise ValueError("a grant is more than 0 credits")
+    with transaction.atomic():
+        Account.objects.bulk_create([Account(user_id=user_id)], ignore_conflicts=True)
+        CreditEntry.objects.create(account_id=user_id, kind=CreditEntry.Kind.GRANT, amount=amount, note=note)
+        Account.objects.filter(pk=user_id).update(balance=F("balance") + amount)
+        return Account.objects.values_list("balance", flat=True).get(pk=user_id)
+
+
+def debit(user_id: int, amount: int, *, task_id: str, run: int) -> None:
+    """Take `amount` credits for a run, inside the caller's transaction, which must be rolled back on the error.
+
+    One statement moves balance and entry together; the row lock on the account makes debits queue up, and the
+    condition is checked again after waiting. Raises InsufficientCredits.
+    """
+    if amount == 0:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH paid AS (
+                UPDATE video_account SET balance = balance - %(amount)s
+                WHERE user_id = %(user)s AND balance >= %(amount)s RETURNING user_id
+            )
+            INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+            SELECT user_id, 'debit', -%(amount)s, %(task)s, %(run)s, '' FROM paid
+            """,
+            {"amount": amount, "user": user_id, "task": task_id, "run": run},
+        )
+        if cursor.rowcount == 1:
+            return
+    raise InsufficientCredits(needed=amount, balance=balance(user_id))
+
+
+def refund(task_id: str, run: int) -> bool:
+    """Give a run's debit back, inside the caller's transaction. False when it was never paid or is refunded already."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH entry AS (
+                INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+                SELECT account_id, 'refund', -amount, task_id, run, ''
+                FROM video_creditentry WHERE task_id = %(task)s AND run = %(run)s AND kind = 'debit'
+                ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING
+                RETURNING account_id, amount
+            )
+            UPDATE video_account SET balance = balance + entry.amount
+            FROM entry WHERE video_account.user_id = entry.account_id
+            """,
+            {"task": task_id, "run": run},
+        )
+        return cursor.rowcount == 1
+
+
+def differences() -> list[tuple[int, int, int]]:
+    """Accounts whose balance is not the sum of their entries: (user id, balance, sum). Empty when the ledger is whole."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT a.user_id, a.balance, coalesce(sum(e.amount), 0)
+            FROM video_account a LEFT JOIN video_creditentry e ON e.account_id = a.user_id
+            GROUP BY a.user_id, a.balance HAVING a.balance <> coalesce(sum(e.amount), 0)
+            """
+        )
+        return cursor.fetchall()

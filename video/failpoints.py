@@ -1,0 +1,83 @@
+"""Named points at every boundary of the pipeline, where tests make a process die, raise or freeze.
+
+Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze:FOLDER" (several separated by commas), or by
+`arm()` in a forked child. A frozen process writes FOLDER/reached and goes on when FOLDER/go is there. Unarmed, a
+point costs one look into an empty dict.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+POINTS = (
+    "generate.claimed",  # a worker holds the task, nothing else has happened
+    "generate.before_mark_sent",
+    "generate.after_mark_sent",  # committed as unknown, the socket not yet open
+    "generate.before_send",  # in the sender, just before the first byte
+    "generate.after_send",  # the whole reply is here, nothing of it is written
+    "generate.after_record",  # the job id is committed, the task still stands in generate
+    "generate.advanced",
+    "poll.claimed",
+    "poll.after_read",
+    "poll.after_record",  # the job's end is committed, the task still stands in poll
+    "poll.advanced",
+    "download.claimed",
+    "download.after_work",  # the file is whole in scratch
+    "download.after_put",  # … and in storage
+    "download.advanced",
+    "transcode.claimed",
+    "transcode.after_work",
+    "transcode.after_put",
+    "transcode.advanced",
+    "thumbnail.claimed",
+    "thumbnail.after_work",
+    "thumbnail.after_put",
+    "thumbnail.advanced",
+    "save.claimed",
+    "save.after_video",  # the video has its final name, the thumbnail has not
+    "save.after_thumbnail",
+    "save.finished",  # success is committed, the work files are still there
+)
+
+
+class FailpointError(RuntimeError):
+    """Raised by a point armed with `raise`."""
+
+
+_armed: dict[str, str] = {}
+
+
+def arm(name: str, action: str) -> None:
+    """Arm one point in this process. Raises ValueError for a name that no code reaches or an unknown action."""
+    if name not in POINTS:
+        raise ValueError(f"no fail point is called {name!r}")
+    if action not in {"kill", "raise"} and not action.startswith("freeze:"):
+        raise ValueError(f"a fail point can kill, raise or freeze:FOLDER, not {action!r}")
+    _armed[name] = action
+
+
+def failpoint(name: str) -> None:
+    """Do what the point is armed with; usually nothing."""
+    if not _armed:
+        return
+    action = _armed.get(name)
+    if action is None:
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "raise":
+        raise FailpointError(name)
+    _freeze(Path(action.removeprefix("freeze:")))
+
+
+def _freeze(folder: Path) -> None:
+    (folder / "reached").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.02)
+
+
+for _pair in filter(None, os.environ.get("REELWORKS_FAILPOINT", "").split(",")):
+    arm(*_pair.split("=", 1))

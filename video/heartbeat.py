@@ -1,0 +1,89 @@
+"""Keeps the leases of all stages that this process works on, in one statement every few seconds.
+
+A claim that the database no longer knows as ours, or that could not be renewed before its lease ended, is marked
+lost: whoever works on it stops, and kills its child process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection
+
+from video import states
+from video.states import Claim
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """One thread for all claims of a process; it exists only while something is held."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._claims: dict[tuple[str, int], Claim] = {}
+        self._renewed: dict[tuple[str, int], float] = {}
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._pid = os.getpid()
+
+    @contextmanager
+    def keep(self, claim: Claim) -> Iterator[None]:
+        """Renew the claim's lease for as long as the block runs."""
+        key = (claim.task.pk, claim.fence)
+        with self._lock:
+            if self._pid != os.getpid():  # a forked child has the dict, but not the thread
+                self._pid, self._thread, self._wake = os.getpid(), None, threading.Event()
+                self._claims.clear()
+                self._renewed.clear()
+            self._claims[key] = claim
+            self._renewed[key] = time.monotonic()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims.pop(key, None)
+                self._renewed.pop(key, None)
+
+    def _run(self) -> None:
+        interval_s = settings.STAGE_LEASE_SECONDS / 4
+        while not self._wake.wait(interval_s):
+            with self._lock:
+                claims = list(self._claims.values())
+            if claims:
+                self._beat(claims)
+
+    def _beat(self, claims: list[Claim]) -> None:
+        asked_at = time.monotonic()
+        try:
+            ours = states.beat(claims)
+        except DatabaseError as err:
+            log.warning("heartbeat: the database can't be reached (%s); leases run out by themselves", type(err).__name__)
+            connection.close()
+            ours = None
+        finally:
+            close_old_connections()
+        for claim in claims:
+            key = (claim.task.pk, claim.fence)
+            with self._lock:
+                if key not in self._claims:
+                    continue  # it ended while we asked
+                if ours is not None and key in ours:
+                    self._renewed[key] = asked_at
+                    continue
+                outlived = time.monotonic() - self._renewed[key] > settings.STAGE_LEASE_SECONDS
+            if ours is not None or outlived:
+                log.warning("%s %s: the lease is lost, the work on it stops here", claim.task.pk, claim.stage)
+                claim.lost.set()
+
+
+heartbeat = Heartbeat()

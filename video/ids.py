@@ -1,0 +1,31 @@
+"""Public ids: sortable by the time they were made, and not guessable.
+
+48 bits of milliseconds and 80 random bits in Crockford's base 32 (the layout of a ULID), in lower case: `task_01k…`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _new(prefix: str) -> str:
+    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return prefix + "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def task_id() -> str:
+    """Id of a VideoTask."""
+    return _new("task_")
+
+
+def video_id() -> str:
+    """Id of one output; each try at saving gets its own."""
+    return _new("vid_")
+
+
+def generation_id() -> str:
+    """Id of an attempt, and the reference that we send to providers that take one."""
+    return _new("gen_")

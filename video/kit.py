@@ -1,0 +1,112 @@
+"""What the stages work with, built once a process from the settings: adapters, senders, keys, storage, ffmpeg.
+
+The only place where settings meet `providers` and `media_pipeline`, which read none themselves.
+"""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from media_pipeline.ffmpeg import FFmpeg
+from media_pipeline.probe import Prober
+from media_pipeline.storage import LocalStorage, MediaStorage
+from providers import catalogue
+from providers.base import Provider
+from providers.http import Sender
+from providers.keys import ApiKey
+from providers.runway import Runway
+from video.models import ProviderAccount
+
+ADAPTERS: tuple[type[Provider], ...] = (Runway,)
+
+
+class Kit:
+    """Everything that a stage may touch outside the database. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._providers = {
+            adapter.name: adapter(settings.PROVIDER_BASE_URLS[adapter.name]) for adapter in ADAPTERS
+        }
+        self._keys: dict[str, dict[str, ApiKey]] = {
+            name: {key.fingerprint: key for key in settings.PROVIDER_KEYS[name]}
+            for name in self._providers
+        }
+        self._senders = {name: Sender(provider.base_url) for name, provider in self._providers.items()}
+        self._accounts_known = False
+
+    def provider(self, name: str) -> Provider:
+        """The adapter of that name. Raises KeyError."""
+        return self._providers[name]
+
+    def sender(self, name: str) -> Sender:
+        """The HTTP client bound to that provider's origin."""
+        return self._senders[name]
+
+    def key(self, provider: str, fingerprint: str) -> ApiKey | None:
+        """The key that a generation was submitted with; None when it is no longer configured."""
+        return self._keys[provider].get(fingerprint)
+
+    def fingerprint_of(self, provider: str, account: str) -> str | None:
+        """The key that new jobs of an account are sent with; None when none is configured."""
+        return account if account in self._keys.get(provider, {}) else None
+
+    def ensure_accounts(self) -> None:
+        """One row for each configured key and model, made once a process and never twice in the database."""
+        if self._accounts_known:
+            return
+        ProviderAccount.objects.bulk_create(
+            [
+                ProviderAccount(
+                    provider=model.provider, account=fingerprint, model=model.id, slots=settings.SLOTS_PER_KEY
+                )
+                for model in catalogue.MODELS
+                for fingerprint in self._keys.get(model.provider, {})
+            ],
+            ignore_conflicts=True,
+        )
+        self._accounts_known = True
+
+    @property
+    def trusted_origins(self) -> frozenset[str]:
+        """Origins that a result may come from though they are not public https: exactly the configured base URLs."""
+        return frozenset(origin(provider.base_url) for provider in self._providers.values())
+
+    @cached_property
+    def ffmpeg(self) -> FFmpeg:
+        """The ffmpeg binary: FFMPEG_BINARY, else the static one that came with the packages."""
+        return FFmpeg(ffmpeg_binary())
+
+    @cached_property
+    def prober(self) -> Prober:
+        """Looks into files of unknown origin from a limited child process."""
+        return Prober()
+
+    @cached_property
+    def storage(self) -> MediaStorage:
+        """Where videos and work files live."""
+        return MediaStorage(LocalStorage(location=settings.STORAGE_LOCAL_PATH))
+
+
+def ffmpeg_binary() -> Path:
+    """Path of ffmpeg."""
+    if settings.FFMPEG_BINARY:
+        return Path(settings.FFMPEG_BINARY)
+    import imageio_ffmpeg
+
+    return Path(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def origin(url: str) -> str:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+@cache
+def kit() -> Kit:
+    """The kit of this process."""
+    return Kit()

@@ -1,0 +1,195 @@
+"""Download, transcode, thumbnail, save: from a finished job to a stored video.
+
+Stages hand over through storage keys, never through a local path, so that any worker on any host runs the next one.
+Every file is named after the fence that made it: a late worker's file is never mistaken for the winner's.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from django.conf import settings
+
+from media_pipeline import errors
+from media_pipeline import storage as keys
+from media_pipeline.disk import require_free
+from media_pipeline.download import download as fetch
+from media_pipeline.thumbnail import make_thumbnail
+from media_pipeline.transcode import Target
+from media_pipeline.transcode import transcode as encode
+from providers.errors import Busy, JobNotFound, KeyRefused, ProviderDown
+from video import attempts, ids, jobs
+from video.failpoints import failpoint
+from video.kit import kit
+from video.models import Generation, Stage
+from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
+from video.states import PROGRESS_AT, Claim, next_stage
+
+log = logging.getLogger(__name__)
+
+# Reserve that must stay free on the disk, beside what a job is expected to need.
+DISK_RESERVE_BYTES = 512 * 1024**2
+DISK_FULL_DELAY_S = 30.0
+# One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
+TRIES_OF_A_BAD_FILE = 2
+
+
+def download(claim: Claim) -> Outcome:
+    """Fetch the provider's file into storage, and make sure that it is a video."""
+    generation = attempts.latest(claim.task.pk)
+    if generation is None or generation.state != Generation.State.SUCCEEDED:
+        raise RuntimeError(f"{claim.task.pk} downloads without a finished job")
+    claim.generation_id = generation.pk
+    try:
+        url = jobs.result_url(generation)
+    except JobNotFound as err:
+        return TryAgain("source_gone", "The video is no longer available at its provider.", str(err), at_least_s=10)
+    except (ProviderDown, KeyRefused, Busy) as err:
+        return _patient(claim, str(err))
+    except jobs.KeyGone:
+        log.error("%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint)
+        return _patient(claim, f"key {generation.key_fingerprint} is gone: put it back")
+    with _scratch(claim) as folder:
+        path = folder / "source.mp4"
+        try:
+            require_free(folder, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
+            fetch(
+                url,
+                path,
+                max_bytes=settings.MAX_SOURCE_BYTES,
+                deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
+                trusted_origins=kit().trusted_origins,
+                on_progress=lambda done, total: _report(claim, done / total if total else 0),
+                cancelled=claim.lost,
+            )
+            kit().prober.probe(path)
+        except errors.MediaError as err:
+            return _media_trouble(claim, err)
+        failpoint("download.after_work")
+        key = keys.work_key(claim.task.pk, claim.fence, "source.mp4")
+        kit().storage.put_file(path, key, move=True)
+    failpoint("download.after_put")
+    return Advance(Stage.TRANSCODE, fields={"source_key": key})
+
+
+def transcode(claim: Claim) -> Outcome:
+    """Make the MP4 that was asked for; a source that already is one is only repacked."""
+    task = claim.task
+    storage = kit().storage
+    if not storage.exists(task.source_key):
+        return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
+    with _scratch(claim) as folder, storage.fetch_to(task.source_key, folder) as source:
+        path = folder / "video.mp4"
+        try:
+            info = kit().prober.probe(source)
+            require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
+            made = encode(
+                source,
+                path,
+                info=info,
+                target=Target(quality=task.quality, resolution=task.resolution, fps=task.fps),
+                ffmpeg=kit().ffmpeg,
+                prober=kit().prober,
+                threads=settings.FFMPEG_THREADS,
+                on_progress=lambda fraction: _report(claim, fraction),
+                cancelled=claim.lost,
+                deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
+            )
+        except errors.MediaError as err:
+            return _media_trouble(claim, err)
+        failpoint("transcode.after_work")
+        key = keys.work_key(task.pk, claim.fence, "video.mp4")
+        storage.put_file(path, key, move=True)
+    failpoint("transcode.after_put")
+    return Advance(
+        Stage.THUMBNAIL,
+        detail=made.plan.reason,
+        fields={
+            "output_key": key,
+            "video_bytes": made.info.size_bytes,
+            "video_width_px": made.info.width_px,
+            "video_height_px": made.info.height_px,
+            "video_duration_s": made.info.duration_s,
+        },
+    )
+
+
+def thumbnail(claim: Claim) -> Outcome:
+    """Cut the first frame."""
+    storage = kit().storage
+    if not storage.exists(claim.task.output_key):
+        return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
+    with _scratch(claim) as folder, storage.fetch_to(claim.task.output_key, folder) as video:
+        path = folder / "thumb.jpg"
+        try:
+            make_thumbnail(video, path, prober=kit().prober)
+        except errors.MediaError as err:
+            return _media_trouble(claim, err)
+        failpoint("thumbnail.after_work")
+        key = keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
+        storage.put_file(path, key, move=True)
+    failpoint("thumbnail.after_put")
+    return Advance(Stage.SAVE, fields={"thumbnail_key": key})
+
+
+def save(claim: Claim) -> Outcome:
+    """Give both files their final names, under a video id of this fence's own; the row then points to it."""
+    task, storage = claim.task, kit().storage
+    if not (storage.exists(task.output_key) and storage.exists(task.thumbnail_key)):
+        return Advance(Stage.TRANSCODE, detail="a work file is gone from storage; making it again")
+    video_id = ids.video_id()
+    video_key = keys.video_key(task.user_id, video_id)
+    thumbnail_key = keys.thumbnail_key(task.user_id, video_id)
+    try:
+        storage.copy(task.output_key, video_key)
+        failpoint("save.after_video")
+        storage.copy(task.thumbnail_key, thumbnail_key)
+    except errors.MediaError as err:
+        return _media_trouble(claim, err)
+    failpoint("save.after_thumbnail")
+    return Succeed(
+        fields={"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key}
+    )
+
+
+def drop_work_files(task_id: str) -> None:
+    """Delete a task's work files; what is left by a crash is swept later."""
+    kit().storage.delete_prefix(keys.work_prefix(task_id))
+
+
+def _patient(claim: Claim, detail: str) -> Outcome:
+    """The video is paid for and waits at the provider: go on asking until the task's deadline."""
+    if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
+        return Fail("download_failed", "The finished video could not be fetched from its provider.", detail)
+    return Park(15.0, detail, error_code="provider_down", record=claim.task.park_reason != detail[:200])
+
+
+def _media_trouble(claim: Claim, err: errors.MediaError) -> Outcome:
+    """What an error of the media work means for the task."""
+    match err:
+        case errors.Cancelled():
+            return Dropped()
+        case errors.DiskFull():
+            log.error("%s: the disk is full; %s waits", claim.task.pk, claim.stage)
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=DISK_FULL_DELAY_S, counts=False)
+        case errors.DownloadTooLarge() | errors.ForbiddenAddress():
+            return Fail(err.code, err.user_message, str(err))
+        case errors.NotAVideo() | errors.TranscodeFailed() | errors.MediaTimeout():
+            if claim.task.tries + 1 >= TRIES_OF_A_BAD_FILE:
+                return Fail(err.code, err.user_message, str(err))
+            return TryAgain(err.code, err.user_message, str(err))
+        case _:
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=getattr(err, "retry_after_s", None) or 0)
+
+
+def _report(claim: Claim, fraction: float) -> None:
+    """Progress within a stage, written by the next heartbeat."""
+    begin, end = PROGRESS_AT[claim.stage], PROGRESS_AT[next_stage(claim.stage)]
+    claim.progress = max(claim.progress, begin + int((end - begin) * min(fraction, 1.0)))
+
+
+def _scratch(claim: Claim) -> AbstractContextManager[Path]:
+    """A folder for this claim alone, gone afterwards whatever happened."""
+    return kit().storage.scratch_dir(f"{claim.task.pk}-{claim.fence}")

@@ -1,0 +1,129 @@
+"""Runs one stage of one task: claim, work, and exactly one move that says how it ended."""
+
+from __future__ import annotations
+
+import logging
+import random
+
+from django.db import DatabaseError
+
+from video import bell, media_stages, stages, states
+from video.failpoints import failpoint
+from video.heartbeat import heartbeat
+from video.models import Stage
+from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
+from video.states import Claim
+
+log = logging.getLogger(__name__)
+
+MAX_TRIES = 5  # of one stage; then the task fails with the last cause
+WORK = {
+    Stage.GENERATE: stages.generate,
+    Stage.POLL: stages.poll,
+    Stage.DOWNLOAD: media_stages.download,
+    Stage.TRANSCODE: media_stages.transcode,
+    Stage.THUMBNAIL: media_stages.thumbnail,
+    Stage.SAVE: media_stages.save,
+}
+
+
+def run_stage(stage: Stage, task_id: str) -> bool:
+    """Do a stage if it is due and free. True when the task stands in the next stage and that is due now."""
+    claim = states.claim(task_id, stage)
+    if claim is None:
+        return False
+    with heartbeat.keep(claim):
+        failpoint(f"{stage}.claimed")
+        outcome = _work(claim)
+        held = apply(claim, outcome)
+    if held and isinstance(outcome, Advance):
+        failpoint(f"{stage}.advanced")
+    elif held and isinstance(outcome, Succeed):
+        failpoint("save.finished")
+        media_stages.drop_work_files(task_id)
+    if isinstance(outcome, Fail | WaitForSlot | Succeed):
+        bell.ring_admission()
+    return held and isinstance(outcome, Advance) and outcome.delay_s == 0
+
+
+def _work(claim: Claim) -> Outcome:
+    """The stage's own decision, or what an error that it did not foresee means: our trouble, tried again, bounded."""
+    if claim.task.deaths > states.MAX_DEATHS:
+        return Fail(
+            "worker_lost",
+            "Processing this video failed again and again.",
+            f"{claim.task.deaths - 1} claims of {claim.stage} ended without a word",
+        )
+    try:
+        return WORK[claim.stage](claim)
+    except DatabaseError:
+        raise  # nothing can be written: the lease runs out and the sweeper rings
+    except Exception as err:  # the boundary of a stage: whatever it is, the task must not be lost
+        log.exception("%s: %s failed", claim.task.pk, claim.stage)
+        return TryAgain("internal_error", "Processing this video failed.", f"{type(err).__name__} in {claim.stage}")
+
+
+def backoff_s(tries: int, jitter: float) -> float:
+    """Seconds before try `tries` + 1: 2, 4, 8, … at most 60, less up to a third by `jitter` (0 to 1)."""
+    return min(60.0, 2.0 ** (tries + 1)) * (1 - jitter / 3)
+
+
+def apply(claim: Claim, outcome: Outcome) -> bool:
+    """Write the one move that the outcome asks for. False: the task was no longer ours, and nothing was written."""
+    task = claim.task
+    generation_id = claim.generation_id
+    match outcome:
+        case Advance():
+            return states.advance(
+                claim,
+                outcome.to,
+                delay_s=outcome.delay_s,
+                detail=outcome.detail,
+                generation_id=generation_id,
+                **outcome.fields,
+            )
+        case Park():
+            return states.park(
+                claim,
+                delay_s=outcome.delay_s,
+                reason=outcome.reason,
+                hint_delay_s=outcome.hint_delay_s,
+                progress=outcome.progress,
+                record=outcome.record,
+                error_code=outcome.error_code,
+                generation_id=generation_id,
+            )
+        case TryAgain():
+            return _try_again(claim, outcome, generation_id)
+        case WaitForSlot():
+            return states.wait_for_slot(
+                claim, delay_s=outcome.delay_s, reason=outcome.reason, generation_id=generation_id
+            )
+        case Fail():
+            log.warning("%s failed in %s: %s (%s)", task.pk, claim.stage, outcome.code, outcome.detail)
+            return states.fail(
+                claim, code=outcome.code, message=outcome.message, detail=outcome.detail, generation_id=generation_id
+            )
+        case Succeed():
+            log.info("%s is done", task.pk)
+            return states.succeed(claim, generation_id=generation_id, **outcome.fields)
+        case Dropped():
+            log.info("%s %s: the task moved on without this worker", task.pk, claim.stage)
+            return False
+
+
+def _try_again(claim: Claim, outcome: TryAgain, generation_id: str | None) -> bool:
+    tries = claim.task.tries
+    if outcome.counts and tries + 1 >= MAX_TRIES:
+        detail = f"{outcome.detail}; try {tries + 1} of {MAX_TRIES}"
+        return apply(claim, Fail(outcome.code, outcome.message, detail))
+    delay_s = max(outcome.at_least_s, backoff_s(tries, random.random()))  # noqa: S311 - jitter, no secret
+    log.info("%s %s: %s; again in %.0f s", claim.task.pk, claim.stage, outcome.detail, delay_s)
+    return states.park(
+        claim,
+        delay_s=delay_s,
+        reason=outcome.detail,
+        counts_as_try=outcome.counts,
+        error_code=outcome.code,
+        generation_id=generation_id,
+    )

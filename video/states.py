@@ -1,0 +1,422 @@
+"""The state machine of a task: claim, advance, park, wait, finish. The only writers of status, stage and clocks.
+
+Each move is one conditional UPDATE that carries what the writer believes (fence, stage, status) and writes its
+TaskEvent in the same statement. Losing is a normal answer (False or None): somebody else has the task, and the loser
+drops its progress. An illegal move raises before any SQL. Time is the database's, never a worker's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils.functional import SimpleLazyObject
+
+from video import credits
+from video.models import ACTIVE, Stage, Status, TaskEvent, VideoTask
+
+Outcome = TaskEvent.Outcome
+
+# Where a task in a stage may go next while it is active. Every other move is refused; final moves (failed, cancelled)
+# are open from everywhere, success only from save.
+MOVES: dict[Stage, frozenset[Stage]] = {
+    Stage.GENERATE: frozenset({Stage.GENERATE, Stage.POLL}),  # to itself: back in line for another slot
+    Stage.POLL: frozenset({Stage.GENERATE, Stage.DOWNLOAD}),  # back: fallback after a verified end
+    Stage.DOWNLOAD: frozenset({Stage.POLL, Stage.TRANSCODE}),  # back: the job must be looked at again
+    Stage.TRANSCODE: frozenset({Stage.DOWNLOAD, Stage.THUMBNAIL}),  # back: the source is gone from storage
+    Stage.THUMBNAIL: frozenset({Stage.TRANSCODE, Stage.SAVE}),
+    Stage.SAVE: frozenset({Stage.TRANSCODE}),
+    Stage.DONE: frozenset(),
+}
+# A task whose claims end without a word this often is set aside rather than let kill workers for ever.
+MAX_DEATHS = 6
+# Percent done when a stage begins. Measured shares of a usual job: the provider's render is most of the wait.
+PROGRESS_AT: dict[Stage, int] = {
+    Stage.GENERATE: 0,
+    Stage.POLL: 5,
+    Stage.DOWNLOAD: 70,
+    Stage.TRANSCODE: 75,
+    Stage.THUMBNAIL: 95,
+    Stage.SAVE: 97,
+    Stage.DONE: 100,
+}
+STAGES = tuple(Stage)
+
+
+class IllegalMove(Exception):
+    """The code asked for a move that the table does not have: a bug, never a race."""
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+WORKER = SimpleLazyObject(_worker_name)
+
+
+@dataclass
+class Claim:
+    """A stage of a task, held until its lease ends. `lost` is set when the heartbeat finds that it is no longer ours."""
+
+    task: VideoTask
+    stage: Stage
+    fence: int
+    claimed_at: datetime
+    lost: threading.Event = field(default_factory=threading.Event)
+    progress: int = 0  # of the whole task, written by the next heartbeat
+    generation_id: str | None = None  # the attempt that the stage works on, for the timeline
+
+
+def refuse_illegal(stage: Stage, to: Stage) -> None:
+    """Raise IllegalMove unless an active task in `stage` may go to `to`."""
+    if to not in MOVES[stage]:
+        raise IllegalMove(f"a task in {stage} can't go to {to}")
+
+
+def next_stage(stage: Stage) -> Stage:
+    """The stage after this one."""
+    return STAGES[STAGES.index(stage) + 1]
+
+
+def claim(task_id: str, stage: Stage) -> Claim | None:
+    """Take a due stage for one lease, under a new fence. None: not due, not there any more, or somebody has it."""
+    rows = VideoTask.objects.raw(
+        """
+        UPDATE video_videotask SET fence = fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
+            lease_until = statement_timestamp() + %(lease)s * interval '1 second',
+            rung_at = NULL, deaths = deaths + 1
+        WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')
+            AND next_run_at <= statement_timestamp()
+            AND (lease_until IS NULL OR lease_until < statement_timestamp())
+        RETURNING *
+        """,
+        {"worker": str(WORKER), "lease": settings.STAGE_LEASE_SECONDS, "id": task_id, "stage": stage.value},
+    )
+    for task in rows:
+        assert task.claimed_at is not None
+        return Claim(task=task, stage=stage, fence=task.fence, claimed_at=task.claimed_at, progress=task.progress)
+    return None
+
+
+def beat(claims: list[Claim]) -> set[tuple[str, int]]:
+    """Renew the leases of all these claims in one statement; returns (task id, fence) of those that still hold."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
+                progress = greatest(t.progress, held.progress)
+            FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS held (id, fence, progress)
+            WHERE t.id = held.id AND t.fence = held.fence AND t.lease_until IS NOT NULL
+            RETURNING t.id, t.fence
+            """,
+            [
+                settings.STAGE_LEASE_SECONDS,
+                [c.task.pk for c in claims],
+                [c.fence for c in claims],
+                [c.progress for c in claims],
+            ],
+        )
+        return {(row[0], row[1]) for row in cursor.fetchall()}
+
+
+_SETTABLE = frozenset(
+    {
+        "source_key",
+        "output_key",
+        "thumbnail_key",
+        "has_work_files",
+        "video_id",
+        "video_bytes",
+        "video_width_px",
+        "video_height_px",
+        "video_duration_s",
+    }
+)
+
+
+def _move(
+    claim: Claim,
+    sets: str,
+    params: dict[str, Any],
+    *,
+    outcome: Outcome,
+    fields: dict[str, Any] | None = None,
+    detail: str = "",
+    error_code: str = "",
+    generation_id: str | None = None,
+    record: bool = True,
+) -> bool:
+    """The one conditional UPDATE behind every move of a held task, with its event in the same statement."""
+    extra = ""
+    for name in fields or {}:
+        if name not in _SETTABLE:
+            raise IllegalMove(f"{name} is not a stage's to write")
+        extra += f", {name} = %(f_{name})s"
+    update = f"""
+        UPDATE video_videotask SET lease_until = NULL, deaths = 0, {sets}{extra}
+        WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
+        RETURNING id, run
+    """  # noqa: S608 - column names from the tables above, values as parameters
+    if record:
+        update = f"""
+            WITH moved AS ({update})
+            INSERT INTO video_taskevent
+                (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
+            SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s,
+                %(error_code)s, %(claimed_at)s
+            FROM moved
+        """  # noqa: S608
+    with connection.cursor() as cursor:
+        cursor.execute(
+            update,
+            {
+                **params,
+                **{f"f_{name}": value for name, value in (fields or {}).items()},
+                "id": claim.task.pk,
+                "fence": claim.fence,
+                "stage": claim.stage.value,
+                "worker": str(WORKER),
+                "outcome": outcome.value,
+                "detail": detail[:300],
+                "error_code": error_code,
+                "generation": generation_id,
+                "claimed_at": claim.claimed_at,
+            },
+        )
+        return cursor.rowcount == 1
+
+
+def advance(
+    claim: Claim,
+    to: Stage,
+    *,
+    delay_s: float = 0,
+    detail: str = "",
+    generation_id: str | None = None,
+    **fields: Any,
+) -> bool:
+    """Hand the task to the next stage, due in `delay_s` seconds. False: it is no longer ours, drop the result.
+
+    `rung_at` is set when it is due at once, since the chain's next link is on its way.
+    """
+    refuse_illegal(claim.stage, to)
+    return _move(
+        claim,
+        """stage = %(to)s, tries = 0, park_reason = '', progress = greatest(progress, %(progress)s),
+        next_run_at = statement_timestamp() + %(delay)s * interval '1 second',
+        rung_at = CASE WHEN %(delay)s = 0 THEN statement_timestamp() END""",
+        {"to": to.value, "progress": PROGRESS_AT[to], "delay": delay_s},
+        outcome=Outcome.ADVANCED,
+        fields=fields,
+        detail=detail,
+        generation_id=generation_id,
+    )
+
+
+def park(
+    claim: Claim,
+    *,
+    delay_s: float,
+    reason: str,
+    hint_delay_s: float = 0,
+    counts_as_try: bool = False,
+    progress: int = 0,
+    error_code: str = "",
+    generation_id: str | None = None,
+    record: bool = True,
+) -> bool:
+    """Leave the stage in the database until it is due again, in `delay_s` seconds.
+
+    A hint newer than the claim (a call-back came while we looked) makes it due in `hint_delay_s` instead. A park that
+    changed nothing is not recorded.
+    """
+    return _move(
+        claim,
+        """next_run_at = statement_timestamp() + interval '1 second' *
+            CASE WHEN hinted_at > claimed_at THEN least(%(hint_delay)s, %(delay)s) ELSE %(delay)s END,
+        rung_at = NULL, park_reason = %(reason)s, tries = tries + %(tries)s,
+        progress = greatest(progress, %(progress)s)""",
+        {
+            "delay": delay_s,
+            "hint_delay": hint_delay_s,
+            "reason": reason[:200],
+            "tries": int(counts_as_try),
+            "progress": min(progress, 99),
+        },
+        outcome=Outcome.PARKED,
+        detail=reason,
+        error_code=error_code,
+        generation_id=generation_id,
+        record=record,
+    )
+
+
+def wait_for_slot(claim: Claim, *, delay_s: float, reason: str, generation_id: str | None = None) -> bool:
+    """Put the task back in line for a slot, a model and a key; not before `delay_s` seconds from now."""
+    refuse_illegal(claim.stage, Stage.GENERATE)
+    return _move(
+        claim,
+        """stage = 'generate', next_run_at = NULL, rung_at = NULL, tries = 0, park_reason = %(reason)s,
+        admit_at = statement_timestamp() + %(delay)s * interval '1 second'""",
+        {"delay": delay_s, "reason": reason[:200]},
+        outcome=Outcome.WAITING,
+        detail=reason,
+        generation_id=generation_id,
+    )
+
+
+def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
+    """The task's success, from save only; the row points to this fence's files from here on."""
+    if claim.stage is not Stage.SAVE:
+        raise IllegalMove(f"a task in {claim.stage} can't be done")
+    return _move(
+        claim,
+        """status = 'success', stage = 'done', progress = 100, next_run_at = NULL, rung_at = NULL, tries = 0,
+        park_reason = '', deadline_at = NULL, finished_at = statement_timestamp()""",
+        {},
+        outcome=Outcome.SUCCEEDED,
+        fields=fields,
+        generation_id=generation_id,
+    )
+
+
+def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_id: str | None = None) -> bool:
+    """End the task as failed and give its credits back, in one transaction. A planned attempt ends as rejected.
+
+    `message` is a plain sentence for the user; `detail` is for operators.
+    """
+    with transaction.atomic():
+        moved = _move(
+            claim,
+            """status = 'failed', next_run_at = NULL, rung_at = NULL, park_reason = '', deadline_at = NULL,
+            finished_at = statement_timestamp(), error_code = %(code)s, error_message = %(message)s""",
+            {"code": code, "message": message},
+            outcome=Outcome.FAILED,
+            detail=detail or message,
+            error_code=code,
+            generation_id=generation_id,
+        )
+        if moved:
+            _drop_planned(claim.task.pk)
+            credits.refund(claim.task.pk, claim.task.run)
+        return moved
+
+
+def _drop_planned(task_id: str) -> None:
+    """A reserved slot whose task ended was certainly never sent: it becomes rejected, which frees it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = 'task_ended'
+            WHERE task_id = %s AND state = 'planned'
+            """,
+            [task_id],
+        )
+
+
+def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
+    """End a task that waits for a slot (nobody holds it) as failed, with its refund."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                WITH moved AS (
+                    UPDATE video_videotask SET status = 'failed', admit_at = NULL, rung_at = NULL, fence = fence + 1,
+                        deadline_at = NULL, finished_at = statement_timestamp(), error_code = %(code)s,
+                        error_message = %(message)s, park_reason = ''
+                    WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
+                )
+                INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
+                SELECT id, run, 'generate', 'failed', fence, %(worker)s, %(message)s, %(code)s FROM moved
+                """,
+                {
+                    "code": code,
+                    "message": message,
+                    "id": task.pk,
+                    "fence": task.fence,
+                    "worker": str(WORKER),
+                },
+            )
+            moved = cursor.rowcount == 1
+        if moved:
+            credits.refund(task.pk, task.run)
+        return moved
+
+
+def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
+    """Something says that there is news (a call-back, a late reply): make an unheld, running task due soon.
+
+    Never believed beyond that. Due no sooner than `least_interval_s` after the last look at the job.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask t SET hinted_at = statement_timestamp(),
+                next_run_at = CASE WHEN t.lease_until IS NULL OR t.lease_until < statement_timestamp()
+                    THEN least(t.next_run_at, greatest(statement_timestamp(), (
+                        SELECT max(g.last_polled_at) + %s * interval '1 second'
+                        FROM video_generation g WHERE g.task_id = t.id)))
+                    ELSE t.next_run_at END
+            WHERE t.id = %s AND t.next_run_at IS NOT NULL
+            """,
+            [least_interval_s, task_id],
+        )
+        return cursor.rowcount == 1
+
+
+def is_active(status: str) -> bool:
+    """Whether a task in this status may still move by itself."""
+    return status in ACTIVE
+
+
+def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]]:
+    """Up to `limit` tasks that are due, unheld and were not rung for a while; marks them as rung, so that a backlog
+    never fills the broker with copies."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH due AS MATERIALIZED (
+                SELECT id FROM video_videotask
+                WHERE next_run_at <= statement_timestamp()
+                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                    AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
+                ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
+            )
+            UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
+            RETURNING t.id, t.stage
+            """,
+            [again_after_s, limit],
+        )
+        return [(row[0], Stage(row[1])) for row in cursor.fetchall()]
+
+
+def revive(task_id: str, run: int, generation_id: str) -> bool:
+    """A late result: bring a failed task back to download. The refund stays; nothing is debited again.
+
+    Only while no newer run and no newer generation exists.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH moved AS (
+                UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '', error_message = '',
+                    next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL, tries = 0, deaths = 0,
+                    fence = fence + 1, has_work_files = true, park_reason = ''
+                WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND NOT EXISTS (
+                    SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
+                    WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
+                RETURNING id, run, fence
+            )
+            INSERT INTO video_taskevent (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code)
+            SELECT id, run, %(generation)s, 'download', 'resumed', fence, %(worker)s,
+                'the video came after the task had failed; delivered, the refund stays', '' FROM moved
+            """,
+            {"task": task_id, "run": run, "generation": generation_id, "worker": str(WORKER)},
+        )
+        return cursor.rowcount == 1

@@ -1,0 +1,93 @@
+"""The sweeper: a small process that makes sure that nothing is forgotten. Any number of copies are harmless.
+
+It rings what is due and unheld, admits, and runs the periodic jobs. With the broker down it goes on asking; with the
+database down it waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connection
+
+from video import admission, bell, media_stages, reconcile, states
+
+log = logging.getLogger(__name__)
+
+TICK_S = 0.5
+RING_BATCH = 500
+
+
+def tick() -> int:
+    """Ring what is due, admit who can be admitted. Returns how many tasks were rung."""
+    rung = bell.resume_all(states.ring_due(RING_BATCH))
+    return rung + bell.resume_all(admission.admit())
+
+
+def take_period(name: str, every_s: float) -> bool:
+    """Whether this process is the one to run a periodic job now: the first to write the period's unique row."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO video_periodicrun (name, period)
+            VALUES (%(name)s, to_timestamp(floor(extract(epoch FROM statement_timestamp()) / %(every)s) * %(every)s))
+            ON CONFLICT (name, period) DO NOTHING
+            """,
+            {"name": name, "every": every_s},
+        )
+        taken = cursor.rowcount == 1
+        if taken:
+            cursor.execute(
+                "DELETE FROM video_periodicrun WHERE name = %s AND period < statement_timestamp() - interval '2 days'",
+                [name],
+            )
+        return taken
+
+
+def sweep_work_files() -> int:
+    """Delete work files that are past their time: at once after success, KEEP_FAILED_DAYS after a failure."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT id FROM video_videotask
+            WHERE has_work_files AND finished_at IS NOT NULL AND finished_at < statement_timestamp() - interval '1 day' *
+                CASE WHEN status = 'success' THEN %s ELSE %s END
+            ORDER BY finished_at LIMIT 500
+            """,
+            [settings.KEEP_SOURCE_DAYS, settings.KEEP_FAILED_DAYS],
+        )
+        found = [row[0] for row in cursor.fetchall()]
+    for task_id in found:
+        media_stages.drop_work_files(task_id)
+        with connection.cursor() as cursor:
+            # Not if it was brought back to life meanwhile: its next stage makes new files.
+            cursor.execute(
+                "UPDATE video_videotask SET has_work_files = false WHERE id = %s AND finished_at IS NOT NULL", [task_id]
+            )
+    return len(found)
+
+
+PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
+    ("reconcile", 15, reconcile.reconcile),
+    ("work_files", 60, sweep_work_files),
+)
+
+
+def run(stop: threading.Event) -> None:
+    """Tick until `stop` is set."""
+    log.info("sweeper: ringing what is due every %.1f s", TICK_S)
+    while not stop.is_set():
+        try:
+            tick()
+            for name, every_s, job in PERIODIC:
+                if take_period(name, every_s):
+                    job()
+        except DatabaseError as err:
+            log.warning("sweeper: the database can't be reached (%s); trying again", type(err).__name__)
+            connection.close()
+        finally:
+            close_old_connections()
+        stop.wait(TICK_S)

@@ -1,0 +1,65 @@
+"""The Celery tasks: the six links of a job's chain, and the bell of admission.
+
+Each takes an id, may run twice, holds no rules. Correctness never depends on a message: the sweeper rings whatever is
+due and was not heard.
+"""
+
+from __future__ import annotations
+
+from celery import Task, shared_task
+
+from video import admission, bell, pipeline
+from video.models import Stage
+
+
+def _link(task: Task, stage: Stage, task_id: str) -> None:
+    """Run one stage; when the next one is not due right now the rest of the chain is dropped, and rung when it is."""
+    if not pipeline.run_stage(stage, task_id):
+        task.request.chain = None
+
+
+@shared_task(bind=True, name="video.generate")
+def generate(self: Task, task_id: str) -> None:
+    """Submit once."""
+    _link(self, Stage.GENERATE, task_id)
+
+
+@shared_task(bind=True, name="video.poll")
+def poll(self: Task, task_ids: list[str]) -> None:
+    """Look at jobs: the chain's link is a wave of one, the sweeper sends larger ones."""
+    on_their_way = [task_id for task_id in task_ids if pipeline.run_stage(Stage.POLL, task_id)]
+    if self.request.chain and not on_their_way:
+        self.request.chain = None
+    elif not self.request.chain:
+        for task_id in on_their_way:
+            bell.resume(task_id, Stage.DOWNLOAD)
+
+
+@shared_task(bind=True, name="video.download")
+def download(self: Task, task_id: str) -> None:
+    """Fetch the result into storage."""
+    _link(self, Stage.DOWNLOAD, task_id)
+
+
+@shared_task(bind=True, name="video.transcode")
+def transcode(self: Task, task_id: str) -> None:
+    """Make it the MP4 that was asked for."""
+    _link(self, Stage.TRANSCODE, task_id)
+
+
+@shared_task(bind=True, name="video.thumbnail")
+def thumbnail(self: Task, task_id: str) -> None:
+    """Cut the first frame."""
+    _link(self, Stage.THUMBNAIL, task_id)
+
+
+@shared_task(bind=True, name="video.save")
+def save(self: Task, task_id: str) -> None:
+    """Give both their final names."""
+    _link(self, Stage.SAVE, task_id)
+
+
+@shared_task(name="video.admit")
+def admit() -> None:
+    """Give free slots to those who wait."""
+    bell.resume_all(admission.admit())
