@@ -1,8 +1,8 @@
 """Which `manage.py up` runs for a home: one at a time, and others can find it.
 
-`up.lock` is held for its whole life, so a stale file means nothing: the kernel drops the lock with the process. `up.json` says
-where it answers. Who only runs a command against it holds `up.guests` shared meanwhile, and a system that was started for one
-command only waits for its guests before it stops.
+`up.lock` is held for its whole life, so a stale file means nothing: the kernel drops the lock with the process.
+`up.json` says where it answers. Who only runs a command against it holds `up.guests` shared meanwhile, and a system
+that was started for one command only waits for its guests before it stops.
 """
 
 import contextlib

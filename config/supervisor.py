@@ -1,7 +1,7 @@
 """Runs the processes of the Procfile side by side: one readable log, restarts with back-off, nothing left behind.
 
-Each process has a sitter (`config/embedded/sitter.py`) that ends it and all it has started as soon as our end of a socket closes:
-when we stop it, when we crash, after kill -9.
+Each process has a sitter (`config/embedded/sitter.py`) that ends it and all it has started as soon as our end of a
+socket closes: when we stop it, when we crash, after kill -9.
 """
 
 import contextlib
@@ -67,9 +67,9 @@ class Child:
         }
         self._lifeline, theirs = socket.socketpair()
         with theirs:
-            self._sitter = subprocess.Popen(  # noqa: S603 (the Procfile is the operator's)
+            self._sitter = subprocess.Popen(
                 sitter_command(plan),
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 cwd=cwd,
@@ -252,7 +252,9 @@ class Supervisor:
                 service.deaths = 1 if lived > HEALTHY_SECONDS else service.deaths + 1
                 wait = BACKOFF_SECONDS[min(service.deaths, len(BACKOFF_SECONDS)) - 1]
                 service.start_at = now + wait
-                self.say(f"{service.name} ended ({_describe(code)}) after {lived:.1f} s; starting it again in {wait:g} s")
+                self.say(
+                    f"{service.name} ended ({_describe(code)}) after {lived:.1f} s; starting it again in {wait:g} s"
+                )
             elif service.start_at and now >= service.start_at:
                 service.start_at = 0.0
                 self._start(service)

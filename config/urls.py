@@ -1,8 +1,20 @@
 """All addresses."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, include, path
+
+from video import media_view, pages
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", pages.front_page, name="front-page"),
+    path("", include("video.api.urls")),
+    path("storage/<path:key>", media_view.media, name="media"),
+    path("healthz", pages.healthz, name="healthz"),
     path("admin/", admin.site.urls),
 ]
+
+# Under /api also these answer with the API's envelope.
+handler400 = "video.api.errors.handler400"
+handler403 = "video.api.errors.handler403"
+handler404 = "video.api.errors.handler404"
+handler500 = "video.api.errors.handler500"

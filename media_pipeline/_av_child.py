@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import itertools
 import json
 import os
 import resource
@@ -93,7 +94,7 @@ def is_constant_rate(stream: Any) -> bool:
     count = min(len(entries), MAX_INDEX_ENTRIES)
     if count > 2 and count >= min(stream.frames or 1, MAX_INDEX_ENTRIES):
         stamps = [entries[i].timestamp for i in range(count)]
-        steps = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+        steps = [after - before for before, after in itertools.pairwise(stamps)]
         # One tick of rounding: 30 fps in milliseconds is 33, 33, 34.
         return bool(max(steps) - min(steps) <= (1 if min(steps) >= 20 else 0))
     return bool(stream.average_rate and stream.average_rate == stream.base_rate)
@@ -149,7 +150,7 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
                 "pix_fmt": frame.format.name,
                 "width_px": frame.width,
                 "height_px": frame.height,
-                "rotation": int(round(frame.rotation)) % 360,
+                "rotation": round(frame.rotation) % 360,
                 "interlaced": bool(frame.interlaced_frame),
                 "color_space": int(frame.colorspace),
                 "color_range": int(frame.color_range),

@@ -10,15 +10,15 @@ true host name, gives us the socket to cut off when the time is up, and has no e
 requests-hardened 1.3 was considered: it tries the first address only, knows no exception for one origin, and has no
 limit on body or total time.
 
-Measured over loopback: about 0.9 s of CPU a GB, sha256 included.
+Measured over loopback, sha256 and writing included: 3.7 ms of CPU for 1 MB, 3.9 s for 1 GiB.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import ipaddress
-import os
 import socket
 import ssl
 import threading
@@ -108,16 +108,14 @@ def download(
                 response = client.get(url)
                 with part.open("wb") as out:
                     result = _receive(response, out, max_bytes, lever, on_progress)
-            os.replace(part, dest)
-            return result
+                part.replace(dest)
+                return result
         except (HTTPError, HTTPException, OSError) as err:
             # A connection that we cut ourselves fails in many ways; what counts is why we cut it.
             lever.check()
-            if isinstance(err, OSError) and not isinstance(
-                err, (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
-            ):
-                if err.filename is not None:
-                    raise
+            if isinstance(err, OSError) and err.filename is not None:
+                # Not the network: our own folder is missing or not ours.
+                raise
             # The class only: urllib3's texts carry the URL, and the URL carries the signature.
             raise DownloadFailed(f"{client.place}: {type(err).__name__}") from None
         finally:
@@ -154,10 +152,8 @@ def _receive(
     lever.check()
     if total is not None and size != total:
         raise DownloadFailed(f"{size} of {total} bytes arrived")
-    content_type = response.headers.get("Content-Type")
-    return Downloaded(
-        size, digest.hexdigest(), content_type.partition(";")[0].strip().lower() if content_type else None
-    )
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return Downloaded(size, digest.hexdigest(), content_type or None)
 
 
 class _Lever:
@@ -275,7 +271,7 @@ class _Client:
 
         host = parts.hostname or ""
         if parts.scheme == "https":
-            context = self._ssl_context or ssl.create_default_context(cafile=certifi.where())
+            context = self._ssl_context or _default_ssl_context()
             self._connection = _GuardedHTTPS(host, parts.port or 443, ssl_context=context, timeout=self._idle_timeout_s)
         else:
             self._connection = _GuardedHTTP(host, parts.port or 80, timeout=self._idle_timeout_s)
@@ -334,6 +330,12 @@ class _GuardedHTTPS(HTTPSConnection):
 
     def _new_conn(self) -> socket.socket:
         return self.dial(self.host, self.port or 443)
+
+
+@functools.cache
+def _default_ssl_context() -> ssl.SSLContext:
+    """Made once: reading the certificates takes 29 ms of CPU. Contexts may be shared between threads."""
+    return ssl.create_default_context(cafile=certifi.where())
 
 
 def _retry_after_s(response: BaseHTTPResponse) -> float | None:

@@ -73,7 +73,7 @@ def has_kernel_deathsig() -> bool:
     setpriv, prlimit = shutil.which("setpriv"), shutil.which("prlimit")
     if not (sys.platform.startswith("linux") and setpriv and prlimit):
         return False
-    trial = subprocess.run(  # noqa: S603 - fixed arguments
+    trial = subprocess.run(
         [setpriv, "--pdeathsig", "KILL", "--", prlimit, "--core=0", "--", sys.executable, "-I", "-S", "-c", ""],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -94,7 +94,7 @@ class FFmpeg:
         self,
         binary: str | Path,
         *,
-        limits: Limits = Limits(),  # noqa: B008 - frozen
+        limits: Limits = Limits(),
         nice: int = 0,
         stall_s: float = 60.0,
         kernel_deathsig: bool | None = None,
@@ -149,7 +149,7 @@ class FFmpeg:
         if is_cancelled():
             raise Cancelled("cancelled before ffmpeg started")
         started = time.monotonic()
-        child = subprocess.Popen(  # noqa: S603 - argv list, no shell
+        child = subprocess.Popen(
             self.launch_argv(argv),
             stdin=subprocess.DEVNULL if self._kernel_deathsig else subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -158,12 +158,11 @@ class FFmpeg:
             start_new_session=True,
         )
         tail = bytearray()
+        deadline = started + deadline_s
         watch = "-progress" in argv
         try:
-            self._follow(
-                child, tail, started + deadline_s, duration_s if watch else None, on_progress, is_cancelled, watch
-            )
-            code = child.wait(timeout=max(TERM_GRACE_S, started + deadline_s - time.monotonic()))
+            self._follow(child, tail, deadline, duration_s, on_progress, is_cancelled, watch_stall=watch)
+            code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise MediaTimeout("ffmpeg closed its output but did not end") from None
         finally:
@@ -181,10 +180,12 @@ class FFmpeg:
         duration_s: float | None,
         on_progress: Callable[[float], None] | None,
         is_cancelled: Callable[[], bool],
+        *,
         watch_stall: bool,
     ) -> None:
         """Read both pipes until they close or there is a reason to stop."""
-        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         progress = _Progress(duration_s)
         moved_at = time.monotonic()
         with selectors.DefaultSelector() as selector:
@@ -249,7 +250,7 @@ def redact(text: str, argv: Sequence[str]) -> str:
     """ffmpeg's words without file paths or addresses in memory, so that they may be stored and shown."""
     for word in sorted(argv, key=len, reverse=True):
         path = word.removeprefix("file:")
-        if os.path.isabs(path):
+        if Path(path).is_absolute():
             text = text.replace(path, "<file>")
     text = re.sub(r"(?:file:)?(?:/[^\s/'\":,]+){2,}", "<file>", text)
     text = re.sub(r" @ 0x[0-9a-f]+", "", text)

@@ -100,7 +100,7 @@ class Prober:
     def __init__(
         self,
         *,
-        limits: ProbeLimits = ProbeLimits(),  # noqa: B008 - frozen
+        limits: ProbeLimits = ProbeLimits(),
         timeout_s: float = 20.0,
         workers: int = 2,
         idle_s: float = 300.0,
@@ -244,7 +244,7 @@ class _Child:
             self._process = None
         if self._process is None or self._process.poll() is not None:
             self._kill()
-            self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
+            self._process = subprocess.Popen(
                 # Isolated: no PYTHON* variables, no user site, no current folder on the path.
                 [sys.executable, "-I", str(_CHILD), str(self._idle_s)],
                 stdin=subprocess.PIPE,

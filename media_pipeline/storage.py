@@ -131,30 +131,32 @@ class LocalStorage(FileSystemStorage):
         self._link(Path(self.path(src_name)), Path(self.path(dst_name)))
 
     def _link(self, src: Path, dst: Path) -> None:
+        made: set[Path] = set()
         # Another worker's delete_prefix may remove the folder between the two steps.
-        for last in (False, False, True):
-            self._make_folder(dst.parent)
+        for last in (*[False] * 9, True):
             try:
+                made |= _make_folder(dst.parent)
                 os.link(src, dst)
                 break
             except FileExistsError:
                 # Two keys of one inode, or the same bytes again; comparing happens on a collision only.
-                if os.path.samefile(src, dst) or filecmp.cmp(src, dst, shallow=False):
+                if src.samefile(dst) or filecmp.cmp(src, dst, shallow=False):
                     break
                 raise
             except FileNotFoundError:
                 if last or not src.exists():
                     raise
-        _fsync_folder(dst.parent)
+        for folder in {dst.parent, *(new.parent for new in made)}:
+            # Gone again already: then so is what we put there, and on purpose.
+            with contextlib.suppress(FileNotFoundError):
+                _fsync_folder(folder)
 
-    def _make_folder(self, folder: Path) -> None:
-        missing = []
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            new.mkdir(parents=True, exist_ok=True)
-            _fsync_folder(new.parent)
+
+def _make_folder(folder: Path) -> set[Path]:
+    """Make it with all its parents; which ones were missing."""
+    missing = {parent for parent in (folder, *folder.parents) if not parent.exists()}
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
 
 
 def _fsync_folder(folder: Path) -> None:
@@ -303,7 +305,7 @@ class MediaStorage:
                     if entry.is_dir(follow_symlinks=False):
                         shutil.rmtree(entry.path, ignore_errors=True)
                     else:
-                        os.unlink(entry.path)
+                        Path(entry.path).unlink()
                     removed += 1
         return removed
 

@@ -7,7 +7,6 @@ decode, 5 to scale, 15 for JPEG), 56 ms with ffmpeg, whose scale of JPEG quality
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> Thumbnail:
     try:
         with disk_full_as_media_error():
             part.write_bytes(jpeg)
-            os.replace(part, dest)
+            part.replace(dest)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()

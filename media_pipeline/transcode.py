@@ -24,7 +24,6 @@ cheaper here than the time a user waits. One thread instead of two saves no CPU,
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -33,7 +32,7 @@ from typing import Literal
 
 from media_pipeline.cancel import CancelSignal
 from media_pipeline.containers import DEMUXER
-from media_pipeline.errors import NotAVideo, TranscodeFailed
+from media_pipeline.errors import NotAVideo, TranscodeFailed, disk_full_as_media_error
 from media_pipeline.ffmpeg import FFmpeg
 from media_pipeline.probe import MediaInfo, ProbeLimits, Prober
 
@@ -229,51 +228,36 @@ def transcode(
     """
     chosen = plan(info, target)
     part = dest.with_name(f".{dest.name}.part")
+
+    def attempt(way: Plan) -> Transcoded:
+        # One second more than the source: -t must never be what ends a good file.
+        limit_s = info.duration_s + 1
+        argv = command(ffmpeg.binary, src, part, info=info, chosen=way, threads=threads, max_duration_s=limit_s)
+        finished = ffmpeg.run(
+            argv, deadline_s=deadline_s, duration_s=info.duration_s, on_progress=on_progress, cancelled=cancelled
+        )
+        try:
+            made = prober.probe(part, decode_first_frame=False)
+        except NotAVideo as err:
+            raise TranscodeFailed(f"the output is {err.message}", stderr_tail=finished.stderr_tail) from err
+        if wrong := what_is_wrong(made, info, target, way):
+            raise TranscodeFailed(f"the output has {wrong}", stderr_tail=finished.stderr_tail)
+        return Transcoded(way, made, finished.wall_s)
+
     try:
-        while True:
-            try:
-                done = _attempt(
-                    src, part, info, target, chosen, ffmpeg, prober, deadline_s, threads, on_progress, cancelled
-                )
-                break
-            except TranscodeFailed as err:
-                if chosen.kind == "encode":
-                    raise
-                chosen = _encode(info, target, chosen.width_px, chosen.height_px, f"remux failed: {err.message}")
-        os.replace(part, dest)
+        try:
+            done = attempt(chosen)
+        except TranscodeFailed as err:
+            if chosen.kind == "encode":
+                raise
+            reason = f"remux failed: {err.message}"
+            done = attempt(_encode(info, target, chosen.width_px, chosen.height_px, reason))
+        with disk_full_as_media_error():
+            part.replace(dest)
         return done
     finally:
         with contextlib.suppress(FileNotFoundError):
             part.unlink()
-
-
-def _attempt(
-    src: Path,
-    part: Path,
-    info: MediaInfo,
-    target: Target,
-    chosen: Plan,
-    ffmpeg: FFmpeg,
-    prober: Prober,
-    deadline_s: float,
-    threads: int,
-    on_progress: Callable[[float], None] | None,
-    cancelled: CancelSignal | None,
-) -> Transcoded:
-    # One second more than the source: -t must never be what ends a good file.
-    argv = command(
-        ffmpeg.binary, src, part, info=info, chosen=chosen, threads=threads, max_duration_s=info.duration_s + 1
-    )
-    finished = ffmpeg.run(
-        argv, deadline_s=deadline_s, duration_s=info.duration_s, on_progress=on_progress, cancelled=cancelled
-    )
-    try:
-        made = prober.probe(part, decode_first_frame=False)
-    except NotAVideo as err:
-        raise TranscodeFailed(f"the output is {err.message}", stderr_tail=finished.stderr_tail) from err
-    if wrong := what_is_wrong(made, info, target, chosen):
-        raise TranscodeFailed(f"the output has {wrong}", stderr_tail=finished.stderr_tail)
-    return Transcoded(chosen, made, finished.wall_s)
 
 
 def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Plan) -> str | None:
@@ -284,7 +268,7 @@ def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Pl
         (made.video_codec != "h264" or made.pix_fmt != "yuv420p", f"codec {made.video_codec} {made.pix_fmt}"),
         (
             (made.width_px, made.height_px) != (chosen.width_px, chosen.height_px),
-            f"{made.width_px}x{made.height_px} pixels",
+            f"size {made.width_px}x{made.height_px}",
         ),
         (made.sar != 1, f"pixels of {made.sar}"),
         (abs(made.fps - target.fps) > 1, f"{float(made.fps):g} frames a second"),

@@ -17,6 +17,7 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from providers.errors import JobFailed, JobNotFound
 
@@ -67,7 +68,7 @@ class HttpReply:
         """The body as a JSON object. Raises ValueError when it is anything else."""
         body = self.json()
         if not isinstance(body, dict):
-            raise ValueError(f"a JSON object was expected, not {type(body).__name__}")  # noqa: TRY004  as for bad JSON
+            raise ValueError(f"a JSON object was expected, not {type(body).__name__}")
         return body
 
     def json_object_or_empty(self) -> dict[str, Any]:
@@ -254,7 +255,9 @@ class Provider(ABC):
         raise TypeError(f"{self.name} has no account call")
 
 
-# What strangers send: each of these takes anything and never raises.
+# What strangers send: the `safe_…` functions and `same_origin` take anything and never raise.
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _URL_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _CREDENTIAL = re.compile(
@@ -263,6 +266,27 @@ _CREDENTIAL = re.compile(
     r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*",  # a JWT
     re.IGNORECASE,
 )
+
+
+def origin_of(url: str) -> tuple[str, str, int]:
+    """(scheme, host, port) in lower case. Raises ValueError for what is no absolute http(s) URL."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("not an absolute http(s) URL")
+    return parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def same_origin(url: str, base_url: str) -> bool:
+    """Whether both have one scheme, host and port, and the first carries no user name that could hide another host.
+
+    A backslash or a control character is refused too: parsers disagree on where the host ends then.
+    """
+    if re.search(r"[\\\x00-\x20\x7f]", url) or "@" in url.split("?")[0]:
+        return False
+    try:
+        return origin_of(url) == origin_of(base_url)
+    except ValueError:
+        return False
 
 
 def hide_credentials(text: str) -> str:

@@ -354,11 +354,11 @@ ALIASES: Mapping[str, tuple[str, str]] = MappingProxyType(
         "kling-v3": ("kling-3.0", "kling-3.0"),
         "kling-v2-6": ("kling-2.6", "kling-2.6"),
         "kling-v2-5-turbo": ("kling-2.5-turbo", "kling-2.5-turbo"),
-        # "The model 'kling-v1' has been discontinued"; those between exist on the older standard only, and go one by one.
-        **{
-            old: ("kling-2.5-turbo", "kling-2.5-turbo")
-            for old in ("kling-v1", "kling-v1-5", "kling-v1-6", "kling-v2-master", "kling-v2-1", "kling-v2-1-master")
-        },
+        # "The model 'kling-v1' has been discontinued"; the rest exist on the older standard only, and go one by one.
+        **dict.fromkeys(
+            ("kling-v1", "kling-v1-5", "kling-v1-6", "kling-v2-master", "kling-v2-1", "kling-v2-1-master"),
+            ("kling-2.5-turbo", "kling-2.5-turbo"),
+        ),
     }
 )
 

@@ -1,7 +1,7 @@
 """Every way in which talking to a provider can fail; each class answers "what does the caller do now?".
 
 ProviderError
-├── RequestRejected     bad request or moderation                     → end the task, refund; never counts against key or provider
+├── RequestRejected     bad request or moderation                     → end the task, refund; counts against nobody
 ├── KeyRefused          the key is wrong or disabled                  → quarantine the key, take the next
 ├── OutOfCredits        empty balance, whatever the HTTP status       → bench the key, tell the operator, next
 ├── ModelForbidden      this account may not use this model           → this key and model only

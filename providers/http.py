@@ -1,6 +1,6 @@
 """Sends what adapters build: `submit` for what costs money, `read` for everything else.
 
-A submit goes out once, on a connection of its own, and ends in a reply, in NotSent, or in SubmissionUnknown. That no byte
+A submit goes out once, on a connection of its own, and ends in a reply, NotSent, or SubmissionUnknown. That no byte
 left is shown by our own connection class (it knows whether connecting had ended), not guessed from an exception's type:
 `requests` documents only ConnectTimeout as safe, and reports other failures under names that changed over the years
 (https://github.com/psf/requests/issues/5517). Nothing here retries a submit, follows a redirect, reads a proxy or netrc
@@ -17,7 +17,6 @@ import contextvars
 import heapq
 import itertools
 import os
-import re
 import socket
 import threading
 import time
@@ -33,7 +32,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from providers.base import HttpReply, HttpRequest, hide_credentials
+from providers.base import HttpReply, HttpRequest, hide_credentials, origin_of, same_origin
 from providers.errors import ForeignOrigin, NotSent, ProviderDown, SubmissionUnknown
 from providers.keys import fingerprint
 
@@ -42,28 +41,6 @@ MAX_REPLY_BYTES = 1 << 20
 CONNECT_TIMEOUT_S = 5.0
 
 _CHUNK_BYTES = 64 << 10
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-
-
-def origin_of(url: str) -> tuple[str, str, int]:
-    """(scheme, host, port) in lower case. Raises ValueError for what is no absolute http(s) URL."""
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("not an absolute http(s) URL")
-    return parts.scheme, parts.hostname.lower(), parts.port or _DEFAULT_PORTS[parts.scheme]
-
-
-def same_origin(url: str, base_url: str) -> bool:
-    """Whether both have one scheme, host and port, and the first carries no user name that could hide another host.
-
-    A backslash or a control character is refused too: parsers disagree on where the host ends then.
-    """
-    if re.search(r"[\\\x00-\x20\x7f]", url) or "@" in url.split("?")[0]:
-        return False
-    try:
-        return origin_of(url) == origin_of(base_url)
-    except ValueError:
-        return False
 
 
 def redact(text: str, keys: Iterable[str]) -> str:
@@ -147,16 +124,20 @@ class _Guard:
 
     def ready_to_send(self) -> None:
         """Called by the connection when it is up and nothing has been written."""
-        if self.expired or self.remaining_s() == 0.0:
-            self.expired = True
-            raise _GuardError("the time was over before anything was sent")
+        self._check_time()
         if self.before_send is not None:
             try:
                 self.before_send()
-            except BaseException as err:  # noqa: BLE001  raised again by submit()
+            except BaseException as err:  # raised again by submit()
                 self.hook_error = err
                 raise _GuardError("stopped by the caller before anything was sent") from None
+            self._check_time()
         self.connected = True
+
+    def _check_time(self) -> None:
+        if self.expired or self.remaining_s() == 0.0:
+            self.expired = True
+            raise _GuardError("the time was over before anything was sent")
 
     def expire(self) -> None:
         with self._lock:
@@ -264,8 +245,9 @@ class Sender:
     ) -> HttpReply:
         """Sends once, on a fresh connection, and returns any whole reply, redirects and errors included.
 
-        `before_send` is called when the connection is up and not one byte of the request has been written: the place for
-        a last check of the clock. If it raises, nothing is sent and its exception comes out as it is.
+        `before_send` is called when the connection is up and no byte of the request has been written: the place for a
+        last check of the clock. If it raises, nothing is sent and its exception comes out as it is.
+        (A test's double in place of the transport never gets that far, so it is not called there.)
 
         Raises NotSent only when that is proven (name not resolved, refused, connect timeout, TLS failure, another
         origin), and SubmissionUnknown for everything else.

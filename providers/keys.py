@@ -35,7 +35,7 @@ def fingerprint(value: str) -> str:
 
 
 class ApiKey:
-    """One key. Shows its fingerprint wherever it might be printed, and refuses to be pickled (so to enter a message)."""
+    """One key. Shows its fingerprint wherever it may be printed, and refuses to be pickled (so to enter a message)."""
 
     __slots__ = ("fingerprint", "value")
 
@@ -139,7 +139,7 @@ def account_of(provider: str, key: ApiKey, accounts: Mapping[tuple[str, str], st
 def unmatched(
     accounts: Mapping[tuple[str, str], str], keys: Mapping[str, Iterable[ApiKey]]
 ) -> tuple[tuple[str, str], ...]:
-    """The (provider, fingerprint) pairs that are grouped but belong to no configured key: a typing error, or a leftover.
+    """The (provider, fingerprint) pairs that are grouped but belong to no configured key: a slip, or a leftover.
 
     `keys` is the parsed list of each provider. A warning, not a stop: a key may be taken out before its group is.
     """

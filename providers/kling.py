@@ -1,19 +1,19 @@
 """Kling adapter: text-to-video and image-to-video on both of Kling's API standards.
 
 Sources: https://kling.ai/document-api (both standards, error codes, concurrency rules, price list; public copies of
-2026-09), with behaviour recorded by third parties in 2026-09; read 2026-11-23. Which standard is spoken follows from the
-key: a plain API key speaks the newer one (model in the path, `GET /tasks`), `accessKey:secretKey` the older one
+2026-09), with behaviour that third parties recorded in 2026-09; read 2026-11-23. The key says which standard is spoken:
+a plain API key speaks the newer one (model in the path, `GET /tasks`), `accessKey:secretKey` the older one
 (`/v1/videos/…`, JWT). Oddities:
 
 - Branch on the body's `code`, not on HTTP: six codes share 429 and four of them never go away by waiting. `code` may be
   non-zero under HTTP 200, and a failed task is HTTP 200 with `code` 0 and `message` "SUCCEED".
 - `succeed` on the older standard, `succeeded` on the newer one.
-- `external_task_id` is our reference, and an unknown submit is looked up by it. The older standard refuses a second task
-  with the same one (1201 "already exists"), which proves that the first was accepted. It shares a path position with
-  Kling's own numeric ids, so it must not look like a number.
+- `external_task_id` is our reference, and finds an unknown submit again. The older standard refuses a
+  second task with the same one (1201 "already exists"), which proves that the first was accepted. It shares a path
+  position with Kling's own numeric ids, so it must not look like a number.
 - The newer standard leaves unknown ids out of its answer without a word, also for a moment after a create.
 - A task is read on the path of its kind (older standard), at most 20 at a time (newer).
-- The newer standard ignores keys it does not know, so a wrong name is never reported. No seed and no negative prompt there.
+- The newer standard ignores keys it does not know, so a wrong name is never reported. No seed, no negative prompt.
 - `duration` is a string on the older standard and a number on the newer one. Images as base64 carry no `data:` prefix.
 - No cancel, no progress. Failed tasks are not charged, by a third party's price list.
 """
@@ -65,8 +65,8 @@ DEFAULT_BASE_URL = "https://api-singapore.klingai.com"  # outside China; api.kli
 TOKEN_LIFE_S = 1800
 TOKEN_SKEW_S = 5  # Kling's own example: a clock that is a little ahead must not give 1003
 
-#: Our id → the older standard's `model_name`. A missing one is sold on the newer standard only. Never left out of a body:
-#: the default there is kling-v1, which is gone.
+#: Our id → the older standard's `model_name`. A missing one is sold on the newer standard only. Always sent: the
+#: default is kling-v1, which is gone.
 _OLDER_NAMES = {"kling-3.0": "kling-v3", "kling-2.6": "kling-v2-6", "kling-2.5-turbo": "kling-v2-5-turbo"}
 _MODES = {"720p": "std", "1080p": "pro"}
 
@@ -149,7 +149,7 @@ class Kling(Provider):
         return 1 if is_pair(key) else self.max_jobs_per_poll
 
     def refuses_duplicates(self, key: str) -> bool:
-        """Whether a second submit with the same reference is refused: documented and seen for the older standard only."""
+        """Whether a second submit with the same reference is refused: known of the older standard only."""
         return is_pair(key)
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
@@ -201,7 +201,7 @@ class Kling(Provider):
                 else JobNotFound("Kling's answer leaves the task out")
                 for job in jobs
             }
-        if isinstance(data, dict) and len(jobs) == 1 and data.get("task_id") in (jobs[0].job_id, jobs[0].reference):
+        if isinstance(data, dict) and len(jobs) == 1 and data.get("task_id") == jobs[0].job_id:
             return {jobs[0].job_id: _status_older(data)}
         raise ProviderDown("Kling answered with something else than the task", http_status=reply.status)
 
@@ -250,7 +250,7 @@ class Kling(Provider):
             settings["audio"] = "native" if request.sound else "off"
         if model.id == "kling-3.0":
             settings["multi_shot"] = False  # true by default, and cuts one prompt into scenes
-        options: dict[str, Any] = {"external_task_id": reference, "watermark_info": {"enabled": False}}
+        options: dict[str, Any] = {"external_task_id": reference}
         if request.callback_url:
             options["callback_url"] = request.callback_url
         if request.image_url is None:
@@ -425,12 +425,8 @@ def _first_video(outputs: object) -> str | None:
 
 
 def _failure(text: str) -> JobFailed:
-    lower = text.lower()
-    for fragment, code, another, sentence in _FAILURES:
-        if fragment in lower:
-            break
-    else:
-        code, another, sentence = "generation_failed", True, JobFailed.user_message
+    known = (row[1:] for row in _FAILURES if row[0] in text.lower())
+    code, another, sentence = next(known, ("generation_failed", True, JobFailed.user_message))
     return JobFailed(
         f"Kling: {text or 'no reason given'}", another_model_could=another, code=code, user_message=sentence
     )

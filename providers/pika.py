@@ -3,7 +3,7 @@
 Sources: https://fal.ai/docs (inference API, queue, errors, webhooks), https://fal.ai/models/fal-ai/pika, and the
 `fal-client` 1.0.3 package; read 2026-11-23. Oddities:
 
-- There is no failed status. A failed request is COMPLETED too: with `error` in the status, or with nothing but a non-2xx
+- There is no failed status. A failed request is COMPLETED too: with `error` in the status, or with only a non-2xx
   answer to the result call. So COMPLETED means RESULT_READY, and the result call tells.
 - Follow-up URLs hold `owner/app` only (fal-ai/pika/requests/…), never the model's sub-path; submit returns them. They
   are used when they point to our base URL's origin (a key goes nowhere else), else rebuilt from it.
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from providers import catalogue
 from providers.base import (
@@ -37,6 +37,7 @@ from providers.base import (
     safe_mapping,
     safe_text,
     safe_url,
+    same_origin,
 )
 from providers.errors import (
     Busy,
@@ -196,8 +197,11 @@ class Pika(Provider):
         job_id = body.get("request_id")
         if not isinstance(job_id, str) or not job_id.strip():
             raise SubmissionUnknown(f"fal answered {reply.status} without a request id", http_status=reply.status)
-        urls = {name: url for name in _FOLLOW_UP if (url := safe_url(body.get(f"{name}_url"))) and len(url) <= 500}
-        return Submitted(job_id, urls=urls)
+        given = {name: safe_url(body.get(f"{name}_url")) for name in _FOLLOW_UP}
+        # They are stored: one with a query may be signed, and is rebuilt instead.
+        return Submitted(
+            job_id, urls={name: url for name, url in given.items() if url and "?" not in url and len(url) <= 500}
+        )
 
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
         (job,) = jobs
@@ -259,7 +263,7 @@ class Pika(Provider):
 
     def _follow_up(self, job: JobRef, name: str) -> str:
         url = job.urls.get(name, "")
-        if _origin(url) == _origin(self.base_url):
+        if same_origin(url, self.base_url):
             return url
         return f"{self.base_url}/{APP}/requests/{quote(job.job_id, safe='')}{_FOLLOW_UP[name]}"
 
@@ -283,12 +287,10 @@ def _submit_error(reply: HttpReply) -> ProviderError:
         error = _account_error(text) or error
     if error is not RequestRejected:
         return error(message, provider_code=kind, http_status=reply.status)
-    code, another, sentence = _classify(kind)
-    if kind in _FAILURES and another:
+    code, another, sentence = _classify(kind, 422)  # without a known type, the status says whose fault it is
+    if another:
         # An error of the model's own under a status of bad input: it may have run, so nothing is proven.
         return SubmissionUnknown(message, provider_code=kind, http_status=reply.status)
-    if kind not in _FAILURES:
-        code, sentence = "bad_request", _BAD_INPUT
     return RequestRejected(message, code=code, user_message=sentence, provider_code=kind, http_status=reply.status)
 
 
@@ -316,7 +318,7 @@ def _read_error(reply: HttpReply) -> ProviderError:
 def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) -> JobStatus:
     if kind in _CANCELLED:
         return JobStatus(JobState.CANCELLED, shown)
-    code, another, sentence = _classify(kind)
+    code, another, sentence = _classify(kind, status)
     error = JobFailed(
         f"fal: {text or 'no reason given'} ({kind or 'no error type'})",
         another_model_could=another,
@@ -328,13 +330,11 @@ def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) ->
     return JobStatus(JobState.FAILED, shown, error=error)
 
 
-def _classify(kind: str) -> tuple[str, bool, str]:
+def _classify(kind: str, status: int | None) -> tuple[str, bool, str]:
     if kind in _FAILURES:
         return _FAILURES[kind]
-    if kind.startswith("unsupported_"):
-        return "bad_request", False, _BAD_INPUT
-    # pydantic has a hundred type names for bad input (string_too_long, int_parsing, …)
-    if kind.endswith(("_type", "_parsing", "_too_long", "_too_short", "_error")) and "service" not in kind:
+    # 422 is the model's answer to bad input; its types are pydantic's (a hundred) and fal's own `unsupported_…`.
+    if status == 422 or kind.startswith("unsupported_"):
         return "bad_request", False, _BAD_INPUT
     return "generation_failed", True, JobFailed.user_message  # new to us: may mean anything, so others may try
 
@@ -379,14 +379,3 @@ def _check_id(body: Mapping[str, Any], job: JobRef) -> None:
 def _is_not_found(reply: HttpReply) -> bool:
     # fal's own is {"status": "NOT_FOUND"}. An HTML page is a proxy or a wrong host, and would declare every job lost.
     return reply.status == 404 and reply.body.lstrip()[:1] != b"<"
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None] | None:
-    """Scheme, host and port, or None for what is no plain URL. The sender checks again, more strictly."""
-    try:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or "@" in parts.netloc:
-            return None
-        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except ValueError:
-        return None

@@ -1,16 +1,16 @@
 """Runway adapter: text-to-video and image-to-video.
 
-Sources: https://docs.dev.runwayml.com (errors, task failures, tiers, inputs, versioning), and the request and reply types
-of the `runwayml` 5.24.0 package; read 2026-11-23. Oddities:
+Sources: https://docs.dev.runwayml.com (errors, task failures, tiers, inputs, versioning), and the types of requests and
+replies in the `runwayml` 5.24.0 package; read 2026-11-23. Oddities:
 
-- An empty balance is a 400 like any bad input; only its text tells ("You do not have enough credits to run this task.").
+- An empty balance is a 400 like any bad input; only the text tells: "You do not have enough credits to run this task."
 - Over the concurrency limit is no error: the task is accepted as THROTTLED. 429 is the daily limit.
 - The official client sends a failed create again up to twice and sets no idempotency header, so one call can be billed
   three times. There is no list of tasks and no reference of ours either: an unknown submit stays unknown.
 - No call-backs. Polling one task more often than every 5 s is against the rules.
 - Ratios are pixels ("1280:720"), from a list that depends on the model and on text or image.
 - Prompts are counted in UTF-16 units. Prices come in credits of one cent.
-- DELETE cancels what runs (never refunded) and erases what is done. A cancelled task may be CANCELLED or 404 afterwards.
+- DELETE cancels what runs (never refunded) and erases what is done. A cancelled task may be CANCELLED or 404 later.
 - The third part of a SAFETY code is diagnostic, may be wrong, and is not for users' eyes.
 - Output links are signed and die after one or two days; each look at the task gives fresh ones.
 """
@@ -94,7 +94,7 @@ _SUBMIT_ERRORS: Mapping[int, tuple[type[ProviderError], str]] = {
     429: (Busy, "the daily limit is reached, or calls come too fast"),
 }
 
-_NO_CREDITS = re.compile(r"\b(?:not enough|insufficient|out of|no)\s+(?:\w+\s+)?credits?\b", re.IGNORECASE)
+_NO_CREDITS = re.compile(r"\b(?:enough|insufficient|out of|no)\s+(?:\w+\s+)?credits?\b", re.IGNORECASE)
 _MODERATED = re.compile(r"\b(?:moderation|content policy|safety)\b", re.IGNORECASE)
 
 _REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
@@ -270,12 +270,9 @@ def _status(task: Mapping[str, Any]) -> JobStatus:
 def _failure(task: Mapping[str, Any]) -> JobFailed:
     provider_code = safe_text(task.get("failureCode"), 100)
     text = safe_text(task.get("failure")) or "no reason given"
-    for prefix, code, another, sentence in _FAILURES:
-        if provider_code == prefix or provider_code.startswith(prefix + "."):
-            break
-    else:
-        # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
-        code, another, sentence = "generation_failed", True, JobFailed.user_message
+    known = (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}."))
+    # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
+    code, another, sentence = next(known, ("generation_failed", True, JobFailed.user_message))
     return JobFailed(
         f"Runway: {text} ({provider_code or 'no failureCode'})",
         another_model_could=another,
@@ -311,7 +308,7 @@ def _is_not_found(reply: HttpReply) -> bool:
 
 
 def _error_text(body: Mapping[str, Any]) -> str:
-    """`error`, and the first issues with their paths: {"error": "Validation of body failed", "issues": [{"path": …}]}."""
+    """`error`, and the first issues: {"error": "Validation of body failed", "issues": [{"path": ["duration"], …}]}."""
     parts = [safe_text(body.get("error"))]
     issues = body.get("issues")
     for issue in issues[:3] if isinstance(issues, list) else []:

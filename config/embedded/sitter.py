@@ -1,8 +1,8 @@
 """Runs one program and ends it when nobody needs it any more. Standard library only; started with `python -I -S`.
 
 A user is whoever holds the other end of our standard input (the starter) or a connection to our unix socket, if the
-plan names one. The kernel closes both with their process, so this works after kill -9 too, on Linux and macOS alike. With
-the last user gone we stop the program and exit with its code. When the program ends by itself, we end with it.
+plan names one. The kernel closes both with their process, so this works after kill -9 too, on Linux and macOS alike.
+With the last user gone we stop the program and exit with its code. When the program ends by itself, we end with it.
 
 The plan is JSON in argv[1]:
 
@@ -14,7 +14,7 @@ The plan is JSON in argv[1]:
     own_fds     open files (locks) that are for us only; all others that we were given the program keeps, too
     whole_tree  at the end also kill everything the program started, even in sessions of its own
 
-Users are told one line, the program's process id: who has read it is a user and not just in the queue of a dying socket.
+Users are told one line, the program's process id: who has read it is a user, not just in the queue of a dying socket.
 """
 
 import contextlib
@@ -29,6 +29,7 @@ import time
 from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PS = "ps -A -o pid=,ppid=,stat=,comm="
 
 
 def main() -> int:
@@ -221,7 +222,7 @@ def _descendants(root: int) -> list[int]:
 def _processes() -> list[tuple[int, int]]:
     """Every (process id, parent's id) but zombies and the `ps` that told us."""
     if sys.platform != "linux":
-        rows = [line.split() for line in os.popen("ps -A -o pid=,ppid=,stat=,comm=").read().splitlines()]
+        rows = [line.split() for line in os.popen(PS).read().splitlines()]  # noqa: S605
         return [(int(r[0]), int(r[1])) for r in rows if r[2][0] != "Z" and not r[3].endswith(("ps", "sh"))]
     found = []
     for name in os.listdir("/proc"):  # noqa: PTH208

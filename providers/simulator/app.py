@@ -105,10 +105,10 @@ class Simulator:
     def account(self, key: str) -> Account | None:
         """The account of a key, or None when the key is no good."""
         name = fingerprint(key)
+        if not key or (self.good_keys and name not in self.good_keys):
+            return None
         found = self.accounts.get(name)
         if found is None:
-            if not key or (self.good_keys and name not in self.good_keys):
-                return None
             found = self.accounts[name] = Account(name)
         return None if found.disabled else found
 
@@ -182,7 +182,7 @@ class Simulator:
             "" if canned else text, f"simulated · {footer}" if canned else f"simulated · {draft.model} · {footer}",
         )  # fmt: skip
         total_s = self.render_seconds if plan.render is None else plan.render
-        pending_s = min(total_s * 0.1, 1.0)
+        pending_s = min(total_s * 0.1, 5.0)
         job = Job(
             str(uuid.uuid4()), dialect, account, draft.model, draft.prompt, draft.reference, clip, now,
             iso(now), draft.cost, plan, draft.callback_url, draft.extra,

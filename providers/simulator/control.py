@@ -41,9 +41,11 @@ class Control:
             return _json({"error": "loopback only"}, 403)
         try:
             return _json(self._answer(request))
+        except KeyError as err:
+            return _json({"error": f"missing {err}"}, 400)
         except LookupError as err:
             return _json({"error": f"not found: {err}"}, 404)
-        except (ValueError, TypeError, BadDirective) as err:
+        except (ValueError, TypeError, AttributeError, BadDirective) as err:
             return _json({"error": str(err)}, 400)
 
     def _answer(self, request: Request) -> Any:
@@ -72,7 +74,9 @@ class Control:
                 gc.collect()
                 return {"reset": True}
         if call.startswith("POST /_sim/jobs/"):
-            job = self.sim.store.jobs[path.rpartition("/")[2]]
+            job = self.sim.store.jobs.get(path.rpartition("/")[2])
+            if job is None:
+                raise LookupError(call)
             self.sim.force(job, body.get("state", ""), body.get("code"), float(body.get("seconds", 1e6)))
             return self._show(job)
         raise LookupError(call)
@@ -166,23 +170,22 @@ class Control:
         if unknown:
             raise ValueError(f"unknown setting {sorted(unknown)}; there are {sorted(self._config())}")
         sim = self.sim
-        changes: list[tuple[str, Any]] = []
-        for name in ("render_seconds", "link_life_s", "credit_balance"):
-            if name in body:
-                changes.append((name, _not_negative(body[name])))
+        changes: dict[str, Any] = {
+            name: _not_negative(body[name])
+            for name in ("render_seconds", "link_life_s", "credit_balance")
+            if name in body
+        }
         for name in ("limits", "daily_limits"):
             if name in body:
-                changes.append(
-                    (name, {model: int(limit) for model, limit in (body[name] or {}).items() if limit is not None})
-                )
+                changes[name] = {model: int(most) for model, most in (body[name] or {}).items() if most is not None}
         if "faults" in body:
             rules = [Rule(rule.get("match", ""), parse_group(rule["directives"])) for rule in body["faults"] or ()]
-            changes.append(("rules", rules))
+            changes["rules"] = rules
         if "outage" in body:
-            changes.append(("outage", _outage(body["outage"])))
+            changes["outage"] = _outage(body["outage"])
         ahead_s = _not_negative(body.get("advance_s", 0))
         credits = {key: _not_negative(amount) for key, amount in body.get("credits", {}).items()}
-        for name, value in changes:
+        for name, value in changes.items():
             setattr(sim, name, value)
         sim.clock_ahead_s += ahead_s
         if "disabled_keys" in body:

@@ -21,7 +21,7 @@ class SimulatorOptions:
     canned: bool = False  # one clip for each size, length and sound, without the prompt: costs next to nothing
     render_workers: int = 2  # ffmpeg processes at once
     link_life_s: float = 24 * 3600
-    credit_balance: float = 1_000_000.0  # of each key, in the provider's unit
+    credit_balance: float = 1e9  # of each key, in the provider's unit; a load test spends millions
     keep_ended: int = 20_000  # ended jobs that are remembered; the counters never forget
     cache_mb: int = 2048
     exit_with_stdin: bool = False  # stop at end of file on stdin: dies with its parent, also after kill -9

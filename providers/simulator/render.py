@@ -48,6 +48,7 @@ class Renderer:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._threads: list[threading.Thread] = []
         self._closing = False
+        self._cached_bytes = sum(path.stat().st_size for path in self.folder.glob("*.mp4"))
         self.rendered = 0
 
     def prepare(self, spec: ClipSpec, due_at: float) -> None:
@@ -138,7 +139,7 @@ class Renderer:
 
     def _binary(self) -> str:
         if self._ffmpeg is None:
-            import imageio_ffmpeg  # type: ignore[import-untyped]  # late: its import is not free
+            import imageio_ffmpeg  # late: its import is not free
 
             self._ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
         return self._ffmpeg
@@ -161,7 +162,11 @@ class Renderer:
             raise RenderFailed(f"ffmpeg ended with {process.returncode}: {stderr.decode(errors='replace')[-400:]}")
 
     def _trim(self, newest: Path) -> None:
-        """Keep the cache below its bound, oldest out first."""
+        """Keep the cache below its bound, oldest out first; looks at the folder only when it has grown too large."""
+        with self._lock:
+            self._cached_bytes += newest.stat().st_size
+            if self._cached_bytes <= self._cache_bytes:
+                return
         files = []
         for path in self.folder.glob("*.mp4"):
             with contextlib.suppress(FileNotFoundError):
@@ -169,12 +174,14 @@ class Renderer:
                 files.append((stat.st_mtime, stat.st_size, path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files, key=lambda item: item[0]):
-            if total <= self._cache_bytes:
-                return
+            if total <= self._cache_bytes * 0.9:
+                break
             if path != newest:
                 path.unlink(missing_ok=True)
                 self._ready.discard(path.stem)
                 total -= size
+        with self._lock:
+            self._cached_bytes = total
 
 
 def _argv(ffmpeg: str, spec: ClipSpec, work: Path) -> list[str]:

@@ -211,6 +211,11 @@ def _json_body(request: Request) -> tuple[Any, list[schema.Issue]]:
     if request.headers.get("content-type", "").split(";")[0].strip().lower() != "application/json":
         return None, schema.wrong_type("object", schema.MISSING, [])
     try:
-        return json.loads(request.body), []
-    except ValueError:
+        return json.loads(request.body, parse_constant=_no_constant), []
+    except (ValueError, RecursionError):
         return None, schema.issue("invalid_json", [], "The body is not valid JSON")
+
+
+def _no_constant(word: str) -> None:
+    """NaN and Infinity are Python's idea, not JSON's."""
+    raise ValueError(word)

@@ -61,7 +61,7 @@ def integer(least: int, most: int) -> Check:
     def check(value: Any, path: list[Any]) -> list[Issue]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return wrong_type("number", value, path)
-        if value != int(value):
+        if isinstance(value, float) and not value.is_integer():  # also the infinity that 1e999 is read as
             return wrong_type("int", value, path)
         return _sized(int(value), least, most, path, "number", "")
 

@@ -25,6 +25,7 @@ from config.embedded import postgres as pg
 from config.embedded import valkey as vk
 
 ROOT = Path(__file__).resolve().parents[2]
+OWNERS: "list[subprocess.Popen[str]]" = []
 AS_ROOT = os.geteuid() == 0
 
 # One worker for all of them: they share one initialised home.
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.xdist_group("embedded")
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """Long (past what a socket's path may have), with spaces, and reachable for the user that runs the server for root."""
+    """Long (past what a socket's path may have), with spaces, and reachable for the user who is the server for root."""
     base = Path(tempfile.mkdtemp(prefix="rw test "))
     base.chmod(0o755)
     path = base / ("a long name with spaces " * 6) / ".reelworks"
@@ -46,6 +47,10 @@ def home() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _nothing_is_left(home: Path) -> Iterator[None]:
     yield
+    for process in OWNERS:
+        process.kill()
+        process.wait()
+    OWNERS.clear()
     until(lambda: all_gone(home), "the servers are gone after the test")
 
 
@@ -83,7 +88,7 @@ def is_alive(pid: int) -> bool:
         return sys.platform != "linux"
 
 
-def owner(home: Path, code: str = "", **options: object) -> "subprocess.Popen[str]":
+def owner(home: Path, code: str = "", python: str = sys.executable, **options: object) -> "subprocess.Popen[str]":
     """Another process that holds the servers, says `started` or `found`, and then waits for its standard input."""
     script = f"""
         import os, sys, time
@@ -94,25 +99,35 @@ def owner(home: Path, code: str = "", **options: object) -> "subprocess.Popen[st
         {code}
         sys.stdin.read()
     """
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(home)],
+    process = subprocess.Popen(
+        [python, "-c", textwrap.dedent(script), str(home)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
         **options,  # type: ignore[call-overload]
     )
+    OWNERS.append(process)
+    return process
 
 
 def said(process: "subprocess.Popen[str]") -> str:
     assert process.stdout
-    return process.stdout.readline().strip()
+    line = process.stdout.readline().strip()
+    if line.startswith("Traceback"):
+        pytest.fail(process.stdout.read())
+    return line
 
 
 def test_addresses_are_what_django_celery_and_psycopg_understand(home: Path) -> None:
     database_url, broker_url = embedded.urls(home)
     parsed = environ.Env.db_url_config(database_url)
-    assert (parsed["NAME"], parsed["USER"], parsed["OPTIONS"]["host"]) == ("reelworks", "reelworks", str(pg.place(home).run))
+    assert (parsed["NAME"], parsed["USER"], parsed["OPTIONS"]["host"]) == (
+        "reelworks",
+        "reelworks",
+        str(pg.place(home).run),
+    )
     assert psycopg.conninfo.conninfo_to_dict(database_url)["host"] == str(pg.place(home).run)
     assert kombu.Connection(broker_url).transport_cls == "redis"
     assert embedded.urls(home / ".." / home.name) == (database_url, broker_url)
@@ -284,7 +299,9 @@ def test_socket_folder_of_somebody_else_is_refused(home: Path) -> None:
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root needs another user to run PostgreSQL")
-def test_for_root_data_that_nobody_could_reach_is_kept_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_for_root_data_that_nobody_could_reach_is_kept_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o700)
     hidden = tmp_path / ".reelworks"
     elsewhere = Path(tempfile.mkdtemp(prefix="rw-elsewhere-"))
@@ -293,7 +310,9 @@ def test_for_root_data_that_nobody_could_reach_is_kept_elsewhere(tmp_path: Path,
     elsewhere.chmod(0o755)
     # The wheel counts as out of reach, too: its binaries are copied.
     wheel = Path(sys.prefix).resolve()
-    monkeypatch.setattr(pg, "reachable_by_all", lambda path: wheel not in path.parents and places.reachable_by_all(path))
+    monkeypatch.setattr(
+        pg, "reachable_by_all", lambda path: wheel not in path.parents and places.reachable_by_all(path)
+    )
     try:
         with embedded.hold(hidden, valkey=False, fast=True) as held, psycopg.connect(held.database_url) as database:
             assert (hidden / "pg").resolve().is_relative_to(elsewhere)
@@ -311,15 +330,25 @@ def test_for_root_data_that_nobody_could_reach_is_kept_elsewhere(tmp_path: Path,
 @pytest.mark.skipif(not AS_ROOT, reason="the other tests already run as a normal user")
 def test_normal_user_runs_them_under_his_own_name() -> None:
     uid = 65534
-    if not places.reachable_by_all(Path(sys.executable).resolve().parent):
-        pytest.skip("a normal user cannot reach this Python interpreter")
+    python = interpreter_for_all()
+    if python is None:
+        pytest.skip("a normal user cannot reach any Python interpreter of this version")
     with tempfile.TemporaryDirectory(prefix="rw user ") as base:
         os.chown(base, uid, uid)
-        process = owner(Path(base) / ".reelworks", user=uid, group=uid, extra_groups=[], env={"PYTHONDONTWRITEBYTECODE": "1"})
+        env = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ":".join(sys.path[1:])}
+        home = Path(base) / ".reelworks"
+        process = owner(home, python=python, user=uid, group=uid, extra_groups=[], env=env)
         assert said(process) == "started"
-        place = Path(base) / ".reelworks"
-        assert (place / "pg").stat().st_uid == uid
-        assert (place / "pg" / "postmaster.pid").exists()
+        assert (home / "pg").stat().st_uid == uid
+        assert (home / "pg" / "postmaster.pid").exists()
         process.communicate()
-        until(lambda: not pids(place / "run" / "postgres.alive"), "stopped")
-        until(lambda: not pids(place / "run" / "valkey.alive"), "stopped")
+        until(lambda: not pids(home / "run" / "postgres.alive"), "stopped")
+        until(lambda: not pids(home / "run" / "valkey.alive"), "stopped")
+
+
+def interpreter_for_all() -> str | None:
+    """This interpreter, or the system's of the same version: root's own may lie where others have no business."""
+    for path in (Path(sys.executable), Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")):
+        if path.exists() and places.reachable_by_all(path.resolve().parent):
+            return str(path)
+    return None

@@ -30,7 +30,11 @@ RECIPES: dict[str, tuple[str, int, tuple[str, ...]]] = {
         ("-c:v", "libx265", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le", "-tag:v", "hvc1"),
     ),
     "vp9.webm": ("320x192", 30, ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-c:a", "libopus")),
-    "odd.mp4": ("321x193", 30, ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p")),
+    "odd.mp4": (
+        "321x193",
+        30,
+        ("-vf", "scale=321:193", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p"),
+    ),
     "portrait.mp4": ("270x480", 30, X264),
     "anamorphic.mp4": ("360x288", 30, ("-vf", "setsar=16/11", *X264)),
     "wide_range.mp4": ("320x192", 30, ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuvj420p")),

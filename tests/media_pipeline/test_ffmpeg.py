@@ -29,6 +29,8 @@ ENDLESS = (
     "lavfi",
     "-i",
     "testsrc",
+    "-c:v",
+    "mpeg4",
 )
 
 KINDS = [pytest.param(True, marks=pytest.mark.skipif(not has_kernel_deathsig(), reason="no setpriv here")), False]
@@ -51,7 +53,7 @@ def wait_gone(pid: int, timeout_s: float = 10) -> None:
 
 def running_with(word: str) -> list[int]:
     """Ids of live processes that have `word` in their command line."""
-    listed = subprocess.run(["ps", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,stat=,args="], capture_output=True, text=True, check=True).stdout
     rows = (line.split(None, 2) for line in listed.splitlines() if word in line)
     return [int(pid) for pid, state, _ in rows if not state.startswith("Z")]
 
@@ -64,8 +66,10 @@ def test_runs_and_reports_progress(tmp_path: Path, kernel: bool) -> None:
     argv = [runner.binary, *("-v", "error", "-progress", "pipe:1", "-stats_period", "0.05")]
     argv += ["-f", "lavfi", "-i", "testsrc2=s=640x360:d=2", f"file:{out}"]
     finished = runner.run(argv, deadline_s=30, duration_s=2, on_progress=seen.append)
-    assert out.stat().st_size > 0 and finished.wall_s > 0
-    assert seen[-1] == 1.0 and seen == sorted(seen)
+    assert out.stat().st_size > 0
+    assert finished.wall_s > 0
+    assert seen[-1] == 1.0
+    assert seen == sorted(seen)
 
 
 @pytest.mark.parametrize("kernel", KINDS)
@@ -79,8 +83,8 @@ def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
             fired_at.append(time.monotonic())
             cancelled.set()
 
+    argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
     with pytest.raises(Cancelled):
-        argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
         runner.run(argv, deadline_s=30, duration_s=100, on_progress=cancel_when_moving, cancelled=cancelled)
     assert time.monotonic() - fired_at[0] < 1.5
     assert not _still_running(tmp_path)
@@ -129,8 +133,8 @@ def test_exception_from_the_callback_ends_the_child(tmp_path: Path, ffmpeg: FFmp
     def lease_lost(_: float) -> None:
         raise LookupError("lease")
 
+    argv = [ffmpeg.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
     with pytest.raises(LookupError):
-        argv = [ffmpeg.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
         ffmpeg.run(argv, deadline_s=30, duration_s=9, on_progress=lease_lost)
     assert not _still_running(tmp_path)
 
@@ -163,13 +167,15 @@ def test_huge_stderr_is_kept_short(tmp_path: Path) -> None:
     runner = FFmpeg(script)
     with pytest.raises(TranscodeFailed, match="code 3") as caught:
         runner.run([runner.binary], deadline_s=10)
-    assert len(caught.value.stderr_tail) <= 4096 and caught.value.stderr_tail.endswith("the end")
+    assert len(caught.value.stderr_tail) <= 4096
+    assert caught.value.stderr_tail.endswith("the end")
 
 
 @pytest.mark.parametrize("kernel", KINDS)
 def test_kill_9_of_the_worker_takes_ffmpeg_along(tmp_path: Path, kernel: bool) -> None:
     script = (
-        "import sys; from media_pipeline.ffmpeg import FFmpeg; r = FFmpeg(sys.argv[1], kernel_deathsig=sys.argv[2] == 'True');"
+        "import sys; from media_pipeline.ffmpeg import FFmpeg;"
+        "r = FFmpeg(sys.argv[1], kernel_deathsig=sys.argv[2] == 'True');"
         "r.run([r.binary, *sys.argv[3:]], deadline_s=60, duration_s=9, on_progress=lambda f: print('on', flush=True))"
     )
     worker = subprocess.Popen(

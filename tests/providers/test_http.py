@@ -4,8 +4,10 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 import traceback
@@ -135,8 +137,10 @@ def test_submit_sends_what_the_adapter_built_and_asks_for_a_connection_of_its_ow
         sender.submit(post(server.url), deadline_s=5)
     head, body = server.requests[0].split(b"\r\n\r\n")
     assert head.startswith(b"POST /v1/text_to_video?hook=sig-secret HTTP/1.1")
-    assert f"Authorization: Bearer {KEY}".encode() in head and b"Connection: close" in head
-    assert b"Accept-Encoding: identity" in head and b"Content-Type: application/json" in head
+    assert f"Authorization: Bearer {KEY}".encode() in head
+    assert b"Connection: close" in head
+    assert b"Accept-Encoding: identity" in head
+    assert b"Content-Type: application/json" in head
     assert json.loads(body) == {"promptText": "ü"}
     assert server.connections == 2
 
@@ -236,6 +240,65 @@ def test_untrusted_certificate_is_proof_that_nothing_was_sent(serve, monkeypatch
         Sender(url).submit(post(url), deadline_s=5)
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command")
+    folder = tmp_path_factory.mktemp("tls")
+    files = str(folder / "cert.pem"), str(folder / "key.pem")
+    made = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext"
+    subprocess.run(
+        ["openssl", *made.split(), "subjectAltName=IP:127.0.0.1", "-out", files[0], "-keyout", files[1]],
+        check=True,
+        capture_output=True,
+    )
+    return files
+
+
+def over_tls(certificate, behave):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def wrapped(connection, _):
+        with context.wrap_socket(connection, server_side=True) as secure:
+            behave(secure, Server._read_request(secure))
+
+    return wrapped
+
+
+def test_submit_over_tls(serve, certificate):
+    seen = []
+    server = serve(over_tls(certificate, lambda c, r: (seen.append(r), c.sendall(OK))), read_first=False)
+    url = server.url.replace("http:", "https:")
+    reply = Sender(url, ca_bundle=certificate[0]).submit(
+        post(url), deadline_s=5, before_send=lambda: seen.append("hook")
+    )
+    assert reply.json() == {"id": "j1"}
+    assert seen[0] == "hook"
+    assert seen[1].startswith(b"POST /v1/text_to_video")
+
+
+def test_certificate_that_nobody_signed_is_proof_that_nothing_was_sent(serve, certificate):
+    seen = []
+    server = serve(over_tls(certificate, lambda c, r: seen.append(r)), read_first=False)
+    url = server.url.replace("http:", "https:")
+    with pytest.raises(NotSent, match="SSL"):
+        Sender(url).submit(post(url), deadline_s=5)
+    assert not seen
+
+
+def test_drip_over_tls_ends_with_the_deadline(serve, certificate):
+    slow = drip(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 1000)
+    server = serve(over_tls(certificate, slow), read_first=False)
+    url = server.url.replace("http:", "https:")
+    sender = Sender(url, ca_bundle=certificate[0])
+    for call, expected in ((sender.submit, SubmissionUnknown), (sender.read, ProviderDown)):
+        started = time.monotonic()
+        with pytest.raises(expected):
+            call(post(url), deadline_s=0.3)
+        assert time.monotonic() - started < 1
+
+
 def test_header_that_http_cannot_carry_is_refused_before_the_socket_without_showing_it(serve):
     server = serve(answer(OK))
     for value in ("Bearer a\nb-secret", "Bearer \u20ac-secret"):
@@ -263,14 +326,24 @@ def test_hook_runs_before_any_byte_and_its_exception_comes_out_as_it_is(serve):
     with pytest.raises(TooLate):
         Sender(server.url).submit(post(server.url), deadline_s=5, before_send=stop)
     time.sleep(0.05)
-    assert seen == [b""] and not server.requests
+    assert seen == [b""]
+    assert not server.requests
+
+
+def test_hook_that_takes_too_long_sends_nothing(serve):
+    server = serve(answer(OK))
+    with pytest.raises(NotSent):
+        Sender(server.url).submit(post(server.url), deadline_s=0.1, before_send=lambda: time.sleep(0.2))
+    time.sleep(0.05)
+    assert not any(server.requests)
 
 
 def test_hook_runs_once_and_lets_the_submit_go_on(serve):
     calls = []
     server = serve(answer(OK))
     Sender(server.url).submit(post(server.url), deadline_s=5, before_send=lambda: calls.append(1))
-    assert calls == [1] and len(server.requests) == 1
+    assert calls == [1]
+    assert len(server.requests) == 1
 
 
 def test_time_that_is_over_before_the_request_is_written_is_not_sent(serve):
@@ -290,7 +363,8 @@ def test_connection_closed_after_the_request_is_unknown(serve):
     with pytest.raises(SubmissionUnknown):
         Sender(server.url).submit(post(server.url), deadline_s=5)
     time.sleep(0.05)
-    assert len(server.requests) == 1 and server.connections == 1
+    assert len(server.requests) == 1
+    assert server.connections == 1
 
 
 def test_connection_accepted_and_reset_is_unknown(serve):
@@ -316,7 +390,8 @@ def test_silent_server_is_unknown_at_the_deadline(serve):
     with pytest.raises(SubmissionUnknown):
         Sender(server.url).submit(post(server.url), deadline_s=0.2)
     assert time.monotonic() - started < 1
-    assert len(server.requests) == 1 and server.connections == 1
+    assert len(server.requests) == 1
+    assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -403,7 +478,8 @@ def test_key_goes_to_no_other_origin(url):
             sender.read(request, deadline_s=1)
         with pytest.raises(ForeignOrigin):
             sender.submit(request, deadline_s=1)
-    assert isinstance(caught.value, NotSent) and isinstance(caught.value, ProviderDown)
+    assert isinstance(caught.value, NotSent)
+    assert isinstance(caught.value, ProviderDown)
 
 
 @pytest.mark.parametrize("url", ["https://api.example/x", "https://API.example:443/x?y=a@b", "https://api.example"])
@@ -483,7 +559,8 @@ def test_drip_on_a_kept_alive_connection_ends_with_the_deadline_too(serve):
     started = time.monotonic()
     with pytest.raises(ProviderDown):
         sender.read(get(server.url, "/slow"), deadline_s=0.3)
-    assert time.monotonic() - started < 1 and server.connections == 1
+    assert time.monotonic() - started < 1
+    assert server.connections == 1
     assert sender.read(get(server.url), deadline_s=5).status == 200
 
 
@@ -505,7 +582,8 @@ def test_many_threads_can_read_at_once(serve):
         thread.start()
     for thread in threads:
         thread.join()
-    assert statuses == [200] * 80 and server.connections <= 8
+    assert statuses == [200] * 80
+    assert server.connections <= 8
 
 
 def test_calls_leave_no_descriptor_open(serve):
@@ -526,27 +604,31 @@ def test_calls_leave_no_descriptor_open(serve):
 # --- messages ---
 
 
-def test_errors_show_neither_key_nor_query(serve):
-    closing = serve(lambda connection, _: None)
-    refused = f"http://127.0.0.1:{free_port()}"
-    for url in (closing.url, refused):
-        for call in (lambda: Sender(url).submit(post(url), deadline_s=1), lambda: Sender(url).read(get(url), deadline_s=1)):  # noqa: B023
-            with pytest.raises((NotSent, SubmissionUnknown, ProviderDown)) as caught:
-                call()
-            printed = "".join(traceback.format_exception(caught.value))
-            printed = "\n".join(line for line in printed.splitlines() if not line.startswith(" "))  # messages, not code
-            assert KEY not in printed and "sig-secret" not in printed
-            assert url in printed
+@pytest.mark.parametrize("method", ["submit", "read"])
+@pytest.mark.parametrize("refused", [True, False])
+def test_errors_show_neither_key_nor_query(serve, method, refused):
+    url = f"http://127.0.0.1:{free_port()}" if refused else serve(lambda connection, _: None).url
+    with pytest.raises((NotSent, SubmissionUnknown, ProviderDown)) as caught:
+        getattr(Sender(url), method)(post(url), deadline_s=1)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert KEY not in printed
+    assert "sig-secret" not in printed
+    assert url in printed
 
 
 def test_request_and_reply_show_no_secrets_in_their_repr():
-    assert KEY not in repr(post("http://x")) and "sig-secret" not in repr(post("http://x"))
+    assert KEY not in repr(post("http://x"))
+    assert "sig-secret" not in repr(post("http://x"))
 
 
 def test_redact_names_keys_by_fingerprint():
     text = redact(f"a {KEY} b access-1:secret/9 c secret%2F9\nd", [KEY, "access-1:secret/9"])
-    assert KEY not in text and "secret/9" not in text and "secret%2F9" not in text and "access-1" not in text
-    assert text.count("[key:") == 3 and text.endswith("\nd")
+    assert KEY not in text
+    assert "secret/9" not in text
+    assert "secret%2F9" not in text
+    assert "access-1" not in text
+    assert text.count("[key:") == 3
+    assert text.endswith("\nd")
 
 
 @pytest.mark.parametrize(

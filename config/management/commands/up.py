@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,14 +32,16 @@ SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs 
 
 class Command(BaseCommand):
     help = __doc__
-    requires_system_checks: Sequence[str] = []  # each process makes them for itself; here they would cost start-up time
+    requires_system_checks: tuple[
+        str, ...
+    ] = ()  # each process makes them for itself; here they would cost start-up time
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--then",
             nargs=argparse.REMAINDER,
             metavar="COMMAND",
-            help="start everything quietly, run this management command against it, stop everything, exit with its code",
+            help="start everything quietly, run this management command against it, stop, exit with its code",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -75,7 +77,9 @@ class Command(BaseCommand):
         if log_dir:
             log_dir.mkdir(parents=True, exist_ok=True)
         try:
-            with Supervisor(commands, env=env, cwd=settings.BASE_DIR, log_dir=log_dir, tick=servers.check) as supervisor:
+            with Supervisor(
+                commands, env=env, cwd=settings.BASE_DIR, log_dir=log_dir, tick=servers.check
+            ) as supervisor:
                 servers.say = supervisor.say
                 if settings.SIMULATE:
                     supervisor.start("simulator")  # needs no database: it starts while the servers do
@@ -94,7 +98,9 @@ class Command(BaseCommand):
                         code = self._foreground(supervisor, then, env)
                         supervisor.run_until(running.guests_gone)
                         return code
-                    supervisor.say(f"Reelworks is ready: {url}" + ("  (sign in as demo, demo)" if system.simulate else ""))
+                    supervisor.say(
+                        f"Reelworks is ready: {url}" + ("  (sign in as demo, demo)" if system.simulate else "")
+                    )
                     supervisor.run()
                 supervisor.say("stopping …")
                 return 128 + supervisor.signals[0] if then is not None else 0
@@ -131,14 +137,16 @@ class Command(BaseCommand):
             running.visit()
         system = running.find(READY_SECONDS if then is not None else 2.0)
         if system is None or (then is not None and not system.ready):
-            raise CommandError(f"Another `up` for {settings.REELWORKS_HOME} holds its lock but does not get ready. Stop that one.")
+            raise CommandError(
+                f"Another `up` for {settings.REELWORKS_HOME} holds its lock but does not get ready. Stop that one."
+            )
         if then is None:
             raise CommandError(f"Reelworks is already running (pid {system.pid}), at {system.url}")
         if system.simulate != settings.SIMULATE:
             kinds = ("with simulated videos", "with real providers")
             raise CommandError(
-                f"Reelworks is already running (pid {system.pid}) {kinds[not system.simulate]}, and this command is to run "
-                f"{kinds[not settings.SIMULATE]}. Stop that one, or use another REELWORKS_HOME."
+                f"Reelworks is already running (pid {system.pid}) {kinds[not system.simulate]}, and this command is to "
+                f"run {kinds[not settings.SIMULATE]}. Stop that one, or use another REELWORKS_HOME."
             )
         env = {**os.environ, "PORT": system.url.rpartition(":")[2]}
         if system.simulate:
@@ -152,12 +160,11 @@ class Servers:
     """The embedded servers, if they are wanted; started again should they die."""
 
     def __init__(self) -> None:
+        #: where news go; the supervisor's log, once there is one
+        self.say: Callable[[str], None] = lambda _text: None
         self._held: embedded.Held | None = None
         self._again_at = 0.0
         self._wait_s = 1.0
-
-    def say(self, text: str) -> None:
-        """Replaced by the supervisor's log."""
 
     def start(self) -> None:
         if settings.EMBEDDED_DATABASE or settings.EMBEDDED_BROKER:
@@ -191,7 +198,7 @@ def _start_again_simulated() -> NoReturn:
     os.environ["REELWORKS_SIMULATE"] = "1"
     sys.stderr.write("No provider key is set (RUNWAY_API_KEY, PIKA_API_KEY, KLING_API_KEY), so this is a simulation.\n")
     sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _environment(port: int, simulator_port: int) -> dict[str, str]:
@@ -241,7 +248,7 @@ def _command(then: list[str], env: dict[str, str]) -> Child:
 
 
 def _port(any_free: bool) -> int:
-    """PORT, or with `any_free` and no PORT in the environment one that the system picks. Raises CommandError if it is taken."""
+    """PORT; with `any_free` and no PORT in the environment, one that the system picks. Raises CommandError if taken."""
     if any_free and not os.environ.get("PORT"):
         return _free_port()
     host = os.environ.get("HOST") or "127.0.0.1"

@@ -1,4 +1,8 @@
-"""The suite's own servers and settings: nothing of the developer's environment or `.env.local` gets in."""
+"""The suite's own servers and settings: nothing of the developer's environment or `.env.local` gets in.
+
+A plugin named on pytest's command line (`-p tests.environment`, see pyproject.toml), since pytest-django reads the
+settings before any conftest.py is loaded.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +33,16 @@ os.environ.update(
 import pytest  # noqa: E402 - the environment must be clean before anything reads it
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start (or join) the servers before pytest-django makes the databases."""
+def _start_servers() -> None:
+    """Start (or join) the servers; the process that only hands out tests to others holds them up for all."""
     from config import embedded
 
     number = int(WORKER.removeprefix("gw")) + 1 if WORKER.startswith("gw") else 0
-    if WORKER == "main" and getattr(config.option, "numprocesses", None):
-        config._reelworks_servers = embedded.hold(HOME, fast=True)  # type: ignore[attr-defined]
-        return
     held = embedded.hold(HOME, fast=True)
-    config._reelworks_servers = held  # type: ignore[attr-defined]
     os.environ["CELERY_BROKER_URL"] = held.broker_url.replace("virtual_host=0", f"virtual_host={number}")
+
+
+_start_servers()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,7 @@ def artist() -> Iterator[RunwayClient]:
 
 
 def probe(data: bytes) -> dict[str, object]:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         stream = container.streams.video[0]
         frames = [
             bytes(frame.reformat(format="gray").planes[0])
@@ -41,7 +41,7 @@ def probe(data: bytes) -> dict[str, object]:
             if number % 20 == 0
         ]
         context = stream.codec_context
-        found = {
+        found: dict[str, object] = {
             "codec": context.name, "size": (context.width, context.height), "format": context.pix_fmt,
             "fps": float(stream.average_rate or 0), "seconds": float((stream.duration or 0) * (stream.time_base or 0)),
             "sound": [one.codec_context.name for one in container.streams.audio],
@@ -54,7 +54,8 @@ def probe(data: bytes) -> dict[str, object]:
 @pytest.mark.parametrize("prompt", WILD)
 def test_any_prompt_becomes_a_video(artist: RunwayClient, prompt: str) -> None:
     found = probe(artist.download(artist.link(prompt)).content)
-    assert found["codec"] == "h264" and found["size"] == (1280, 720)
+    assert found["codec"] == "h264"
+    assert found["size"] == (1280, 720)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +74,17 @@ def test_the_file_is_what_was_asked_for(
     assert reply.headers["Content-Type"] == "video/mp4"
     assert int(reply.headers["Content-Length"]) == len(reply.content)
     found = probe(reply.content)
-    assert found["size"] == size and found["sound"] == sound and found["format"] == "yuv420p" and found["fps"] == 30
+    assert found["size"] == size
+    assert found["sound"] == sound
+    assert found["format"] == "yuv420p"
+    assert found["fps"] == 30
     assert found["seconds"] == pytest.approx(seconds, abs=0.05)
 
 
 def test_frames_come_as_fast_as_the_real_ones_by_default(client: RunwayClient) -> None:
     found = probe(client.download(client.link("24 a second")).content)
-    assert found["fps"] == 24 and found["seconds"] == pytest.approx(2, abs=0.05)
+    assert found["fps"] == 24
+    assert found["seconds"] == pytest.approx(2, abs=0.05)
 
 
 def test_the_same_clip_is_rendered_once(artist: RunwayClient) -> None:
@@ -97,7 +102,8 @@ def test_each_look_gives_a_fresh_link_and_old_ones_expire(client: RunwayClient) 
     client.sim("config", advance_s=61)
     assert client.download(old).status_code == 403
     fresh = client.view(job_id)["output"][0]
-    assert fresh != old and client.download(fresh).status_code == 200
+    assert fresh != old
+    assert client.download(fresh).status_code == 200
     client.sim("config", link_life_s=86400)
 
 
@@ -127,7 +133,8 @@ def test_bad_files(client: RunwayClient) -> None:
         return client.download(client.link(f"file [[sim file={kind}]]"), **more)
 
     corrupt = get("corrupt").content
-    assert len(corrupt) == len(good) and corrupt != good
+    assert len(corrupt) == len(good)
+    assert corrupt != good
     assert get("short").content == good[: len(good) // 2]
     assert get("empty").content == b""
     assert get("html").headers["Content-Type"] == "text/html"

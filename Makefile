@@ -1,0 +1,52 @@
+# One-line targets; all real work is in manage.py and the tools. POSIX sh and any make will do.
+
+# PYTHON=/path/to/python make …  chooses the interpreter for .venv; else the newest of 3.13, 3.12, 3.11 that really runs.
+PYTHON =
+# Two cores carry four workers well: much of the time a test waits for a server or for ffmpeg.
+TEST_WORKERS = 4
+TESTS =
+
+.PHONY: help demo up test lint format check bench lock dev
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*##/	/'
+
+demo: .venv/runtime  ## make one simulated video from a prompt, and show it
+	@REELWORKS_SIMULATE=1 .venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
+
+up: .venv/runtime  ## start everything and stay up (PORT=8000)
+	@exec .venv/bin/python manage.py up
+
+test: .venv/dev  ## the whole suite; TESTS=path chooses
+	@REELWORKS_SIMULATE=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup $(TESTS)
+
+lint: .venv/dev  ## style, types, layers
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m mypy
+	.venv/bin/python -c 'from importlinter.cli import lint_imports_command; lint_imports_command()'
+
+format: .venv/dev  ## let ruff rewrite the code
+	.venv/bin/python -m ruff check --fix .
+	.venv/bin/python -m ruff format .
+
+check: lint  ## what CI runs: lint, missing migrations, tests
+	REELWORKS_SIMULATE=1 .venv/bin/python manage.py makemigrations --check --dry-run
+	@$(MAKE) test
+
+bench: .venv/dev  ## the measurements (docs in bench/)
+	@.venv/bin/python -m bench
+
+lock: .venv/dev  ## new pins from the *.in files
+	@.venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv
+	.venv/bin/python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header requirements.in -o requirements.txt
+	.venv/bin/python -m uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header -c requirements.txt requirements-dev.in -o requirements-dev.txt
+
+# The stamps hold a checksum of what is installed, so that nothing is installed twice; the script says what it misses.
+.venv/runtime: FORCE
+	@PYTHON="$(PYTHON)" sh .ci/install runtime
+
+.venv/dev: FORCE
+	@PYTHON="$(PYTHON)" sh .ci/install dev
+
+FORCE:

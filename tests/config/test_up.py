@@ -1,0 +1,97 @@
+"""`manage.py up` with everything real: it starts, can be found, runs a command, and leaves nothing behind."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from config import embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("up")]
+
+
+def until(done: Callable[[], object], what: str, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="rw up "))
+    path.chmod(0o755)
+    yield path
+    embedded.remove(path)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def env(home: Path) -> dict[str, str]:
+    dropped = ("DATABASE_URL", "CELERY_BROKER_URL", "PORT", "HOST")
+    clean = {name: value for name, value in os.environ.items() if name not in dropped}
+    return clean | {"REELWORKS_HOME": str(home), "REELWORKS_SIMULATE": "1", "REELWORKS_ENV_FILE": ""}
+
+
+def up(env: dict[str, str], *args: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "manage.py", "up", *args]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_port_that_is_taken_is_said_plainly(env: dict[str, str]) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = up(env | {"PORT": str(other.getsockname()[1])})
+    assert done.returncode == 1
+    assert "cannot be used (Address already in use)" in done.stderr
+
+
+def test_then_runs_the_command_and_ends_with_its_code(env: dict[str, str], home: Path) -> None:
+    done = up(env, "--then", "migrate", "--check")
+    assert done.returncode == 0, done.stderr
+    assert "ALL VIDEOS ARE SIMULATED" in done.stderr
+    assert (home / "log" / "web.log").exists()
+    assert up(env, "--then", "migrate", "no_such_app").returncode == 1
+    assert not processes_of(home)
+
+
+def test_second_up_finds_the_first_and_kill_9_leaves_nothing(env: dict[str, str], home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home / "up.out").open("w") as out:
+        first = subprocess.Popen(
+            [sys.executable, "manage.py", "up"], cwd=ROOT, env=env | {"PORT": str(port)}, stdout=out, stderr=out
+        )
+    try:
+        until(lambda: "Reelworks is ready" in (home / "up.out").read_text() or first.poll() is not None, "it is ready")
+        second = up(env)
+        assert second.returncode == 1
+        assert f"already running (pid {first.pid}), at http://127.0.0.1:{port}" in second.stderr
+        guest = up(env, "--then", "migrate", "--check")
+        assert guest.returncode == 0, guest.stderr
+        assert json.loads((home / "run" / "up.json").read_text())["pid"] == first.pid
+    finally:
+        first.kill()
+        first.wait()
+    until(lambda: not processes_of(home), "all its processes are gone", seconds=15)
+
+
+def processes_of(home: Path) -> list[str]:
+    """What still runs for this home: its servers and its Procfile, by the environment or the arguments they have."""
+    database_url, broker_url = embedded.urls(home)
+    marks = [str(home), database_url.partition("host=")[2].partition("&")[0], broker_url.partition("?")[0][16:]]
+    shown = ["ps", "-A", "-ww", "-o", "pid=,args="] if sys.platform != "linux" else ["ps", "axeww", "-o", "pid=,args="]
+    listed = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.splitlines()
+    mine = str(os.getpid())
+    return [line for line in listed if any(mark in line for mark in marks) and line.split()[0] != mine]

@@ -1,0 +1,146 @@
+"""The supervisor: readable log, restarts, and nothing left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from config.running import Running, System
+from config.supervisor import Supervisor, read_procfile
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def until(done: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+def lives(mark: str) -> bool:
+    """Whether a process with this word in its command line runs (a zombie has none)."""
+    listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True).stdout
+    return any(mark in line for line in listed.splitlines() if "sitter.py" not in line)
+
+
+def supervisor(tmp_path: Path, **commands: str) -> Supervisor:
+    return Supervisor(commands, env=dict(os.environ), cwd=tmp_path)
+
+
+def test_procfile_is_read_and_mistakes_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "Procfile"
+    path.write_text("# comment\n\nweb: serve --port $PORT: yes\nworker:work\n")
+    assert read_procfile(path) == {"web": "serve --port $PORT: yes", "worker": "work"}
+    path.write_text("web serve\n")
+    with pytest.raises(ValueError, match=r"line 1: expected `name: command`"):
+        read_procfile(path)
+
+
+def test_our_procfile_has_what_the_documentation_lists() -> None:
+    assert set(read_procfile(ROOT / "Procfile")) == {"web", "worker", "media", "sweeper", "simulator"}
+
+
+def test_log_lines_carry_the_aligned_name_and_no_colour_without_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with supervisor(tmp_path, a="echo one; sleep 60", longer_name="printf 'two\\nhalf'; sleep 60") as running:
+        running.start()
+        seen = ""
+
+        def both() -> bool:
+            nonlocal seen
+            seen += capfd.readouterr().out
+            return "one" in seen and "two" in seen
+
+        assert running.run_until(both)
+    seen += capfd.readouterr().out
+    assert "a           | one\n" in seen
+    assert "longer_name | two\n" in seen
+    assert "longer_name | half\n" in seen
+    assert "\x1b" not in seen
+
+
+def test_dead_process_is_started_again_and_said_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with supervisor(
+        tmp_path, web="sh -c 'echo x >> starts; test $(wc -l < starts) -gt 1 && sleep 60; exit 3'"
+    ) as running:
+        running.start()
+        starts = tmp_path / "starts"
+        assert running.run_until(lambda: starts.exists() and starts.read_text() == "x\nx\n")
+    assert "web ended (exit code 3)" in capfd.readouterr().out
+
+
+def test_stop_is_polite_first(tmp_path: Path) -> None:
+    command = "sh -c 'trap \"echo bye > bye; exit 0\" TERM; echo > up; while :; do sleep 0.05; done'"
+    with supervisor(tmp_path, web=command) as running:
+        running.start()
+        assert running.run_until(lambda: (tmp_path / "up").exists())
+    assert (tmp_path / "bye").exists()
+
+
+def test_stop_reaches_grandchildren_in_sessions_of_their_own(tmp_path: Path) -> None:
+    script = "import subprocess, time; subprocess.Popen(['sleep', '98761'], start_new_session=True); time.sleep(98762)"
+    with supervisor(tmp_path, web=f'{sys.executable} -c "{script}"') as running:
+        running.start()
+        assert running.run_until(lambda: lives("sleep 98761"))
+    assert not lives("sleep 98761")
+    assert not lives("98762")
+
+
+def test_signal_ends_the_run(tmp_path: Path) -> None:
+    with supervisor(tmp_path, web="sleep 98763") as running:
+        running.start()
+        assert running.run_until(lambda: lives("sleep 98763"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert running.run_until(lambda: False) is False
+    assert not lives("sleep 98763")
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "sitter"])
+def test_nothing_survives_kill_9(tmp_path: Path, victim: str) -> None:
+    script = f"""
+        import os, sys
+        from pathlib import Path
+        from config.supervisor import Supervisor
+        with Supervisor({{"web": "sleep 98764"}}, env=dict(os.environ), cwd=Path(sys.argv[1])) as running:
+            running.start()
+            print(running._services[0].child._sitter.pid, flush=True)
+            running.run_until(lambda: {victim == "sitter"} and running._services[0].child is None)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout
+    sitter = int(process.stdout.readline())
+    until(lambda: lives("sleep 98764"), "the process runs")
+    if victim == "sitter":
+        os.kill(sitter, signal.SIGKILL)
+    else:
+        process.kill()
+    process.wait()
+    process.stdout.close()
+    until(lambda: not lives("sleep 98764"), "the process has gone")
+
+
+def test_one_system_a_home_and_the_second_finds_it(tmp_path: Path) -> None:
+    first, second = Running(tmp_path), Running(tmp_path)
+    assert first.claim()
+    assert not second.claim()
+    system = System(pid=1, url="http://127.0.0.1:8000", simulate=True, simulator_url="", ready=True)
+    first.tell(system)
+    assert second.find(1) == system
+    second.visit()
+    assert not first.guests_gone()
+    second.release()
+    assert first.guests_gone()
+    first.release()
+    assert second.claim()
+    assert second.find(0.1) is None
+    second.release()

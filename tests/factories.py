@@ -1,0 +1,96 @@
+"""Rows for tests, made the way the product makes them."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import connection
+
+from providers.base import Submitted
+from video import admission, attempts, creation, credits, states
+from video.models import Generation, Stage, VideoTask
+
+
+def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
+    """A user with that many credits."""
+    user = get_user_model().objects.create_user(f"user-{uuid.uuid4().hex[:12]}", password=None, **more)
+    if credit:
+        credits.grant(user.pk, credit)
+    return user
+
+
+def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **more: object) -> VideoTask:
+    """A pending task in line, debited."""
+    owner = user or make_user()
+    order = creation.Order(
+        **{"prompt": prompt, "duration_s": 5, "aspect_ratio": "16:9", **more}  # type: ignore[arg-type]
+    )
+    task, _ = creation.create(owner.pk, order)
+    return VideoTask.objects.get(pk=task.pk)
+
+
+def admitted(task: VideoTask) -> Generation:
+    """Its planned generation, after admission."""
+    admission.admit()
+    generation = attempts.live(task.pk)
+    assert generation is not None
+    return generation
+
+
+def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> states.Claim:
+    """A claim on a due stage."""
+    claim = states.claim(task.pk, stage)
+    assert claim is not None
+    return claim
+
+
+def accepted(task: VideoTask, job_id: str = "job-1") -> Generation:
+    """Its generation, accepted by the provider; the task stands in poll, due now."""
+    generation = admitted(task)
+    claim = claimed(task)
+    assert attempts.mark_sent(claim, generation)
+    assert attempts.record_accepted(generation.pk, Submitted(job_id))
+    assert states.advance(claim, Stage.POLL)
+    return Generation.objects.get(pk=generation.pk)
+
+
+def age(task_id: str, seconds: float = 3600) -> None:
+    """Let time pass for one task: every clock of its row, and of its generations, moves into the past."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET next_run_at = next_run_at - %(s)s * interval '1 second',
+                lease_until = lease_until - %(s)s * interval '1 second',
+                rung_at = rung_at - %(s)s * interval '1 second', admit_at = admit_at - %(s)s * interval '1 second',
+                claimed_at = claimed_at - %(s)s * interval '1 second'
+            WHERE id = %(id)s
+            """,
+            {"s": seconds, "id": task_id},
+        )
+        cursor.execute(
+            """
+            UPDATE video_generation SET sent_at = sent_at - %(s)s * interval '1 second',
+                not_found_since = not_found_since - %(s)s * interval '1 second',
+                look_at = look_at - %(s)s * interval '1 second'
+            WHERE task_id = %(id)s
+            """,
+            {"s": seconds, "id": task_id},
+        )
+
+
+def reload(task: VideoTask) -> VideoTask:
+    """The row as it is now."""
+    return VideoTask.objects.get(pk=task.pk)
+
+
+__all__ = [
+    "accepted",
+    "admitted",
+    "age",
+    "claimed",
+    "make_task",
+    "make_user",
+    "reload",
+]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+
+from media_pipeline.ranges import decide
+
+ETAG = '"abc"'
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "start", "length"),
+    [
+        (None, 200, 0, 1000),
+        ("bytes=0-99", 206, 0, 100),
+        ("bytes=0-0", 206, 0, 1),
+        ("bytes=500-", 206, 500, 500),
+        ("bytes=0-", 206, 0, 1000),
+        ("bytes=999-", 206, 999, 1),
+        ("bytes=900-5000", 206, 900, 100),
+        ("bytes=-100", 206, 900, 100),
+        ("bytes=-5000", 206, 0, 1000),
+        ("Bytes= 0-99 ", 206, 0, 100),
+        ("bytes=1000-", 416, 0, 0),
+        ("bytes=5000-6000", 416, 0, 0),
+        ("bytes=-0", 416, 0, 0),
+        # Malformed or not ours to honour: the whole file.
+        ("bytes=99-0", 200, 0, 1000),
+        ("bytes=-", 200, 0, 1000),
+        ("bytes=a-b", 200, 0, 1000),
+        ("bytes=0-99,200-299", 200, 0, 1000),
+        ("bytes=+1-5", 200, 0, 1000),
+        ("bytes=٣-", 200, 0, 1000),
+        ("items=0-99", 200, 0, 1000),
+        ("bytes", 200, 0, 1000),
+        ("", 200, 0, 1000),
+        ("bytes=" + "9" * 5000 + "-", 200, 0, 1000),
+    ],
+)
+def test_range(header: str | None, status: int, start: int, length: int) -> None:
+    decision = decide(header, 1000)
+    assert (decision.status, decision.start, decision.length) == (status, start, length)
+
+
+def test_headers() -> None:
+    assert decide("bytes=0-99", 1000).content_range == "bytes 0-99/1000"
+    assert decide("bytes=2000-", 1000).content_range == "bytes */1000"
+    assert decide(None, 1000).content_range is None
+
+
+def test_empty_file_has_no_ranges() -> None:
+    assert decide("bytes=0-", 0).status == 416
+    assert decide("bytes=-5", 0).status == 416
+    assert decide(None, 0).status == 200
+
+
+@pytest.mark.parametrize(
+    ("if_range", "status"),
+    [(ETAG, 206), ('"other"', 200), ('W/"abc"', 200), ("Wed, 21 Oct 2026 07:28:00 GMT", 200), (None, 206)],
+)
+def test_if_range(if_range: str | None, status: int) -> None:
+    assert decide("bytes=0-99", 1000, if_range=if_range, etag=ETAG).status == status
+
+
+def test_if_range_without_an_etag_of_ours() -> None:
+    assert decide("bytes=0-99", 1000, if_range='"abc"').status == 200

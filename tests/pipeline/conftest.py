@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+
+from tests.pipeline.forks import ForkServer
+from tests.pipeline.system import Simulator, System, environment, running
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One xdist worker runs a whole file of these, with one set of processes."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here):
+            item.add_marker(pytest.mark.pipeline)
+            item.add_marker(pytest.mark.django_db(transaction=True))  # so that the database is made at all
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.fixture
+def _django_db_helper(database: str) -> None:
+    """Instead of pytest-django's: no transaction around a test and no emptying after it, other processes work here."""
+
+
+@pytest.fixture(scope="module")
+def database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[str]:
+    """The test database with rows that other processes see; emptied when the file is done."""
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        yield connection.settings_dict["NAME"]
+        call_command("flush", verbosity=0, interactive=False)
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    """Quick, and with files that need no transcode unless a test asks for another frame rate."""
+    simulator = Simulator(tmp_path_factory.mktemp("simulator"), "--canned", "--fps", "30", "--render-seconds", "0")
+    yield simulator
+    simulator.stop()
+
+
+@pytest.fixture
+def system(database: str, simulator: Simulator, tmp_path: Path) -> Iterator[System]:
+    """Processes that one test starts for itself."""
+    with running(tmp_path, simulator) as system:
+        yield system
+
+
+@pytest.fixture(scope="module")
+def forks(database: str, simulator: Simulator) -> ForkServer:
+    """Children that may die."""
+    return ForkServer(database, environment(simulator))

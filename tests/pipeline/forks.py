@@ -1,0 +1,118 @@
+"""A server that has the product imported and forks a child for each piece of work, so that a child can die anywhere.
+
+The children are real processes: killed by SIGKILL, frozen, raising. Only the imports are shared.
+"""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import time
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+
+def _enter(database: str, conn: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    from django.db import connections
+
+    connections["default"].settings_dict["NAME"] = database
+    try:
+        conn.send(("ok", work(*args)))
+    except BaseException:
+        conn.send(("error", traceback.format_exc()))
+        raise
+
+
+class Child:
+    """One forked process and what it answered."""
+
+    def __init__(self, process: BaseProcess, conn: Connection) -> None:
+        self.process = process
+        self._conn = conn
+
+    def result(self, seconds: float = 40) -> Any:
+        """What the work returned. Raises AssertionError with its traceback, or when the child died without a word."""
+        try:
+            if not self._conn.poll(seconds):
+                self.process.kill()
+                raise AssertionError(f"the child did not answer within {seconds:g} s")
+            kind, value = self._conn.recv()
+        except EOFError:
+            self.process.join()
+            raise AssertionError(f"the child ended with {self.process.exitcode} and no answer") from None
+        self.process.join()
+        assert kind == "ok", value
+        return value
+
+    def died(self, seconds: float = 40) -> int | None:
+        """The exit code of a child that was to die."""
+        self.process.join(seconds)
+        return self.process.exitcode
+
+
+class ForkServer:
+    """Forks children that work on one database."""
+
+    def __init__(self, database: str, env: dict[str, str]) -> None:
+        os.environ.update(env)  # read when the server imports the settings, at its first use
+        self._context = mp.get_context("forkserver")
+        self._context.set_forkserver_preload(["tests.pipeline.preload"])
+        self._database = database
+
+    def start(self, work: Callable[..., Any], *args: Any) -> Child:
+        """Run `work(*args)` in a child."""
+        ours, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_enter, args=(self._database, theirs, work, args), daemon=True)
+        process.start()
+        theirs.close()
+        return Child(process, ours)
+
+    def call(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run it and return its result."""
+        return self.start(work, *args).result()
+
+
+# --- work for children -----------------------------------------------------------------------------------------------
+
+
+def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
+    """One stage of one task, with a fail point armed."""
+    from video import failpoints, pipeline
+    from video.models import Stage
+
+    if point:
+        failpoints.arm(point, action)
+    return pipeline.run_stage(Stage(stage), task_id)
+
+
+def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
+    """Do what workers and sweeper would, without their waiting, until the task stands in `stop_at` or has ended.
+
+    Only parked clocks are moved forward, never a lease.
+    """
+    from django.db import connection
+
+    from video import admission, pipeline
+    from video.models import Stage, VideoTask
+
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        task = VideoTask.objects.get(pk=task_id)
+        if not task.is_active or task.stage == stop_at:
+            return task.stage if task.is_active else task.status
+        if task.admit_at is not None:
+            with connection.cursor() as cursor:
+                cursor.execute("UPDATE video_videotask SET admit_at = created_at WHERE id = %s", [task_id])
+            admission.admit()
+            continue
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE video_videotask SET next_run_at = least(next_run_at, statement_timestamp()) WHERE id = %s",
+                [task_id],
+            )
+        if not pipeline.run_stage(Stage(task.stage), task_id):
+            time.sleep(0.02)
+    raise AssertionError(f"{task_id} has not ended")

@@ -1,0 +1,168 @@
+"""The real thing, for tests: a simulator, workers and a sweeper in processes of their own, on the test database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from django.conf import settings
+from django.db import connection
+
+from config import embedded
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def until(what: str, check: Callable[[], Any], *, seconds: float = 30) -> Any:
+    """Wait until `check` answers something true, looking often; fail the test with a plain sentence when it never does."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {what}")
+        time.sleep(0.03)
+
+
+class Simulator:
+    """The provider simulator and its control endpoint."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        self._log = (folder / "simulator.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "providers.simulator", "--port", "0", "--exit-with-stdin"),
+                *("--data-dir", str(folder / "clips"), *args),
+            ],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        self.url = line.split()[-1].strip()
+        assert self.url.startswith("http://"), line
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+    def submits(self, prompt: str) -> dict[str, int]:
+        """`received` and `created`, counted by prompt."""
+        found: dict[str, int] = requests.get(f"{self.url}/_sim/submits", params={"contains": prompt}, timeout=5).json()
+        return found
+
+    def config(self, **changes: Any) -> None:
+        reply = requests.post(f"{self.url}/_sim/config", json=changes, timeout=5)
+        assert reply.status_code == 200, reply.text
+
+
+def environment(simulator: Simulator) -> dict[str, str]:
+    """What a process of the product needs to work on this test's database, broker and simulator."""
+    return {
+        **os.environ,
+        "DATABASE_URL": database_url(),
+        "REELWORKS_SIMULATOR_URL": simulator.url,
+        "STAGE_LEASE_SECONDS": "2",
+        "POLL_INTERVAL_SECONDS": "0.2",
+        "SUBMIT_TIMEOUT_SECONDS": "5",
+        "FFMPEG_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def database_url() -> str:
+    """The address of this test's database, on the embedded server."""
+    url = urlsplit(embedded.urls(settings.REELWORKS_HOME)[0])
+    return url._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+
+
+class Process:
+    """A process of the product, with its log."""
+
+    def __init__(self, folder: Path, name: str, argv: list[str], env: dict[str, str]) -> None:
+        self.log_path = folder / f"{name}.log"
+        self._log = self.log_path.open("ab")
+        self._process = subprocess.Popen(
+            argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.poll()
+
+    def kill(self) -> None:
+        """kill -9 of the process and all its children."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+
+class System:
+    """Starts processes and ends them all."""
+
+    def __init__(self, folder: Path, simulator: Simulator) -> None:
+        self.folder = folder
+        self.simulator = simulator
+        self.env = environment(simulator)
+        self._processes: list[Process] = []
+
+    def worker(self, name: str = "worker", *, failpoint: str = "", queues: str = "videoQueue,mediaQueue") -> Process:
+        """A Celery worker as the Procfile starts it, ready when this returns."""
+        env = {**self.env, **({"REELWORKS_FAILPOINT": failpoint} if failpoint else {})}
+        process = self._start(
+            name,
+            [
+                *(sys.executable, "-m", "celery", "-A", "config", "worker", "--pool", "threads", "-c", "4"),
+                *("-Q", queues, "-n", f"{name}-{len(self._processes)}@%h", "--without-gossip", "--without-mingle"),
+                *("--loglevel", "info"),
+            ],
+            env,
+        )
+        until(f"{name} is ready", lambda: " ready." in process.log() or not process.alive)
+        assert process.alive, process.log()[-3000:]
+        return process
+
+    def sweeper(self) -> Process:
+        return self._start("sweeper", [sys.executable, "manage.py", "sweeper"], self.env)
+
+    def _start(self, name: str, argv: list[str], env: dict[str, str]) -> Process:
+        process = Process(self.folder, f"{name}-{len(self._processes)}", argv, env)
+        self._processes.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self._processes:
+            process.kill()
+        self._processes.clear()
+
+
+@contextlib.contextmanager
+def running(folder: Path, simulator: Simulator) -> Iterator[System]:
+    """A system that is gone afterwards, whatever happened."""
+    system = System(folder, simulator)
+    try:
+        yield system
+    finally:
+        system.stop()

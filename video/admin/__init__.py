@@ -1,0 +1,14 @@
+"""The monitoring dashboard: operators follow tasks here. What they read is what the tables say; nothing is edited by hand."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+
+from video.admin import accounts, attempts, money, tasks
+
+admin.site.site_header = "Reelworks"
+admin.site.site_title = "Reelworks"
+admin.site.index_title = "What is going on"
+admin.site.enable_nav_sidebar = False  # tables need the width; the header has the links
+
+__all__ = ["accounts", "attempts", "money", "tasks"]

@@ -1,0 +1,64 @@
+"""Attempts at providers."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from video.admin import story
+from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
+from video.models import Generation
+
+
+@admin.register(Generation)
+class GenerationAdmin(ReadOnlyAdmin):
+    list_display = (
+        "generation_id",
+        "of_task",
+        "attempt",
+        "provider",
+        "model",
+        "key_fingerprint",
+        "state_badge",
+        "job_id",
+        "polls",
+        "expected_usd",
+        "reported",
+        "error_code",
+        "simulated",
+        "planned",
+    )
+    list_display_links = ("generation_id",)
+    list_filter = ("state", "provider", "simulated")
+    ordering = ("-id",)
+    search_fields = ("=id", "=task__id", "=job_id")
+    search_help_text = "A whole attempt, task or job id."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
+    ) -> tuple[QuerySet[Generation], bool]:
+        term = search_term.strip()
+        return (queryset.filter(Q(pk=term) | Q(task_id=term) | Q(job_id=term)) if term else queryset), False
+
+    @admin.display(description="attempt id", ordering="id")
+    def generation_id(self, generation: Generation) -> str:
+        return short(generation.pk)
+
+    @admin.display(description="task")
+    def of_task(self, generation: Generation) -> str:
+        return link("videotask", generation.task_id, short(generation.task_id))
+
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, generation: Generation) -> str:
+        word, label = story.state_of(generation, timezone.now())
+        return badge(word, label)
+
+    @admin.display(description="reported cost")
+    def reported(self, generation: Generation) -> str:
+        return story.amount(generation.reported_cost, generation.cost_unit)
+
+    @admin.display(description="planned", ordering="id")
+    def planned(self, generation: Generation) -> str:
+        return ago(generation.planned_at)

@@ -1,0 +1,139 @@
+"""Tasks and their events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from video.admin import story
+from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since, span
+from video.models import Generation, TaskEvent, VideoTask
+
+
+@admin.register(VideoTask)
+class VideoTaskAdmin(ReadOnlyAdmin):
+    list_display = (
+        "task_id",
+        "status_badge",
+        "stage_now",
+        "progress_bar",
+        "user",
+        "ran_with",
+        "age",
+        "waits_for",
+    )
+    list_display_links = ("task_id",)
+    list_filter = ("status", "stage", "created_at")
+    list_select_related = ("user",)
+    # Ids begin with the time: this is newest first, and the primary key's index serves it.
+    ordering = ("-id",)
+    search_fields = ("id", "user__username", "prompt")
+    search_help_text = "A task, video, attempt or job id (or the end of a task's id), a user name, or words of the prompt."
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[VideoTask]:
+        last = Generation.objects.filter(task=OuterRef("pk")).order_by("-attempt")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(last_model=Subquery(last.values("model")[:1]), last_simulated=Subquery(last.values("simulated")[:1]))
+        )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[VideoTask], search_term: str
+    ) -> tuple[QuerySet[VideoTask], bool]:
+        """Whole ids go by their index; everything else looks into prompts, which reads the table."""
+        term = search_term.strip()
+        if term.startswith("task_"):
+            return queryset.filter(pk__startswith=term), False
+        if term.startswith("vid_"):
+            return queryset.filter(video_id=term), False
+        if term.startswith("gen_"):
+            return queryset.filter(pk__in=Generation.objects.filter(pk=term).values("task_id")), False
+        if not term:
+            return queryset, False
+        found = Q(user__username__istartswith=term) | Q(prompt__icontains=term)
+        tail = term.removeprefix("…")
+        if len(tail) >= 6 and tail.replace("-", "").isalnum():
+            found |= Q(pk__endswith=tail.lower()) | Q(pk__in=Generation.objects.filter(job_id=term).values("task_id"))
+        return queryset.filter(found), False
+
+    @admin.display(description="task", ordering="id")
+    def task_id(self, task: VideoTask) -> str:
+        start = task.prompt if len(task.prompt) <= 60 else task.prompt[:59] + "…"
+        return format_html('<span title="{}">{}</span><small>{}</small>', task.pk, short(task.pk), start)
+
+    @admin.display(description="status", ordering="status")
+    def status_badge(self, task: VideoTask) -> str:
+        return badge(task.status)
+
+    @admin.display(description="stage", ordering="stage")
+    def stage_now(self, task: VideoTask) -> str:
+        return task.stage
+
+    @admin.display(description="progress")
+    def progress_bar(self, task: VideoTask) -> str:
+        return bar(task.progress, task.status)
+
+    @admin.display(description="model")
+    def ran_with(self, task: Any) -> str:
+        if not task.last_model:
+            return f"({task.model_requested})" if task.model_requested else ""
+        if task.last_simulated:
+            return format_html("{}<small>simulated</small>", task.last_model)
+        return str(task.last_model)
+
+    @admin.display(description="age", ordering="id")
+    def age(self, task: VideoTask) -> str:
+        return format_html('<span class="rw-num" title="{} UTC">{}</span>', clock(task.created_at), since(task.created_at))
+
+    @admin.display(description="waits for, or failed with", empty_value="")
+    def waits_for(self, task: VideoTask) -> str:
+        if task.error_code:
+            return format_html('<span class="rw-code">{}</span>', task.error_code)
+        return story.waits_for(task, timezone.now())
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        task = self.get_object(request, unquote(object_id))
+        extra = dict(extra_context or {})
+        if task is not None and self.has_view_permission(request, task):
+            extra |= {"story": story.tell(task, timezone.now()), "title": "Task"}
+        return super().change_view(request, object_id, form_url, extra)
+
+
+@admin.register(TaskEvent)
+class TaskEventAdmin(ReadOnlyAdmin):
+    list_display = ("id", "of_task", "stage", "outcome_badge", "took", "worker", "detail", "error_code", "when")
+    list_filter = ("outcome", "stage")
+    ordering = ("-id",)
+    search_fields = ("=task__id",)
+    search_help_text = "A whole task id."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
+    ) -> tuple[QuerySet[TaskEvent], bool]:
+        term = search_term.strip()
+        return (queryset.filter(task_id=term) if term else queryset), False
+
+    @admin.display(description="task")
+    def of_task(self, event: TaskEvent) -> str:
+        return link("videotask", event.task_id, short(event.task_id))
+
+    @admin.display(description="outcome")
+    def outcome_badge(self, event: TaskEvent) -> str:
+        return badge(event.outcome)
+
+    @admin.display(description="took")
+    def took(self, event: TaskEvent) -> str:
+        return span((event.finished_at - event.started_at).total_seconds())
+
+    @admin.display(description="when")
+    def when(self, event: TaskEvent) -> str:
+        return ago(event.finished_at)

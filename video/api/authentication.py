@@ -1,0 +1,41 @@
+"""Who is calling: a Bearer token first, else the cookie `token`."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import AbstractBaseUser
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS
+from rest_framework.request import Request
+
+from video.api import tokens
+from video.api.origins import refuse_cross_site
+
+
+class TokenAuthentication(BaseAuthentication):
+    """A wrong Bearer token is an error, also beside a good cookie. One query for the user."""
+
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, tokens.AcceptedToken] | None:
+        raw = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        if raw is None:
+            raw = request.COOKIES.get(tokens.ACCESS_COOKIE)
+            if not raw:
+                return None
+            # A browser adds cookies to other sites' requests too; it never adds an Authorization header by itself.
+            if request.method not in SAFE_METHODS:
+                refuse_cross_site(request)
+        return tokens.user_of_access(raw)
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+def _bearer(header: str) -> str | None:
+    """The token of a Bearer header; None for no header or another scheme (a proxy's Basic, say)."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    token = token.strip()
+    if not token or not token.isascii():
+        raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
+    return token

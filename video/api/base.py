@@ -1,0 +1,65 @@
+"""What all API views share."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from django.http import HttpRequest
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from video.api import errors, parsing
+
+
+class JsonWhateverIsAsked(BaseContentNegotiation):
+    """JSON for every Accept header: an API address opened in a browser shows its answer, not a 406."""
+
+    def select_parser(self, request: Request, parsers: Any) -> Any:
+        essence = request.content_type.partition(";")[0].strip().lower()
+        return next((parser for parser in parsers if parser.media_type == essence), None)
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class ApiView(APIView):
+    """JSON in, one envelope out, never cached. Needs a login."""
+
+    content_negotiation_class = JsonWhateverIsAsked
+    metadata_class = None  # OPTIONS is for CORS, which its middleware answers
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        parsing.refuse_by_header(request.META)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        response["Cache-Control"] = errors.NO_STORE
+        return response
+
+
+class PublicApiView(ApiView):
+    """One that looks at no token, so that a stale cookie is in nobody's way."""
+
+    authentication_classes = ()
+    permission_classes = ()
+
+
+class UnknownAddress(PublicApiView):
+    """Everything under /api that isn't there, for every method."""
+
+    def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
+        raise errors.not_found("address")
+
+
+def success(data: Any, status: int = 200) -> Response:
+    """The envelope of a success."""
+    return Response({"success": True, "data": data}, status=status)
+
+
+def user_id(request: Request) -> int:
+    """The caller's id; only for views that need a login."""
+    pk: int = request.user.pk  # type: ignore[assignment]
+    return pk

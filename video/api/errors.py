@@ -1,0 +1,167 @@
+"""What goes wrong, in one shape: {"success": false, "error": {"code", "message", "details"}} and the right status.
+
+`code` is for programs and never changes; `message` is for the person who reads it; `details` is a list of
+{"field", "message"} where fields are wrong, else an object that may be empty.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+log = logging.getLogger(__name__)
+
+Details = list[dict[str, str]] | dict[str, Any]
+
+NO_STORE = "no-store"
+
+
+class ApiError(exceptions.APIException):
+    """An answer that is no success, in the API's own words."""
+
+    def __init__(self, status: int, code: str, message: str, details: Details | None = None) -> None:
+        super().__init__(message, code)
+        self.status_code = status
+        self.code = code
+        self.message = message
+        self.details: Details = {} if details is None else details
+
+
+def invalid(field: str, message: str, *, code: str = "invalid_request") -> ApiError:
+    """A 400 that names one field."""
+    return ApiError(400, code, f"{field}: {message}", [{"field": field, "message": message}])
+
+
+def not_found(what: str = "task") -> ApiError:
+    """A 404; the same for what doesn't exist and for what is somebody else's."""
+    return ApiError(404, "not_found", f"There is no such {what}.")
+
+
+def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:
+    """The envelope of an error."""
+    return {
+        "success": False,
+        "error": {"code": code, "message": message, "details": {} if details is None else details},
+    }
+
+
+def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
+    """Every exception of an API view as an envelope. What nobody foresaw is logged, and shown as a number only."""
+    error = _translate(exc)
+    response = Response(body(error.code, error.message, error.details), status=error.status_code)
+    challenge = getattr(exc, "auth_header", None)
+    if challenge:
+        response["WWW-Authenticate"] = challenge
+    if error.status_code == 503:
+        response["Retry-After"] = "5"
+    return response
+
+
+def _translate(exc: Exception) -> ApiError:
+    match exc:
+        case ApiError():
+            return exc
+        case exceptions.ValidationError():
+            details = flatten(exc.detail)
+            message = " ".join(f"{one['field']}: {one['message']}" for one in details[:3])
+            return ApiError(400, "invalid_request", message, details)
+        case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
+            code = exc.get_codes()
+            if code in ("not_authenticated", "authentication_failed"):
+                return ApiError(
+                    401,
+                    "not_authenticated",
+                    "Log in first: POST /api/auth/login sets the cookie; or send 'Authorization: Bearer <token>'.",
+                )
+            return ApiError(401, str(code), str(exc.detail))
+        case exceptions.PermissionDenied() | PermissionDenied():
+            return ApiError(403, "forbidden", "You may not do that.")
+        case exceptions.NotFound() | Http404():
+            return not_found("address")
+        case exceptions.MethodNotAllowed():
+            return ApiError(
+                405,
+                "method_not_allowed",
+                "This address doesn't take that method; the header Allow names those it takes.",
+            )
+        case exceptions.UnsupportedMediaType():
+            return ApiError(
+                415, "unsupported_media_type", "Send the body as JSON, with the header Content-Type: application/json."
+            )
+        case exceptions.APIException():
+            return ApiError(exc.status_code, str(exc.default_code), str(exc.detail))
+        case OperationalError() | InterfaceError():
+            log.error("the database can't be used: %s", exc)
+            return ApiError(503, "unavailable", "The database can't be reached just now. Please try again in a moment.")
+    number = secrets.token_hex(4)
+    log.error("unexpected error %s", number, exc_info=exc)
+    return ApiError(
+        500,
+        "internal_error",
+        "Something broke on our side. The server's log has it under this number.",
+        {"errorId": number},
+    )
+
+
+def flatten(detail: Any) -> list[dict[str, str]]:
+    """DRF's nested errors as [{field, message}]."""
+    if isinstance(detail, dict):
+        return [
+            {"field": field, "message": str(message)}
+            for field, messages in detail.items()
+            for message in (messages if isinstance(messages, list) else [messages])
+        ]
+    return [
+        {"field": "body", "message": str(message)} for message in (detail if isinstance(detail, list) else [detail])
+    ]
+
+
+# Errors outside of any view: a bad Host header, or a failing middleware. Pages keep Django's own.
+
+
+def _is_api(request: HttpRequest) -> bool:
+    return request.path_info == "/api" or request.path_info.startswith("/api/")
+
+
+def _json(status: int, code: str, message: str) -> JsonResponse:
+    response = JsonResponse(body(code, message), status=status)
+    response["Cache-Control"] = NO_STORE
+    return response
+
+
+def handler400(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """A request that Django itself refuses; most often a Host that ALLOWED_HOSTS doesn't have."""
+    if _is_api(request):
+        return _json(400, "bad_request", "The request can't be read; perhaps its Host is not in ALLOWED_HOSTS.")
+    return defaults.bad_request(request, exception)
+
+
+def handler403(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """Refused outside of a view."""
+    return (
+        _json(403, "forbidden", "You may not do that.")
+        if _is_api(request)
+        else defaults.permission_denied(request, exception)
+    )
+
+
+def handler404(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    """No such page."""
+    if _is_api(request):
+        return _json(404, "not_found", "There is no such address.")
+    return defaults.page_not_found(request, exception)
+
+
+def handler500(request: HttpRequest) -> HttpResponseBase:
+    """Something broke outside of a view; Django has logged it."""
+    if _is_api(request):
+        return _json(500, "internal_error", "Something broke on our side. The server's log has it.")
+    return defaults.server_error(request)

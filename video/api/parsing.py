@@ -1,0 +1,100 @@
+"""Reads a JSON body that means one thing only: an object, in UTF-8, no name twice, no NaN, not too long."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import IO, Any, NoReturn
+
+from django.conf import settings
+from rest_framework.parsers import BaseParser
+
+from video.api.errors import ApiError
+
+
+class _Ambiguous(ValueError):
+    """JSON that two readers may read differently."""
+
+
+class StrictJSONParser(BaseParser):
+    """For `application/json`. Raises ApiError: 413 body_too_large, 411 length_required, 400 invalid_json."""
+
+    media_type = "application/json"
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        limit = settings.MAX_BODY_BYTES
+        raw = stream.read(limit + 1)
+        if len(raw) > limit:
+            raise too_large()
+        return load(raw)
+
+
+def too_large() -> ApiError:
+    """The answer to a body over the limit."""
+    return ApiError(413, "body_too_large", f"The body may have at most {settings.MAX_BODY_BYTES} bytes.")
+
+
+def refuse_by_header(meta: Mapping[str, Any]) -> None:
+    """Refuse what the headers already tell, before a byte is read: too long, or of a length that isn't told.
+
+    WSGI gives a body without a Content-Length as an empty one; a caller who streams must hear why.
+    """
+    if meta.get("HTTP_TRANSFER_ENCODING") and not meta.get("CONTENT_LENGTH"):
+        raise ApiError(411, "length_required", "Send the body whole, with a Content-Length.")
+    try:
+        length = int(meta.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        length = 0
+    if length > settings.MAX_BODY_BYTES:
+        raise too_large()
+
+
+def load(raw: bytes) -> dict[str, Any]:
+    """The object in `raw`. Raises ApiError."""
+    try:
+        value = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+        )
+    except _Ambiguous as err:
+        raise _bad(str(err)) from None
+    except RecursionError:
+        raise _bad("The body is nested too deeply.") from None
+    except json.JSONDecodeError as err:
+        raise _bad(f"The body is no JSON: {err.msg} in line {err.lineno}, column {err.colno}.") from None
+    except ValueError:  # not UTF-8, or a number with thousands of digits
+        raise _bad("The body is no JSON in UTF-8.") from None
+    if not isinstance(value, dict):
+        raise ApiError(
+            400,
+            "invalid_request",
+            "The body must be a JSON object.",
+            [{"field": "body", "message": 'must be an object such as {"prompt": "…"}'}],
+        )
+    return value
+
+
+def _bad(message: str) -> ApiError:
+    return ApiError(400, "invalid_json", message)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _Ambiguous(f"The body names {twice[:60]!r} twice.")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Ambiguous(f"{name} is no JSON number.")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _Ambiguous("A number in the body is too large.")
+    return number

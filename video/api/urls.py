@@ -1,0 +1,17 @@
+"""Addresses under /api: no trailing slash, and an envelope for those that don't exist."""
+
+from django.urls import path, re_path
+
+from video.api.auth_views import LoginView, LogoutView, RefreshView
+from video.api.base import UnknownAddress
+from video.api.video_views import CreateView, StatusView
+
+urlpatterns = [
+    path("api/video/create", CreateView.as_view(), name="api-create"),
+    path("api/video/status", StatusView.as_view(), name="api-status"),
+    path("api/auth/login", LoginView.as_view(), name="api-login"),
+    path("api/auth/refresh", RefreshView.as_view(), name="api-refresh"),
+    path("api/auth/logout", LogoutView.as_view(), name="api-logout"),
+    # Last: new addresses go above.
+    re_path(r"^api(?:/.*)?\Z", UnknownAddress.as_view()),
+]

@@ -1,0 +1,110 @@
+"""Create a video, and ask how it is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video import creation, estimates, media_view
+from video.api import errors
+from video.api.base import ApiView, success, user_id
+from video.api.serializers import CreateSerializer, fields_of
+from video.credits import InsufficientCredits
+from video.models import Status
+
+TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+#: What clients may see; a cancelled task is a failed one to them.
+PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
+
+
+class CreateView(ApiView):
+    """POST /api/video/create: 201 with the new task, or 200 with the one that this Idempotency-Key made before."""
+
+    def post(self, request: Request) -> Response:
+        key = _idempotency_key(request)
+        wanted = fields_of(request, CreateSerializer)
+        try:
+            task, is_new = creation.create(user_id(request), wanted["order"], idempotency_key=key)
+        except InsufficientCredits as err:
+            raise errors.ApiError(
+                402,
+                "insufficient_credits",
+                f"This video costs {err.needed} credits, and your account holds {err.balance}.",
+                {"needed": err.needed, "balance": err.balance},
+            ) from None
+        except creation.KeyReused:
+            raise errors.ApiError(
+                409,
+                "idempotency_key_reused",
+                "This Idempotency-Key already stands for another request; use a new key for each new video.",
+            ) from None
+        response = success(
+            {
+                "taskId": task.pk,
+                "status": PUBLIC_STATUS.get(task.status, str(task.status)),
+                "estimatedTime": estimates.expected_seconds(wanted["model"]),
+            },
+            status=201 if is_new else 200,
+        )
+        if not is_new:
+            response["Idempotency-Replayed"] = "true"
+        return response
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise errors.invalid("Idempotency-Key", "must have 1 to 255 visible ASCII characters and no spaces")
+    return key
+
+
+class StatusView(ApiView):
+    """GET /api/video/status?taskId=…: how far a task is; its links once it is done."""
+
+    def get(self, request: Request) -> Response:
+        task_id = request.GET.get("taskId", "")
+        if not task_id:
+            raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
+        row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
+        if row is None:
+            raise errors.not_found()
+        return success(_shown(task_id, row, request))
+
+
+def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
+    """One statement, by hand: this is what every waiting client asks every few seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
+                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1)
+            FROM video_videotask t WHERE t.id = %s AND t.user_id = %s
+            """,
+            [task_id, user_id],
+        )
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def _shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+    status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
+    shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
+    if model is not None:
+        shown["model"] = model
+    if status == Status.SUCCESS.value:
+        base = settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
+        shown["result"] = {
+            "videoUrl": base + media_view.signed_path(output_key),
+            "thumbnailUrl": base + media_view.signed_path(thumbnail_key),
+        }
+    elif status == Status.FAILED.value:
+        shown |= {"error": error_message, "errorCode": error_code}
+    elif status == Status.CANCELLED.value:
+        shown |= {"error": "This video was cancelled.", "errorCode": "cancelled"}
+    return shown
