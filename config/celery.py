@@ -15,10 +15,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 app = Celery("reelworks")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
-    task_queues=(Queue("videoQueue"), Queue("mediaQueue")),
+    # Each with its own routing key: by default both would share the first one's, and get each other's messages.
+    task_queues=tuple(Queue(name, routing_key=name) for name in ("videoQueue", "mediaQueue")),
+    task_default_routing_key="videoQueue",
     task_default_queue="videoQueue",
     task_create_missing_queues=False,
-    task_routes={"video.transcode": {"queue": "mediaQueue"}, "video.thumbnail": {"queue": "mediaQueue"}},
+    task_routes={
+        name: {"queue": "mediaQueue", "routing_key": "mediaQueue"} for name in ("video.transcode", "video.thumbnail")
+    },
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
     # Acked late, and never put back when a worker dies: a task that kills workers comes back only through the

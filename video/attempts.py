@@ -27,12 +27,12 @@ def _change(sql: str, params: dict[str, Any]) -> bool:
 
 def live(task_id: str) -> Generation | None:
     """The task's live generation; the database holds that there is at most one."""
-    return Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account").first()
+    return Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account", "task").first()
 
 
 def latest(task_id: str) -> Generation | None:
     """The task's last generation, live or not."""
-    return Generation.objects.filter(task_id=task_id).select_related("account").order_by("-attempt").first()
+    return Generation.objects.filter(task_id=task_id).select_related("account", "task").order_by("-attempt").first()
 
 
 def mark_sent(claim: Claim, generation: Generation) -> bool:

@@ -42,7 +42,11 @@ def _key(generation: Generation) -> str:
 
 def _job(generation: Generation) -> JobRef:
     return JobRef(
-        job_id=generation.job_id, model=generation.model, reference=generation.pk, urls=generation.job_urls
+        job_id=generation.job_id,
+        model=generation.model,
+        reference=generation.pk,
+        image_to_video=bool(generation.task.image_url),
+        urls=generation.job_urls,
     )
 
 

@@ -59,6 +59,8 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     except RequestRejected as err:
         attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
         return Fail(err.code, err.user_message, str(err))
+    except accounts.ACCOUNT_ERRORS as err:
+        return _refused(generation, err)
     except jobs.KeyGone:
         attempts.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
         return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
@@ -74,15 +76,20 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     except SubmissionUnknown as err:
         return _unknown_for_ever(str(err))
     except accounts.ACCOUNT_ERRORS as err:
-        attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
-        accounts.note_refusal(generation, err)
-        return WaitForSlot(str(err))
+        return _refused(generation, err)
     except ProviderError as err:
         attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
         return Fail(err.code, err.user_message, str(err))
     attempts.record_accepted(generation.pk, submitted)
     failpoint("generate.after_record")
     return _accepted(generation)
+
+
+def _refused(generation: Generation, err: ProviderError) -> Outcome:
+    """Trouble of the key or its account: it takes the consequences, the task waits for a better one."""
+    attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
+    accounts.note_refusal(generation, err)
+    return WaitForSlot(str(err))
 
 
 def _accepted(generation: Generation) -> Outcome:

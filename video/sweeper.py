@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
 from video import admission, bell, media_stages, reconcile, states
+from video.kit import kit
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +72,18 @@ def sweep_work_files() -> int:
     return len(found)
 
 
+SCRATCH_S = 24 * 3600.0  # longer than any stage works
+
+
+def sweep_scratch() -> int:
+    """Delete what workers that were killed left in scratch."""
+    return kit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
+
+
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
     ("work_files", 60, sweep_work_files),
+    ("scratch", 3600, sweep_scratch),
 )
 
 

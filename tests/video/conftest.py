@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractBaseUser
+from django.test import Client
+from rest_framework_simplejwt.tokens import AccessToken
+
+from tests.factories import make_user
+from video import estimates
+
+SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_estimates() -> Iterator[None]:
+    estimates.forget()
+    yield
+    estimates.forget()
+
+
+@pytest.fixture
+def user(db: None) -> AbstractBaseUser:
+    """Somebody with 1,000 credits."""
+    return make_user()
+
+
+@pytest.fixture
+def stranger(db: None) -> AbstractBaseUser:
+    """Somebody else with 1,000 credits."""
+    return make_user()
+
+
+def client_of(user: AbstractBaseUser, **headers: Any) -> Client:
+    """A browser that is logged in: the token is in its cookie."""
+    client = Client(raise_request_exception=False, **headers)
+    client.cookies["token"] = str(AccessToken.for_user(user))
+    return client
+
+
+@pytest.fixture
+def client_for() -> Callable[..., Client]:
+    """Makes a logged-in client of any user."""
+    return client_of
+
+
+@pytest.fixture
+def api(user: AbstractBaseUser) -> Client:
+    """The user's logged-in client."""
+    return client_of(user)
+
+
+@pytest.fixture
+def order() -> dict[str, Any]:
+    """The body that the front end posts."""
+    return dict(SNIPPET_BODY)

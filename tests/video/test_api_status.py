@@ -1,0 +1,150 @@
+"""GET /api/video/status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import connection
+from django.test import Client
+from pytest_django import Settings
+
+from tests.factories import accepted, make_task
+from video.models import VideoTask
+
+STATUS = "/api/video/status"
+
+
+def ask(client: Client, task_id: str, **headers: Any) -> Any:
+    return client.get(STATUS, {"taskId": task_id}, **headers)
+
+
+def put(task: VideoTask, **columns: Any) -> None:
+    """Put the row into a state that the pipeline takes minutes to reach."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"UPDATE video_videotask SET {', '.join(f'{name} = %s' for name in columns)} WHERE id = %s",
+            [*columns.values(), task.pk],
+        )
+
+
+def finish(task: VideoTask, status: str, **columns: Any) -> None:
+    put(task, status=status, admit_at=None, next_run_at=None, finished_at="2026-11-24T00:00:00Z", **columns)
+
+
+def succeed(task: VideoTask, video_id: str = "vid_1") -> None:
+    folder = f"{task.user_id}/videos/{video_id}"
+    finish(
+        task,
+        "success",
+        stage="done",
+        progress=100,
+        video_id=video_id,
+        output_key=f"{folder}.mp4",
+        thumbnail_key=f"{folder}_thumb.jpg",
+    )
+
+
+def test_pending(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user)
+    reply = ask(api, task.pk)
+    assert reply.status_code == 200
+    assert reply["Cache-Control"] == "no-store"
+    assert reply.json() == {
+        "success": True,
+        "data": {"taskId": task.pk, "status": "pending", "progress": 0, "stage": "generate"},
+    }
+
+
+def test_running_names_the_model_that_really_runs(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user, model_requested="runway-gen3")
+    accepted(task)
+    put(task, status="running", progress=50)
+    assert ask(api, task.pk).json()["data"] == {
+        "taskId": task.pk,
+        "status": "running",
+        "progress": 50,
+        "stage": "poll",
+        "model": "gen4.5",
+    }
+
+
+def test_success_has_links_and_no_error(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user)
+    succeed(task)
+    data = ask(api, task.pk).json()["data"]
+    assert set(data) == {"taskId", "status", "progress", "stage", "result"}
+    assert (data["status"], data["progress"], data["stage"]) == ("success", 100, "done")
+    start = f"http://testserver/storage/{user.pk}/videos/vid_1"
+    assert data["result"]["videoUrl"].startswith(f"{start}.mp4?expires=")
+    assert data["result"]["thumbnailUrl"].startswith(f"{start}_thumb.jpg?expires=")
+    assert set(data["result"]) == {"videoUrl", "thumbnailUrl"}
+
+
+def test_links_start_with_the_public_address(api: Client, user: AbstractBaseUser, settings: Settings) -> None:
+    settings.PUBLIC_BASE_URL = "https://videos.example.com"
+    task = make_task(user)
+    succeed(task)
+    for url in ask(api, task.pk).json()["data"]["result"].values():
+        assert url.startswith("https://videos.example.com/storage/")
+
+
+def test_links_stay_the_same_from_call_to_call(
+    api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(user)
+    succeed(task)
+    links = []
+    for now in (1_800_000_000.5, 1_800_000_005.5, 1_800_003_600.5):
+        monkeypatch.setattr("video.media_view.time.time", lambda now=now: now)
+        links.append(ask(api, task.pk).json()["data"]["result"])
+    assert links[0] == links[1]
+    assert links[1] != links[2]
+
+
+def test_failed_has_a_sentence_and_a_code(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user)
+    finish(task, "failed", error_code="moderated", error_message="The provider refused this prompt.")
+    assert ask(api, task.pk).json()["data"] == {
+        "taskId": task.pk,
+        "status": "failed",
+        "progress": 0,
+        "stage": "generate",
+        "error": "The provider refused this prompt.",
+        "errorCode": "moderated",
+    }
+
+
+def test_cancelled_is_failed_to_clients(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user)
+    finish(task, "cancelled")
+    data = ask(api, task.pk).json()["data"]
+    assert (data["status"], data["errorCode"]) == ("failed", "cancelled")
+    assert data["error"]
+
+
+def test_head_answers_like_get(api: Client, user: AbstractBaseUser) -> None:
+    assert api.head(STATUS, {"taskId": make_task(user).pk}).status_code == 200
+
+
+def test_tasks_of_others_look_like_none(api: Client, stranger: AbstractBaseUser) -> None:
+    theirs = ask(api, make_task(stranger).pk)
+    none = ask(api, "task_00000000000000000000000000")
+    assert theirs.status_code == none.status_code == 404
+    assert theirs.content == none.content
+    assert none.json()["error"]["code"] == "not_found"
+
+
+@pytest.mark.parametrize(
+    "task_id", ["task_xxx", "1", "task_\0", "task_é", "task_' OR 1=1", "x" * 5000, "task_" + "a" * 36]
+)
+def test_what_is_no_id_is_404(api: Client, task_id: str) -> None:
+    assert ask(api, task_id).status_code == 404
+
+
+@pytest.mark.parametrize("query", ["", "?taskId=", "?taskid=task_1", "?task_id=task_1"])
+def test_without_an_id_is_400_naming_it(api: Client, query: str) -> None:
+    reply = api.get(STATUS + query)
+    assert reply.status_code == 400
+    assert reply.json()["error"]["details"][0]["field"] == "taskId"

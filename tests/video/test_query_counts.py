@@ -1,0 +1,68 @@
+"""The two calls that every client makes cost a fixed, small number of SQL statements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.factories import accepted, make_task, make_user
+from video import estimates
+
+MOST_FOR_CREATE = 6
+MOST_FOR_STATUS = 2
+
+
+def statements(call: Any, status: int) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert call().status_code == status
+    return len(captured)
+
+
+@pytest.mark.django_db(transaction=True)  # so that BEGIN and COMMIT are counted as in production
+def test_create_costs_at_most_six_statements_however_full_the_tables_are(
+    client_for: Any, order: dict[str, Any]
+) -> None:
+    user = make_user()
+    client = client_for(user)
+
+    def create(**headers: Any) -> Any:
+        return client.post("/api/video/create", order, content_type="application/json", **headers)
+
+    estimates.forget()
+    cold = statements(create, 201)
+    warm = statements(create, 201)
+    for _ in range(20):
+        make_task(user)
+    later = statements(create, 201)
+    with_key = statements(lambda: create(HTTP_IDEMPOTENCY_KEY="k"), 201)
+    replay = statements(lambda: create(HTTP_IDEMPOTENCY_KEY="k"), 200)
+    assert cold <= MOST_FOR_CREATE
+    assert warm == later == with_key == cold - 1
+    assert replay <= MOST_FOR_CREATE
+
+
+def test_status_costs_two_statements_whatever_the_task_went_through(api: Client, user: AbstractBaseUser) -> None:
+    task = make_task(user)
+
+    def ask() -> Any:
+        return api.get("/api/video/status", {"taskId": task.pk})
+
+    fresh = statements(ask, 200)
+    accepted(task)
+    for _ in range(20):
+        make_task(user)
+    assert fresh == statements(ask, 200) == MOST_FOR_STATUS
+
+
+def test_what_is_refused_by_its_looks_costs_the_user_only(api: Client) -> None:
+    assert statements(lambda: api.get("/api/video/status", {"taskId": "nonsense"}), 404) == 1
+
+
+def test_without_a_token_the_database_is_not_asked(client: Client) -> None:
+    # Without the `db` fixture any statement would raise.
+    assert client.get("/api/video/status", {"taskId": "task_1"}).status_code == 401

@@ -1,0 +1,115 @@
+"""Mistakes in the installation, found by `manage.py check` and at every start of a command, before a job finds them.
+
+video.E001  the storage folder can't be written
+video.E002  ffmpeg can't be run
+video.W001  no provider has a key, and nothing is simulated: no video can be made
+video.W002  everything is simulated although keys are configured
+video.W003  DEBUG is on while real keys are in use
+video.W004  PUBLIC_BASE_URL is not set (only with --deploy)
+video.W005  everything is simulated (only with --deploy)
+
+All are cheap: no process is started and nothing is written.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+Apps = Sequence[AppConfig] | None
+
+
+@register("video")
+def storage_is_writable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E001. A folder that isn't there yet is fine if it can be made."""
+    path = Path(settings.STORAGE_LOCAL_PATH)
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return []
+    return [
+        Error(
+            f"STORAGE_LOCAL_PATH ({path}) can't be written.",
+            hint=f"Make {there} a folder that this user may write to, or set STORAGE_LOCAL_PATH to another one.",
+            id="video.E001",
+        )
+    ]
+
+
+@register("video")
+def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E002."""
+    if settings.FFMPEG_BINARY:
+        found = shutil.which(settings.FFMPEG_BINARY)
+        hint = f"FFMPEG_BINARY is {settings.FFMPEG_BINARY}: name an ffmpeg, or leave it out to use the one that is included."
+    else:
+        import imageio_ffmpeg
+
+        hint = "Install the requirements again: they bring an ffmpeg. Or set FFMPEG_BINARY."
+        try:
+            found = shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
+        except RuntimeError:  # what the package raises when it has no binary for this platform
+            found = None
+    return [] if found else [Error("ffmpeg can't be run, so no video can be finished.", hint=hint, id="video.E002")]
+
+
+@register("video")
+def keys_and_simulation(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W001 to W003."""
+    keys = any(settings.PROVIDER_KEYS.values())
+    if settings.SIMULATE:
+        names = [f"{provider.upper()}_API_KEY" for provider in settings.PROVIDER_KEYS]
+        ignored = [name for name in names if os.environ.get(name)]
+        if not ignored:
+            return []
+        return [
+            Warning(
+                f"REELWORKS_SIMULATE is on, so {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored "
+                "and every video is simulated.",
+                hint="Unset REELWORKS_SIMULATE to use the real providers.",
+                id="video.W002",
+            )
+        ]
+    if not keys:
+        return [
+            Warning(
+                "No provider has a key, so no video can be made.",
+                hint="Set RUNWAY_API_KEY in .env.local, or REELWORKS_SIMULATE=1 to try without.",
+                id="video.W001",
+            )
+        ]
+    if settings.DEBUG:
+        return [
+            Warning(
+                "DEBUG is on while real keys are in use: error pages show how the system is built.",
+                hint="Unset DEBUG wherever others can reach this server.",
+                id="video.W003",
+            )
+        ]
+    return []
+
+
+@register("video", deploy=True)
+def ready_for_others(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W004 and W005, for `manage.py check --deploy`."""
+    found: list[CheckMessage] = []
+    if not settings.PUBLIC_BASE_URL:
+        found.append(
+            Warning(
+                "PUBLIC_BASE_URL is not set: links to videos are built from each request's Host header.",
+                hint="Set it to the address that clients use, such as https://video.example.com.",
+                id="video.W004",
+            )
+        )
+    if settings.SIMULATE:
+        found.append(
+            Warning("Every video is simulated.", hint="Unset REELWORKS_SIMULATE on a server for others.", id="video.W005")
+        )
+    return found

@@ -1,0 +1,374 @@
+"""manage.py generate: one video from a prompt, and its way to the end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+import webbrowser
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.db import InterfaceError, OperationalError, connection
+from django.utils import timezone
+
+from video import creation, credits, demo
+from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
+
+FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
+LOOK_EVERY_S = 0.25
+STILL_S = 10.0  # nothing moved for so long: somebody should be told
+SWEEPER_SEEN_S = 60.0  # a sweeper leaves a trace at least every 15 s
+STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
+# What the API calls each option's field.
+FIELDS = {
+    "prompt": "prompt",
+    "model": "model",
+    "duration": "duration",
+    "aspect_ratio": "aspectRatio",
+    "image_url": "imageUrl",
+    "quality": "quality",
+    "resolution": "resolution",
+    "fps": "fps",
+    "negative_prompt": "negativePrompt",
+    "seed": "seed",
+}
+
+
+@dataclass
+class Finished:
+    """A stage that is done, with all its waiting."""
+
+    stage: str
+    seconds: float
+    detail: str
+
+
+@dataclass
+class Progress:
+    """How a task stands, from its rows; brought up to date by `look`."""
+
+    task: VideoTask
+    finished: list[Finished] = field(default_factory=list)
+    stage_began: datetime = field(default_factory=timezone.now)
+    running_on: str = ""
+    note: str = ""  # what the present stage said last
+    last_event: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    seen: tuple[Any, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        return not self.task.is_active
+
+    def look(self) -> None:
+        """Read the rows again. The event that ends a task is in the same statement as its status: both are seen or none."""
+        self.task = VideoTask.objects.get(pk=self.task.pk)
+        events = list(TaskEvent.objects.filter(task_id=self.task.pk, id__gt=self.last_event).order_by("id"))
+        for event in events:
+            self._take(event)
+        if events and not self.running_on:
+            last = Generation.objects.filter(task_id=self.task.pk).order_by("-attempt").first()
+            self.running_on = f"{last.model}{', simulated' if last.simulated else ''}" if last else ""
+        sign = (self.task.fence, self.task.stage, self.task.progress, self.task.status, self.last_event)
+        if sign != self.seen:
+            self.seen, self.moved_at = sign, time.monotonic()
+
+    def _take(self, event: TaskEvent) -> None:
+        self.last_event = event.pk
+        match event.outcome:
+            case TaskEvent.Outcome.CREATED:
+                self.stage_began = event.finished_at
+            case TaskEvent.Outcome.ADVANCED | TaskEvent.Outcome.SUCCEEDED:
+                seconds = (event.finished_at - self.stage_began).total_seconds()
+                self.finished.append(Finished(event.stage, max(0.0, seconds), event.detail))
+                self.stage_began, self.note = event.finished_at, ""
+            case TaskEvent.Outcome.WAITING:
+                self.note, self.running_on = f"in line again: {event.detail}", ""
+            case TaskEvent.Outcome.ADMITTED:
+                self.note = ""
+            case _:
+                self.note = event.detail
+
+    def stuck_because(self) -> str:
+        """Why nothing has moved for a while, if somebody should know; empty while all is as it should be."""
+        if self.is_over or time.monotonic() - self.moved_at < STILL_S:
+            return ""
+        task, now = self.task, timezone.now()
+        nobody = "Nothing is working on this task. Start the workers with `make up` in another terminal; it then goes on by itself."
+        if task.admit_at is not None:
+            sweeping = PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists()
+            if not sweeping:
+                return nobody
+            return f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
+        held = task.lease_until is not None and task.lease_until > now
+        overdue = task.next_run_at is not None and task.next_run_at < now - timedelta(seconds=STILL_S / 2)
+        return nobody if overdue and not held else ""
+
+
+class Printer(Protocol):
+    """Shows progress; `show` is called at every look."""
+
+    def show(self, progress: Progress) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Quiet:
+    """For --json: nothing but the result."""
+
+    def show(self, progress: Progress) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Lines:
+    """For logs and pipes: a line whenever something happened."""
+
+    def __init__(self, out: OutputWrapper) -> None:
+        self._out = out
+        self._began = time.monotonic()
+        self._printed = 0
+        self._last = ("", "", -100)
+
+    def show(self, progress: Progress) -> None:
+        for done in progress.finished[self._printed :]:
+            self.say(f"{done.stage:<10} done in {done.seconds:.1f} s{f' ({done.detail})' if done.detail else ''}")
+        self._printed = len(progress.finished)
+        task = progress.task
+        if progress.is_over:
+            return
+        stage, note, percent = self._last
+        if (stage, note) != (task.stage, progress.note) or task.progress >= percent + 10:
+            if progress.note or task.progress >= percent + 10:
+                self.say(f"{task.stage:<10} {task.progress:>3} %{f'  {progress.note}' if progress.note else ''}")
+            self._last = (task.stage, progress.note, task.progress)
+
+    def say(self, text: str) -> None:
+        self._out.write(f"[{time.monotonic() - self._began:6.1f} s] {text}")
+        self._out.flush()
+
+
+class Live:
+    """For a terminal: one line a stage, redrawn in place."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+        from rich.spinner import Spinner
+
+        self._console = Console(highlight=False)
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = RichLive(console=self._console, refresh_per_second=12, transient=False)
+        self._said: list[str] = []
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Live]:
+        with self._live:
+            yield self
+
+    def say(self, text: str) -> None:
+        self._said.append(text)
+
+    def show(self, progress: Progress) -> None:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        task = progress.task
+        table = Table.grid(padding=(0, 1))
+        table.add_column(width=1)
+        table.add_column(width=9)
+        table.add_column(width=8, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for done in progress.finished:
+            table.add_row(Text("✓", "green"), done.stage, f"{done.seconds:.1f} s", Text(done.detail, "dim"))
+        if not progress.is_over:
+            waited = (timezone.now() - progress.stage_began).total_seconds()
+            row = Table.grid(padding=(0, 1))
+            row.add_row(ProgressBar(total=100, completed=task.progress, width=24), f"{task.progress:>3} %", Text(progress.note, "dim"))
+            table.add_row(self._spinner, Text(task.stage, "bold"), f"{max(0.0, waited):.1f} s", row)
+            for stage in STAGES[STAGES.index(Stage(task.stage)) + 1 :]:
+                table.add_row(Text("·", "dim"), Text(stage.value, "dim"))
+        elif task.status != Status.SUCCESS:
+            table.add_row(Text("✗", "red"), Text(task.stage, "bold"), "", Text(task.error_code or task.status, "red"))
+        head = Text(f"{task.pk}  {progress.running_on}", "dim")
+        self._live.update(Group(head, table, *(Text(text, "yellow") for text in self._said)))
+
+
+class Command(BaseCommand):
+    help = "Makes a video from a prompt. Exit codes: 0 done, 1 failed, 2 bad input, 3 waited in vain, 130 Ctrl-C."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("prompt", help="what the video is to show")
+        parser.add_argument("--model", help="such as runway-gen3, gen4.5, gen4_turbo (default: our choice)")
+        parser.add_argument("--duration", type=int, help="seconds (default 5)")
+        parser.add_argument("--aspect-ratio", help="such as 16:9 (default) or 9:16")
+        parser.add_argument("--image-url", help="public https link to a start image")
+        parser.add_argument("--quality", choices=VideoTask.Quality.values, help="of the transcode (default medium)")
+        parser.add_argument("--resolution", choices=VideoTask.Resolution.values, help="the short side (default: as it comes)")
+        parser.add_argument("--fps", type=int, help="frames a second (default 30)")
+        parser.add_argument("--negative-prompt", help="what it is not to show")
+        parser.add_argument("--seed", type=int, help="for repeatable results, where the model can")
+        parser.add_argument("--user", help="whose task it is (default: demo when simulating, else the only superuser)")
+        parser.add_argument("--wait", action="store_true", help="follow the task to its end")
+        parser.add_argument("--timeout", type=float, metavar="S", help="stop waiting after S seconds (the task goes on)")
+        parser.add_argument("--open", action="store_true", help="show the finished video; implies --wait")
+        parser.add_argument("--json", action="store_true", help="print one JSON object and no progress")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        user = self._user(options["user"])
+        task = self._create(user, options)
+        if not (options["wait"] or options["open"]):
+            self._tell_created(task, as_json=options["json"])
+            return
+        progress = Progress(task)
+        try:
+            ended = self._follow(progress, timeout_s=options["timeout"], quiet=options["json"])
+        except KeyboardInterrupt:
+            self.stderr.write(f"Stopped waiting. The task goes on wherever workers run. {self._where_to_look(task.pk)}")
+            sys.exit(INTERRUPTED)
+        if not ended:
+            self._tell(progress.task, as_json=options["json"])
+            raise CommandError(
+                f"{task.pk} is not done after {options['timeout']:g} s and goes on. {self._where_to_look(task.pk)}",
+                returncode=WAITED_IN_VAIN,
+            )
+        self._tell(progress.task, as_json=options["json"])
+        if progress.task.status != Status.SUCCESS:
+            raise CommandError(_failure(progress.task), returncode=FAILED)
+        if options["open"]:
+            webbrowser.open(_path(progress.task.output_key).absolute().as_uri())
+
+    def _user(self, name: str | None) -> AbstractBaseUser:
+        users = get_user_model()
+        if name is None and settings.SIMULATE:
+            demo.ensure_demo_user()
+            name = demo.NAME
+        if name is not None:
+            found: AbstractBaseUser | None = users._default_manager.filter(**{users.USERNAME_FIELD: name}).first()
+            if found is None:
+                raise CommandError(f"There is no user {name!r}.", returncode=BAD_INPUT)
+            return found
+        only = list(users._default_manager.filter(is_superuser=True, is_active=True)[:2])
+        if len(only) != 1:
+            raise CommandError("Say whose video this is: --user NAME.", returncode=BAD_INPUT)
+        return only[0]
+
+    def _create(self, user: AbstractBaseUser, options: dict[str, Any]) -> VideoTask:
+        from rest_framework.exceptions import ValidationError
+
+        from video.api.errors import ApiError, flatten
+        from video.api.serializers import CreateSerializer
+
+        asked = {ours: options[name] for name, ours in FIELDS.items() if options.get(name) is not None}
+        checked = CreateSerializer(data=asked)
+        try:
+            checked.is_valid(raise_exception=True)
+        except ValidationError as err:
+            raise CommandError("\n".join(_spoken(one) for one in flatten(err.detail)), returncode=BAD_INPUT) from err
+        except ApiError as err:
+            hint = "" if settings.SIMULATE else " To try without keys, set REELWORKS_SIMULATE=1."
+            raise CommandError(err.message + hint, returncode=BAD_INPUT) from err
+        try:
+            return creation.create(user.pk, checked.validated_data["order"])[0]
+        except credits.InsufficientCredits as err:
+            raise CommandError(
+                f"{user.get_username()} has {err.balance} credits, a video costs {err.needed}. Nothing was made. "
+                f"Give some with: manage.py grant_credits {user.get_username()} {max(100, err.needed)}",
+                returncode=BAD_INPUT,
+            ) from err
+
+    def _follow(self, progress: Progress, *, timeout_s: float | None, quiet: bool) -> bool:
+        """Until the task is over (True) or the time is up (False)."""
+        if quiet:
+            return self._look_on(progress, Quiet(), timeout_s)
+        if self.stdout.isatty() and sys.stdout.isatty():
+            with Live().running() as live:
+                return self._look_on(progress, live, timeout_s)
+        lines = Lines(self.stdout)
+        lines.say(f"{progress.task.pk} is in line")
+        return self._look_on(progress, lines, timeout_s)
+
+    def _look_on(self, progress: Progress, printer: Printer, timeout_s: float | None) -> bool:
+        ends_at = time.monotonic() + timeout_s if timeout_s is not None else None
+        said = ""
+        while True:
+            try:
+                progress.look()
+                stuck = progress.stuck_because()
+            except (OperationalError, InterfaceError):
+                # The database is restarting, perhaps; the task waits there just as well.
+                connection.close()
+                stuck = "The database can't be reached; asking again."
+            if stuck and stuck != said:
+                printer.say(stuck)
+                said = stuck
+            printer.show(progress)
+            if progress.is_over:
+                return True
+            if ends_at is not None and time.monotonic() >= ends_at:
+                return False
+            time.sleep(LOOK_EVERY_S)
+
+    def _tell_created(self, task: VideoTask, *, as_json: bool) -> None:
+        if as_json:
+            self.stdout.write(json.dumps({"taskId": task.pk, "status": task.status}))
+        else:
+            self.stdout.write(f"{task.pk} is in line. {self._where_to_look(task.pk)}")
+
+    def _tell(self, task: VideoTask, *, as_json: bool) -> None:
+        """The result. Without --json a video's two paths are the last two lines."""
+        done = task.status == Status.SUCCESS
+        paths = {"video": str(_path(task.output_key)), "thumbnail": str(_path(task.thumbnail_key))} if done else {}
+        if as_json:
+            result: dict[str, Any] = {"taskId": task.pk, "status": task.status, "stage": task.stage, **paths}
+            if task.error_code:
+                result |= {"error": task.error_message, "errorCode": task.error_code, "refunded": _refunded(task)}
+            self.stdout.write(json.dumps(result))
+        for name, path in () if as_json else paths.items():
+            self.stdout.write(f"{name}: {path}")
+        self.stdout.flush()
+
+    def _where_to_look(self, task_id: str) -> str:
+        base = settings.PUBLIC_BASE_URL or f"http://127.0.0.1:{settings.PORT}"
+        return f"Look at it at {base}/admin/video/videotask/?q={task_id}"
+
+
+def _spoken(wrong: dict[str, str]) -> str:
+    """A field's error, by the name of its option."""
+    names = {ours: name for name, ours in FIELDS.items()}
+    option = names.get(wrong["field"])
+    label = "prompt" if option == "prompt" else f"--{option.replace('_', '-')}" if option else wrong["field"]
+    return f"{label}: {wrong['message']}"
+
+
+def _path(key: str) -> Path:
+    """Where a stored file is, as short as it can be said from here."""
+    path = Path(settings.STORAGE_LOCAL_PATH) / key
+    try:
+        return path.relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def _refunded(task: VideoTask) -> bool:
+    return CreditEntry.objects.filter(task_id=task.pk, run=task.run, kind=CreditEntry.Kind.REFUND).exists()
+
+
+def _failure(task: VideoTask) -> str:
+    if task.status == Status.CANCELLED:
+        return f"{task.pk} was cancelled."
+    money = " Its credits were given back." if _refunded(task) else ""
+    return f"{task.pk} failed in {task.stage}: {task.error_message} ({task.error_code}){money}"

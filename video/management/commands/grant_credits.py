@@ -1,0 +1,51 @@
+"""manage.py grant_credits"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from video import credits
+
+MOST = 1_000_000_000
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+    if not 1 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"it must be between 1 and {MOST}, not {text}")
+    return value
+
+
+class Command(BaseCommand):
+    help = "Gives credits to a user, opening the account if there is none, and prints the new balance. Each call gives again."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("user", metavar="USER", help="user name")
+        parser.add_argument("amount", metavar="N", type=positive, help="credits, more than 0")
+        parser.add_argument("--note", default="", help="why; stays in the ledger")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, user: str, amount: int, note: str, **options: Any) -> None:
+        limit = 200
+        if len(note) > limit:
+            raise CommandError(f"--note has {len(note)} characters; at most {limit} fit into the ledger.", returncode=2)
+        users = get_user_model()
+        found = users._default_manager.filter(**{users.USERNAME_FIELD: user}).first()
+        if found is None:
+            raise CommandError(
+                f"There is no user {user!r}. Make one with `manage.py createsuperuser` or in the admin.", returncode=2
+            )
+        balance = credits.grant(found.pk, amount, note=note)
+        if options["json"]:
+            self.stdout.write(json.dumps({"user": user, "granted": amount, "balance": balance}))
+        else:
+            self.stdout.write(f"{user} got {amount} credits; the new balance is {balance}.")
