@@ -12,7 +12,6 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers import catalogue
-from providers.catalogue import Model
 from video import accounts, states
 from video.kit import kit
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
@@ -37,13 +36,16 @@ def admit() -> list[tuple[str, Stage]]:
     admitted: list[tuple[str, Stage]] = []
     with transaction.atomic():
         slots = _lock_slots()
+        # Only those for whom a slot is free: a long line for one model must not hide a short one for another.
+        open_models = sorted({s.account.model for s in slots if s.free > 0})
         waiting = list(
             VideoTask.objects.raw(
                 """
-                SELECT * FROM video_videotask WHERE admit_at <= statement_timestamp()
+                SELECT * FROM video_videotask
+                WHERE admit_at <= statement_timestamp() AND eligible_models && %s::varchar[]
                 ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
                 """,
-                [BATCH],
+                [open_models, BATCH],
             )
         )
         attempts = _attempts_of_run([task.pk for task in waiting])
@@ -53,22 +55,16 @@ def admit() -> list[tuple[str, Stage]]:
             if made[1] >= MAX_ATTEMPTS:
                 states.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
                 continue
-            model = model_of(task)
-            place = _place(slots, model)
+            place = _place(slots, task.eligible_models)
             if place is None:
                 continue
             place.free -= 1
-            generations.append(_plan(task, model, place, attempt=made[0] + 1))
+            generations.append(_plan(task, place, attempt=made[0] + 1))
         if generations:
             Generation.objects.bulk_create(generations)
             _make_due(generations)
             admitted = [(generation.task_id, Stage.GENERATE) for generation in generations]
     return admitted
-
-
-def model_of(task: VideoTask) -> Model:
-    """The model that will run this task: the one named by the client, else the default."""
-    return catalogue.find(task.model_requested or "runway-gen3", image=bool(task.image_url))
 
 
 def _lock_slots() -> list[Slots]:
@@ -126,15 +122,17 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
 
 
-def _place(slots: list[Slots], model: Model) -> Slots | None:
-    """The account with the most free slots for this model."""
-    open_ones = [
-        s for s in slots if s.free > 0 and s.account.provider == model.provider and s.account.model == model.id
-    ]
-    return max(open_ones, key=lambda s: s.free, default=None)
+def _place(slots: list[Slots], models: list[str]) -> Slots | None:
+    """The account with the most free slots for the first model that has any."""
+    for model in models:
+        free = [s for s in slots if s.free > 0 and s.account.model == model]
+        if free:
+            return max(free, key=lambda s: s.free)
+    return None
 
 
-def _plan(task: VideoTask, model: Model, place: Slots, *, attempt: int) -> Generation:
+def _plan(task: VideoTask, place: Slots, *, attempt: int) -> Generation:
+    model = catalogue.BY_ID[place.account.model]
     return Generation(
         task=task,
         run=task.run,
@@ -146,7 +144,9 @@ def _plan(task: VideoTask, model: Model, place: Slots, *, attempt: int) -> Gener
         simulated=settings.SIMULATE,
         expected_usd=catalogue.price_usd(model, task.duration_s, "720p"),
         cost_unit=kit().provider(model.provider).cost_unit,
-        candidates=[{"model": model.id, "chosen": True, "reason": "named by the request" if task.model_requested else "the default"}],
+        candidates=[
+            {"model": model.id, "chosen": True, "reason": "named" if task.model_requested else "the default"}
+        ],
     )
 
 

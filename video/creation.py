@@ -9,8 +9,11 @@ from dataclasses import asdict, dataclass
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
+from providers import catalogue
 from video import bell, credits, ids
 from video.models import TaskEvent, VideoTask
+
+DEFAULT_MODEL = "runway-gen3"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Order:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
+def eligible_models(order: Order) -> list[str]:
+    """Models that may run the order: the one named by the client, else the default. Raises UnknownModel."""
+    return [catalogue.find(order.model_requested or DEFAULT_MODEL, image=bool(order.image_url)).id]
+
+
 class KeyReused(Exception):
     """The Idempotency-Key already stands for another order of this user."""
 
@@ -47,6 +55,7 @@ def create(user_id: int, order: Order, *, idempotency_key: str | None = None) ->
         user_id=user_id,
         request_hash=order.fingerprint() if idempotency_key else "",
         idempotency_key=idempotency_key,
+        eligible_models=eligible_models(order),
         **asdict(order),
     )
     try:
@@ -75,11 +84,11 @@ def _insert(task: VideoTask) -> None:
             """
             WITH made AS (
                 INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio, image_url,
-                    model_requested, negative_prompt, seed, quality, resolution, fps, idempotency_key, request_hash,
+                    model_requested, eligible_models, negative_prompt, seed, quality, resolution, fps, idempotency_key, request_hash,
                     status, stage, progress, admit_at, fence, claimed_by, park_reason, tries, deaths, error_code,
                     error_message, source_key, output_key, thumbnail_key, has_work_files)
                 VALUES (%(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
-                    %(model_requested)s, %(negative_prompt)s, %(seed)s, %(quality)s, %(resolution)s, %(fps)s,
+                    %(model_requested)s, %(eligible_models)s, %(negative_prompt)s, %(seed)s, %(quality)s, %(resolution)s, %(fps)s,
                     %(idempotency_key)s, %(request_hash)s,
                     'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false)
                 RETURNING id
@@ -98,6 +107,7 @@ def _insert(task: VideoTask) -> None:
                         "aspect_ratio",
                         "image_url",
                         "model_requested",
+                        "eligible_models",
                         "negative_prompt",
                         "seed",
                         "quality",

@@ -7,6 +7,7 @@ of the ledger. What must never be false is a constraint here, so that a mistake 
 from __future__ import annotations
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -63,6 +64,9 @@ class VideoTask(models.Model):
     aspect_ratio = models.CharField(max_length=8)
     image_url = models.TextField(blank=True, default="")
     model_requested = models.CharField(max_length=80, blank=True, default="", help_text="As named by the client.")
+    eligible_models = ArrayField(
+        models.CharField(max_length=80), default=list, help_text="Models that may run it, by the catalogue."
+    )
     negative_prompt = models.TextField(blank=True, default="")
     seed = models.BigIntegerField(null=True, blank=True)
     quality = models.CharField(max_length=8, choices=Quality.choices, default=Quality.MEDIUM)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import connection
+
+from tests.factories import admitted, age, claimed, make_task, make_user, reload
+from video import accounts, admission, attempts, states
+from video.models import Generation, ProviderAccount, Stage, VideoTask
+
+pytestmark = pytest.mark.django_db
+
+
+def slots(number: int, model: str = "gen4.5") -> None:
+    """That many slots on the only account of a model."""
+    admission.admit()
+    with connection.cursor() as cursor:  # the rows exist once somebody was admitted
+        cursor.execute("UPDATE video_provideraccount SET slots = %s WHERE model = %s", [number, model])
+
+
+def test_an_admitted_task_has_a_planned_attempt_and_is_due() -> None:
+    task = make_task()
+    assert admission.admit() == [(task.pk, Stage.GENERATE)]
+    generation = Generation.objects.get(task=task)
+    assert (generation.state, generation.provider, generation.model) == ("planned", "runway", "gen4.5")
+    assert generation.simulated
+    assert generation.candidates
+    task = reload(task)
+    assert task.admit_at is None
+    assert task.next_run_at is not None
+    assert task.status == "pending"
+    assert admission.admit() == []
+
+
+def test_the_oldest_get_the_free_slots_and_the_rest_wait() -> None:
+    make_task()
+    slots(3)
+    tasks = [make_task() for _ in range(4)]
+    assert [task_id for task_id, _ in admission.admit()] == [tasks[0].pk, tasks[1].pk]
+    assert [reload(task).admit_at is None for task in tasks] == [True, True, False, False]
+
+
+def test_an_unknown_attempt_keeps_its_slot_after_its_task_has_failed() -> None:
+    task = make_task()
+    slots(1)
+    admission.admit()
+    generation = attempts.live(task.pk)
+    assert generation is not None
+    claim = claimed(task)
+    attempts.mark_sent(claim, generation)
+    states.fail(claim, code="outcome_unknown", message="Nobody knows.")
+    waiting = make_task()
+    assert admission.admit() == []
+    age(task.pk, 10_000)
+    assert attempts.expire_unknown(1800) == 1
+    assert admission.admit() == [(waiting.pk, Stage.GENERATE)]
+
+
+def test_a_task_behind_a_full_model_does_not_hold_up_another_model() -> None:
+    make_task()
+    slots(1)
+    full = make_task()
+    image = make_task(image_url="https://example.com/cat.png")
+    assert [task_id for task_id, _ in admission.admit()] == [image.pk]
+    assert reload(full).admit_at is not None
+
+
+def test_many_tasks_behind_a_full_model_do_not_hold_up_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "BATCH", 3)
+    make_task()
+    slots(1)
+    for _ in range(4):
+        make_task()
+    image = make_task(image_url="https://example.com/cat.png")
+    assert [task_id for task_id, _ in admission.admit()] == [image.pk]
+
+
+def test_a_cooling_account_admits_nobody_until_its_time_is_over() -> None:
+    generation = admitted(make_task())
+    accounts.note_refusal(generation, accounts.Busy("slow down", retry_after_s=60))
+    waiting = make_task()
+    assert admission.admit() == []
+    ProviderAccount.objects.update(cooldown_until=None)
+    assert admission.admit() == [(waiting.pk, Stage.GENERATE)]
+
+
+@pytest.mark.parametrize("error", [accounts.KeyRefused("no"), accounts.OutOfCredits("empty")])
+def test_a_refused_key_closes_all_its_models(error: accounts.ProviderError) -> None:
+    accounts.note_refusal(admitted(make_task()), error)
+    make_task()
+    make_task(image_url="https://example.com/cat.png")
+    assert admission.admit() == []
+
+
+def test_a_forbidden_model_closes_only_itself() -> None:
+    accounts.note_refusal(admitted(make_task()), accounts.ModelForbidden("no"))
+    make_task()
+    image = make_task(image_url="https://example.com/cat.png")
+    assert [task_id for task_id, _ in admission.admit()] == [image.pk]
+
+
+def test_a_task_that_must_not_be_admitted_yet_waits() -> None:
+    task = make_task()
+    VideoTask.objects.filter(pk=task.pk).update(admit_at="2100-01-01T00:00:00Z")
+    assert admission.admit() == []
+
+
+def test_attempts_refused_for_the_accounts_sake_are_not_counted() -> None:
+    task = make_task()
+    for _ in range(admission.MAX_ATTEMPTS + 2):
+        generation = admitted(task)
+        claim = claimed(task)
+        attempts.mark_sent(claim, generation)
+        attempts.record_rejected(generation.pk, code="busy", message="")
+        states.wait_for_slot(claim, delay_s=0, reason="busy")
+    assert reload(task).is_active
+    assert admitted(task).attempt == admission.MAX_ATTEMPTS + 3
+
+
+def test_attempts_are_bounded_and_the_last_cause_ends_the_task() -> None:
+    task = make_task()
+    for _ in range(admission.MAX_ATTEMPTS):
+        generation = admitted(task)
+        claim = claimed(task)
+        attempts.mark_sent(claim, generation)
+        attempts.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
+        states.wait_for_slot(claim, delay_s=0, reason="next")
+    admission.admit()
+    task = reload(task)
+    assert (task.status, task.error_code, task.error_message) == ("failed", "generation_failed", "It could not be made.")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_admissions_at_once_never_fill_more_slots_than_there_are() -> None:
+    user = make_user()
+    make_task(user)
+    slots(4)
+    for _ in range(20):
+        make_task(user)
+    barrier = threading.Barrier(6)
+
+    def one() -> None:
+        barrier.wait()
+        try:
+            admission.admit()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=one) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Generation.objects.filter(state="planned").count() == 4
