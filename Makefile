@@ -11,14 +11,16 @@ TESTS =
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*##/	/'
 
+# Nothing that is configured, in the environment or in .env.local, is touched by the demo or the tests.
 demo: .venv/runtime  ## make one simulated video from a prompt, and show it
-	@REELWORKS_SIMULATE=1 .venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
+	@unset DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
+		.venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
 
 up: .venv/runtime  ## start everything and stay up (PORT=8000)
 	@exec .venv/bin/python manage.py up
 
 test: .venv/dev  ## the whole suite; TESTS=path chooses
-	@REELWORKS_SIMULATE=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup $(TESTS)
+	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup $(TESTS)
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .
@@ -31,7 +33,7 @@ format: .venv/dev  ## let ruff rewrite the code
 	.venv/bin/python -m ruff format .
 
 check: lint  ## what CI runs: lint, missing migrations, tests
-	REELWORKS_SIMULATE=1 .venv/bin/python manage.py makemigrations --check --dry-run
+	REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 .venv/bin/python manage.py makemigrations --check --dry-run
 	@$(MAKE) test
 
 bench: .venv/dev  ## the measurements (docs in bench/)

@@ -219,10 +219,21 @@ PROVIDER_BASE_URLS = {
 }
 SUBMIT_TIMEOUT_SECONDS = read.number(env, "SUBMIT_TIMEOUT_SECONDS", 60, least=1, most=300)
 READ_TIMEOUT_SECONDS = read.number(env, "READ_TIMEOUT_SECONDS", 20, least=1, most=120)
+
+
+def _each_provider(name: str, default: float, *, least: float, most: float) -> dict[str, float]:
+    """A number for all providers, or one a provider: RUNWAY_… before the plain name."""
+    everywhere = read.number(env, name, default, least=least, most=most)
+    return {
+        provider: read.number(env, f"{provider.upper()}_{name}", everywhere, least=least, most=most)
+        for provider in PROVIDER_KEYS
+    }
+
+
 # How often one job may be looked at; a provider's own least interval still holds for the real one.
-POLL_INTERVAL_SECONDS = read.number(env, "POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
+POLL_INTERVAL_SECONDS = _each_provider("POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
 # For how long a submit whose outcome nobody knows keeps its slot: the longest render time.
-UNKNOWN_WINDOW_SECONDS = read.number(env, "UNKNOWN_WINDOW_SECONDS", 1800, least=1, most=86400)
+UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 1800, least=1, most=86400)
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
 SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_FOREIGN = ("RUNWAY_", "PIKA_", "KLING_", "AWS_", "REELWORKS_", "DATABASE_URL", "CELERY_BROKER_URL", "STORAGE_URL")
 _KEPT = {"REELWORKS_REQUIRE_BROWSER"}
+
+
+def _settable() -> set[str]:
+    """Every name that the settings read, so that none of them comes in from outside."""
+    text = "".join((ROOT / "config" / name).read_text() for name in ("settings.py", "env.py"))
+    names = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PORT|DEBUG)"', text))
+    return names | {f"{provider}_{name}" for provider in ("RUNWAY", "PIKA", "KLING") for name in names}
+
+
 for _name in list(os.environ):
-    if _name.startswith(_FOREIGN) and _name not in _KEPT:
+    if _name not in _KEPT and (_name in _settable() or _name.startswith(("REELWORKS_", "AWS_"))):
         del os.environ[_name]
 # All xdist workers of one run share one pair of embedded servers; each checkout has its own.
 HOME = Path(tempfile.gettempdir()) / f"reelworks-tests-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"

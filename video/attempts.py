@@ -213,8 +213,8 @@ def look_later(generation_id: str, delay_s: float) -> bool:
     )
 
 
-def expire_unknown(window_s: float) -> int:
-    """Unknown ones past the longest render time become lost, which frees their slots. Returns how many.
+def expire_unknown(window_s: dict[str, float]) -> int:
+    """Unknown ones past their provider's longest render time become lost, which frees their slots. Returns how many.
 
     Only those whose task has ended: a task that still stands in generate settles its own attempt first.
     """
@@ -222,10 +222,11 @@ def expire_unknown(window_s: float) -> int:
         cursor.execute(
             """
             UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(), error_code = 'outcome_unknown'
-            FROM video_videotask t
+            FROM video_videotask t, unnest(%s::text[], %s::float8[]) AS longest (provider, seconds)
             WHERE t.id = g.task_id AND t.finished_at IS NOT NULL AND g.state = 'unknown'
-                AND g.sent_at < statement_timestamp() - %s * interval '1 second'
+                AND longest.provider = g.provider
+                AND g.sent_at < statement_timestamp() - longest.seconds * interval '1 second'
             """,
-            [window_s],
+            [list(window_s), list(window_s.values())],
         )
         return cursor.rowcount

@@ -121,7 +121,7 @@ def cancel(generation: Generation) -> CancelOutcome | None:
 
 def poll_interval_s(provider_name: str) -> float:
     """Seconds between two looks at one job: as set, and never under a real provider's own rule."""
-    interval = settings.POLL_INTERVAL_SECONDS
+    interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]
     if settings.SIMULATE:
         return interval
     return max(interval, kit().provider(provider_name).min_poll_interval_s)

@@ -98,7 +98,8 @@ def _binaries(*, shared: bool) -> Path:
             "DATABASE_URL is not set, and the package with the embedded PostgreSQL is not installed.",
             advice="install requirements.txt again (`make up` does it), or set DATABASE_URL.",
         )
-    package = Path(spec.submodule_search_locations[0])
+    # Resolved: a .venv that is a symbolic link may be reached by a path that another user cannot follow.
+    package = Path(spec.submodule_search_locations[0]).resolve()
     installed = package / "pginstall18" / "bin"
     if not (installed / "postgres").exists():
         raise EmbeddedError(

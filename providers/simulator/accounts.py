@@ -1,4 +1,4 @@
-"""Keys and their limits. Each key is an account of its own; each (account, model) is a lane."""
+"""Keys and their limits. Each key is an account of its own, whatever the protocol; each (account, model) is a lane."""
 
 from __future__ import annotations
 
@@ -95,6 +95,8 @@ class Lane:
 
     def _count(self, job: Job) -> None:
         job.counted_end = job.end_at
+        if job.watcher is not None:
+            job.watcher(job)
         heapq.heappush(self._ends, (job.end_at, next(_order), job))
 
 
@@ -106,6 +108,7 @@ class Account:
     disabled: bool = False
     credits: float | None = None  # its own balance at the start; None: everybody's
     spent: float = 0.0
+    asked_at: float = float("-inf")  # when its costs were last asked for; Kling bounds that
     lanes: dict[str, Lane] = field(default_factory=dict)
 
     def lane(self, model: str, limit: int | None) -> Lane:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from providers.simulator.jobs import Job
+from providers.simulator.accounts import Account
+from providers.simulator.jobs import Job, Phase
 from providers.simulator.wire import Answer, Reply, Request
 
 if TYPE_CHECKING:
@@ -19,13 +21,29 @@ class Refusal:
     """A call that gets no. `kind` lets a dialect find its own words and codes; `message` is for "directive" only."""
 
     status: int
-    kind: str  # "status" (by script), "credits", "moderation", "daily_limit", "busy", "directive"
+    kind: str  # "status" (by script), "credits", "moderation", "daily_limit", "busy", "directive", "not_found", …
     message: str = ""
     retry_after: str | None = None
+    code: str = ""  # the provider's own, from a script's `status=429-1101`
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         return (("retry-after", self.retry_after),) if self.retry_after is not None else ()
+
+    @classmethod
+    def by_script(cls, value: str, retry_after: str | None = None) -> Refusal:
+        """From a directive's value: `429`, `400-credits` or `429-1101`."""
+        status, _, code = value.partition("-")
+        return cls(int(status), "credits" if code == "credits" else "status", retry_after=retry_after, code=code)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a dialect says when it calls back. `sign` gives the headers of one try: a signature has a time in it."""
+
+    event: str
+    body: bytes
+    sign: Callable[[bytes], Mapping[str, str]]
 
 
 @dataclass(slots=True)
@@ -43,6 +61,8 @@ class Draft:
     reference: str = ""
     callback_url: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    failure: str | None = None  # what this provider finds wrong only after it has accepted it
+    lane: str = ""  # whose limit it counts against; "" means its model
 
 
 class Dialect(ABC):
@@ -51,6 +71,8 @@ class Dialect(ABC):
     name: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]  # the longest match among all dialects gets the request
     queues_over_limit: ClassVar[bool] = True  # False: over the limit is refused ("busy") instead of held back
+    moderation_failure: ClassVar[str | None] = None  # None: a forbidden prompt is refused at submit, else fails with it
+    calls_back_at: ClassVar[frozenset[Phase]] = frozenset()  # of RUNNING and SUCCEEDED, which stands for every end
 
     def __init__(self, simulator: Simulator) -> None:
         self.sim = simulator
@@ -74,3 +96,18 @@ class Dialect(ABC):
     def cost_of_cancel(self, job: Job, now: float) -> float:
         """What a job costs that is cancelled now."""
         return 0.0
+
+    def new_id(self) -> str:
+        return str(uuid.uuid4())
+
+    def check(self, account: Account, draft: Draft) -> Refusal | None:
+        """A reason of this protocol's own not to make the job; asked in the moment before it is made."""
+        return None
+
+    def call_back(self, job: Job, phase: Phase) -> Call:
+        """What to tell `job.callback_url` when the job has come to this phase."""
+        raise NotImplementedError(f"{self.name} does not call back")
+
+    def forge(self, job: Job) -> Call:
+        """What somebody else would tell it: a success with a video of theirs, not signed by us."""
+        raise NotImplementedError(f"{self.name} does not call back")

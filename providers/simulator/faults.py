@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 _GROUP = re.compile(r"\[\[sim[ \t]([^\[\]]*)\]\]")
+_STATUS = re.compile(r"[45][0-9]{2}(-[A-Za-z0-9_.]{1,40})?")
 _COUNTED = re.compile(r"(.*?)(?:x([0-9]{1,6}))?", re.DOTALL)
 
 
@@ -25,6 +26,16 @@ class Counted(NamedTuple):
 
     def applies(self, nth: int) -> bool:
         return self.times is None or nth <= self.times
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackFault:
+    """How call-backs go wrong."""
+
+    late_s: float = 0.0
+    copies: int = 1
+    forged: bool = False
+    never: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,10 @@ class Faults:
     poll_reset: int = 0
     poll_garbage: int = 0
     poll_hang: float | None = None
+    result_status: Counted | None = None
+    hidden_failure: bool = False
+    # call-backs
+    callback: CallbackFault | None = None
     # downloads
     link_expired: int = 0
     file: Counted | None = None
@@ -79,7 +94,7 @@ class Directive:
     """How one word is read, when it acts, and what it does."""
 
     read: Callable[[str], Value]
-    stage: str  # "submit", "job", "poll", "download"
+    stage: str  # "submit", "job", "poll", "callback", "download"
     help: str
 
 
@@ -118,9 +133,32 @@ def _one_of(*choices: str) -> Callable[[str], Counted]:
 
 def _http_status(text: str) -> Counted:
     counted = _counted(text)
-    if counted.value != "400-credits" and not (counted.value.isdecimal() and 400 <= int(counted.value) <= 599):
+    if not _STATUS.fullmatch(counted.value):
         raise ValueError
     return counted
+
+
+def _callback(text: str) -> CallbackFault:
+    """`late:5`, `duplicate:3`, `forged`, `never`, or several with commas."""
+    said: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, value = part.partition(":")
+        match name:
+            case "late":
+                said["late_s"] = _seconds(value)
+            case "duplicate":
+                said["copies"] = _copies(value)
+            case "forged" | "never" if not value:
+                said[name] = True
+            case _:
+                raise ValueError
+    return CallbackFault(**said)
+
+
+def _copies(text: str) -> int:
+    if int(text) not in range(1, 101):
+        raise ValueError
+    return int(text)
 
 
 def _flag(text: str) -> Counted:
@@ -136,7 +174,7 @@ FILE_FAULTS = (
 DIRECTIVES: Mapping[str, Directive] = {
     "hang_before": Directive(_seconds, "submit", "wait SECONDS; no job if the client has gone by then"),
     "reset": Directive(_flag, "submit", "reset the connection, no job made"),
-    "status": Directive(_http_status, "submit", "refuse with this HTTP status, or 400-credits; no job made"),
+    "status": Directive(_http_status, "submit", "no job, this HTTP status: 503, 400-credits, or with the provider's code: 429-1101"),
     "moderation": Directive(_flag, "submit", "refuse as the provider refuses a forbidden prompt"),
     "hang": Directive(_seconds, "submit", "make the job, answer after SECONDS"),
     "status_after": Directive(_http_status, "submit", "make the job, answer with this HTTP status"),
@@ -157,9 +195,12 @@ DIRECTIVES: Mapping[str, Directive] = {
     "link_expired": Directive(_count, "download", "403 for the first N downloads"),
     "file": Directive(_one_of(*FILE_FAULTS), "download", "bad file: " + ", ".join(FILE_FAULTS)),
     "file_status": Directive(_http_status, "download", "this HTTP status on downloads"),
+    "result_status": Directive(_http_status, "poll", "fal: this HTTP status on looks at the result"),
+    "hidden_failure": Directive(_flag, "poll", "fal: a failed job's status does not say so, only its result does"),
+    "callback": Directive(_callback, "callback", "late:SECONDS, duplicate:N, forged (one more), never; or several"),
 }
-_FLAGS = frozenset({"reset", "moderation", "lost_reply", "lost_reply_reset", "garbage"})
-_NOT_COUNTED_HERE = frozenset({"poll_status", "file", "file_status"})  # counted at each poll or download
+_FLAGS = frozenset({"reset", "moderation", "lost_reply", "lost_reply_reset", "garbage", "hidden_failure"})
+_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})  # counted at each poll or download
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """A job, and how the clock alone decides its state.
 
 Nothing runs for a job while it waits or renders: `phase(now)` compares the time with `run_at` and `end_at`. A
-dialect that calls back (fal, Kling) needs moments instead of looks: it will keep one heap of the `run_at` and `end_at`
-of jobs that have a `callback_url`, and one timer for its head.
+dialect that calls back (fal, Kling) needs moments instead of looks: `callbacks.py` keeps one heap of the `run_at` and
+`end_at` of jobs that have a `callback_url`, and one timer for its head.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,9 @@ class Job:
     faults: Faults = NO_FAULTS
     callback_url: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)  # what a dialect must echo
+    lane: str = ""  # whose limit it counts against
+    origin: str = ""  # our address as the submit saw it, for links in call-backs
+    watcher: Callable[[Job], None] | None = None  # hears of each new plan; only with a call-back
 
     pending_s: float = 0.0
     running_s: float = 0.0
@@ -61,6 +65,7 @@ class Job:
     deleted: bool = False  # the provider does not know it any more
     counted_end: float | None = None  # its place in the lane's heap; None when it no longer counts as live
     polls: int = 0
+    results: int = 0  # looks at the result, where that is a call of its own
     downloads: int = 0
 
     def phase(self, now: float) -> Phase:

@@ -39,6 +39,7 @@ class Store:
     contents: dict[str, Tally] = field(default_factory=dict)
     prompts: dict[str, Tally] = field(default_factory=dict)
     references: dict[str, Tally] = field(default_factory=dict)
+    by_reference: dict[tuple[str, str, str], Job] = field(default_factory=dict)  # provider, account, the newest job
     totals: Totals = field(default_factory=Totals)
 
     def receive(self, provider: str, draft: Draft) -> int:
@@ -58,6 +59,8 @@ class Store:
             tally.created += 1
             tally.last = job
         self.jobs[job.id] = job
+        if job.reference:
+            self.by_reference[_named(job)] = job
         if self.totals.created % SWEEP_EVERY == 0:
             self._forget(now)
 
@@ -70,7 +73,13 @@ class Store:
     def _forget(self, now: float) -> None:
         ended = [job.id for job in self.jobs.values() if not job.phase(now).is_live]
         for job_id in ended[: max(0, len(ended) - self.keep_ended)]:
-            del self.jobs[job_id]
+            job = self.jobs.pop(job_id)
+            if self.by_reference.get(_named(job)) is job:
+                del self.by_reference[_named(job)]
+
+
+def _named(job: Job) -> tuple[str, str, str]:
+    return job.dialect.name, job.account.fingerprint, job.reference
 
 
 def content_hash(provider: str, content: str) -> str:

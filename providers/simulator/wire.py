@@ -4,7 +4,7 @@ Why not a ready server: a simulator must be able to answer nothing at all, to re
 bytes than it sends. ASGI servers turn each of these into a tidy 500. It is also the cheapest way: a poll is parsed,
 answered and written in one callback, without a task.
 
-Supported: keep-alive, pipelining, Content-Length and chunked bodies, `Expect: 100-continue`. Not supported: TLS,
+Supported: keep-alive, pipelining, Content-Length and chunked bodies, `Expect: 100-continue`, TLS. Not supported:
 upgrades, trailers. Meant for loopback, not for the internet.
 """
 
@@ -30,15 +30,18 @@ _NO_BODY = frozenset({204, 304})
 class Request:
     """One request. Header names are lower case; the last of a repeated header wins."""
 
-    __slots__ = ("body", "headers", "method", "path", "peer", "raw_query")
+    __slots__ = ("body", "headers", "method", "path", "peer", "raw_query", "scheme")
 
-    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes, peer: str) -> None:
+    def __init__(
+        self, method: str, target: str, headers: dict[str, str], body: bytes, peer: str, scheme: str = "http"
+    ) -> None:
         path, _, self.raw_query = target.partition("?")
         self.method = method
         self.path = unquote(path) if "%" in path else path
         self.headers = headers
         self.body = body
         self.peer = peer
+        self.scheme = scheme
 
     @property
     def params(self) -> dict[str, str]:
@@ -47,7 +50,7 @@ class Request:
     @property
     def origin(self) -> str:
         """Our own address as this client sees it: providers hand out absolute links."""
-        return f"http://{self.headers.get('host', 'localhost')}"
+        return f"{self.scheme}://{self.headers.get('host', 'localhost')}"
 
 
 @dataclass(slots=True)
@@ -94,11 +97,13 @@ class Connection(asyncio.Protocol):
         self._continued = False
         self._transport: asyncio.Transport
         self._peer = ""
+        self._scheme = "http"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
         self._peer = peer[0] if peer else ""
+        self._scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self._connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -192,7 +197,7 @@ class Connection(asyncio.Protocol):
             return None
         self._continued = False
         del buffer[:start]
-        return Request(parts[0], parts[1], headers, body, self._peer)
+        return Request(parts[0], parts[1], headers, body, self._peer, self._scheme)
 
     # --- writing ---
 

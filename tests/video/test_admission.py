@@ -53,7 +53,7 @@ def test_an_unknown_attempt_keeps_its_slot_after_its_task_has_failed() -> None:
     waiting = make_task()
     assert admission.admit() == []
     age(task.pk, 10_000)
-    assert attempts.expire_unknown(1800) == 1
+    assert attempts.expire_unknown({"runway": 1800}) == 1
     assert admission.admit() == [(waiting.pk, Stage.GENERATE)]
 
 

@@ -132,11 +132,11 @@ def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:
     task = make_task()
     sent(task)
     age(task.pk, 10_000)
-    assert attempts.expire_unknown(1800) == 0
+    assert attempts.expire_unknown({"runway": 1800}) == 0
     claim = claimed(task)
     states.fail(claim, code="outcome_unknown", message="Nobody knows.")
-    assert attempts.expire_unknown(1_000_000) == 0
-    assert attempts.expire_unknown(1800) == 1
+    assert attempts.expire_unknown({"runway": 1_000_000}) == 0
+    assert attempts.expire_unknown({"runway": 1800}) == 1
 
 
 def test_the_window_between_the_two_commits_of_sending_is_one_transaction() -> None:

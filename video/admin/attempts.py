@@ -6,6 +6,7 @@ from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
 
 from video.admin import story
 from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
@@ -18,16 +19,12 @@ class GenerationAdmin(ReadOnlyAdmin):
         "generation_id",
         "of_task",
         "attempt",
-        "provider",
-        "model",
+        "runs_on",
         "key_fingerprint",
         "state_badge",
-        "job_id",
+        "job",
         "polls",
-        "expected_usd",
-        "reported",
-        "error_code",
-        "simulated",
+        "cost",
         "planned",
     )
     list_display_links = ("generation_id",)
@@ -53,11 +50,23 @@ class GenerationAdmin(ReadOnlyAdmin):
     @admin.display(description="state", ordering="state")
     def state_badge(self, generation: Generation) -> str:
         word, label = story.state_of(generation, timezone.now())
-        return badge(word, label)
+        return format_html("{}<small>{}</small>", badge(word, label), generation.error_code)
 
-    @admin.display(description="reported cost")
-    def reported(self, generation: Generation) -> str:
-        return story.amount(generation.reported_cost, generation.cost_unit)
+    @admin.display(description="model", ordering="model")
+    def runs_on(self, generation: Generation) -> str:
+        note = f"{generation.provider}, simulated" if generation.simulated else generation.provider
+        return format_html("{}<small>{}</small>", generation.model, note)
+
+    @admin.display(description="job")
+    def job(self, generation: Generation) -> str:
+        job = generation.job_id
+        return format_html('<span title="{}">{}</span>', job, job if len(job) <= 14 else f"…{job[-12:]}") if job else ""
+
+    @admin.display(description="cost: expected, reported")
+    def cost(self, generation: Generation) -> str:
+        expected = story.amount(generation.expected_usd, "USD")
+        reported = story.amount(generation.reported_cost, generation.cost_unit)
+        return format_html("{}<small>{}</small>", expected, reported)
 
     @admin.display(description="planned", ordering="id")
     def planned(self, generation: Generation) -> str:

@@ -140,7 +140,8 @@ def headline(task: VideoTask, now: datetime) -> str:
         held = span((now - task.claimed_at).total_seconds()) if task.claimed_at else "a moment"
         return f"In work at {task.claimed_by} for {held}."
     words = waits_for(task, now)
-    return f"{words[:1].upper()}{words[1:]}." if words.startswith(("in ", "its ")) else f"Waits: {words}."
+    words = f"{words[:1].upper()}{words[1:]}" if words.startswith(("in ", "its ")) else f"Waits for: {words}"
+    return words if words.endswith("?") else f"{words}."
 
 
 def state_of(generation: Generation, now: datetime) -> tuple[str, str]:

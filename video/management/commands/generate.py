@@ -139,7 +139,7 @@ class Lines:
         self._out = out
         self._began = time.monotonic()
         self._printed = 0
-        self._last = ("", "", -100)
+        self._last = ("", "", 0)
 
     def show(self, progress: Progress) -> None:
         for done in progress.finished[self._printed :]:
@@ -197,7 +197,9 @@ class Live:
         if not progress.is_over:
             waited = (timezone.now() - progress.stage_began).total_seconds()
             row = Table.grid(padding=(0, 1))
-            row.add_row(ProgressBar(total=100, completed=task.progress, width=24), f"{task.progress:>3} %", Text(progress.note, "dim"))
+            percent = Text(f"{task.progress:>3} %")
+            bar = ProgressBar(total=100, completed=task.progress, width=24, complete_style="cyan", finished_style="green")
+            row.add_row(bar, percent, Text(progress.note, "dim"))
             table.add_row(self._spinner, Text(task.stage, "bold"), f"{max(0.0, waited):.1f} s", row)
             for stage in STAGES[STAGES.index(Stage(task.stage)) + 1 :]:
                 table.add_row(Text("·", "dim"), Text(stage.value, "dim"))

@@ -1,0 +1,149 @@
+"""What the environment may say, and how the start is stopped when it says something wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env as read
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(tmp_path: Path, show: str = "'ok'", **variables: str) -> subprocess.CompletedProcess[str]:
+    """Read the settings in a process of its own."""
+    clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-c", f"from django.conf import settings; settings.DEBUG; print({show})"],
+        cwd=ROOT,
+        env={
+            **clean,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "REELWORKS_HOME": str(tmp_path / "home"),
+            "REELWORKS_ENV_FILE": "",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+BAD = {
+    "an unknown name of ours": ({"REELWORKS_SIMULAT": "1"}, "Did you mean REELWORKS_SIMULATE?"),
+    "a near miss of a key": ({"RUNWAY_API_KEYS": "a"}, "the setting is called RUNWAY_API_KEY"),
+    "another near miss": ({"KLING_APIKEY": "a"}, "the setting is called KLING_API_KEY"),
+    "a key twice": ({"RUNWAY_API_KEY": "key_aaaaaaaa,key_aaaaaaaa"}, "RUNWAY_API_KEY"),
+    "a port that is none": ({"PORT": "http"}, "PORT must be a number"),
+    "a port out of range": ({"PORT": "70000"}, "PORT must be between 1 and 65535"),
+    "a flag that is none": ({"REELWORKS_SIMULATE": "perhaps"}, "REELWORKS_SIMULATE must be 1 or 0"),
+    "another database": ({"DATABASE_URL": "sqlite:///x.db"}, "PostgreSQL only"),
+    "a base URL that is none": ({"RUNWAY_BASE_URL": "api.example.com"}, "RUNWAY_BASE_URL must be"),
+    "a short secret": ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32"),
+    "an origin with a path": ({"FRONTEND_ORIGINS": "https://a.example/app"}, "FRONTEND_ORIGINS"),
+    "an odd SameSite": ({"COOKIE_SAMESITE": "some"}, "COOKIE_SAMESITE must be"),
+    "a lease that is too long": ({"STAGE_LEASE_SECONDS": "60"}, "STAGE_LEASE_SECONDS must be between 1 and 20"),
+    "a file that is not there": ({"REELWORKS_ENV_FILE": "nowhere.env"}, "nowhere.env"),
+}
+
+
+@pytest.mark.parametrize(("variables", "message"), BAD.values(), ids=BAD.keys())
+def test_a_wrong_value_stops_the_start_and_names_the_variable(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    done = load(tmp_path, **variables)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "key_aaaaaaaa" not in done.stderr
+
+
+def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
+    file = tmp_path / "local.env"
+    file.write_text("CREDITS_PER_VIDEO=7\nPORT=9001\n")
+    done = load(
+        tmp_path, "settings.CREDITS_PER_VIDEO, settings.PORT", REELWORKS_ENV_FILE=str(file), PORT="9002"
+    )
+    assert done.stdout.split() == ["(7,", "9002)"] or done.stdout.strip() == "7 9002", done.stderr
+
+
+def test_with_simulation_on_no_configured_key_or_address_is_even_looked_at(tmp_path: Path) -> None:
+    done = load(
+        tmp_path,
+        "[k.value for ks in settings.PROVIDER_KEYS.values() for k in ks], settings.PROVIDER_BASE_URLS",
+        REELWORKS_SIMULATE="1",
+        RUNWAY_API_KEY="key_real",
+        RUNWAY_BASE_URL="https://canary.example",
+        PIKA_API_KEY="key_real",
+        PIKA_BASE_URL="https://canary.example",
+        KLING_API_KEY="a_real:b_real",
+        KLING_BASE_URL="https://canary.example",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "real" not in done.stdout
+    assert "canary" not in done.stdout
+
+
+def test_with_a_real_key_nothing_is_simulated(tmp_path: Path) -> None:
+    done = load(
+        tmp_path,
+        "settings.SIMULATE, {n: len(k) for n, k in settings.PROVIDER_KEYS.items()}, settings.PROVIDER_BASE_URLS",
+        RUNWAY_API_KEY="key_real",
+        REELWORKS_SIMULATOR_URL="http://127.0.0.1:9",
+    )
+    assert "False" in done.stdout
+    assert "{'runway': 1, 'pika': 0, 'kling': 0}" in done.stdout
+    assert "127.0.0.1" not in done.stdout
+
+
+def test_keys_never_show_in_what_settings_print(tmp_path: Path) -> None:
+    done = load(tmp_path, "settings.PROVIDER_KEYS", RUNWAY_API_KEY="key_very_secret")
+    assert done.returncode == 0
+    assert "very_secret" not in done.stdout
+
+
+def test_the_generated_secret_is_private_and_stays(tmp_path: Path) -> None:
+    first = load(tmp_path, "settings.SECRET_KEY").stdout
+    assert first == load(tmp_path, "settings.SECRET_KEY").stdout
+    assert len(first.strip()) >= 32
+    assert (tmp_path / "home" / "secret_key").stat().st_mode & 0o077 == 0
+
+
+def test_the_suite_lets_nothing_of_the_developers_environment_in(tmp_path: Path) -> None:
+    file = tmp_path / "local.env"
+    file.write_text("RUNWAY_API_KEY=key_real\nRUNWAY_BASE_URL=https://canary.example\n")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import tests.environment, os, django; from django.conf import settings;"
+            "print(settings.SIMULATE, settings.PROVIDER_BASE_URLS, settings.EMBEDDED_DATABASE, "
+            "[k.value for k in settings.PROVIDER_KEYS['runway']])",
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "REELWORKS_ENV_FILE": str(file),
+            "DATABASE_URL": "postgres://canary.example/db",
+            "RUNWAY_API_KEY": "key_real",
+            "RUNWAY_BASE_URL": "https://canary.example",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("True")
+    assert "canary" not in done.stdout
+    assert "real" not in done.stdout
+    assert " True " in done.stdout
+
+
+def test_names_that_only_look_a_little_alike_are_left_alone() -> None:
+    read.refuse_misspelt(["RUNWAY_POLL_INTERVAL_SECONDS", "KLING_WEBHOOK_SECRET", "PIKA_WEBHOOK_JWKS_URL", "PATH"])
+    with pytest.raises(ImproperlyConfigured):
+        read.refuse_misspelt(["PIKA_API_KEYS"])

@@ -1,0 +1,85 @@
+"""System checks: each mistake is found, and a good installation is quiet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+
+from providers.keys import parse_keys
+from video import checks
+
+
+def ids(found: list[CheckMessage]) -> list[str | None]:
+    return [message.id for message in found]
+
+
+@pytest.fixture
+def real_keys(settings: Any) -> None:
+    settings.SIMULATE = False
+    settings.PROVIDER_KEYS = {"runway": parse_keys("key-for-a-test", variable="RUNWAY_API_KEY"), "pika": (), "kling": ()}
+
+
+def test_a_storage_folder_that_can_be_made_is_fine(settings: Any, tmp_path: Path) -> None:
+    settings.STORAGE_LOCAL_PATH = tmp_path / "not" / "there" / "yet"
+    assert checks.storage_is_writable(None) == []
+    assert not settings.STORAGE_LOCAL_PATH.exists()
+
+
+def test_a_file_in_the_way_of_the_storage_folder_is_an_error(settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    settings.STORAGE_LOCAL_PATH = tmp_path / "file" / "storage"
+    assert ids(checks.storage_is_writable(None)) == ["video.E001"]
+
+
+def test_the_included_ffmpeg_is_found(settings: Any) -> None:
+    settings.FFMPEG_BINARY = ""
+    assert checks.ffmpeg_is_runnable(None) == []
+
+
+def test_an_ffmpeg_that_is_not_there_is_an_error_that_names_the_setting(settings: Any, tmp_path: Path) -> None:
+    settings.FFMPEG_BINARY = str(tmp_path / "ffmpeg")
+    [message] = checks.ffmpeg_is_runnable(None)
+    assert message.id == "video.E002"
+    assert "FFMPEG_BINARY" in str(message.hint)
+
+
+def test_simulating_without_keys_is_quiet() -> None:
+    assert checks.keys_and_simulation(None) == []
+
+
+def test_simulating_while_keys_are_configured_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNWAY_API_KEY", "a-secret-key")
+    [message] = checks.keys_and_simulation(None)
+    assert message.id == "video.W002"
+    assert "RUNWAY_API_KEY" in message.msg
+    assert "a-secret-key" not in str(message)
+
+
+def test_neither_keys_nor_simulation_is_a_warning(settings: Any) -> None:
+    settings.SIMULATE = False
+    settings.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": ()}
+    assert ids(checks.keys_and_simulation(None)) == ["video.W001"]
+
+
+@pytest.mark.usefixtures("real_keys")
+def test_debug_with_real_keys_is_a_warning(settings: Any) -> None:
+    settings.DEBUG = False
+    assert checks.keys_and_simulation(None) == []
+    settings.DEBUG = True
+    assert ids(checks.keys_and_simulation(None)) == ["video.W003"]
+
+
+def test_a_server_for_others_has_an_address_and_real_videos(settings: Any) -> None:
+    settings.PUBLIC_BASE_URL = ""
+    assert ids(checks.ready_for_others(None)) == ["video.W004", "video.W005"]
+    settings.PUBLIC_BASE_URL, settings.SIMULATE = "https://video.example.com", False
+    assert checks.ready_for_others(None) == []
+
+
+def test_the_docstring_lists_every_id() -> None:
+    source = Path(checks.__file__).read_text()
+    used = {part.split('"')[0] for part in source.split('id="')[1:]}
+    assert all(f"{one}  " in (checks.__doc__ or "") for one in used)
