@@ -1,6 +1,7 @@
-"""The Celery app. The broker is a doorbell: every message may be lost, late or doubled, and the row in PostgreSQL decides.
+"""The Celery app. The broker is a doorbell: the row in PostgreSQL decides.
 
-So there is no result backend, no ETA, no countdown and no `retry()` anywhere, and arguments are ids only.
+Any message may be lost, late or doubled. So there is no result backend, no ETA, no countdown and no
+`retry()` anywhere, and arguments are ids only.
 """
 
 from __future__ import annotations

@@ -19,6 +19,4 @@ def hold_embedded() -> Held | None:
         return None
     from config import embedded
 
-    return embedded.hold(
-        settings.REELWORKS_HOME, postgres=settings.EMBEDDED_DATABASE, valkey=settings.EMBEDDED_BROKER
-    )
+    return embedded.hold(settings.REELWORKS_HOME, postgres=settings.EMBEDDED_DATABASE, valkey=settings.EMBEDDED_BROKER)

@@ -211,9 +211,7 @@ PROVIDER_KEYS = {
     "kling": _keys("KLING_API_KEY", "simulated-kling-key", parse_kling_keys),
 }
 PROVIDER_BASE_URLS = {
-    "runway": SIMULATOR_URL
-    if SIMULATE
-    else read.origin(env, "RUNWAY_BASE_URL", "https://api.dev.runwayml.com"),
+    "runway": SIMULATOR_URL if SIMULATE else read.origin(env, "RUNWAY_BASE_URL", "https://api.dev.runwayml.com"),
     "pika": SIMULATOR_URL if SIMULATE else read.origin(env, "PIKA_BASE_URL", "https://queue.fal.run"),
     "kling": SIMULATOR_URL if SIMULATE else read.origin(env, "KLING_BASE_URL", "https://api-singapore.klingai.com"),
 }

@@ -28,7 +28,9 @@ for _name in list(os.environ):
     if _name not in _KEPT and (_name in _settable() or _name.startswith(("REELWORKS_", "AWS_"))):
         del os.environ[_name]
 # All xdist workers of one run share one pair of embedded servers; each checkout has its own.
-HOME = Path(tempfile.gettempdir()) / f"reelworks-tests-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
+HOME = (
+    Path(tempfile.gettempdir()) / f"reelworks-tests-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
+)
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 STORAGE = HOME / "storage" / f"{WORKER}-{os.getpid()}"
 os.environ.update(

@@ -38,7 +38,11 @@ def test_the_layers_are_those_of_the_design() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_nothing_is_left_for_later(path: Path) -> None:
     marks = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
-    found = [f"{number}: {line.strip()}" for number, line in enumerate(path.read_text().splitlines(), 1) if marks.search(line)]
+    found = [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if marks.search(line)
+    ]
     assert not found, f"{path.relative_to(ROOT)}: {found}"
 
 
@@ -46,13 +50,23 @@ def test_status_and_stage_have_few_writers() -> None:
     """Only states.py moves a task, attempts.py marks it as running with the submit, and creation.py makes it."""
     allowed = {"states.py", "attempts.py", "creation.py", "admission.py", "sweeper.py"}
     writes = re.compile(r"(UPDATE|INSERT INTO) video_videotask")
-    found = {path.name for path in (ROOT / "video").rglob("*.py") if "migrations" not in path.parts and writes.search(path.read_text())}
+    found = {
+        path.name
+        for path in (ROOT / "video").rglob("*.py")
+        if "migrations" not in path.parts and writes.search(path.read_text())
+    }
     assert found <= allowed, found - allowed
 
 
 def test_only_the_ledger_writes_the_ledger() -> None:
-    writes = re.compile(r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)")
-    found = {path.name for path in (ROOT / "video").rglob("*.py") if "migrations" not in path.parts and writes.search(path.read_text())}
+    writes = re.compile(
+        r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)"
+    )
+    found = {
+        path.name
+        for path in (ROOT / "video").rglob("*.py")
+        if "migrations" not in path.parts and writes.search(path.read_text())
+    }
     assert found == {"credits.py"}
 
 

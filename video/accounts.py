@@ -1,4 +1,4 @@
-"""What a provider's refusal means for the account behind it. Only errors of key and account come here, never a user's."""
+"""What a provider's refusal means for the account behind it. Only trouble of key and account comes here, no user's."""
 
 from __future__ import annotations
 

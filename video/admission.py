@@ -109,7 +109,7 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT t.id, max(g.attempt), 
+            SELECT t.id, max(g.attempt),
                 -- Trouble of the key or its account is not the task's: it only waits for a better one.
                 count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)),
                 (array_agg(g.error_code ORDER BY g.attempt DESC))[1],
@@ -144,9 +144,7 @@ def _plan(task: VideoTask, place: Slots, *, attempt: int) -> Generation:
         simulated=settings.SIMULATE,
         expected_usd=catalogue.price_usd(model, task.duration_s, "720p"),
         cost_unit=kit().provider(model.provider).cost_unit,
-        candidates=[
-            {"model": model.id, "chosen": True, "reason": "named" if task.model_requested else "the default"}
-        ],
+        candidates=[{"model": model.id, "chosen": True, "reason": "named" if task.model_requested else "the default"}],
     )
 
 

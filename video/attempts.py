@@ -1,4 +1,4 @@
-"""Facts about a Generation: each a compare-and-set on the generation's own state, in the order DESIGN calls submitting once.
+"""Facts about a Generation: each a compare-and-set on the generation's own state, so that a job is paid for once.
 
 `mark_sent` alone also needs the task's fence. Every other fact is written even by a worker that lost its lease: a paid
 job id is never thrown away. Each returns whether it was written; not being the one to write it is a normal answer.
@@ -27,7 +27,9 @@ def _change(sql: str, params: dict[str, Any]) -> bool:
 
 def live(task_id: str) -> Generation | None:
     """The task's live generation; the database holds that there is at most one."""
-    return Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account", "task").first()
+    return (
+        Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account", "task").first()
+    )
 
 
 def latest(task_id: str) -> Generation | None:
@@ -144,7 +146,7 @@ NOT_FOUND_SECONDS = 60
 
 
 def record_not_found(generation_id: str) -> bool:
-    """The provider says that it has no such job. True once that makes it lost: three in a row over at least a minute."""
+    """The provider says that it has no such job. True once that makes it lost: three in a row over a minute."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -221,7 +223,8 @@ def expire_unknown(window_s: dict[str, float]) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(), error_code = 'outcome_unknown'
+            UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(),
+                error_code = 'outcome_unknown'
             FROM video_videotask t, unnest(%s::text[], %s::float8[]) AS longest (provider, seconds)
             WHERE t.id = g.task_id AND t.finished_at IS NOT NULL AND g.state = 'unknown'
                 AND longest.provider = g.provider

@@ -22,6 +22,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+
 Apps = Sequence[AppConfig] | None
 
 
@@ -48,7 +49,7 @@ def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E002."""
     if settings.FFMPEG_BINARY:
         found = shutil.which(settings.FFMPEG_BINARY)
-        hint = f"FFMPEG_BINARY is {settings.FFMPEG_BINARY}: name an ffmpeg, or leave it out to use the one that is included."
+        hint = f"FFMPEG_BINARY is {settings.FFMPEG_BINARY}: name an ffmpeg, or leave it out to use the included one."
     else:
         import imageio_ffmpeg
 
@@ -110,6 +111,8 @@ def ready_for_others(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         )
     if settings.SIMULATE:
         found.append(
-            Warning("Every video is simulated.", hint="Unset REELWORKS_SIMULATE on a server for others.", id="video.W005")
+            Warning(
+                "Every video is simulated.", hint="Unset REELWORKS_SIMULATE on a server for others.", id="video.W005"
+            )
         )
     return found

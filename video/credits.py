@@ -1,7 +1,7 @@
 """The ledger: the only writer of credit entries and balances.
 
-The entry comes first, the conditional update of the balance second, in the caller's transaction: if the entry is
-there already nothing moves, and a balance never goes below zero, however many act at once.
+Balance and entry move in one statement, inside the caller's transaction: if the entry is there already nothing moves,
+and a balance never goes below zero, however many act at once.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def refund(task_id: str, run: int) -> bool:
 
 
 def differences() -> list[tuple[int, int, int]]:
-    """Accounts whose balance is not the sum of their entries: (user id, balance, sum). Empty when the ledger is whole."""
+    """(user id, balance, sum of entries) of accounts where the two differ. Empty when the ledger is whole."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -67,7 +67,9 @@ class Heartbeat:
         try:
             ours = states.beat(claims)
         except DatabaseError as err:
-            log.warning("heartbeat: the database can't be reached (%s); leases run out by themselves", type(err).__name__)
+            log.warning(
+                "heartbeat: the database can't be reached (%s); leases run out by themselves", type(err).__name__
+            )
             connection.close()
             ours = None
         finally:

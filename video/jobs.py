@@ -70,9 +70,7 @@ class Submission:
             if time.monotonic() - marked_at > MOST_SECONDS_BEFORE_SEND:
                 raise NotSent("too long between writing the submit down and sending it")
 
-        reply = self._sender.submit(
-            self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send
-        )
+        reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
         failpoint("generate.after_send")
         return self._provider.parse_submit(reply)
 
@@ -91,9 +89,7 @@ def look(generation: Generation) -> JobStatus:
     if isinstance(status, JobNotFound):
         raise status
     if status.state is JobState.RESULT_READY:
-        status = provider.parse_result(
-            sender.read(provider.build_result(job, key=key), deadline_s=deadline_s), job
-        )
+        status = provider.parse_result(sender.read(provider.build_result(job, key=key), deadline_s=deadline_s), job)
     return status
 
 

@@ -28,12 +28,9 @@ class Kit:
     """Everything that a stage may touch outside the database. Safe between threads."""
 
     def __init__(self) -> None:
-        self._providers = {
-            adapter.name: adapter(settings.PROVIDER_BASE_URLS[adapter.name]) for adapter in ADAPTERS
-        }
+        self._providers = {adapter.name: adapter(settings.PROVIDER_BASE_URLS[adapter.name]) for adapter in ADAPTERS}
         self._keys: dict[str, dict[str, ApiKey]] = {
-            name: {key.fingerprint: key for key in settings.PROVIDER_KEYS[name]}
-            for name in self._providers
+            name: {key.fingerprint: key for key in settings.PROVIDER_KEYS[name]} for name in self._providers
         }
         self._senders = {name: Sender(provider.base_url) for name, provider in self._providers.items()}
 

@@ -99,7 +99,7 @@ class VideoTask(models.Model):
     output_key = models.CharField(max_length=200, blank=True, default="")
     thumbnail_key = models.CharField(max_length=200, blank=True, default="")
     has_work_files = models.BooleanField(default=False)
-    video_id = models.CharField(max_length=40, null=True, blank=True, unique=True)  # noqa: DJ001 - NULL: no video
+    video_id = models.CharField(max_length=40, null=True, blank=True, unique=True)
     video_bytes = models.BigIntegerField(null=True, blank=True)
     video_width_px = models.PositiveIntegerField(null=True, blank=True)
     video_height_px = models.PositiveIntegerField(null=True, blank=True)
@@ -115,11 +115,11 @@ class VideoTask(models.Model):
             models.Index(fields=["next_run_at"], name="task_due", condition=Q(next_run_at__isnull=False)),
             models.Index(fields=["created_at"], name="task_waiting_by_age", condition=Q(admit_at__isnull=False)),
             models.Index(
-                fields=["finished_at"], name="task_work_to_sweep", condition=Q(has_work_files=True, finished_at__isnull=False)
+                fields=["finished_at"],
+                name="task_work_to_sweep",
+                condition=Q(has_work_files=True, finished_at__isnull=False),
             ),
-            models.Index(
-                fields=["deadline_at"], name="task_deadline", condition=Q(finished_at__isnull=True)
-            ),
+            models.Index(fields=["deadline_at"], name="task_deadline", condition=Q(finished_at__isnull=True)),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
             models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
             models.Index(F("finished_at").desc(), name="task_recent_successes", condition=Q(status="success")),
@@ -135,8 +135,7 @@ class VideoTask(models.Model):
                 condition=Q(status__in=ACTIVE, admit_at__isnull=True, next_run_at__isnull=False)
                 | Q(status__in=ACTIVE, admit_at__isnull=False, next_run_at__isnull=True)
                 | (
-                    ~Q(status__in=ACTIVE)
-                    & Q(admit_at__isnull=True, next_run_at__isnull=True, lease_until__isnull=True)
+                    ~Q(status__in=ACTIVE) & Q(admit_at__isnull=True, next_run_at__isnull=True, lease_until__isnull=True)
                 ),
             ),
             models.CheckConstraint(
@@ -259,11 +258,11 @@ class Generation(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                fields=["account"], name="generation_slots_taken", condition=Q(state__in=["planned", "unknown", "accepted"])
+                fields=["account"],
+                name="generation_slots_taken",
+                condition=Q(state__in=["planned", "unknown", "accepted"]),
             ),
-            models.Index(
-                fields=["look_at"], name="generation_to_look_at", condition=Q(look_at__isnull=False)
-            ),
+            models.Index(fields=["look_at"], name="generation_to_look_at", condition=Q(look_at__isnull=False)),
             models.Index(
                 fields=["model", "-ended_at"], name="generation_recent_by_model", condition=Q(ended_at__isnull=False)
             ),
@@ -275,9 +274,7 @@ class Generation(models.Model):
                 condition=Q(state__in=["planned", "unknown", "accepted"]),
             ),
             models.UniqueConstraint(fields=["task", "attempt"], name="generation_attempt_once"),
-            models.UniqueConstraint(
-                fields=["provider", "job_id"], name="generation_job_once", condition=~Q(job_id="")
-            ),
+            models.UniqueConstraint(fields=["provider", "job_id"], name="generation_job_once", condition=~Q(job_id="")),
             models.CheckConstraint(
                 name="generation_sent_at_by_state",
                 condition=Q(state="planned", sent_at__isnull=True)

@@ -117,7 +117,7 @@ def _try_again(claim: Claim, outcome: TryAgain, generation_id: str | None) -> bo
     if outcome.counts and tries + 1 >= MAX_TRIES:
         detail = f"{outcome.detail}; try {tries + 1} of {MAX_TRIES}"
         return apply(claim, Fail(outcome.code, outcome.message, detail))
-    delay_s = max(outcome.at_least_s, backoff_s(tries, random.random()))  # noqa: S311 - jitter, no secret
+    delay_s = max(outcome.at_least_s, backoff_s(tries, random.random()))
     log.info("%s %s: %s; again in %.0f s", claim.task.pk, claim.stage, outcome.detail, delay_s)
     return states.park(
         claim,

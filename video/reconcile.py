@@ -62,9 +62,7 @@ def _look(generation: Generation) -> None:
         _give_up_if_old(generation)
         return
     if status.state is JobState.SUCCEEDED:
-        attempts.record_ended(
-            generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status
-        )
+        attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
         if states.revive(generation.task_id, generation.run, generation.pk):
             log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
             bell.resume(generation.task_id, Stage.DOWNLOAD)

@@ -1,5 +1,6 @@
-"""Generate and poll, the two stages at the provider. A stage takes a claim, works outside any transaction, and returns what
-it decided.
+"""Generate and poll, the two stages at the provider.
+
+A stage takes a claim, works outside any transaction, and returns what it decided.
 
 Facts about the attempt are written as soon as they are known (`attempts.py`); the task's own move is made afterwards,
 in one place (`pipeline.py`). A stage that runs again finds what the last try wrote, and goes on from there.
@@ -145,7 +146,9 @@ def poll(claim: Claim) -> Outcome:
     except (ProviderDown, KeyRefused, Busy) as err:
         return _no_look(claim, generation, err)
     except jobs.KeyGone:
-        log.error("%s: key %s is gone while a paid job hangs on it; put it back", claim.task.pk, generation.key_fingerprint)
+        log.error(  # noqa: TRY400 - the traceback tells nothing
+            "%s: key %s is gone while a paid job hangs on it; put it back", claim.task.pk, generation.key_fingerprint
+        )
         return _overdue(claim, generation) or Park(30, f"key {generation.key_fingerprint} is gone: put it back")
     failpoint("poll.after_read")
     return _decide(claim, generation, status)
@@ -154,9 +157,7 @@ def poll(claim: Claim) -> Outcome:
 def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     """What one look at a job means."""
     if status.state is JobState.SUCCEEDED:
-        attempts.record_ended(
-            generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status
-        )
+        attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
         failpoint("poll.after_record")
         return _to_download(generation)
     if status.state is JobState.FAILED or status.state is JobState.CANCELLED:
@@ -174,7 +175,12 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
         failpoint("poll.after_record")
         return Fail(code, message, str(error or status.provider_status))
     if status.state is JobState.UNRECOGNISED:
-        log.error("%s: %s says %r, a status that we do not know; waiting", claim.task.pk, generation.provider, status.provider_status)
+        log.error(
+            "%s: %s says %r, a status that we do not know; waiting",
+            claim.task.pk,
+            generation.provider,
+            status.provider_status,
+        )
     attempts.record_look(generation.pk, status)
     interval_s = jobs.poll_interval_s(generation.provider)
     span = PROGRESS_AT[Stage.DOWNLOAD] - PROGRESS_AT[Stage.POLL]
@@ -209,7 +215,7 @@ def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcom
 
 
 def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
-    """Past the task's deadline: ask the provider to stop, and end the task. The job itself is still looked at, rarely."""
+    """Past the task's deadline: ask the provider to stop, and end the task. The job is still looked at, rarely."""
     if claim.task.deadline_at is None or claim.claimed_at < claim.task.deadline_at:
         return None
     try:

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.utils.functional import SimpleLazyObject
 
 from video import credits
-from video.models import ACTIVE, Stage, Status, TaskEvent, VideoTask
+from video.models import ACTIVE, Stage, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
@@ -62,7 +62,7 @@ WORKER = SimpleLazyObject(_worker_name)
 
 @dataclass
 class Claim:
-    """A stage of a task, held until its lease ends. `lost` is set when the heartbeat finds that it is no longer ours."""
+    """A stage of a task, held until its lease ends. `lost` is set when the heartbeat finds it no longer ours."""
 
     task: VideoTask
     stage: Stage
@@ -405,9 +405,9 @@ def revive(task_id: str, run: int, generation_id: str) -> bool:
         cursor.execute(
             """
             WITH moved AS (
-                UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '', error_message = '',
-                    next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL, tries = 0, deaths = 0,
-                    fence = fence + 1, has_work_files = true, park_reason = ''
+                UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '',
+                    error_message = '', next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL,
+                    tries = 0, deaths = 0, fence = fence + 1, has_work_files = true, park_reason = ''
                 WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND NOT EXISTS (
                     SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
                     WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)

@@ -55,8 +55,9 @@ def sweep_work_files() -> int:
         cursor.execute(
             """
             SELECT id FROM video_videotask
-            WHERE has_work_files AND finished_at IS NOT NULL AND finished_at < statement_timestamp() - interval '1 day' *
-                CASE WHEN status = 'success' THEN %s ELSE %s END
+            WHERE has_work_files AND finished_at IS NOT NULL
+                AND finished_at < statement_timestamp() - interval '1 day' *
+                    CASE WHEN status = 'success' THEN %s ELSE %s END
             ORDER BY finished_at LIMIT 500
             """,
             [settings.KEEP_SOURCE_DAYS, settings.KEEP_FAILED_DAYS],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from providers.simulator import faults as scripts
 from providers.simulator.accounts import Account, Lane, fingerprint
+from providers.simulator.callbacks import Callbacks
 from providers.simulator.control import Control
 from providers.simulator.dialect import Dialect, Draft, Refusal
 from providers.simulator.faults import NO_FAULTS, BadDirective, Faults, Rule
@@ -21,11 +21,13 @@ from providers.simulator.jobs import Job
 from providers.simulator.options import SimulatorOptions
 from providers.simulator.picture import ClipSpec
 from providers.simulator.render import Renderer
+from providers.simulator.kling import Kling
+from providers.simulator.pika import Pika
 from providers.simulator.runway import Runway
 from providers.simulator.store import Store
 from providers.simulator.wire import Answer, Cut, Reply, Request
 
-DIALECTS: tuple[type[Dialect], ...] = (Runway,)
+DIALECTS: tuple[type[Dialect], ...] = (Runway, Pika, Kling)
 
 Later = Answer | Coroutine[Any, Any, Answer]
 
@@ -47,6 +49,7 @@ class Simulator:
         self.renderer = Renderer(options)
         self.files = Files(self)
         self.control = Control(self)
+        self.callbacks = Callbacks(self)
         self.dialects = [kind(self) for kind in DIALECTS]
         self._routes = sorted(((p, d) for d in self.dialects for p in d.prefixes), key=lambda r: -len(r[0]))
         self.clock_ahead_s = 0.0
@@ -64,6 +67,14 @@ class Simulator:
         self.limits: dict[str, int] = {}  # live jobs a key, by model; "*" for all others
         self.daily_limits: dict[str, int] = {}
         self.good_keys = frozenset(fingerprint(key) for key in self.options.keys)
+        self.secrets = dict(key.split(":", 1) for key in self.options.keys if ":" in key)
+        self.kling_webhook_secret = self.options.kling_webhook_secret
+        self.refuse_duplicates = False  # of references, on Kling's newer standard too
+        self.callbacks.reset()
+
+    def close(self) -> None:
+        self.callbacks.close()
+        self.renderer.close()
 
     def now(self) -> float:
         return time.time() + self.clock_ahead_s
@@ -97,7 +108,7 @@ class Simulator:
             return Cut(reset=outage.answer == "reset")
         if outage.answer == "hang":
             return after(3600.0, lambda: Cut())
-        refusal = Refusal(int(outage.answer), "status")
+        refusal = Refusal.by_script(outage.answer)
         return dialect.refuse(refusal) if dialect else Reply(refusal.status, b"<html>down</html>", "text/html")
 
     # --- keys ---
@@ -107,6 +118,10 @@ class Simulator:
         name = fingerprint(key)
         if not key or (self.good_keys and name not in self.good_keys):
             return None
+        return self.named_account(name)
+
+    def named_account(self, name: str) -> Account | None:
+        """The account with this fingerprint, whose key is known to be good; None when it was disabled."""
         found = self.accounts.get(name)
         if found is None:
             found = self.accounts[name] = Account(name)
@@ -149,11 +164,11 @@ class Simulator:
         if refusal is not None:
             self.store.totals.refused += 1
             return dialect.refuse(refusal)
-        job = self._create(dialect, account, draft, text, plan, now)
+        job = self._create(dialect, account, draft, request, text, plan, now)
         if plan.lost_reply or plan.lost_reply_reset:
             return Cut(reset=plan.lost_reply_reset)
         if plan.status_after is not None:
-            return dialect.refuse(Refusal(int(plan.status_after), "status", retry_after=plan.retry_after))
+            return dialect.refuse(Refusal.by_script(plan.status_after, plan.retry_after))
         reply = dialect.accept(job, request)
         if plan.garbage:
             reply = replace(reply, body=reply.body[: len(reply.body) // 2] + b"\xff<garbage>")
@@ -163,18 +178,20 @@ class Simulator:
         if plan.status == "400-credits" or self.balance(account, now) < draft.cost:
             return Refusal(400, "credits", retry_after=plan.retry_after)
         if plan.status is not None:
-            return Refusal(int(plan.status), "status", retry_after=plan.retry_after)
-        if plan.moderation:
+            return Refusal.by_script(plan.status, plan.retry_after)
+        if plan.moderation and dialect.moderation_failure is None:
             return Refusal(400, "moderation", retry_after=plan.retry_after)
-        lane = self.lane(account, draft.model)
+        lane = self.lane(account, draft.lane or draft.model)
         daily = self.daily_limits.get(draft.model, self.daily_limits.get("*"))
         if daily is not None and lane.created >= daily:
             return Refusal(429, "daily_limit", retry_after=plan.retry_after)
         if not dialect.queues_over_limit and lane.limit is not None and lane.settle(now) >= lane.limit:
             return Refusal(429, "busy", retry_after=plan.retry_after)
-        return None
+        return dialect.check(account, draft)
 
-    def _create(self, dialect: Dialect, account: Account, draft: Draft, text: str, plan: Faults, now: float) -> Job:
+    def _create(
+        self, dialect: Dialect, account: Account, draft: Draft, request: Request, text: str, plan: Faults, now: float
+    ) -> Job:
         footer = f"{draft.duration_s} s · {draft.width_px}x{draft.height_px}"  # the font has no multiplication sign
         canned = self.options.canned
         clip = ClipSpec(
@@ -183,13 +200,16 @@ class Simulator:
         )  # fmt: skip
         total_s = self.render_seconds if plan.render is None else plan.render
         pending_s = min(total_s * 0.1, 5.0)
+        failure = plan.fail or (dialect.moderation_failure if plan.moderation else None) or draft.failure
         job = Job(
-            str(uuid.uuid4()), dialect, account, draft.model, draft.prompt, draft.reference, clip, now,
-            iso(now), draft.cost, plan, draft.callback_url, draft.extra,
-            pending_s=pending_s, running_s=total_s - pending_s, failure=plan.fail,
+            dialect.new_id(), dialect, account, draft.model, draft.prompt, draft.reference, clip, now,
+            iso(now), draft.cost, plan, draft.callback_url, draft.extra, draft.lane or draft.model, request.origin,
+            pending_s=pending_s, running_s=total_s - pending_s, failure=failure,
         )  # fmt: skip
         account.spent += draft.cost
-        self.lane(account, draft.model).add(job, now)
+        if job.callback_url:
+            self.callbacks.watch(job)
+        self.lane(account, job.lane).add(job, now)
         self.store.add(job, draft, now)
         if job.failure is None:
             self.renderer.prepare(clip, job.end_at)
@@ -197,23 +217,31 @@ class Simulator:
 
     # --- a job's life ---
 
-    def find(self, account: Account, job_id: str) -> Job | None:
+    def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None:
         """A job of this account that the provider still admits to know."""
-        job = self.store.jobs.get(job_id)
-        return None if job is None or job.deleted or job.account is not account else job
+        return _known(self.store.jobs.get(job_id), dialect, account)
 
-    def poll_fault(self, job: Job, dialect: Dialect, answer: Callable[[], Reply]) -> Later:
-        """`answer()`, unless this job's script says otherwise for this poll. Counts as one look of `job.polls`."""
-        plan, nth = job.faults, job.polls
-        if nth <= plan.not_found:
-            return dialect.refuse(Refusal(404, "status"))
-        if nth <= plan.poll_reset:
-            return Cut(reset=True)
-        if plan.poll_status is not None and plan.poll_status.applies(nth):
-            return dialect.refuse(Refusal(int(plan.poll_status.value), "status", retry_after=plan.retry_after))
-        if nth <= plan.poll_garbage:
-            return Reply(200, b"<html>not json")
-        return answer() if plan.poll_hang is None else after(plan.poll_hang, answer)
+    def find_reference(self, dialect: Dialect, account: Account, reference: str) -> Job | None:
+        """The same, by the client's own reference."""
+        return _known(self.store.by_reference.get((dialect.name, account.fingerprint, reference)), dialect, account)
+
+    def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
+        """`answer()`, unless the script of one of these jobs says otherwise. The caller counts `job.polls`."""
+        hang_s = 0.0
+        for job in jobs:
+            plan, nth = job.faults, job.polls
+            if plan.is_quiet:
+                continue
+            if nth <= plan.not_found:
+                return dialect.refuse(Refusal(404, "not_found"))
+            if nth <= plan.poll_reset:
+                return Cut(reset=True)
+            if plan.poll_status is not None and plan.poll_status.applies(nth):
+                return dialect.refuse(Refusal.by_script(plan.poll_status.value, plan.retry_after))
+            if nth <= plan.poll_garbage:
+                return Reply(200, b"<html>not json")
+            hang_s = max(hang_s, plan.poll_hang or 0.0)
+        return after(hang_s, answer) if hang_s else answer()
 
     def cancel(self, job: Job, cost: float) -> None:
         """End a live job now."""
@@ -236,13 +264,19 @@ class Simulator:
             self._end(job, now)
         elif state == "running":
             job.run_at, job.end_at = now, now + seconds
-            self.lane(job.account, job.model).moved(job, now)
+            self.lane(job.account, job.lane).moved(job, now)
         else:
             raise ValueError("state must be running, succeeded, failed, cancelled or lost")
 
     def _end(self, job: Job, now: float) -> None:
         job.run_at, job.end_at = min(job.run_at, now), now
-        self.lane(job.account, job.model).moved(job, now)
+        self.lane(job.account, job.lane).moved(job, now)
+
+
+def _known(job: Job | None, dialect: Dialect, account: Account) -> Job | None:
+    if job is None or job.deleted or job.account is not account or job.dialect is not dialect:
+        return None
+    return job
 
 
 async def after(seconds: float, then: Callable[[], Later]) -> Answer:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from providers.simulator.accounts import Account
 from providers.simulator.faults import DIRECTIVES, BadDirective, Rule, parse_group
 from providers.simulator.jobs import Job
+from providers.simulator.signing import webhook_key
 from providers.simulator.store import Tally
 from providers.simulator.wire import Reply, Request
 
@@ -22,6 +23,7 @@ HELP = {
     "GET /_sim/stats": "live now and most ever by key and model, totals, renders",
     "GET /_sim/jobs": "jobs; ?id= ?prompt= ?contains= ?reference= ?model= ?provider= ?key= ?phase= ?limit=1000",
     "GET /_sim/submits": "received and created, by ?prompt= ?contains= ?reference= ?content=; else totals and doubles",
+    "GET /_sim/callbacks": "call-backs sent: totals by answer, and the last ones; ?job= ?contains=<part of the address>",
     "GET /_sim/directives": "what a prompt or a rule can ask for",
     "GET /_sim/config": "what POST /_sim/config can change",
     "POST /_sim/config": "change any of those; advance_s moves the clock forward",
@@ -63,6 +65,8 @@ class Control:
                 return self._jobs(request.params)
             case "GET /_sim/submits":
                 return self._submits(request.params)
+            case "GET /_sim/callbacks":
+                return self._callbacks(request.params)
             case "GET /_sim/directives":
                 return {name: {"stage": one.stage, "help": one.help} for name, one in DIRECTIVES.items()}
             case "GET /_sim/config":
@@ -91,7 +95,7 @@ class Control:
             "reference": job.reference, "key": job.account.fingerprint, "phase": phase.name.lower(),
             "createdAt": job.created_at, "runAt": _finite(job.run_at), "endAt": _finite(job.end_at),
             "ended": not phase.is_live, "cancelled": job.cancelled, "deleted": job.deleted, "failure": job.failure,
-            "cost": job.cost(now), "polls": job.polls, "downloads": job.downloads,
+            "cost": job.cost(now), "polls": job.polls, "results": job.results, "downloads": job.downloads,
         }  # fmt: skip
 
     def _jobs(self, params: Mapping[str, str]) -> dict[str, Any]:
@@ -112,6 +116,14 @@ class Control:
             found.append(job)
         limit = int(params.get("limit", "1000"))
         return {"count": len(found), "jobs": [self._show(job) for job in found[:limit]]}
+
+    def _callbacks(self, params: Mapping[str, str]) -> dict[str, Any]:
+        found = [
+            sent
+            for sent in self.sim.callbacks.log
+            if params.get("job", sent["job"]) == sent["job"] and params.get("contains", "") in sent["url"]
+        ]
+        return {"answers": dict(self.sim.callbacks.answers), "count": len(found), "sent": found}
 
     def _submits(self, params: Mapping[str, str]) -> dict[str, Any]:
         store = self.sim.store
@@ -145,6 +157,7 @@ class Control:
         return {
             **jobs,
             "rendered": self.sim.renderer.rendered,
+            "callbacks": dict(self.sim.callbacks.answers),
             **vars(self.sim.store.totals),
             "lanes": lanes,
             "keys": accounts,
@@ -161,6 +174,7 @@ class Control:
             "credits": {a.fingerprint: a.credits for a in sim.accounts.values() if a.credits is not None},
             "faults": [{"match": rule.match, "used": rule.used} for rule in sim.rules],
             "outage": None if sim.outage is None else {"answer": sim.outage.answer, "where": sorted(sim.outage.where)},
+            "kling_webhook_secret": bool(sim.kling_webhook_secret), "refuse_duplicates": sim.refuse_duplicates,
             "advance_s": sim.clock_ahead_s,
         }  # fmt: skip
 
@@ -183,6 +197,12 @@ class Control:
             changes["rules"] = rules
         if "outage" in body:
             changes["outage"] = _outage(body["outage"])
+        if "refuse_duplicates" in body:
+            changes["refuse_duplicates"] = bool(body["refuse_duplicates"])
+        if "kling_webhook_secret" in body:
+            changes["kling_webhook_secret"] = secret = str(body["kling_webhook_secret"] or "")
+            if secret:
+                webhook_key(secret)
         ahead_s = _not_negative(body.get("advance_s", 0))
         credits = {key: _not_negative(amount) for key, amount in body.get("credits", {}).items()}
         for name, value in changes.items():
@@ -200,6 +220,7 @@ class Control:
             for account in sim.accounts.values():
                 for model, lane in account.lanes.items():
                     lane.set_limit(sim.limits.get(model, sim.limits.get("*")), sim.now())
+        sim.callbacks.rearm()
         return self._config()
 
 
@@ -209,8 +230,11 @@ def _outage(value: Any) -> Any:
     if value is None:
         return None
     answer = str(value["answer"])
-    if answer not in ("reset", "close", "hang") and not (answer.isdecimal() and 400 <= int(answer) <= 599):
-        raise ValueError("outage.answer must be an HTTP error status, reset, close or hang")
+    if answer not in ("reset", "close", "hang"):
+        try:
+            DIRECTIVES["status"].read(answer)
+        except ValueError:
+            raise ValueError("outage.answer must be an HTTP error status, reset, close or hang") from None
     return Outage(answer, frozenset(value.get("where", ("submit", "poll", "download"))), value.get("provider"))
 
 

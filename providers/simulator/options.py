@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from providers.simulator.signing import webhook_key
+
 
 @dataclass(frozen=True)
 class SimulatorOptions:
@@ -16,7 +18,7 @@ class SimulatorOptions:
     render_seconds: float = 2.0  # from submit to success, unless the prompt says otherwise
     data_dir: str | None = None  # cache of rendered clips; without one a private folder, removed at the end
     ffmpeg: str | None = None  # None: the binary of the imageio-ffmpeg wheel
-    keys: tuple[str, ...] = ()  # none: every non-empty key is good
+    keys: tuple[str, ...] = ()  # none: every non-empty key is good; access:secret lets Kling's signatures be checked
     fps: int = 24  # what the real ones deliver; 30 makes files that need no transcode
     canned: bool = False  # one clip for each size, length and sound, without the prompt: costs next to nothing
     render_workers: int = 2  # ffmpeg processes at once
@@ -24,6 +26,8 @@ class SimulatorOptions:
     credit_balance: float = 1e9  # of each key, in the provider's unit; a load test spends millions
     keep_ended: int = 20_000  # ended jobs that are remembered; the counters never forget
     cache_mb: int = 2048
+    kling_webhook_secret: str = ""  # whsec_…: Kling's call-backs are signed with it; without one they are not
+    tls: bool = False  # https with a throw-away certificate for localhost
     exit_with_stdin: bool = False  # stop at end of file on stdin: dies with its parent, also after kill -9
 
     def __post_init__(self) -> None:
@@ -31,6 +35,8 @@ class SimulatorOptions:
             raise ValueError("fps must be 1..120")
         if self.render_seconds < 0 or self.render_workers < 1 or self.link_life_s <= 0:
             raise ValueError("render_seconds must be 0 or more, render_workers 1 or more, link_life_s above 0")
+        if self.kling_webhook_secret:
+            webhook_key(self.kling_webhook_secret)
 
 
 def parse_options(argv: Sequence[str] | None = None) -> SimulatorOptions:
@@ -52,6 +58,8 @@ def parse_options(argv: Sequence[str] | None = None) -> SimulatorOptions:
     parser.add_argument("--credit-balance", type=float, default=default.credit_balance)
     parser.add_argument("--keep-ended", type=int, default=default.keep_ended)
     parser.add_argument("--cache-mb", type=int, default=default.cache_mb)
+    parser.add_argument("--kling-webhook-secret", default="", help="whsec_…: sign Kling's call-backs with it")
+    parser.add_argument("--tls", action="store_true", help="https with a throw-away certificate; prints its CA file")
     parser.add_argument("--exit-with-stdin", action="store_true", help="stop when stdin closes")
     values = vars(parser.parse_args(argv))
     values["keys"] = tuple(key.strip() for key in values["keys"].split(",") if key.strip())

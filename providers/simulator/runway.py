@@ -110,7 +110,7 @@ class Runway(Dialect):
         method = request.method
         if method not in ("GET", "DELETE"):
             return Reply(405, b'{"error":"Method not allowed"}', headers=(("allow", "GET, DELETE"),))
-        job = self.sim.find(account, job_id)
+        job = self.sim.find(self, account, job_id)
         if job is None:
             return _NOT_FOUND
         if method == "DELETE":
@@ -119,7 +119,7 @@ class Runway(Dialect):
         if job.faults.is_quiet:
             return self._view(job, request)
         found = job
-        return self.sim.poll_fault(job, self, lambda: self._view(found, request))
+        return self.sim.poll(self, [job], lambda: self._view(found, request))
 
     def _view(self, job: Job, request: Request) -> Reply:
         """The task object. The common cases are put together by hand: ten thousand live jobs ask for it."""

@@ -9,6 +9,7 @@ import sys
 
 from providers.simulator.app import Simulator
 from providers.simulator.options import SimulatorOptions
+from providers.simulator.tls import throw_away_tls
 from providers.simulator.wire import Connection
 
 
@@ -26,21 +27,23 @@ async def _run(options: SimulatorOptions) -> None:
             loop.add_signal_handler(number, stop.set)
     connections: set[Connection] = set()
     simulator = Simulator(options)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(simulator.close)
+        tls, ca_path = stack.enter_context(throw_away_tls()) if options.tls else (None, None)
         server = await loop.create_server(
-            lambda: Connection(simulator.handle, connections), options.host, options.port, backlog=2048
+            lambda: Connection(simulator.handle, connections), options.host, options.port, ssl=tls, backlog=2048
         )
         if options.exit_with_stdin:
             await _watch_stdin(loop, stop)
         host, port = server.sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        print(f"Provider simulator listening on http://{shown}:{port}", flush=True)
+        print(f"Provider simulator listening on http{'s' if tls else ''}://{shown}:{port}", flush=True)
+        if ca_path is not None:
+            print(f"Clients must trust {ca_path}", flush=True)
         await stop.wait()
         server.close()
         for connection in list(connections):
             connection.abort()
-    finally:
-        simulator.renderer.close()
 
 
 async def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

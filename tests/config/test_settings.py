@@ -65,9 +65,7 @@ def test_a_wrong_value_stops_the_start_and_names_the_variable(
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "local.env"
     file.write_text("CREDITS_PER_VIDEO=7\nPORT=9001\n")
-    done = load(
-        tmp_path, "settings.CREDITS_PER_VIDEO, settings.PORT", REELWORKS_ENV_FILE=str(file), PORT="9002"
-    )
+    done = load(tmp_path, "settings.CREDITS_PER_VIDEO, settings.PORT", REELWORKS_ENV_FILE=str(file), PORT="9002")
     assert done.stdout.split() == ["(7,", "9002)"] or done.stdout.strip() == "7 9002", done.stderr
 
 

@@ -19,7 +19,9 @@ def demo(project: Path, canary: Canary) -> subprocess.CompletedProcess[str]:
     """One run, with real-looking keys and a canary for an address lying about in every place that is read."""
     names = ("RUNWAY", "PIKA", "KLING")
     file = "".join(f"{name}_API_KEY=key_canary\n{name}_BASE_URL={canary.url}\n" for name in names)
-    (project / ".env.local").write_text(file + f"DATABASE_URL=postgres://x@127.0.0.1:1/x\nPUBLIC_BASE_URL={canary.url}\n")
+    (project / ".env.local").write_text(
+        file + f"DATABASE_URL=postgres://x@127.0.0.1:1/x\nPUBLIC_BASE_URL={canary.url}\n"
+    )
     return subprocess.run(
         ["make", "demo"],
         cwd=project,

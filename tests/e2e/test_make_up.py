@@ -17,7 +17,9 @@ BODY = {"prompt": "A cat walking in a garden", "duration": 5, "aspectRatio": "16
 
 def signed_in(up: Up, name: str) -> requests.Session:
     session = requests.Session()
-    reply = session.post(f"{up.url}/api/auth/login", json={"username": name, "password": "secret-of-the-suite"}, timeout=5)
+    reply = session.post(
+        f"{up.url}/api/auth/login", json={"username": name, "password": "secret-of-the-suite"}, timeout=5
+    )
     assert reply.status_code == 200, reply.text
     return session
 
@@ -108,7 +110,9 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(up: Up, alice: requests.
 def test_a_post_from_another_site_is_refused(up: Up, alice: requests.Session) -> None:
     url = f"{up.url}/api/video/create"
     form = alice.post(url, data={"prompt": "x"}, headers={"Origin": "https://evil.example"}, timeout=5)
-    text = alice.post(url, data="{}", headers={"Content-Type": "text/plain", "Sec-Fetch-Site": "same-origin"}, timeout=5)
+    text = alice.post(
+        url, data="{}", headers={"Content-Type": "text/plain", "Sec-Fetch-Site": "same-origin"}, timeout=5
+    )
     foreign = alice.post(url, json=BODY, headers={"Origin": "https://evil.example"}, timeout=5)
     assert form.status_code in {403, 415}
     assert text.status_code == 415

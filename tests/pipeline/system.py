@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def until(what: str, check: Callable[[], Any], *, seconds: float = 30) -> Any:
-    """Wait until `check` answers something true, looking often; fail the test with a plain sentence when it never does."""
+    """Wait until `check` answers something true, and return that; fail with a plain sentence when it never does."""
     deadline = time.monotonic() + seconds
     while True:
         found = check()
@@ -97,7 +97,13 @@ class Process:
         self.log_path = folder / f"{name}.log"
         self._log = self.log_path.open("ab")
         self._process = subprocess.Popen(
-            argv, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
+            argv,
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            start_new_session=True,
         )
 
     @property

@@ -146,7 +146,14 @@ def test_a_failure_at_the_provider_is_told_and_refunded(system: System, directiv
 
 @pytest.mark.parametrize(
     "directive",
-    ["status=429x1 retry_after=1", "link_expired=1", "poll_status=503x2", "not_found=1", "file=truncatedx1", "unknown_status=0.5"],
+    [
+        "status=429x1 retry_after=1",
+        "link_expired=1",
+        "poll_status=503x2",
+        "not_found=1",
+        "file=truncatedx1",
+        "unknown_status=0.5",
+    ],
 )
 def test_trouble_that_passes_costs_only_time(system: System, simulator: Simulator, directive: str) -> None:
     system.worker()

@@ -128,7 +128,11 @@ def test_attempts_are_bounded_and_the_last_cause_ends_the_task() -> None:
         states.wait_for_slot(claim, delay_s=0, reason="next")
     admission.admit()
     task = reload(task)
-    assert (task.status, task.error_code, task.error_message) == ("failed", "generation_failed", "It could not be made.")
+    assert (task.status, task.error_code, task.error_message) == (
+        "failed",
+        "generation_failed",
+        "It could not be made.",
+    )
 
 
 @pytest.mark.django_db(transaction=True)

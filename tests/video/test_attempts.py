@@ -77,7 +77,7 @@ def test_a_late_job_id_beside_a_newer_attempt_is_kept_without_taking_its_place()
 
 def test_an_end_is_recorded_once_with_what_it_cost() -> None:
     generation = accepted(make_task())
-    assert attempts.record_ended(generation.pk, State.SUCCEEDED, cost=Decimal("60"), provider_status="SUCCEEDED")
+    assert attempts.record_ended(generation.pk, State.SUCCEEDED, cost=Decimal(60), provider_status="SUCCEEDED")
     assert attempts.record_ended(generation.pk, State.FAILED) is False
     generation.refresh_from_db()
     assert (generation.state, generation.reported_cost) == ("succeeded", 60)
@@ -145,7 +145,9 @@ def test_the_window_between_the_two_commits_of_sending_is_one_transaction() -> N
     generation = admitted(task)
     claim = claimed(task)
     with connection.cursor() as cursor:
-        cursor.execute("UPDATE video_generation SET state = 'rejected', ended_at = now() WHERE id = %s", [generation.pk])
+        cursor.execute(
+            "UPDATE video_generation SET state = 'rejected', ended_at = now() WHERE id = %s", [generation.pk]
+        )
     assert not attempts.mark_sent(claim, generation)
     assert reload(task).status == "pending"
     assert reload(task).stage == Stage.GENERATE

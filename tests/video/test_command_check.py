@@ -19,7 +19,11 @@ def ids(found: list[CheckMessage]) -> list[str | None]:
 @pytest.fixture
 def real_keys(settings: Any) -> None:
     settings.SIMULATE = False
-    settings.PROVIDER_KEYS = {"runway": parse_keys("key-for-a-test", variable="RUNWAY_API_KEY"), "pika": (), "kling": ()}
+    settings.PROVIDER_KEYS = {
+        "runway": parse_keys("key-for-a-test", variable="RUNWAY_API_KEY"),
+        "pika": (),
+        "kling": (),
+    }
 
 
 def test_a_storage_folder_that_can_be_made_is_fine(settings: Any, tmp_path: Path) -> None:

@@ -141,7 +141,10 @@ class TestCreate:
 
     def test_without_simulation_the_only_superuser_is_meant(self, settings: Any) -> None:
         settings.SIMULATE = False
-        settings.PROVIDER_KEYS = {**settings.PROVIDER_KEYS, "runway": parse_keys("key-for-a-test", variable="RUNWAY_API_KEY")}
+        settings.PROVIDER_KEYS = {
+            **settings.PROVIDER_KEYS,
+            "runway": parse_keys("key-for-a-test", variable="RUNWAY_API_KEY"),
+        }
         assert "--user NAME" in refused(PROMPT)
         boss = get_user_model().objects.create_superuser("boss")
         credits.grant(boss.pk, 10)
@@ -158,7 +161,9 @@ class TestCreate:
 
 
 class TestWait:
-    def test_last_two_lines_say_where_the_files_are(self, play: Play, settings: Any, monkeypatch: Any, tmp_path: Any) -> None:
+    def test_last_two_lines_say_where_the_files_are(
+        self, play: Play, settings: Any, monkeypatch: Any, tmp_path: Any
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         settings.STORAGE_LOCAL_PATH = tmp_path / "storage"
         play(to_success())
@@ -173,7 +178,9 @@ class TestWait:
             assert f"{stage:<10} done in " in shown
         assert "runway: running" in shown
 
-    def test_paths_outside_of_here_are_absolute(self, play: Play, settings: Any, monkeypatch: Any, tmp_path: Any) -> None:
+    def test_paths_outside_of_here_are_absolute(
+        self, play: Play, settings: Any, monkeypatch: Any, tmp_path: Any
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         settings.STORAGE_LOCAL_PATH = tmp_path.parent / "elsewhere"
         play(to_success())

@@ -25,7 +25,10 @@ def grant(*args: str) -> str:
 
 def test_opens_an_account_and_says_the_new_balance() -> None:
     user = make_user(0)
-    assert grant(user.username, "50", "--note", "for the trial") == f"{user.username} got 50 credits; the new balance is 50.\n"
+    assert (
+        grant(user.username, "50", "--note", "for the trial")
+        == f"{user.username} got 50 credits; the new balance is 50.\n"
+    )
     entry = CreditEntry.objects.get(account_id=user.pk)
     assert (entry.kind, entry.amount, entry.note) == ("grant", 50, "for the trial")
 

@@ -20,7 +20,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[SimulatorOptions]:
     return asked
 
 
-def test_hands_its_options_on_and_keeps_clips_at_home(served: list[SimulatorOptions], settings: Any, tmp_path: Path) -> None:
+def test_hands_its_options_on_and_keeps_clips_at_home(
+    served: list[SimulatorOptions], settings: Any, tmp_path: Path
+) -> None:
     settings.REELWORKS_HOME = tmp_path
     call_command("simulator", "--port", "0", "--render-seconds", "0.5", "--canned", "--keys", "a, b")
     [options] = served

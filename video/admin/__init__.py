@@ -1,4 +1,4 @@
-"""The monitoring dashboard: operators follow tasks here. What they read is what the tables say; nothing is edited by hand."""
+"""The monitoring dashboard: operators follow tasks here. It shows what the tables say; no state is edited by hand."""
 
 from __future__ import annotations
 

@@ -22,7 +22,17 @@ class ProviderAccountAdmin(ModelAdmin):
     list_display = ("account", "provider", "model", "state", "in_use", "slots", "last_error")
     list_filter = ("provider", "closed_reason")
     ordering = ("provider", "account", "model")
-    fields = ("provider", "account", "model", "state", "in_use", "slots", "cooldown_until", "closed_reason", "last_error")
+    fields = (
+        "provider",
+        "account",
+        "model",
+        "state",
+        "in_use",
+        "slots",
+        "cooldown_until",
+        "closed_reason",
+        "last_error",
+    )
     readonly_fields = tuple(name for name in fields if name != "slots")
     actions = ("open_again",)
     show_facets = admin.ShowFacets.NEVER
@@ -55,7 +65,9 @@ class ProviderAccountAdmin(ModelAdmin):
         if kit().fingerprint_of(account.provider, account.account) is None:
             return badge("cancelled", "its key is not configured")
         if account.cooldown_until and account.cooldown_until > timezone.now():
-            return badge("parked", f"asked to wait, {span((account.cooldown_until - timezone.now()).total_seconds())} more")
+            return badge(
+                "parked", f"asked to wait, {span((account.cooldown_until - timezone.now()).total_seconds())} more"
+            )
         return badge("success", "open")
 
     @admin.display(description="in use")
@@ -66,12 +78,18 @@ class ProviderAccountAdmin(ModelAdmin):
     def open_again(self, request: HttpRequest, queryset: QuerySet[ProviderAccount]) -> None:
         opened = 0
         with transaction.atomic():
-            for account in ProviderAccount.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
+            for account in (
+                ProviderAccount.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update()
+            ):
                 if account.closed_reason or account.cooldown_until:
-                    opened += ProviderAccount.objects.filter(pk=account.pk).update(closed_reason="", cooldown_until=None)
+                    opened += ProviderAccount.objects.filter(pk=account.pk).update(
+                        closed_reason="", cooldown_until=None
+                    )
                     self.log_change(request, account, "Opened again")
         bell.ring_admission()
         if opened:
-            self.message_user(request, f"Opened {opened} account{'s'[: opened != 1]}; waiting tasks may start there now.")
+            self.message_user(
+                request, f"Opened {opened} account{'s'[: opened != 1]}; waiting tasks may start there now."
+            )
         else:
             self.message_user(request, "All of these were open already.", messages.INFO)

@@ -28,7 +28,9 @@ class GrantForm(forms.Form):
     """Who gets how many credits, and why."""
 
     users = forms.CharField(
-        label="User names", widget=forms.TextInput(attrs={"size": 60}), help_text="One or more, with blanks or commas between."
+        label="User names",
+        widget=forms.TextInput(attrs={"size": 60}),
+        help_text="One or more, with blanks or commas between.",
     )
     amount = forms.IntegerField(label="Credits each", min_value=1, max_value=1_000_000_000)
     note = forms.CharField(

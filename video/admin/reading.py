@@ -17,13 +17,15 @@ from django.utils.safestring import SafeString
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
+    PaginatorOfRows = Paginator[Any]
 else:
     ModelAdmin = admin.ModelAdmin
+    PaginatorOfRows = Paginator
 
 MOST_LISTED = 10_000
 
 
-class BoundedPaginator(Paginator):
+class BoundedPaginator(PaginatorOfRows):
     """Counts no further than 10,000: a list page over millions of rows costs what a short one does."""
 
     @cached_property
@@ -111,8 +113,10 @@ def bar(percent: int, tone: str) -> SafeString:
     )
 
 
-def link(kind: str, pk: object, label: str) -> SafeString:
+def link(kind: str, pk: int | str, label: str) -> SafeString:
     """A link to a row's own page; `kind` is the model's name in lower case."""
     from django.contrib.admin.utils import quote
 
-    return format_html('<a href="{}" title="{}">{}</a>', reverse(f"admin:video_{kind}_change", args=[quote(pk)]), pk, label)
+    return format_html(
+        '<a href="{}" title="{}">{}</a>', reverse(f"admin:video_{kind}_change", args=[quote(pk)]), pk, label
+    )

@@ -117,7 +117,8 @@ def waits_for(task: VideoTask, now: datetime) -> str:
         reason = f": {task.park_reason}" if task.park_reason else ""
         if task.admit_at > now:
             return f"in line for a slot in {span((task.admit_at - now).total_seconds())}{reason}"
-        return f"a free slot, for {span((now - task.admit_at).total_seconds())}{reason}"
+        models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
+        return f"a free slot{models}, for {span((now - task.admit_at).total_seconds())}{reason}"
     if task.lease_until is not None:
         return f"its worker ({task.claimed_by}) went silent; taken up again soon"
     if task.next_run_at is not None and task.next_run_at > now:
@@ -163,7 +164,7 @@ def amount(value: Decimal | None, unit: str) -> str:
 
 
 def _steps(task: VideoTask) -> list[Step]:
-    names = [stage for stage in Stage if stage is not Stage.DONE]
+    names: list[Stage] = [stage for stage in Stage if stage is not Stage.DONE]
     at = len(names) if task.stage == Stage.DONE else names.index(Stage(task.stage))
     here = "failed" if task.status in {Status.FAILED, Status.CANCELLED} else "now"
     return [
@@ -305,14 +306,16 @@ def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry],
     refunded = {entry.run for entry in entries if entry.kind == CreditEntry.Kind.REFUND}
     if task.status == Status.FAILED:
         notes.append(
-            "The credits of this run were given back." if task.run in refunded else "Nothing was given back for this run."
+            "The credits of this run were given back."
+            if task.run in refunded
+            else "Nothing was given back for this run."
         )
     if task.status == Status.SUCCESS and task.run in refunded:
         notes.append("The video came after the refund; it was delivered, and the refund stays.")
     if last is None:
         return notes
     if state_of(last, now)[0] == "unknown":
-        until = clock((last.sent_at or now) + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS))
+        until = clock((last.sent_at or now) + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[last.provider]))
         notes.append(
             f"Nobody can tell whether {last.provider} has attempt {last.attempt} ({short(last.pk)}). "
             f"Nothing is sent again meanwhile; its slot stays taken until {until} UTC."

@@ -34,14 +34,18 @@ class VideoTaskAdmin(ReadOnlyAdmin):
     # Ids begin with the time: this is newest first, and the primary key's index serves it.
     ordering = ("-id",)
     search_fields = ("id", "user__username", "prompt")
-    search_help_text = "A task, video, attempt or job id (or the end of a task's id), a user name, or words of the prompt."
+    search_help_text = (
+        "A task, video, attempt or job id (or the end of a task's id), a user name, or words of the prompt."
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VideoTask]:
         last = Generation.objects.filter(task=OuterRef("pk")).order_by("-attempt")
         return (
             super()
             .get_queryset(request)
-            .annotate(last_model=Subquery(last.values("model")[:1]), last_simulated=Subquery(last.values("simulated")[:1]))
+            .annotate(
+                last_model=Subquery(last.values("model")[:1]), last_simulated=Subquery(last.values("simulated")[:1])
+            )
         )
 
     def get_search_results(
@@ -90,7 +94,9 @@ class VideoTaskAdmin(ReadOnlyAdmin):
 
     @admin.display(description="age", ordering="id")
     def age(self, task: VideoTask) -> str:
-        return format_html('<span class="rw-num" title="{} UTC">{}</span>', clock(task.created_at), since(task.created_at))
+        return format_html(
+            '<span class="rw-num" title="{} UTC">{}</span>', clock(task.created_at), since(task.created_at)
+        )
 
     @admin.display(description="waits for, or failed with", empty_value="")
     def waits_for(self, task: VideoTask) -> str:

@@ -70,7 +70,7 @@ class Progress:
         return not self.task.is_active
 
     def look(self) -> None:
-        """Read the rows again. The event that ends a task is in the same statement as its status: both are seen or none."""
+        """Read the rows again, the task first: the event of each move that it shows is there by then."""
         self.task = VideoTask.objects.get(pk=self.task.pk)
         events = list(TaskEvent.objects.filter(task_id=self.task.pk, id__gt=self.last_event).order_by("id"))
         for event in events:
@@ -103,12 +103,17 @@ class Progress:
         if self.is_over or time.monotonic() - self.moved_at < STILL_S:
             return ""
         task, now = self.task, timezone.now()
-        nobody = "Nothing is working on this task. Start the workers with `make up` in another terminal; it then goes on by itself."
+        nobody = (
+            "Nothing is working on this task. Start the workers with `make up` in another terminal; "
+            "it then goes on by itself."
+        )
         if task.admit_at is not None:
             sweeping = PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists()
             if not sweeping:
                 return nobody
-            return f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
+            return (
+                f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
+            )
         held = task.lease_until is not None and task.lease_until > now
         overdue = task.next_run_at is not None and task.next_run_at < now - timedelta(seconds=STILL_S / 2)
         return nobody if overdue and not held else ""
@@ -198,7 +203,9 @@ class Live:
             waited = (timezone.now() - progress.stage_began).total_seconds()
             row = Table.grid(padding=(0, 1))
             percent = Text(f"{task.progress:>3} %")
-            bar = ProgressBar(total=100, completed=task.progress, width=24, complete_style="cyan", finished_style="green")
+            bar = ProgressBar(
+                total=100, completed=task.progress, width=24, complete_style="cyan", finished_style="green"
+            )
             row.add_row(bar, percent, Text(progress.note, "dim"))
             table.add_row(self._spinner, Text(task.stage, "bold"), f"{max(0.0, waited):.1f} s", row)
             for stage in STAGES[STAGES.index(Stage(task.stage)) + 1 :]:
@@ -219,13 +226,17 @@ class Command(BaseCommand):
         parser.add_argument("--aspect-ratio", help="such as 16:9 (default) or 9:16")
         parser.add_argument("--image-url", help="public https link to a start image")
         parser.add_argument("--quality", choices=VideoTask.Quality.values, help="of the transcode (default medium)")
-        parser.add_argument("--resolution", choices=VideoTask.Resolution.values, help="the short side (default: as it comes)")
+        parser.add_argument(
+            "--resolution", choices=VideoTask.Resolution.values, help="the short side (default: as it comes)"
+        )
         parser.add_argument("--fps", type=int, help="frames a second (default 30)")
         parser.add_argument("--negative-prompt", help="what it is not to show")
         parser.add_argument("--seed", type=int, help="for repeatable results, where the model can")
         parser.add_argument("--user", help="whose task it is (default: demo when simulating, else the only superuser)")
         parser.add_argument("--wait", action="store_true", help="follow the task to its end")
-        parser.add_argument("--timeout", type=float, metavar="S", help="stop waiting after S seconds (the task goes on)")
+        parser.add_argument(
+            "--timeout", type=float, metavar="S", help="stop waiting after S seconds (the task goes on)"
+        )
         parser.add_argument("--open", action="store_true", help="show the finished video; implies --wait")
         parser.add_argument("--json", action="store_true", help="print one JSON object and no progress")
 

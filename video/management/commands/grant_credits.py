@@ -26,7 +26,7 @@ def positive(text: str) -> int:
 
 
 class Command(BaseCommand):
-    help = "Gives credits to a user, opening the account if there is none, and prints the new balance. Each call gives again."
+    help = "Gives credits to a user (opening the account if need be) and prints the new balance. Each call gives again."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", metavar="USER", help="user name")

@@ -1,0 +1,139 @@
+"""The pages keep up with the code: settings, dependencies, commands and checks are told, and links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from config.env import REELWORKS_NAMES
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+PROVIDERS = ("RUNWAY", "PIKA", "KLING")
+# Names that a tool of ours sets for its own children, and conventions of others that need no word from us.
+NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE", "PATH", "PYTHONUNBUFFERED"}
+
+
+def calls(path: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+
+
+def text_of(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
+def settings_read() -> dict[str, ast.expr | None]:
+    """Names that settings.py reads from outside, with their defaults where they are written there."""
+    found: dict[str, ast.expr | None] = {}
+    for call in calls(ROOT / "config" / "settings.py"):
+        name = ast.unparse(call.func)
+        values = [*call.args, None, None, None]
+        if name.startswith("read.") and name != "read.load":
+            found[text_of(call.args[1])] = values[2]
+        elif name in {"env.str", "env.bool", "env.int"}:
+            found[text_of(call.args[0])] = next((k.value for k in call.keywords if k.arg == "default"), None)
+        elif name == "_keys":
+            found[text_of(call.args[0])] = None
+        elif name == "_each_provider":
+            plain = text_of(call.args[0])
+            found |= {plain: values[1], **{f"{provider}_{plain}": None for provider in PROVIDERS}}
+    found.pop("", None)
+    return found
+
+
+def environment_read() -> set[str]:
+    """Names that anything else reads: os.environ in our packages, and ${NAME:-…} in the Procfile."""
+    reads = re.compile(r'os\.environ(?:\.get\(|\[)"([A-Z_]+)"\]?(?!\s*=[^=])')
+    found = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "Procfile").read_text()))
+    for package in ("config", "video", "providers", "media_pipeline"):
+        for path in (ROOT / package).rglob("*.py"):
+            found |= set(reads.findall(path.read_text()))
+    return found - NOT_SETTINGS
+
+
+def rows() -> dict[str, str]:
+    """Name → its row of a table on the configuration page."""
+    found = {}
+    for line in CONFIGURATION.splitlines():
+        if line.startswith("| `"):
+            for name in re.findall(r"`([A-Z][A-Z_]+)`", line.split("|")[1]):
+                assert name not in found, f"{name} is documented twice"
+                found[name] = line
+    return found
+
+
+def test_every_setting_is_documented() -> None:
+    wanted = set(settings_read()) | environment_read() | set(REELWORKS_NAMES)
+    assert wanted - set(rows()) == set()
+
+
+def test_nothing_is_documented_that_nobody_reads() -> None:
+    assert set(rows()) - (set(settings_read()) | environment_read() | set(REELWORKS_NAMES)) == set()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, default in settings_read().items() if default is not None))
+def test_defaults_are_those_of_the_code(name: str) -> None:
+    default = settings_read()[name]
+    assert default is not None
+    cell = rows()[name].split("|")[2]
+    try:
+        # A conditional default has both values on the page; an expression such as 2 * 1024**3 is worked out.
+        parts = [default.body, default.orelse] if isinstance(default, ast.IfExp) else [default]
+        values = [eval(compile(ast.Expression(part), "default", "eval"), {"__builtins__": {}}) for part in parts]
+    except NameError:
+        return  # depends on another setting; the page says so in words
+    for value in values:
+        said = {"": "", True: "1", False: "0"}.get(value, str(value)) if isinstance(value, str | bool) else f"{value}"
+        assert said in cell, f"{name}: the code's default is {value!r}, the page says {cell.strip()}"
+
+
+def test_every_dependency_is_explained() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    for file in ("requirements.in", "requirements-dev.in"):
+        for line in (ROOT / file).read_text().splitlines():
+            if name := re.match(r"[a-z][a-z0-9-]+", line):
+                assert f"| `{name[0]}` |" in page, f"{name[0]} of {file}"
+
+
+def test_no_dependency_is_explained_that_is_not_there() -> None:
+    wanted = (ROOT / "requirements.in").read_text() + (ROOT / "requirements-dev.in").read_text()
+    for name in re.findall(r"^\| `([a-z0-9-]+)` \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE):
+        assert re.search(rf"^{name}\b", wanted, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+        if not target.startswith(("http://", "https://")):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"(?:`|    )make ([a-z]+)", page.read_text()))
+        assert named <= targets, f"{page.name}: {named - targets}"
+
+
+def test_every_command_that_is_named_exists() -> None:
+    ours = {
+        path.stem for app in ("config", "video") for path in (ROOT / app / "management" / "commands").glob("[a-z]*.py")
+    }
+    django = {"check", "createsuperuser", "migrate"}
+    for page in PAGES:
+        named = set(re.findall(r"manage\.py ([a-z_]+)", page.read_text()))
+        assert named <= ours | django, f"{page.name}: {named - ours - django}"
+
+
+def test_every_check_is_in_the_operators_table() -> None:
+    used = set(re.findall(r'id="(video\.[EW]\d+)"', (ROOT / "video" / "checks.py").read_text()))
+    told = set(re.findall(r"^\| `(video\.[EW]\d+)`", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE))
+    assert used == told
+
+
+def test_changes_have_a_place_for_the_next_release() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
