@@ -25,6 +25,8 @@ class Order:
     aspect_ratio: str
     image_url: str = ""
     model_requested: str = ""
+    policy: str = "balanced"
+    fallback: bool = True
     negative_prompt: str = ""
     seed: int | None = None
     quality: str = "medium"
@@ -84,12 +86,12 @@ def _insert(task: VideoTask) -> None:
             """
             WITH made AS (
                 INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio, image_url,
-                    model_requested, eligible_models, negative_prompt, seed, quality, resolution, fps,
+                    policy, fallback, model_requested, eligible_models, negative_prompt, seed, quality, resolution, fps,
                     idempotency_key, request_hash, status, stage, progress, admit_at, fence,
                     claimed_by, park_reason, tries, deaths, error_code,
                     error_message, source_key, output_key, thumbnail_key, has_work_files)
                 VALUES (%(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
-                    %(model_requested)s, %(eligible_models)s, %(negative_prompt)s, %(seed)s, %(quality)s,
+                    %(policy)s, %(fallback)s, %(model_requested)s, %(eligible_models)s, %(negative_prompt)s, %(seed)s, %(quality)s,
                     %(resolution)s, %(fps)s,
                     %(idempotency_key)s, %(request_hash)s,
                     'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false)
@@ -108,6 +110,8 @@ def _insert(task: VideoTask) -> None:
                         "duration_s",
                         "aspect_ratio",
                         "image_url",
+                        "policy",
+                        "fallback",
                         "model_requested",
                         "eligible_models",
                         "negative_prompt",

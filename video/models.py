@@ -48,6 +48,12 @@ class VideoTask(models.Model):
         MEDIUM = "medium"
         HIGH = "high"
 
+    class Policy(models.TextChoices):
+        BALANCED = "balanced"
+        COST = "cost"
+        QUALITY = "quality"
+        SPEED = "speed"
+
     class Resolution(models.TextChoices):
         P480 = "480p"
         P720 = "720p"
@@ -63,9 +69,11 @@ class VideoTask(models.Model):
     duration_s = models.PositiveSmallIntegerField()
     aspect_ratio = models.CharField(max_length=8)
     image_url = models.TextField(blank=True, default="")
+    policy = models.CharField(max_length=10, choices=Policy.choices, default=Policy.BALANCED)
+    fallback = models.BooleanField(default=True, help_text="Whether another model may run it when one could not.")
     model_requested = models.CharField(max_length=80, blank=True, default="", help_text="As named by the client.")
     eligible_models = ArrayField(
-        models.CharField(max_length=80), default=list, help_text="Models that may run it, by the catalogue."
+        models.CharField(max_length=80), default=list, help_text="Models that may run it now; narrowed by each attempt."
     )
     negative_prompt = models.TextField(blank=True, default="")
     seed = models.BigIntegerField(null=True, blank=True)
@@ -178,21 +186,57 @@ class VideoTask(models.Model):
         return self.status in ACTIVE
 
 
-class ProviderAccount(models.Model):
-    """What a provider's limits belong to: a key (or keys of one account) and a model.
+class ProviderKey(models.Model):
+    """One API key, by its fingerprint; its value is only in the environment."""
 
-    A slot is a live Generation, counted under this row's lock in the transaction that inserts it. Holds no key, only
-    its fingerprint.
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        DRAINING = "draining"  # set by an operator: no new jobs, old ones are still polled with it
+        QUARANTINED = "quarantined"  # the provider refused it; an operator, or a good check, brings it back
+
+    provider = models.CharField(max_length=20)
+    fingerprint = models.CharField(max_length=16)
+    account = models.CharField(max_length=80, help_text="KEY_ACCOUNTS groups keys; else each is its own account.")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
+    last_error = models.CharField(max_length=300, blank=True, default="")
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="Last answer to an account call.")
+    gone_since = models.DateTimeField(
+        null=True, blank=True, help_text="No longer configured though jobs hang on it: put it back."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "fingerprint"], name="key_once"),
+            models.CheckConstraint(
+                name="key_state_known", condition=Q(state__in=["active", "draining", "quarantined"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} key {self.fingerprint}"
+
+
+class ProviderAccount(models.Model):
+    """What a provider's limits belong to: one or more keys, and a model.
+
+    A slot is a live Generation, counted under this row's lock in the transaction that inserts it.
     """
 
     provider = models.CharField(max_length=20)
     account = models.CharField(max_length=80, help_text="Name of the account, or the fingerprint of its only key.")
     model = models.CharField(max_length=80)
-    slots = models.PositiveIntegerField(help_text="How many generations may be live at once.")
+    slots = models.PositiveIntegerField(help_text="Generations that may be live at once, as the provider says.")
+    slots_override = models.PositiveIntegerField(null=True, blank=True, help_text="The operator's own limit.")
+    lowered_slots = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Fewer for a while, since the provider said 'too many at once'."
+    )
+    lowered_until = models.DateTimeField(null=True, blank=True)
     cooldown_until = models.DateTimeField(null=True, blank=True, help_text="The provider asked to wait until then.")
     closed_reason = models.CharField(
-        max_length=40, blank=True, default="", help_text="Why no job starts here: key_refused, out_of_credits, …"
+        max_length=40, blank=True, default="", help_text="Why no job starts here: out_of_credits, model_forbidden."
     )
+    balance = models.DecimalField(max_digits=14, decimal_places=4, null=True, blank=True)
+    balance_unit = models.CharField(max_length=12, blank=True, default="")
     last_error = models.CharField(max_length=300, blank=True, default="")
 
     class Meta:
@@ -202,6 +246,51 @@ class ProviderAccount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.provider} {self.account} {self.model}"
+
+
+class ModelSetting(models.Model):
+    """What an operator decided about a model of the catalogue: switched off, another price, other grades."""
+
+    model = models.CharField(max_length=80, primary_key=True, help_text="Id in the catalogue.")
+    enabled = models.BooleanField(default=True)
+    price_usd_per_s = models.DecimalField(
+        max_digits=10, decimal_places=4, null=True, blank=True, help_text="Instead of the catalogue's, all resolutions."
+    )
+    quality = models.PositiveSmallIntegerField(null=True, blank=True, help_text="1 to 5, instead of the catalogue's.")
+    speed = models.PositiveSmallIntegerField(null=True, blank=True, help_text="1 to 5, instead of the catalogue's.")
+    note = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="model_grades_from_1_to_5",
+                condition=(Q(quality__isnull=True) | Q(quality__range=(1, 5)))
+                & (Q(speed__isnull=True) | Q(speed__range=(1, 5))),
+            ),
+            models.CheckConstraint(
+                name="model_price_positive", condition=Q(price_usd_per_s__isnull=True) | Q(price_usd_per_s__gt=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.model
+
+
+class Circuit(models.Model):
+    """The circuit breaker of one model: opens after provider faults in a row, closes by a success.
+
+    Only faults of the provider count, never a user's request, a key or an account.
+    """
+
+    model = models.CharField(max_length=80, primary_key=True)
+    provider = models.CharField(max_length=20)
+    faults = models.PositiveIntegerField(default=0, help_text="In a row.")
+    open_until = models.DateTimeField(null=True, blank=True, help_text="No new job before; then one is let through.")
+    probing_since = models.DateTimeField(null=True, blank=True, help_text="That one job is under way.")
+    last_error = models.CharField(max_length=300, blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.faults} faults in a row"
 
 
 class Generation(models.Model):
@@ -228,6 +317,9 @@ class Generation(models.Model):
     model = models.CharField(max_length=80)
     key_fingerprint = models.CharField(max_length=16)
     simulated = models.BooleanField()
+    # What is asked for and charged by: written before the submit, so that price and request are of the same values.
+    duration_s = models.PositiveSmallIntegerField(default=5)
+    resolution = models.CharField(max_length=8, default="720p", help_text="Of the provider's render.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
     candidates = models.JSONField(default=list, help_text="What could have been chosen, and why it was or was not.")
 
@@ -241,7 +333,12 @@ class Generation(models.Model):
     not_found = models.PositiveSmallIntegerField(default=0, help_text="Answers 'no such job', in a row.")
     not_found_since = models.DateTimeField(null=True, blank=True)
     look_at = models.DateTimeField(null=True, blank=True, help_text="Next look at a job whose task no longer waits.")
-    cancel_wanted_at = models.DateTimeField(null=True, blank=True)
+    cancel_wanted_at = models.DateTimeField(null=True, blank=True, help_text="Worked off by reconcile.")
+    unknown_since = models.DateTimeField(
+        null=True, blank=True, help_text="When the submit's call ended without an answer that proves anything."
+    )
+    lookups = models.PositiveSmallIntegerField(default=0, help_text="Look-ups by our reference that found nothing.")
+    resent = models.BooleanField(default=False, help_text="Sent again with the same reference, which can't double.")
 
     expected_usd = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
     expected_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.checks import CheckMessage
+from django.core.checks.registry import registry
 
 from providers.keys import parse_keys
 from video import checks
@@ -87,3 +88,8 @@ def test_the_docstring_lists_every_id() -> None:
     source = Path(checks.__file__).read_text()
     used = {part.split('"')[0] for part in source.split('id="')[1:]}
     assert all(f"{one}  " in (checks.__doc__ or "") for one in used)
+
+
+def test_they_run_with_every_command() -> None:
+    registered = {check.__name__ for check in registry.get_checks(include_deployment_checks=True)}
+    assert {"storage_is_writable", "ffmpeg_is_runnable", "keys_and_simulation", "ready_for_others"} <= registered
