@@ -93,6 +93,17 @@ def origin(env: environ.Env, name: str, default: str) -> str:
     return raw.rstrip("/")
 
 
+def numbers(env: environ.Env, name: str, default: str) -> tuple[float, ...]:
+    """One or more growing numbers, separated by commas."""
+    try:
+        found = tuple(float(word) for word in words(env, name, default))
+    except ValueError:
+        found = ()
+    if not found or found[0] < 0 or list(found) != sorted(found):
+        raise ImproperlyConfigured(f"{name} must be growing numbers separated by commas, such as {default}.")
+    return found
+
+
 def words(env: environ.Env, name: str, default: str = "") -> list[str]:
     """A comma-separated list, blanks dropped."""
     return [word.strip() for word in env.str(name, default=default).split(",") if word.strip()]

@@ -13,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env as read
-from providers.keys import ApiKey, BadKeys, parse_keys, parse_kling_keys
+from providers.base import same_origin
+from providers.keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
+from providers.webhooks import BadSecret, webhook_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = read.load(BASE_DIR)
@@ -108,6 +110,11 @@ WHITENOISE_USE_FINDERS = True  # no collectstatic step to forget
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+# The demo user signs in through a backend that is there only while simulating.
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    *(["video.demo.DemoBackend"] if read.flag(env, "REELWORKS_SIMULATE") else []),
 ]
 LOGIN_URL = "/admin/login/"
 MAX_BODY_BYTES = 64 * 1024  # of a JSON call; a prompt has at most a few thousand characters
@@ -210,11 +217,58 @@ PROVIDER_KEYS = {
     "pika": _keys("PIKA_API_KEY", "simulated-pika-key"),
     "kling": _keys("KLING_API_KEY", "simulated-kling-key", parse_kling_keys),
 }
+
+
+def _key_accounts() -> dict[tuple[str, str], str]:
+    """KEY_ACCOUNTS as (provider, fingerprint) → account. A fingerprint that no key has stops the start: a group that
+    silently fell apart would give each of its keys the whole account's limit.
+    """
+    if SIMULATE:
+        return {}
+    try:
+        accounts = parse_key_accounts(env.str("KEY_ACCOUNTS", default=""), variable="KEY_ACCOUNTS")
+    except BadKeys as err:
+        raise ImproperlyConfigured(str(err)) from None
+    strays = unmatched(accounts, PROVIDER_KEYS)
+    if strays:
+        named = ", ".join(f"{provider} {fingerprint}" for provider, fingerprint in strays)
+        raise ImproperlyConfigured(f"KEY_ACCOUNTS names fingerprints that no configured key has: {named}.")
+    return accounts
+
+
+KEY_ACCOUNTS = _key_accounts()
 PROVIDER_BASE_URLS = {
     "runway": SIMULATOR_URL if SIMULATE else read.origin(env, "RUNWAY_BASE_URL", "https://api.dev.runwayml.com"),
     "pika": SIMULATOR_URL if SIMULATE else read.origin(env, "PIKA_BASE_URL", "https://queue.fal.run"),
     "kling": SIMULATOR_URL if SIMULATE else read.origin(env, "KLING_BASE_URL", "https://api-singapore.klingai.com"),
 }
+
+
+def _webhook_jwks_url() -> str:
+    """Where fal's public keys are. Who could answer in its place could sign call-backs, so it must be https, or where
+    Pika's models are said to be.
+    """
+    if SIMULATE:
+        return f"{SIMULATOR_URL}/.well-known/jwks.json"
+    url = read.origin(env, "PIKA_WEBHOOK_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")
+    if not url.startswith("https://") and not same_origin(url, PROVIDER_BASE_URLS["pika"]):
+        raise ImproperlyConfigured("PIKA_WEBHOOK_JWKS_URL must be an https address.")
+    return url
+
+
+def _kling_webhook_secret() -> str:
+    """Kling's secret for its call-backs; empty: they are not signed. The simulator's are not."""
+    secret: str = "" if SIMULATE else env.str("KLING_WEBHOOK_SECRET", default="").strip()
+    if secret:
+        try:
+            webhook_key(secret)
+        except BadSecret as err:
+            raise ImproperlyConfigured(f"KLING_WEBHOOK_SECRET {err}.") from None
+    return secret
+
+
+PIKA_WEBHOOK_JWKS_URL = _webhook_jwks_url()
+KLING_WEBHOOK_SECRET = _kling_webhook_secret()
 SUBMIT_TIMEOUT_SECONDS = read.number(env, "SUBMIT_TIMEOUT_SECONDS", 60, least=1, most=300)
 READ_TIMEOUT_SECONDS = read.number(env, "READ_TIMEOUT_SECONDS", 20, least=1, most=120)
 
@@ -232,6 +286,11 @@ def _each_provider(name: str, default: float, *, least: float, most: float) -> d
 POLL_INTERVAL_SECONDS = _each_provider("POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
 # For how long a submit whose outcome nobody knows keeps its slot: the longest render time.
 UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 1800, least=1, most=86400)
+# A submit without an answer that proves anything is looked up by our reference this long after its call was over, where
+# the provider can do that.
+LOOKUP_SECONDS = read.numbers(env, "LOOKUP_SECONDS", "15,60,300")
+# On: a task whose submit's outcome stays unknown is tried again, at the risk of two bills for one video.
+RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
 SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)

@@ -26,7 +26,7 @@ PROMPT = "A beautiful sunset over the ocean"
 WAIT_S = 120
 WIDTH_PX, HEIGHT_PX = 1600, 900
 MARGIN_PX = 40
-PAGE_SIZE = {"width": 1180, "height": 1180}
+PAGE_SIZE = {"width": 1180, "height": 1250}
 
 
 def make_video(url: str, prompt: str) -> tuple[str, bytes]:
@@ -68,7 +68,7 @@ def guest_operator() -> Iterator[str]:
     from config.servers import hold_embedded
 
     held = hold_embedded()
-    operator = get_user_model().objects.create_superuser(f"operator-{secrets.token_hex(3)}")
+    operator = get_user_model().objects.create_superuser(f"operator-{secrets.token_hex(3)}", first_name="operator")
     try:
         browser = Client()
         browser.force_login(operator)
@@ -90,7 +90,8 @@ def picture_of_page(url: str, task_id: str, session: str, chromium: str) -> byte
         context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
         page = context.new_page()
         page.goto(f"{url}/admin/video/videotask/{task_id.replace('_', '_5F')}/change/", wait_until="load")
-        page.wait_for_function("!document.querySelector('video') || document.querySelector('video').readyState >= 1")
+        page.wait_for_function("!document.querySelector('video') || document.querySelector('video').readyState >= 2")
+        page.wait_for_timeout(1000)  # until the player has put its spinner away
         shot = page.screenshot()
         browser.close()
         return shot
@@ -130,7 +131,7 @@ def main() -> None:
     with guest_operator() as session:
         page = picture_of_page(url, task_id, session, chosen.chromium)
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    compose(thumbnail, page, chosen.prompt).quantize(256).save(chosen.out, optimize=True)
+    compose(thumbnail, page, chosen.prompt).save(chosen.out, optimize=True)
     print(f"{chosen.out} ({chosen.out.stat().st_size // 1024} kB), of {task_id}")
 
 

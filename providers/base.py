@@ -190,6 +190,10 @@ class Provider(ABC):
         """How many jobs one `build_poll` takes with this key; at most `max_jobs_per_poll`."""
         return self.max_jobs_per_poll
 
+    def refuses_duplicates(self, key: str) -> bool:
+        """Whether a second submit with the same reference surely makes no second job."""
+        return False
+
     @abstractmethod
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """The HTTP request that starts one generation; sending it is the caller's business, once.

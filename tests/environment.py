@@ -6,9 +6,10 @@ settings before any conftest.py is loaded.
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,16 +25,18 @@ def _settable() -> set[str]:
     return names | {f"{provider}_{name}" for provider in ("RUNWAY", "PIKA", "KLING") for name in names}
 
 
-for _name in list(os.environ):
+_outside = dict(os.environ)
+for _name in _outside:
     if _name not in _KEPT and (_name in _settable() or _name.startswith(("REELWORKS_", "AWS_"))):
         del os.environ[_name]
-# All xdist workers of one run share one pair of embedded servers; each checkout has its own.
-HOME = (
-    Path(tempfile.gettempdir()) / f"reelworks-tests-{os.getuid()}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
-)
+# One run, one pair of embedded servers, shared by all its xdist workers and by nobody else.
+_OWNER = "TESTS_HOME" not in _outside
+HOME = Path(_outside.get("TESTS_HOME") or tempfile.mkdtemp(prefix="reelworks-tests-"))
+HOME.chmod(0o755)  # PostgreSQL may have to run as another user
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 STORAGE = HOME / "storage" / f"{WORKER}-{os.getpid()}"
 os.environ.update(
+    TESTS_HOME=str(HOME),  # for the xdist workers, which inherit it
     REELWORKS_ENV_FILE="",
     REELWORKS_HOME=str(HOME),
     REELWORKS_SIMULATE="1",
@@ -43,14 +46,22 @@ os.environ.update(
 
 import pytest  # noqa: E402 - the environment must be clean before anything reads it
 
+from config import embedded  # noqa: E402
+
 
 def _start_servers() -> None:
     """Start (or join) the servers; the process that only hands out tests to others holds them up for all."""
-    from config import embedded
-
     number = int(WORKER.removeprefix("gw")) + 1 if WORKER.startswith("gw") else 0
     held = embedded.hold(HOME, fast=True)
+    if _OWNER:
+        atexit.register(_remove_servers, held)
     os.environ["CELERY_BROKER_URL"] = held.broker_url.replace("virtual_host=0", f"virtual_host={number}")
+
+
+def _remove_servers(held: embedded.Held) -> None:
+    held.release()
+    embedded.remove(HOME)
+    shutil.rmtree(HOME, ignore_errors=True)
 
 
 _start_servers()
@@ -59,6 +70,4 @@ _start_servers()
 @pytest.fixture(scope="session", autouse=True)
 def _clean_storage() -> Iterator[None]:
     yield
-    import shutil
-
     shutil.rmtree(STORAGE, ignore_errors=True)

@@ -17,6 +17,7 @@ from video.models import Generation
 from video.states import Claim
 
 State = Generation.State
+NOT_THE_MODELS_FAULT = ("busy", "key_refused", "out_of_credits", "task_ended")
 
 
 def _change(sql: str, params: dict[str, Any]) -> bool:
@@ -35,6 +36,12 @@ def live(task_id: str) -> Generation | None:
 def latest(task_id: str) -> Generation | None:
     """The task's last generation, live or not."""
     return Generation.objects.filter(task_id=task_id).select_related("account", "task").order_by("-attempt").first()
+
+
+def models_tried(task_id: str, run: int) -> set[str]:
+    """Models that had a go in this run and could not do it; trouble of a key or its account is not a model's fault."""
+    ended = Generation.objects.filter(task_id=task_id, run=run).exclude(state__in=Generation.LIVE)
+    return set(ended.exclude(error_code__in=NOT_THE_MODELS_FAULT).values_list("model", flat=True))
 
 
 def mark_sent(claim: Claim, generation: Generation) -> bool:
@@ -98,6 +105,55 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
             "urls": json.dumps(dict(submitted.urls)),
             "cost": submitted.expected_cost,
         },
+    )
+
+
+def record_unknown(generation_id: str) -> bool:
+    """Our call ended, and what it ended with proves nothing."""
+    return _change(
+        """
+        UPDATE video_generation SET unknown_since = statement_timestamp()
+        WHERE id = %(id)s AND state = 'unknown' AND unknown_since IS NULL
+        """,
+        {"id": generation_id},
+    )
+
+
+def record_not_found_by_reference(generation_id: str) -> int:
+    """A look-up by our reference found nothing; returns how many did."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_generation SET lookups = lookups + 1 WHERE id = %s AND state = 'unknown' RETURNING lookups",
+            [generation_id],
+        )
+        row = cursor.fetchone()
+        return int(row[0]) if row else 0
+
+
+def mark_resent(claim: Claim, generation: Generation) -> bool:
+    """Write down that the same attempt is about to be sent once more, with the same reference; False: do not send.
+
+    Only for a provider that refuses a reference that it has seen. Needs the fence, as `mark_sent` does.
+    """
+    return _change(
+        """
+        UPDATE video_generation g SET resent = true, sent_at = statement_timestamp(), unknown_since = NULL, lookups = 0
+        FROM video_videotask t
+        WHERE g.id = %(id)s AND g.state = 'unknown' AND NOT g.resent AND t.id = g.task_id AND t.fence = %(fence)s
+            AND t.stage = 'generate' AND t.status = 'running' AND t.lease_until > statement_timestamp()
+        """,
+        {"id": generation.pk, "fence": claim.fence},
+    )
+
+
+def want_cancel(generation_id: str) -> bool:
+    """The provider is to be asked to stop this job. False when that was noted before, or the job has ended."""
+    return _change(
+        """
+        UPDATE video_generation SET cancel_wanted_at = statement_timestamp()
+        WHERE id = %(id)s AND state IN ('unknown', 'accepted') AND cancel_wanted_at IS NULL
+        """,
+        {"id": generation_id},
     )
 
 

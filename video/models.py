@@ -232,6 +232,7 @@ class ProviderAccount(models.Model):
     )
     lowered_until = models.DateTimeField(null=True, blank=True)
     cooldown_until = models.DateTimeField(null=True, blank=True, help_text="The provider asked to wait until then.")
+    busies = models.PositiveIntegerField(default=0, help_text="Cool-downs in a row, each longer than the last.")
     closed_reason = models.CharField(
         max_length=40, blank=True, default="", help_text="Why no job starts here: out_of_credits, model_forbidden."
     )

@@ -38,15 +38,17 @@ class TryAgain:
     message: str
     detail: str
     at_least_s: float = 0
+    most_tries: int = 5
     counts: bool = True  # False: our own trouble (disk, database), which uses up no try
 
 
 @dataclass(frozen=True)
 class WaitForSlot:
-    """Back in line for another slot, model or key."""
+    """Back in line for another slot, model or key; `models` that may run it from now on, None: as before."""
 
     reason: str
     delay_s: float = 0
+    models: list[str] | None = None
 
 
 @dataclass(frozen=True)

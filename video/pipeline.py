@@ -16,7 +16,6 @@ from video.states import Claim
 
 log = logging.getLogger(__name__)
 
-MAX_TRIES = 5  # of one stage; then the task fails with the last cause
 WORK = {
     Stage.GENERATE: stages.generate,
     Stage.POLL: stages.poll,
@@ -97,7 +96,11 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
             return _try_again(claim, outcome, generation_id)
         case WaitForSlot():
             return states.wait_for_slot(
-                claim, delay_s=outcome.delay_s, reason=outcome.reason, generation_id=generation_id
+                claim,
+                delay_s=outcome.delay_s,
+                reason=outcome.reason,
+                models=outcome.models,
+                generation_id=generation_id,
             )
         case Fail():
             log.warning("%s failed in %s: %s (%s)", task.pk, claim.stage, outcome.code, outcome.detail)
@@ -114,8 +117,8 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
 
 def _try_again(claim: Claim, outcome: TryAgain, generation_id: str | None) -> bool:
     tries = claim.task.tries
-    if outcome.counts and tries + 1 >= MAX_TRIES:
-        detail = f"{outcome.detail}; try {tries + 1} of {MAX_TRIES}"
+    if outcome.counts and tries + 1 >= outcome.most_tries:
+        detail = f"{outcome.detail}; try {tries + 1} of {outcome.most_tries}"
         return apply(claim, Fail(outcome.code, outcome.message, detail))
     delay_s = max(outcome.at_least_s, backoff_s(tries, random.random()))
     log.info("%s %s: %s; again in %.0f s", claim.task.pk, claim.stage, outcome.detail, delay_s)

@@ -36,6 +36,8 @@ State = Generation.State
 # Beyond the HTTP deadline, before an answer that never came is believed never to come.
 SETTLE_GRACE_S = 10.0
 HOUR_S = 3600.0
+# Of submits that can't leave this machine: with the growing delays about a quarter of an hour, longer than most outages.
+MOST_TRIES_TO_REACH = 20
 
 
 # --- generate ------------------------------------------------------------------------------------------------------
@@ -73,7 +75,12 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
         submitted = submission.send()
     except NotSent as err:
         attempts.put_back(generation.pk)
-        return TryAgain("provider_unreachable", "The video provider can't be reached.", str(err))
+        return TryAgain(
+            "provider_unreachable",
+            "The video provider can't be reached.",
+            str(err),
+            most_tries=MOST_TRIES_TO_REACH,
+        )
     except SubmissionUnknown as err:
         return _unknown_for_ever(str(err))
     except accounts.ACCOUNT_ERRORS as err:

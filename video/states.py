@@ -127,6 +127,7 @@ def beat(claims: list[Claim]) -> set[tuple[str, int]]:
 
 _SETTABLE = frozenset(
     {
+        "eligible_models",
         "source_key",
         "output_key",
         "thumbnail_key",
@@ -257,8 +258,18 @@ def park(
     )
 
 
-def wait_for_slot(claim: Claim, *, delay_s: float, reason: str, generation_id: str | None = None) -> bool:
-    """Put the task back in line for a slot, a model and a key; not before `delay_s` seconds from now."""
+def wait_for_slot(
+    claim: Claim,
+    *,
+    delay_s: float,
+    reason: str,
+    models: list[str] | None = None,
+    generation_id: str | None = None,
+) -> bool:
+    """Put the task back in line for a slot, a model and a key; not before `delay_s` seconds from now.
+
+    `models`: those that may run it from now on; None leaves them as they are.
+    """
     refuse_illegal(claim.stage, Stage.GENERATE)
     return _move(
         claim,
@@ -266,6 +277,7 @@ def wait_for_slot(claim: Claim, *, delay_s: float, reason: str, generation_id: s
         admit_at = statement_timestamp() + %(delay)s * interval '1 second'""",
         {"delay": delay_s, "reason": reason[:200]},
         outcome=Outcome.WAITING,
+        fields={"eligible_models": models} if models is not None else None,
         detail=reason,
         generation_id=generation_id,
     )
@@ -347,6 +359,23 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
         if moved:
             credits.refund(task.pk, task.run)
         return moved
+
+
+def widen(task: VideoTask, models: list[str], reason: str) -> bool:
+    """A waiting task may be run by these models from now on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH moved AS (
+                UPDATE video_videotask SET eligible_models = %(models)s, park_reason = %(reason)s
+                WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
+            )
+            INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
+            SELECT id, run, 'generate', 'waiting', fence, %(worker)s, %(reason)s, '' FROM moved
+            """,
+            {"models": models, "reason": reason[:200], "id": task.pk, "fence": task.fence, "worker": str(WORKER)},
+        )
+        return cursor.rowcount == 1
 
 
 def hint(task_id: str, *, least_interval_s: float = 0) -> bool:

@@ -18,11 +18,11 @@ from providers.simulator.faults import NO_FAULTS, BadDirective, Faults, Rule
 from providers.simulator.files import PREFIX as FILES_PREFIX
 from providers.simulator.files import Files
 from providers.simulator.jobs import Job
+from providers.simulator.kling import Kling
 from providers.simulator.options import SimulatorOptions
 from providers.simulator.picture import ClipSpec
-from providers.simulator.render import Renderer
-from providers.simulator.kling import Kling
 from providers.simulator.pika import Pika
+from providers.simulator.render import Renderer
 from providers.simulator.runway import Runway
 from providers.simulator.store import Store
 from providers.simulator.wire import Answer, Cut, Reply, Request

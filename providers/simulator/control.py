@@ -23,7 +23,7 @@ HELP = {
     "GET /_sim/stats": "live now and most ever by key and model, totals, renders",
     "GET /_sim/jobs": "jobs; ?id= ?prompt= ?contains= ?reference= ?model= ?provider= ?key= ?phase= ?limit=1000",
     "GET /_sim/submits": "received and created, by ?prompt= ?contains= ?reference= ?content=; else totals and doubles",
-    "GET /_sim/callbacks": "call-backs sent: totals by answer, and the last ones; ?job= ?contains=<part of the address>",
+    "GET /_sim/callbacks": "call-backs sent: totals by answer, and the last; ?job= ?contains=<part of the address>",
     "GET /_sim/directives": "what a prompt or a rule can ask for",
     "GET /_sim/config": "what POST /_sim/config can change",
     "POST /_sim/config": "change any of those; advance_s moves the clock forward",

@@ -174,7 +174,9 @@ FILE_FAULTS = (
 DIRECTIVES: Mapping[str, Directive] = {
     "hang_before": Directive(_seconds, "submit", "wait SECONDS; no job if the client has gone by then"),
     "reset": Directive(_flag, "submit", "reset the connection, no job made"),
-    "status": Directive(_http_status, "submit", "no job, this HTTP status: 503, 400-credits, or with the provider's code: 429-1101"),
+    "status": Directive(
+        _http_status, "submit", "no job, but this status: 503, 400-credits, 429-1101 (provider's code)"
+    ),
     "moderation": Directive(_flag, "submit", "refuse as the provider refuses a forbidden prompt"),
     "hang": Directive(_seconds, "submit", "make the job, answer after SECONDS"),
     "status_after": Directive(_http_status, "submit", "make the job, answer with this HTTP status"),
@@ -200,7 +202,7 @@ DIRECTIVES: Mapping[str, Directive] = {
     "callback": Directive(_callback, "callback", "late:SECONDS, duplicate:N, forged (one more), never; or several"),
 }
 _FLAGS = frozenset({"reset", "moderation", "lost_reply", "lost_reply_reset", "garbage", "hidden_failure"})
-_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})  # counted at each poll or download
+_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})  # counted at each look
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ package. Where the documentation is silent, chosen here:
 - `queue_position` is an estimate from the waiting time and the limit; the limit is the key's, for all models together;
 - a cancelled job is COMPLETED with `client_cancelled`, its result is 499, it costs nothing if it had not begun, and it
   calls back as an error like any other failure;
-- `error` in a failed status is fal's message, `error_type` the type of the first error; `hidden_failure` leaves both out;
+- `error` in a failed status is fal's message, `error_type` its first error's type; `hidden_failure` leaves both out;
 - the result of a job that has not ended is 400 ("Request is still in progress", seen by others).
 
-The keys of call-backs are at `/.well-known/jwks.json`, the balance at `/v1/account/billing`, both on this same host. Not
-simulated: uploads (rest.fal.ai), the synchronous host, `X-Fal-Request-Timeout`, priorities, fal's own second tries.
+The keys of call-backs are at `/.well-known/jwks.json`, the balance at `/v1/account/billing`, both on this same host.
+Not simulated: uploads (rest.fal.ai), the synchronous host, `X-Fal-Request-Timeout`, priorities, fal's second tries.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ LANE = "fal-ai/pika"
 
 _BALANCE_TEXT = "User is locked. Reason: Exhausted balance. Top up your balance at fal.ai/dashboard/billing."
 _LOCKED_TEXT = "User is locked. Reason: Admin lock. Please contact support@fal.ai."
-_STATUS_TYPES = {500: "internal_error", 502: "runner_incomplete_response", 503: "runner_scheduling_failure", 504: "request_timeout"}  # fmt: skip
+_STATUS_TYPES = {
+    500: "internal_error",
+    502: "runner_incomplete_response",
+    503: "runner_scheduling_failure",
+    504: "request_timeout",
+}
 _STATUS_TEXTS = {
     401: f'Cannot access application "{LANE}". Authentication is required to access this application.',
     403: f'Cannot access application "{LANE}".',
@@ -123,7 +128,8 @@ class Pika(Dialect):
 
     def accept(self, job: Job, request: Request) -> Reply:
         position = self._position(job, self.sim.now())
-        text = f'{{"status":"IN_QUEUE","queue_position":{position},"gateway_request_id":"{job.id}",{_links(job, request)}}}'
+        ids = f'"gateway_request_id":"{job.id}",{_links(job, request)}'
+        text = f'{{"status":"IN_QUEUE","queue_position":{position},{ids}}}'
         return Reply(200, text.encode(), headers=(("x-fal-request-id", job.id),))
 
     def refuse(self, refusal: Refusal) -> Reply:
@@ -188,7 +194,7 @@ class Pika(Dialect):
         seconds = 0.0 if phase is Phase.CANCELLED else max(0.0, job.end_at - job.run_at)
         error = ""
         if phase is not Phase.SUCCEEDED and not job.faults.hidden_failure:
-            kind, failure = schema.failure(_failure_of(job))
+            kind, failure = _ending(job)
             error = f'"error":{json.dumps(failure.message)},"error_type":{json.dumps(kind)},'
         metrics = f'{{"inference_time":{seconds:.3f}}}'
         return Reply(200, f'{{"status":"COMPLETED",{error}"logs":{logs},"metrics":{metrics},{links}}}'.encode())
@@ -231,14 +237,14 @@ class Pika(Dialect):
             }  # fmt: skip
             units = ("x-fal-billable-units", str(job.clip.duration_s))
             return Reply(200, json.dumps({"video": video}).encode(), headers=(about, units))
-        kind, failure = schema.failure(_failure_of(job))
-        again = (("x-fal-retryable", str(failure.is_retryable).lower()), ("x-fal-needs-retry", str(int(failure.is_retryable))))
-        if not failure.by_model and "issues" not in job.extra:
-            return _error(failure.status, failure.message, kind, about, *again)
+        kind, failure = _ending(job)
+        again = ("true", "1") if failure.is_retryable else ("false", "0")
+        headers = (about, ("x-fal-retryable", again[0]), ("x-fal-needs-retry", again[1]))
+        if not failure.by_model:
+            return _error(failure.status, failure.message, kind, *headers)
         issues = job.extra.get("issues") or [schema.detail(kind, failure.message, ["body", "prompt"], job.prompt)]
-        status = 422 if "issues" in job.extra else failure.status
-        headers = (about, ("x-fal-error-type", issues[0]["type"]), *again)
-        return Reply(status, json.dumps({"detail": issues}).encode(), headers=headers)
+        body = json.dumps({"detail": issues}).encode()
+        return Reply(failure.status, body, headers=(("x-fal-error-type", kind), *headers))
 
     def _cancel(self, job: Job) -> Reply:
         now = self.sim.now()
@@ -265,9 +271,8 @@ class Pika(Dialect):
         body = {"request_id": job.id, "gateway_request_id": job.id, "payload": json.loads(result.body)}
         if result.status == 200:
             return self._call(job, {**body, "status": "OK"}, self._signer)
-        return self._call(
-            job, {**body, "status": "ERROR", "error": f"Invalid status code: {result.status}"}, self._signer
-        )
+        failed = {"status": "ERROR", "error": f"Invalid status code: {result.status}"}
+        return self._call(job, {**body, **failed}, self._signer)
 
     def forge(self, job: Job) -> Call:
         payload = {"video": {"url": "https://forged.invalid/output.mp4"}}
@@ -289,8 +294,12 @@ def _links(job: Job, request: Request) -> str:
     return f'"request_id":"{job.id}","response_url":"{base}","status_url":"{base}/status","cancel_url":"{base}/cancel"'
 
 
-def _failure_of(job: Job) -> str:
-    return "client_cancelled" if job.cancelled else job.failure or "internal_server_error"
+def _ending(job: Job) -> tuple[str, schema.Failure]:
+    """The error type of a job without a video, and how it is told."""
+    issues = job.extra.get("issues")
+    if issues and not job.cancelled:
+        return issues[0]["type"], schema.Failure(422, issues[0]["msg"], by_model=True)
+    return schema.failure("client_cancelled" if job.cancelled else job.failure or "internal_server_error")
 
 
 def _not_allowed(method: str) -> Reply:

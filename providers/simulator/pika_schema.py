@@ -1,6 +1,6 @@
 """Pika's models on fal: what their inputs may be, what they cost, and how fal words each failure.
 
-Sources: https://fal.ai/models/fal-ai/pika (`/api` and `/llms.txt` of each model) and https://fal.ai/docs (Errors, Request
+Sources: https://fal.ai/models/fal-ai/pika (`/api` and `/llms.txt` of each model), https://fal.ai/docs (Errors, Request
 errors). The documentation is silent on the following, chosen here: what is no field is ignored, as pydantic does by
 default; `duration` of 2.1 and 2 turbo ("integer, default 5") is 1 to 10; pikascenes takes 1 to 10 images; an empty
 prompt is good; 10 s cost double; no failure is charged; a data URI must hold a JPEG, PNG or WebP picture, and what a
@@ -93,14 +93,19 @@ FAILURES: Mapping[str, Failure] = {
     "bad_request": Failure(400, "Bad request"),
 }
 #: Scripts are written once for all providers: what Runway's codes mean here.
-_SAME_ELSEWHERE = (("SAFETY", "content_policy_violation"), ("ASSET", "image_load_error"), ("THIRD_PARTY", "downstream_service_unavailable"))  # fmt: skip
+_SAME_ELSEWHERE = (
+    ("SAFETY", "content_policy_violation"),
+    ("INPUT_PREPROCESSING.SAFETY", "content_policy_violation"),
+    ("ASSET", "image_load_error"),
+    ("THIRD_PARTY", "downstream_service_unavailable"),
+    ("INTERNAL", "internal_server_error"),
+    ("null", "internal_server_error"),
+)
 
 
 def failure(code: str) -> tuple[str, Failure]:
     """The error type and how it is told, for a `fail=` code: fal's own types, Runway's families, or anything else."""
     kind = next((ours for prefix, ours in _SAME_ELSEWHERE if code.startswith(prefix)), code)
-    if kind.startswith(("INTERNAL", "null")):
-        kind = "internal_server_error"
     unknown = Failure(422 if kind.startswith(("unsupported_", "image_", "file_")) else 500, kind, by_model=True)
     return kind, FAILURES.get(kind, unknown)
 
@@ -186,7 +191,8 @@ class _Findings:
             self._add("greater_than_equal", message, ["body", name], value, ge=least)
             return default
         if most is not None and value > most:
-            self._add("less_than_equal", f"Input should be less than or equal to {most}", ["body", name], value, le=most)
+            message = f"Input should be less than or equal to {most}"
+            self._add("less_than_equal", message, ["body", name], value, le=most)
             return default
         return value
 
@@ -241,5 +247,3 @@ def _is_web_address(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in ("http", "https") and bool(parts.hostname)
-
-

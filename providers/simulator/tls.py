@@ -53,13 +53,16 @@ def throw_away_tls() -> Iterator[tuple[ssl.SSLContext, Path]]:
 def _certificates(ca_key: EllipticCurvePrivateKey, key: EllipticCurvePrivateKey) -> tuple[Certificate, Certificate]:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
     now = datetime.now(UTC)
-    issuer = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Reelworks simulator, throw-away authority")])
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Reelworks simulator")])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Reelworks simulator, throw-away authority")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Reelworks simulator")])
     ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
 
-    def build(name: x509.Name, of: EllipticCurvePrivateKey, *extensions: tuple[x509.ExtensionType, bool]) -> Certificate:
+    def build(
+        name: x509.Name, of: EllipticCurvePrivateKey, *extensions: tuple[x509.ExtensionType, bool]
+    ) -> Certificate:
         builder = x509.CertificateBuilder(issuer, name, of.public_key(), x509.random_serial_number())
         builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + LIFE)
         for extension, is_critical in extensions:
@@ -81,7 +84,7 @@ def _certificates(ca_key: EllipticCurvePrivateKey, key: EllipticCurvePrivateKey)
     certificate = build(
         subject, key, (x509.BasicConstraints(False, None), True), (usage(sign=True), True),
         (x509.SubjectAlternativeName(names), False),
-        (x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), False),
     )  # fmt: skip

@@ -205,6 +205,7 @@ def test_signatures_are_in_no_log_line(web: Client, caplog: pytest.LogCaptureFix
     assert "signature" not in caplog.text
 
 
+@pytest.mark.django_db  # closing an answer ends its request, which looks after the connections
 def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
     real = kit.kit().storage.open

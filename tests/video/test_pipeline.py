@@ -17,7 +17,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video import attempts, credits, jobs, pipeline, reconcile, states, sweeper
+from video import attempts, credits, jobs, pipeline, reconcile, stages, states, sweeper
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -88,7 +88,7 @@ def test_what_was_not_sent_is_sent_by_the_same_row_and_in_the_end_given_up(monke
     task = make_task()
     generation = admitted(task)
     sending(monkeypatch, NotSent("refused"))
-    for _ in range(pipeline.MAX_TRIES):
+    for _ in range(stages.MOST_TRIES_TO_REACH):
         pipeline.run_stage(Stage.GENERATE, task.pk)
         age(task.pk)
     task = reload(task)

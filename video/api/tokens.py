@@ -16,6 +16,8 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from video import demo
+
 ACCESS_COOKIE = "token"
 REFRESH_COOKIE = "refresh"
 REFRESH_PATH = "/api/auth"
@@ -89,7 +91,7 @@ def _active_user(user_id: Any) -> AbstractBaseUser:
             user = users.objects.filter(pk=users._meta.pk.to_python(user_id)).first()
         except (ValidationError, ValueError):  # no id at all
             user = None
-    if user is None or not user.is_active:
+    if user is None or not user.is_active or not demo.may_use(user):
         raise AuthenticationFailed(REFUSED, code="invalid_token")
     return user
 

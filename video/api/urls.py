@@ -5,10 +5,13 @@ from django.urls import path, re_path
 from video.api.auth_views import LoginView, LogoutView, RefreshView
 from video.api.base import UnknownAddress
 from video.api.video_views import CreateView, StatusView
+from video.api.webhook_views import WebhookView
 
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),
     path("api/video/status", StatusView.as_view(), name="api-status"),
+    path("api/video/webhook", WebhookView.as_view(), name="api-webhook-of-any"),
+    path("api/video/webhook/<str:provider>", WebhookView.as_view(), name="api-webhook"),
     path("api/auth/login", LoginView.as_view(), name="api-login"),
     path("api/auth/refresh", RefreshView.as_view(), name="api-refresh"),
     path("api/auth/logout", LogoutView.as_view(), name="api-logout"),

@@ -77,6 +77,7 @@ class Migration(migrations.Migration):
                 ('lowered_slots', models.PositiveIntegerField(blank=True, help_text="Fewer for a while, since the provider said 'too many at once'.", null=True)),
                 ('lowered_until', models.DateTimeField(blank=True, null=True)),
                 ('cooldown_until', models.DateTimeField(blank=True, help_text='The provider asked to wait until then.', null=True)),
+                ('busies', models.PositiveIntegerField(default=0, help_text='Cool-downs in a row, each longer than the last.')),
                 ('closed_reason', models.CharField(blank=True, default='', help_text='Why no job starts here: out_of_credits, model_forbidden.', max_length=40)),
                 ('balance', models.DecimalField(blank=True, decimal_places=4, max_digits=14, null=True)),
                 ('balance_unit', models.CharField(blank=True, default='', max_length=12)),

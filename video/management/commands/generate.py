@@ -26,7 +26,7 @@ from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, Ta
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25
 STILL_S = 10.0  # nothing moved for so long: somebody should be told
-SWEEPER_SEEN_S = 60.0  # a sweeper leaves a trace at least every 15 s
+SWEEPER_SEEN_S = 25.0  # a living sweeper writes a row for every 15 s
 STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
 # What the API calls each option's field.
 FIELDS = {

@@ -1,0 +1,97 @@
+"""Who calls Kling: a plain API key (both standards), or a JWT that an access/secret pair signs (older standard only).
+
+Sources: https://kling.ai/document-api (authentication, error codes). A signature is checked when the simulator was
+started with that pair in `--keys`; without any keys every access key and every signature is good. Times are real ones:
+clients sign with their own clock, which the simulator's `advance_s` does not move.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+from providers.simulator.accounts import Account, fingerprint
+
+if TYPE_CHECKING:
+    from providers.simulator.app import Simulator
+
+NO_PAIRS = (
+    "Authentication error. The current API does not support AK/SK; please go to the console"
+    " (https://kling.ai/dev/api-key) to create API key."
+)
+
+
+class Unauthorized(Exception):
+    """401; `code` is Kling's."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def authenticate(simulator: Simulator, header: str, *, pairs: bool) -> Account:
+    """The account of an Authorization header. `pairs`: whether a JWT is taken. Raises Unauthorized."""
+    if not header:
+        raise Unauthorized(1001, "Authorization is empty")
+    scheme, _, token = header.partition(" ")
+    if scheme != "Bearer" or not token:
+        raise Unauthorized(1002, "Authorization is invalid")
+    account: Account | None
+    if token.count(".") == 2:
+        if not pairs:
+            raise Unauthorized(1002, NO_PAIRS)
+        account = simulator.named_account(fingerprint(_access_key(simulator, token)))
+    else:
+        account = simulator.account(token)
+    if account is None:
+        raise Unauthorized(1002, "Authorization is invalid" if pairs else NO_PAIRS)
+    return account
+
+
+def _access_key(simulator: Simulator, token: str) -> str:
+    signed, _, signature = token.rpartition(".")
+    head, _, payload = signed.partition(".")
+    header, claims = _part(head), _part(payload)
+    if header.get("alg") != "HS256":
+        raise Unauthorized(1002, "Authorization is invalid: alg")
+    access, expires_at, begins_at = claims.get("iss"), claims.get("exp"), claims.get("nbf", 0)
+    if not isinstance(access, str) or not access:
+        raise Unauthorized(1002, "Authorization is invalid: iss")
+    if not isinstance(expires_at, int | float) or not isinstance(begins_at, int | float):
+        raise Unauthorized(1002, "Authorization is invalid: exp and nbf")
+    secret = simulator.secrets.get(access)
+    if secret is None and simulator.good_keys:
+        raise Unauthorized(1002, "access key not found")
+    if secret is not None:
+        mac = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
+        if not hmac.compare_digest(mac, _decode(signature)):
+            raise Unauthorized(1000, "signature is invalid")
+    now = time.time()
+    if begins_at > now:
+        raise Unauthorized(1003, "Authorization is not yet valid")
+    if expires_at <= now:
+        raise Unauthorized(1004, "Authorization has expired")
+    return access
+
+
+def _part(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_decode(text))
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise Unauthorized(1002, "Authorization is invalid")
+    return value
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        raise Unauthorized(1002, "Authorization is invalid") from None
