@@ -25,9 +25,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--jobs", type=int, default=number("JOBS", 20), help="jobs with a transcode")
-    parser.add_argument("--quick-jobs", type=int, default=number("QUICK_JOBS", 60), help="jobs that need only a remux")
-    parser.add_argument("--requests", type=int, default=number("REQUESTS", 1500), help="GETs of a kind in each round")
-    parser.add_argument("--creates", type=int, default=number("CREATES", 400), help="POSTs in each round")
+    parser.add_argument("--quick-jobs", type=int, default=number("QUICK_JOBS", 20), help="jobs that need only a remux")
+    parser.add_argument("--requests", type=int, default=number("REQUESTS", 1000), help="GETs of a kind in each round")
+    parser.add_argument("--creates", type=int, default=number("CREATES", 250), help="POSTs in each round")
     parser.add_argument("--rounds", type=int, default=number("ROUNDS", 2), help="jobs are split into so many rounds")
     parser.add_argument("--web-rounds", type=int, default=number("WEB_ROUNDS", 3))
     parser.add_argument("--idle-seconds", type=float, default=number("IDLE_SECONDS", 10.0))
@@ -74,7 +74,7 @@ def run(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
             say("six no-op Celery tasks")
             from bench import noop
 
-            celery = noop.cost(product, jobs=200)
+            celery = noop.cost(product, jobs=50)
             found |= {"remux": remux, "celery": celery, "alone": alone}
             print(pipeline.show_remux(remux, celery), flush=True)
             say("statements by stage")

@@ -55,6 +55,7 @@ def cost(processes: Processes, *, jobs: int) -> dict[str, float]:
             links = [noop.signature((task_id,), immutable=True, queue="videoQueue") for _ in range(LINKS)]
             (links[0] if name == "drained" else chain(*links)).apply_async()
         busy = measure(roots, drain)
+        found[f"{name}_per_s"] = jobs * LINKS / busy.seconds
         found[name] = (busy.total - idle.total * busy.seconds / idle.seconds) / jobs
     processes.stop("noop")
     return found

@@ -230,6 +230,7 @@ def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span, say: C
         found.append(
             {
                 "net": net,
+                "rate": share / busy.seconds,
                 "remux_s": run_bare(argv, dest, share, parallel=1).total,
                 "looks_s": _looks(product.source(30), share),
                 "asked": (client.asked - asked) / share,
@@ -293,6 +294,8 @@ def show_remux(result: dict[str, Any], celery: dict[str, float]) -> str:
         + f"\n\nEach job: 1 create, {asked:.1f} status requests; rounds: "
         + " ".join(f"{(sum(o['net'].values()) - o['remux_s'] - o['looks_s']) / share * 1000:.0f}" for o in rounds)
         + " ms."
+        + f"\nJobs a second, {share} created at once: {statistics.median(one['rate'] for one in rounds):.2f}. "
+        + f"No-op tasks a second: {celery['drained_per_s']:.0f} drained, {celery['chained_per_s']:.0f} in chains."
     )
 
 
@@ -349,13 +352,13 @@ def one_job(product: Reelworks, repeats: int) -> dict[str, Any]:
 def show_one_job(result: dict[str, Any], statements: dict[str, dict[str, float]], render_s: float) -> str:
     """The table of one job's stages."""
     rows: list[list[object]] = []
-    for name, (whole, last) in result["stages"].items():
+    for name, (whole, last) in {"create": (0.0, 0.0), **result["stages"]}.items():
         counted = statements.get(name, {})
         rows.append(
             [
                 name,
-                ms(whole),
-                ms(last) if name != "admit" else "",
+                ms(whole) if whole else "",
+                ms(last) if last else "",
                 f"{counted.get('statements', 0):.0f}" if counted else "",
                 f"{counted.get('transactions', 0):.0f}" if counted else "",
                 ms(counted.get("db_s", 0.0)) if counted else "",

@@ -25,7 +25,15 @@ def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **mor
     """A pending task in line, debited."""
     owner = user or make_user()
     order = creation.Order(
-        **{"prompt": prompt, "duration_s": 5, "aspect_ratio": "16:9", **more}  # type: ignore[arg-type]
+        **{
+            "prompt": prompt,
+            "duration_s": 5,
+            "aspect_ratio": "16:9",
+            # One model, and no other, unless a test asks for a choice.
+            "model_requested": "gen4_turbo" if more.get("image_url") else "gen4.5",
+            "fallback": False,
+            **more,
+        }  # type: ignore[arg-type]
     )
     task, _ = creation.create(owner.pk, order)
     return VideoTask.objects.get(pk=task.pk)

@@ -1,47 +1,376 @@
-"""What a provider's refusal means for the account behind it. Only trouble of key and account comes here, no user's."""
+"""What providers say about accounts and keys: by refusing a submit, and when they are asked.
+
+Only trouble of key and account comes here, never a user's. A Busy account cools down, a refused key is quarantined, an
+empty account is closed until it is topped up, and a forbidden model is closed on its account alone.
+"""
 
 from __future__ import annotations
 
 import logging
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
 
+from django.conf import settings
 from django.db import connection
 
-from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderError
-from video.models import Generation, ProviderAccount
+from providers.base import AccountInfo
+from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
+from providers.keys import ApiKey, account_of
+from video import keyring
+from video.kit import kit
+from video.models import Generation, ProviderAccount, ProviderKey
 
 log = logging.getLogger(__name__)
 
-DEFAULT_COOLDOWN_S = 15.0
 ACCOUNT_ERRORS = (Busy, KeyRefused, OutOfCredits, ModelForbidden)
 # Trouble of the key or its account is not the task's: it waits for a better one.
 NOT_THE_TASKS_FAULT = [error.code for error in ACCOUNT_ERRORS]
 
+FIRST_COOLDOWN_S = 5.0  # doubled each time that the provider is busy again right after the last one
+LONGEST_COOLDOWN_S = 300.0
+LONGEST_ASKED_S = 86_400.0
+FORGET_BUSIES_S = 600.0  # quiet for so long: the next cool-down is a first one again
+JITTER = 0.25  # of a cool-down, added, so that accounts don't come back together
+LOWERED_S = 600.0
+# "Too many at once", which a wait does not help: Kling's code, and fal's.
+TOO_MANY_AT_ONCE = frozenset({"1303", "concurrent_requests_limit"})
 
-def note_refusal(generation: Generation, error: ProviderError) -> None:
-    """Cool the account down, or close it, as the error asks; an operator opens it again in the admin."""
+RECHECK_CLOSED_S = 900.0  # a closed account or a quarantined key is asked about no more often than this
+RETRY_EMPTY_S = 3600.0  # providers without an account call: an empty account is tried again after this long
+ASK_DEADLINE_S = 5.0  # the sweeper waits for it
+ASK_BUDGET_S = 8.0
+ASK_THREADS = 16
+PAUSE_S = 1.05  # between two calls to one account: Kling allows one a second
+LARGEST_BALANCE = Decimal("9999999999.9999")  # what the column holds
+MOST_SLOTS = 1_000_000
+
+
+# --- a submit was refused ------------------------------------------------------------------------------------------
+
+
+def note_refusal(generation: Generation, error: ProviderError, *, jitter: Callable[[], float] = random.random) -> None:
+    """Let key or account take the consequences of a refused submit. Other errors than ACCOUNT_ERRORS change nothing.
+
+    `jitter` gives a number from 0 to 1. Call it outside a transaction.
+    """
     account = generation.account
     if isinstance(error, Busy):
-        _cool_down(account.pk, error.retry_after_s or DEFAULT_COOLDOWN_S, str(error))
-        return
-    closed = ProviderAccount.objects.filter(provider=account.provider, account=account.account)
-    if isinstance(error, ModelForbidden):
-        closed = closed.filter(pk=account.pk)
-    closed.update(closed_reason=error.code, last_error=str(error)[:300])
-    log.error(
-        "%s: no more jobs are sent with key %s (%s). Put it right, then open the account in the admin.",
-        account.provider,
-        generation.key_fingerprint,
-        error.code,
-    )
+        _cool_down(generation, error, spread=1 + JITTER * jitter())
+    elif isinstance(error, KeyRefused):
+        quarantine(generation.provider, generation.key_fingerprint, str(error))
+    elif isinstance(error, OutOfCredits):
+        close_empty(account.provider, account.account, str(error))
+    elif isinstance(error, ModelForbidden) and _close("id = %(id)s", {"id": account.pk}, error.code, str(error)):
+        log.error(
+            "%s: account %s may not use %s (%s). Put it right, then open the account in the admin.",
+            account.provider,
+            account.account,
+            account.model,
+            error,
+        )
 
 
-def _cool_down(account_id: int, seconds: float, error: str) -> None:
+def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
+    asked = min(error.retry_after_s, LONGEST_ASKED_S) if error.retry_after_s else None
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            UPDATE video_provideraccount SET last_error = %s,
-                cooldown_until = greatest(cooldown_until, statement_timestamp() + %s * interval '1 second')
-            WHERE id = %s
+            UPDATE video_provideraccount a SET last_error = %(error)s, busies = next.busies,
+                cooldown_until = greatest(a.cooldown_until, statement_timestamp() + interval '1 second' * %(spread)s *
+                    coalesce(%(asked)s, least(%(longest)s, %(first)s * power(2, least(next.busies, 20) - 1))))
+            FROM (
+                SELECT id, CASE
+                    -- Sent before the cool-down was known: no news.
+                    WHEN busies > 0 AND cooldown_until > statement_timestamp() THEN busies
+                    WHEN cooldown_until < statement_timestamp() - interval '1 second' * %(forget)s OR EXISTS (
+                        SELECT FROM video_generation g
+                        WHERE g.account_id = video_provideraccount.id AND g.state = 'accepted'
+                            AND g.accepted_at > cooldown_until
+                    ) THEN 1
+                    ELSE busies + 1 END AS busies
+                FROM video_provideraccount WHERE id = %(id)s FOR UPDATE
+            ) next
+            WHERE a.id = next.id
             """,
-            [error[:300], seconds, account_id],
+            {
+                "id": generation.account_id,
+                "error": str(error)[:300],
+                "asked": asked,
+                "spread": spread,
+                "first": FIRST_COOLDOWN_S,
+                "longest": LONGEST_COOLDOWN_S,
+                "forget": FORGET_BUSIES_S,
+            },
+        )
+    if error.provider_code in TOO_MANY_AT_ONCE:
+        _lower_limit(generation)
+
+
+def _lower_limit(generation: Generation) -> None:
+    """As many as the provider has now are as many as it takes. What is planned is not there yet, and doesn't count."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_provideraccount a SET lowered_until = statement_timestamp() + interval '1 second' * %(span)s,
+                lowered_slots = CASE WHEN a.lowered_until > statement_timestamp()
+                    THEN least(a.lowered_slots, sent.number) ELSE sent.number END
+            FROM (
+                SELECT greatest(1, count(*)) AS number FROM video_generation
+                WHERE account_id = %(id)s AND id <> %(generation)s AND state IN ('unknown', 'accepted')
+            ) sent
+            WHERE a.id = %(id)s RETURNING a.lowered_slots
+            """,
+            {"id": generation.account_id, "generation": generation.pk, "span": LOWERED_S},
+        )
+        row = cursor.fetchone()
+    log.warning(
+        "%s: account %s takes no more than %s jobs of %s at once for now",
+        generation.provider,
+        generation.account.account,
+        row[0] if row else "?",
+        generation.model,
+    )
+
+
+def quarantine(provider: str, fingerprint: str, error: str) -> bool:
+    """Send nothing more with a key that was refused. False: it was not active. A draining one stays draining."""
+    keys = ProviderKey.objects.filter(provider=provider, fingerprint=fingerprint)
+    keys.update(last_error=error[:300])
+    changed = keys.filter(state=ProviderKey.State.ACTIVE).update(state=ProviderKey.State.QUARANTINED) == 1
+    if changed:
+        log.error(
+            "%s: key %s was refused (%s). No more jobs are sent with it until it answers well or is activated in the "
+            "admin.",
+            provider,
+            fingerprint,
+            error,
+        )
+    return changed
+
+
+def close_empty(provider: str, account: str, error: str) -> bool:
+    """No more jobs on any model of an account without money. False: it was closed already."""
+    where = "provider = %(provider)s AND account = %(account)s AND closed_reason = ''"
+    has_call = keyring.has_adapter(provider) and kit().provider(provider).has_account_call
+    closed = _close(
+        where,
+        {"provider": provider, "account": account},
+        OutOfCredits.code,
+        error,
+        # Nobody can be asked whether it was topped up: one job tries later.
+        again_after_s=None if has_call else RETRY_EMPTY_S,
+    )
+    if closed:
+        log.error("%s: account %s is out of credits (%s). Top it up: %s", provider, account, error, _reopens(has_call))
+    return closed
+
+
+def _reopens(has_call: bool) -> str:
+    if has_call:
+        return "it opens by itself in about a quarter of an hour, at once with `manage.py check_providers`."
+    return "open it in the admin, or it is tried again in an hour."
+
+
+def _close(
+    where: str, params: dict[str, str | int], reason: str, error: str, *, again_after_s: float | None = None
+) -> bool:
+    """Rows are locked by id first, as admission does, so that the two never deadlock."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE video_provideraccount SET closed_reason = %(reason)s, last_error = %(error)s,
+                cooldown_until = coalesce(statement_timestamp() + interval '1 second' * %(again)s, cooldown_until)
+            WHERE id IN (SELECT id FROM video_provideraccount WHERE {where} ORDER BY id FOR UPDATE)
+                AND closed_reason <> %(reason)s
+            """,  # noqa: S608 - `where` is one of this module's constants
+            {**params, "reason": reason, "error": error[:300], "again": again_after_s},
+        )
+        return cursor.rowcount > 0
+
+
+# --- asking about accounts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a provider said about one key; exactly one of `info` and `error`, or neither where it can't be asked."""
+
+    provider: str
+    key: ApiKey
+    account: str
+    info: AccountInfo | None = None
+    error: ProviderError | None = None
+
+
+def refresh(max_age_s: float) -> int:
+    """Ask about every key whose last answer is older than `max_age_s`. Returns how many answered; never raises.
+
+    It also makes missing rows, and says again which keys are gone. Takes some 10 seconds at the very most.
+    """
+    try:
+        keyring.sync()
+        keyring.remind_of_gone()
+        _retry_empty()
+        answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
+        return sum(record(answer) for answer in answers)
+    except Exception as err:
+        log.warning("accounts could not be checked: %s", type(err).__name__)
+        return 0
+
+
+def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: float | None = None) -> list[Answer]:
+    """Make the account call of each (provider, key), in parallel between accounts; touches no row.
+
+    After `budget_s` no further call is begun; what wasn't asked is left out.
+    """
+    lines: dict[tuple[str, str], list[ApiKey]] = defaultdict(list)
+    for provider, key in keys:
+        lines[provider, account_of(provider, key, settings.KEY_ACCOUNTS)].append(key)
+    if not lines:
+        return []
+    stop_at = None if budget_s is None else time.monotonic() + budget_s
+    with ThreadPoolExecutor(max_workers=min(ASK_THREADS, len(lines)), thread_name_prefix="accounts") as pool:
+        found = pool.map(lambda line: _ask_line(line[0][0], line[0][1], line[1], deadline_s, stop_at), lines.items())
+        return [answer for answers in found for answer in answers]
+
+
+def _ask_line(
+    provider: str, account: str, keys: Sequence[ApiKey], deadline_s: float, stop_at: float | None
+) -> list[Answer]:
+    found = []
+    for number, key in enumerate(keys):
+        if number:
+            time.sleep(PAUSE_S)
+        if stop_at is not None and time.monotonic() > stop_at:
+            break
+        try:
+            found.append(Answer(provider, key, account, info=_ask(provider, key, deadline_s)))
+        except ProviderError as err:
+            found.append(Answer(provider, key, account, error=err))
+        except Exception as err:
+            found.append(Answer(provider, key, account, error=ProviderDown(f"unexpected {type(err).__name__}")))
+    return found
+
+
+def _ask(provider: str, key: ApiKey, deadline_s: float) -> AccountInfo | None:
+    adapter = kit().provider(provider)
+    if not adapter.has_account_call:
+        return None
+    reply = kit().sender(provider).read(adapter.build_account(key=key.value), deadline_s=deadline_s)
+    return adapter.parse_account(reply)
+
+
+def record(answer: Answer) -> bool:
+    """Write down what was said. True if it was an answer about the account."""
+    keys = ProviderKey.objects.filter(provider=answer.provider, fingerprint=answer.key.fingerprint)
+    error = answer.error
+    if isinstance(error, KeyRefused):
+        quarantine(answer.provider, answer.key.fingerprint, str(error))
+        _checked(answer)
+        return True
+    if isinstance(error, OutOfCredits):
+        close_empty(answer.provider, answer.account, str(error))
+        _checked(answer)
+        return True
+    if error is not None:
+        keys.update(last_error=str(error)[:300])
+        return False
+    if answer.info is None:
+        return False
+    _checked(answer)
+    if keys.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE):
+        log.warning("%s: key %s answers well again; jobs are sent with it", answer.provider, answer.key.fingerprint)
+    keys.exclude(last_error="").update(last_error="")
+    _record_info(answer, answer.info)
+    return True
+
+
+def _checked(answer: Answer) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_providerkey SET checked_at = statement_timestamp() WHERE provider = %s AND fingerprint = %s",
+            [answer.provider, answer.key.fingerprint],
+        )
+
+
+def _record_info(answer: Answer, info: AccountInfo) -> None:
+    """Limits and balance; a balance above 0 opens an account that was out of credits."""
+    rows = ProviderAccount.objects.filter(provider=answer.provider, account=answer.account)
+    for model, limits in info.limits.items():
+        if limits.max_concurrent is not None:
+            slots = min(limits.max_concurrent, MOST_SLOTS)
+            rows.filter(model=model).exclude(slots=slots).update(slots=slots)
+    if info.balance is None:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH before AS (
+                SELECT id, closed_reason = 'out_of_credits' AND %(balance)s > 0 AS opens FROM video_provideraccount
+                WHERE provider = %(provider)s AND account = %(account)s ORDER BY id FOR UPDATE
+            )
+            UPDATE video_provideraccount a SET balance = %(balance)s, balance_unit = %(unit)s,
+                closed_reason = CASE WHEN before.opens THEN '' ELSE closed_reason END,
+                last_error = CASE WHEN before.opens THEN '' ELSE last_error END
+            FROM before WHERE a.id = before.id RETURNING before.opens
+            """,
+            {
+                "balance": min(info.balance, LARGEST_BALANCE),
+                "unit": kit().provider(answer.provider).cost_unit[:12],
+                "provider": answer.provider,
+                "account": answer.account,
+            },
+        )
+        opened = any(row[0] for row in cursor.fetchall())
+    if opened:
+        log.warning("%s: account %s has credits again; jobs start there", answer.provider, answer.account)
+
+
+def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
+    """The keys to ask about, those not asked for longest first. Closed ones at a slow pace."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT k.provider, k.fingerprint FROM video_providerkey k
+            WHERE coalesce(k.checked_at < statement_timestamp() - interval '1 second' *
+                CASE WHEN k.state = 'quarantined' OR EXISTS (
+                    SELECT FROM video_provideraccount a
+                    WHERE a.provider = k.provider AND a.account = k.account AND a.closed_reason = 'out_of_credits'
+                ) THEN greatest(%(age)s, %(slow)s) ELSE %(age)s END, true)
+            ORDER BY k.checked_at NULLS FIRST, k.id
+            """,
+            {"age": max_age_s, "slow": RECHECK_CLOSED_S},
+        )
+        due = cursor.fetchall()
+    mine = {
+        (provider, key.fingerprint): key
+        for provider, key, _ in keyring.configured()
+        if kit().provider(provider).has_account_call
+    }
+    return [(provider, mine[provider, name]) for provider, name in due if (provider, name) in mine]
+
+
+def _retry_empty() -> None:
+    """Open empty accounts that nobody can be asked about, once their hour is over: the next job finds out."""
+    mute = sorted(
+        {provider for provider, _, _ in keyring.configured() if not kit().provider(provider).has_account_call}
+    )
+    if not mute:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_provideraccount SET closed_reason = ''
+            WHERE id IN (
+                SELECT id FROM video_provideraccount
+                WHERE provider = ANY(%s) AND closed_reason = 'out_of_credits'
+                    AND coalesce(cooldown_until <= statement_timestamp(), true) ORDER BY id FOR UPDATE
+            )
+            """,
+            [mute],
         )

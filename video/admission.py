@@ -1,53 +1,76 @@
 """admit(): the tasks that waited longest get the free slots, each with a model and a key.
 
 Creating a task only puts it in line. So the broker's queue never holds a user's backlog, and its order decides nothing.
-A slot is a live Generation, counted under the lock of its account's row in the transaction that inserts it.
+A slot is a live Generation, counted under the lock of its account's row in the transaction that inserts it. The choice
+is made here, by a pure function, and kept on the Generation with every candidate and its reason.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import connection, transaction
 
 from providers import catalogue
-from video import accounts, states
+from providers.selection import Candidate, ModelHealth, Override
+from video import accounts, choice, health, keyring, states
+from video.keyring import Slot, Slots
 from video.kit import kit
-from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
+from video.models import Generation, Stage, TaskEvent, VideoTask
+
+log = logging.getLogger(__name__)
 
 BATCH = 200
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
 @dataclass
-class Slots:
-    """A locked account, and how many more generations may be live on it."""
+class Market:
+    """What can be had at this moment: slots under lock, and what is known of every model."""
 
-    account: ProviderAccount
-    free: int
-    fingerprint: str
+    slots: Slots
+    health: dict[str, ModelHealth]
+    overrides: dict[str, Override]
+
+    def availability(self) -> dict[str, str | None]:
+        """None for each model with a free slot, else why there is none."""
+        free = keyring.free(self.slots)
+        return {
+            model: "every slot is taken" if why is None and not free.get(model) else why
+            for model, why in keyring.availability(self.slots).items()
+        }
+
+    def serving(self) -> set[str]:
+        """Models that take jobs at all now, though their slots may be full."""
+        return {
+            model
+            for model, why in keyring.availability(self.slots).items()
+            if why is None
+            and self.overrides.get(model, Override()).enabled
+            and not (model in self.health and self.health[model].circuit_open)
+        }
+
+    def free(self) -> set[str]:
+        """Those of them with a free slot."""
+        free = keyring.free(self.slots)
+        return {model for model in self.serving() if free.get(model)}
+
+    def slot(self, model: str) -> Slot | None:
+        """The account with the most free slots for a model."""
+        found = [slot for slot in self.slots if slot.account.model == model and slot.free > 0]
+        return max(found, key=lambda slot: slot.free, default=None)
 
 
 def admit() -> list[tuple[str, Stage]]:
     """Give free slots to waiting tasks, the oldest first. Returns those to ring; call it outside a transaction."""
     if not VideoTask.objects.filter(admit_at__isnull=False).exists():
         return []
-    admitted: list[tuple[str, Stage]] = []
     with transaction.atomic():
-        slots = _lock_slots()
-        # Only those for whom a slot is free: a long line for one model must not hide a short one for another.
-        open_models = sorted({s.account.model for s in slots if s.free > 0})
-        waiting = list(
-            VideoTask.objects.raw(
-                """
-                SELECT * FROM video_videotask
-                WHERE admit_at <= statement_timestamp() AND eligible_models && %s::varchar[]
-                ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
-                """,
-                [open_models, BATCH],
-            )
-        )
+        market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
+        _widen(market)
+        waiting = _waiting(sorted(market.free()))
         attempts = _attempts_of_run([task.pk for task in waiting])
         generations: list[Generation] = []
         for task in waiting:
@@ -55,51 +78,80 @@ def admit() -> list[tuple[str, Stage]]:
             if made[1] >= MAX_ATTEMPTS:
                 states.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
                 continue
-            place = _place(slots, task.eligible_models)
-            if place is None:
-                continue
-            place.free -= 1
-            generations.append(_plan(task, place, attempt=made[0] + 1))
+            generation = _choose(task, market, attempt=made[0] + 1)
+            if generation is not None:
+                generations.append(generation)
         if generations:
             Generation.objects.bulk_create(generations)
             _make_due(generations)
-            admitted = [(generation.task_id, Stage.GENERATE) for generation in generations]
-    return admitted
+    return [(generation.task_id, Stage.GENERATE) for generation in generations]
 
 
-def _lock_slots() -> list[Slots]:
-    """Every open account of a key that we have, locked, in one order for everybody."""
-    rows = _lock_accounts()
-    known = {(row.provider, row.account, row.model) for row in rows}
-    missing = [row for name, row in kit().accounts().items() if name not in known]
-    if missing:
-        ProviderAccount.objects.bulk_create(missing, ignore_conflicts=True)
-        rows = _lock_accounts()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT account_id, count(*) FROM video_generation
-            WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY account_id
-            """
-        )
-        taken = dict(cursor.fetchall())
-    found = []
-    for account in rows:
-        fingerprint = kit().fingerprint_of(account.provider, account.account)
-        if fingerprint is not None and account.is_open:  # type: ignore[attr-defined]  # computed by the query
-            found.append(Slots(account, account.slots - taken.get(account.pk, 0), fingerprint))
-    return found
-
-
-def _lock_accounts() -> list[ProviderAccount]:
+def _waiting(models: list[str]) -> list[VideoTask]:
+    """The oldest that one of these models may run: a long line for one model must not hide a short one for another."""
+    if not models:
+        return []
     return list(
-        ProviderAccount.objects.raw(
+        VideoTask.objects.raw(
             """
-            SELECT *, closed_reason = '' AND coalesce(cooldown_until <= statement_timestamp(), true) AS is_open
-            FROM video_provideraccount ORDER BY id FOR UPDATE
-            """
+            SELECT * FROM video_videotask
+            WHERE admit_at <= statement_timestamp() AND eligible_models && %s::varchar[]
+            ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
+            """,
+            [models, BATCH],
         )
     )
+
+
+def _choose(task: VideoTask, market: Market, *, attempt: int) -> Generation | None:
+    """The best model with a free slot of those that may run the task; None when there is none any more."""
+    ranked = choice.candidates(task, market.availability(), health=market.health, overrides=market.overrides)
+    for candidate in ranked:
+        if not candidate.usable:
+            break
+        slot = market.slot(candidate.model)
+        known = market.health.get(candidate.model)
+        if slot is None or (known and health.is_half_open(known) and not health.take_probe(candidate.model)):
+            continue
+        return _plan(task, candidate, ranked, slot, attempt=attempt)
+    return None
+
+
+def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slot, *, attempt: int) -> Generation:
+    model = catalogue.BY_ID[chosen.model]
+    return Generation(
+        task=task,
+        run=task.run,
+        attempt=attempt,
+        account=slot.account,
+        provider=model.provider,
+        model=model.id,
+        key_fingerprint=slot.take(),
+        simulated=settings.SIMULATE,
+        duration_s=task.duration_s,
+        resolution=choice.render_resolution(task.resolution, model),
+        expected_usd=chosen.price_usd,
+        cost_unit=kit().provider(model.provider).cost_unit,
+        candidates=[{**candidate.as_json(), "chosen": candidate.model == chosen.model} for candidate in ranked],
+    )
+
+
+def _widen(market: Market) -> None:
+    """Tasks whose models take no job at all now may go to another, where their client allows it."""
+    serving = sorted(market.serving())
+    stranded = VideoTask.objects.raw(
+        """
+        SELECT * FROM video_videotask
+        WHERE admit_at <= statement_timestamp() AND fallback AND NOT eligible_models && %s::varchar[]
+        ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
+        """,
+        [serving, BATCH],
+    )
+    for task in stranded:
+        others = [model for model in choice.fallbacks(task, set(task.eligible_models)) if model in serving]
+        if others:
+            reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
+            states.widen(task, [*task.eligible_models, *others], reason)
 
 
 def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]]:
@@ -120,32 +172,6 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
             {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
         )
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
-
-
-def _place(slots: list[Slots], models: list[str]) -> Slots | None:
-    """The account with the most free slots for the first model that has any."""
-    for model in models:
-        free = [s for s in slots if s.free > 0 and s.account.model == model]
-        if free:
-            return max(free, key=lambda s: s.free)
-    return None
-
-
-def _plan(task: VideoTask, place: Slots, *, attempt: int) -> Generation:
-    model = catalogue.BY_ID[place.account.model]
-    return Generation(
-        task=task,
-        run=task.run,
-        attempt=attempt,
-        account=place.account,
-        provider=model.provider,
-        model=model.id,
-        key_fingerprint=place.fingerprint,
-        simulated=settings.SIMULATE,
-        expected_usd=catalogue.price_usd(model, task.duration_s, "720p"),
-        cost_unit=kit().provider(model.provider).cost_unit,
-        candidates=[{"model": model.id, "chosen": True, "reason": "named" if task.model_requested else "the default"}],
-    )
 
 
 def _make_due(generations: list[Generation]) -> None:

@@ -9,11 +9,8 @@ from dataclasses import asdict, dataclass
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from providers import catalogue
-from video import bell, credits, ids
+from video import bell, choice, credits, ids
 from video.models import TaskEvent, VideoTask
-
-DEFAULT_MODEL = "runway-gen3"
 
 
 @dataclass(frozen=True)
@@ -38,11 +35,6 @@ class Order:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def eligible_models(order: Order) -> list[str]:
-    """Models that may run the order: the one named by the client, else the default. Raises UnknownModel."""
-    return [catalogue.find(order.model_requested or DEFAULT_MODEL, image=bool(order.image_url)).id]
-
-
 class KeyReused(Exception):
     """The Idempotency-Key already stands for another order of this user."""
 
@@ -50,14 +42,14 @@ class KeyReused(Exception):
 def create(user_id: int, order: Order, *, idempotency_key: str | None = None) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
-    Raises InsufficientCredits and KeyReused; nothing is made then.
+    Raises InsufficientCredits, KeyReused, and as `choice.eligible_models`; nothing is made then.
     """
     task = VideoTask(
         id=ids.task_id(),
         user_id=user_id,
         request_hash=order.fingerprint() if idempotency_key else "",
         idempotency_key=idempotency_key,
-        eligible_models=eligible_models(order),
+        eligible_models=choice.eligible_models(order),
         **asdict(order),
     )
     try:
@@ -91,8 +83,8 @@ def _insert(task: VideoTask) -> None:
                     claimed_by, park_reason, tries, deaths, error_code,
                     error_message, source_key, output_key, thumbnail_key, has_work_files)
                 VALUES (%(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
-                    %(policy)s, %(fallback)s, %(model_requested)s, %(eligible_models)s, %(negative_prompt)s, %(seed)s, %(quality)s,
-                    %(resolution)s, %(fps)s,
+                    %(policy)s, %(fallback)s, %(model_requested)s, %(eligible_models)s, %(negative_prompt)s,
+                    %(seed)s, %(quality)s, %(resolution)s, %(fps)s,
                     %(idempotency_key)s, %(request_hash)s,
                     'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false)
                 RETURNING id

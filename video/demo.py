@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, transaction
 from django.db.models import Model
 from django.http import HttpRequest
@@ -48,15 +48,13 @@ def may_use(user: AbstractBaseUser) -> bool:
 class DemoBackend(BaseBackend):
     """Signs the demo user in, and lets it read the admin."""
 
-    def authenticate(
-        self, request: HttpRequest | None, username: str | None = None, password: str | None = None, **more: Any
-    ) -> AbstractBaseUser | None:
+    def authenticate(self, request: HttpRequest | None, **kwargs: Any) -> User | None:
         """The demo user for demo/demo, else None."""
-        if (username, password) != (NAME, PASSWORD):
+        if (kwargs.get("username"), kwargs.get("password")) != (NAME, PASSWORD):
             return None
         return get_user_model().objects.filter(username=NAME, is_active=True).first()
 
-    def get_user(self, user_id: int) -> AbstractBaseUser | None:
+    def get_user(self, user_id: int) -> User | None:
         """The demo user, when the session says so."""
         return get_user_model().objects.filter(pk=user_id, username=NAME).first()
 

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from providers.base import CancelOutcome, GenerationRequest, JobRef, JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, NotSent, ProviderDown
+from video import inbound
 from video.failpoints import failpoint
 from video.kit import kit
 from video.models import Generation, VideoTask
@@ -25,11 +26,13 @@ def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
     return GenerationRequest(
         model=generation.model,
         prompt=task.prompt,
-        duration_s=task.duration_s,
+        duration_s=generation.duration_s,
         aspect_ratio=task.aspect_ratio,
         image_url=task.image_url or None,
         negative_prompt=task.negative_prompt or None,
         seed=task.seed,
+        resolution=generation.resolution,
+        callback_url=inbound.callback_url(generation.pk, generation.provider),
     )
 
 
@@ -73,6 +76,20 @@ class Submission:
         reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
         failpoint("generate.after_send")
         return self._provider.parse_submit(reply)
+
+
+def look_up(generation: Generation) -> Submitted | None:
+    """The job that holds our reference, if the provider shows one. Raises ProviderDown, KeyRefused, Busy, KeyGone."""
+    provider = kit().provider(generation.provider)
+    request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
+    reply = kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    return provider.parse_lookup(reply, generation.pk)
+
+
+def refuses_duplicates(generation: Generation) -> bool:
+    """Whether sending this generation again with its reference surely makes no second job."""
+    key = kit().key(generation.provider, generation.key_fingerprint)
+    return key is not None and kit().provider(generation.provider).refuses_duplicates(key.value)
 
 
 def look(generation: Generation) -> JobStatus:

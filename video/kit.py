@@ -14,14 +14,14 @@ from django.conf import settings
 from media_pipeline.ffmpeg import FFmpeg
 from media_pipeline.probe import Prober
 from media_pipeline.storage import LocalStorage, MediaStorage
-from providers import catalogue
 from providers.base import Provider
 from providers.http import Sender
 from providers.keys import ApiKey
+from providers.kling import Kling
+from providers.pika import Pika
 from providers.runway import Runway
-from video.models import ProviderAccount
 
-ADAPTERS: tuple[type[Provider], ...] = (Runway,)
+ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
 
 
 class Kit:
@@ -45,20 +45,6 @@ class Kit:
     def key(self, provider: str, fingerprint: str) -> ApiKey | None:
         """The key that a generation was submitted with; None when it is no longer configured."""
         return self._keys[provider].get(fingerprint)
-
-    def fingerprint_of(self, provider: str, account: str) -> str | None:
-        """The key that new jobs of an account are sent with; None when none is configured."""
-        return account if account in self._keys.get(provider, {}) else None
-
-    def accounts(self) -> dict[tuple[str, str, str], ProviderAccount]:
-        """(provider, account, model) of everything that could run a job here, as rows not yet saved."""
-        return {
-            (model.provider, fingerprint, model.id): ProviderAccount(
-                provider=model.provider, account=fingerprint, model=model.id, slots=settings.SLOTS_PER_KEY
-            )
-            for model in catalogue.MODELS
-            for fingerprint in self._keys.get(model.provider, {})
-        }
 
     @property
     def trusted_origins(self) -> frozenset[str]:

@@ -11,20 +11,20 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
-from django.conf import settings
-
-from providers.base import JobState, JobStatus
+from providers import catalogue
+from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
     JobNotFound,
     KeyRefused,
     NotSent,
+    OutOfCredits,
     ProviderDown,
     ProviderError,
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, jobs
+from video import accounts, attempts, choice, health, jobs, settling
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -33,11 +33,11 @@ from video.states import PROGRESS_AT, Claim
 log = logging.getLogger(__name__)
 State = Generation.State
 
-# Beyond the HTTP deadline, before an answer that never came is believed never to come.
-SETTLE_GRACE_S = 10.0
 HOUR_S = 3600.0
-# Of submits that can't leave this machine: with the growing delays about a quarter of an hour, longer than most outages.
+# Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
+# A submit that can't leave this machine is tried this often at one provider before another may have the task.
+TRIES_TO_REACH = 3
 
 
 # --- generate ------------------------------------------------------------------------------------------------------
@@ -47,16 +47,24 @@ def generate(claim: Claim) -> Outcome:
     """Submit the planned attempt, once; or go on from what an earlier try of this stage left behind."""
     generation = attempts.live(claim.task.pk)
     if generation is None:
-        return _after_attempt(attempts.latest(claim.task.pk))
+        return _after_attempt(claim, attempts.latest(claim.task.pk))
     claim.generation_id = generation.pk
     if generation.state == State.ACCEPTED:
-        return _accepted(generation)
-    if generation.state == State.UNKNOWN:
-        return _settle(claim, generation)
-    return _submit(claim, generation)
+        return _to_poll(generation)
+    if generation.state == State.PLANNED:
+        return _submit(claim, generation)
+    settled = settling.settle(claim, generation)
+    if settled is None:
+        return _submit(claim, generation)
+    if isinstance(settled, Submitted):
+        attempts.record_accepted(generation.pk, settled)
+        return _to_poll(generation)
+    return settled
 
 
 def _submit(claim: Claim, generation: Generation) -> Outcome:
+    """Send a planned attempt; or an unknown one again, with the same reference, where that makes no second job."""
+    again = generation.state == State.UNKNOWN
     try:
         submission = jobs.Submission(claim.task, generation)
     except RequestRejected as err:
@@ -68,21 +76,17 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
         attempts.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
         return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
     failpoint("generate.before_mark_sent")
-    if not attempts.mark_sent(claim, generation):
+    marked = attempts.mark_resent(claim, generation) if again else attempts.mark_sent(claim, generation)
+    if not marked:
         return Dropped()
     try:
         failpoint("generate.after_mark_sent")
         submitted = submission.send()
     except NotSent as err:
-        attempts.put_back(generation.pk)
-        return TryAgain(
-            "provider_unreachable",
-            "The video provider can't be reached.",
-            str(err),
-            most_tries=MOST_TRIES_TO_REACH,
-        )
+        return _not_sent(claim, generation, err, again=again)
     except SubmissionUnknown as err:
-        return _unknown_for_ever(str(err))
+        health.note_fault(generation.model, generation.provider, str(err))
+        return settling.after_unknown(generation, err)
     except accounts.ACCOUNT_ERRORS as err:
         return _refused(generation, err)
     except ProviderError as err:
@@ -90,7 +94,7 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
         return Fail(err.code, err.user_message, str(err))
     attempts.record_accepted(generation.pk, submitted)
     failpoint("generate.after_record")
-    return _accepted(generation)
+    return _to_poll(generation)
 
 
 def _refused(generation: Generation, err: ProviderError) -> Outcome:
@@ -100,37 +104,60 @@ def _refused(generation: Generation, err: ProviderError) -> Outcome:
     return WaitForSlot(str(err))
 
 
-def _accepted(generation: Generation) -> Outcome:
+def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool) -> Outcome:
+    """No byte left: the same row is sent later; when the provider stays out of reach, another model may have a go."""
+    health.note_fault(generation.model, generation.provider, str(err))
+    if again:  # the first send is still unknown: only the look-ups can tell
+        attempts.record_unknown(generation.pk)
+        return Park(settling.LOOKUP_TROUBLE_S, str(err), error_code=err.code)
+    code, message = "provider_unreachable", "The video provider can't be reached."
+    attempts.put_back(generation.pk)
+    if claim.task.tries + 1 >= TRIES_TO_REACH and choice.fallbacks(claim.task, _tried(claim)):
+        attempts.record_rejected(generation.pk, code=code, message=message)
+        return fall_back(claim, code, message, str(err))
+    return TryAgain(code, message, str(err), most_tries=MOST_TRIES_TO_REACH)
+
+
+def _to_poll(generation: Generation) -> Outcome:
     return Advance(
         Stage.POLL, delay_s=jobs.poll_interval_s(generation.provider), detail=f"{generation.provider} has the job"
     )
 
 
-def _settle(claim: Claim, generation: Generation) -> Outcome:
-    """A submit whose outcome nobody wrote down: wait until no answer can come any more, then settle it."""
-    assert generation.sent_at is not None
-    settle_at = generation.sent_at + timedelta(seconds=settings.SUBMIT_TIMEOUT_SECONDS + SETTLE_GRACE_S)
-    left_s = (settle_at - claim.claimed_at).total_seconds()
-    if left_s > 0:
-        return Park(left_s, "the submit's answer may still come", record=False)
-    return _unknown_for_ever("the worker that sent it never came back")
+def _tried(claim: Claim) -> set[str]:
+    """Models that this run has tried and that could not do it."""
+    return attempts.models_tried(claim.task.pk, claim.task.run)
 
 
-def _unknown_for_ever(detail: str) -> Outcome:
-    """Runway has no look-up by our reference and no call-back: no truth can come. The slot stays taken for a while."""
-    return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, detail)
+def fall_back(claim: Claim, code: str, message: str, detail: str) -> Outcome:
+    """The last attempt is proven to be over, and another model may get past its trouble: back in line for one.
+
+    Where the client wants no other model, or none is left, the task ends with the cause.
+    """
+    models = choice.fallbacks(claim.task, _tried(claim))
+    if not models:
+        return Fail(code, message, detail)
+    return WaitForSlot(f"{detail}; falling back", models=models)
 
 
-def _after_attempt(last: Generation | None) -> Outcome:
+def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
     """No attempt is live: what the last one's end means for the task."""
     if last is None:
         return WaitForSlot("no attempt was planned")
-    if last.state == State.REJECTED and last.error_code in accounts.NOT_THE_TASKS_FAULT:
-        return WaitForSlot(last.error_message or last.error_code)
-    if last.state == State.SUCCEEDED:
-        return Advance(Stage.POLL)
+    claim.generation_id = last.pk
     code = last.error_code or "generation_failed"
-    return Fail(code, last.error_message or "The video provider could not make this video.", f"attempt {last.state}")
+    message = last.error_message or "The video provider could not make this video."
+    if last.state == State.SUCCEEDED:
+        return _to_download(last) if claim.stage is Stage.POLL else Advance(Stage.POLL)
+    if last.state == State.REJECTED and code in accounts.NOT_THE_TASKS_FAULT:
+        return WaitForSlot(message)
+    if last.state in {State.REJECTED, State.FAILED, State.CANCELLED} and code not in NO_OTHER_MODEL_COULD:
+        return fall_back(claim, code, message, f"attempt {last.attempt} ended as {last.state}")
+    return Fail(code, message, f"attempt {last.attempt} ended as {last.state}")
+
+
+# Causes in the request itself: no other model could get past them.
+NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"})
 
 
 # --- poll ----------------------------------------------------------------------------------------------------------
@@ -143,14 +170,12 @@ def poll(claim: Claim) -> Outcome:
         raise RuntimeError(f"{claim.task.pk} polls without an accepted job")
     claim.generation_id = generation.pk
     if generation.state != State.ACCEPTED:
-        if generation.state == State.SUCCEEDED:
-            return _to_download(generation)
-        return _after_attempt(generation)
+        return _after_attempt(claim, generation)
     try:
         status = jobs.look(generation)
     except JobNotFound as err:
-        return _not_found(generation, str(err))
-    except (ProviderDown, KeyRefused, Busy) as err:
+        return _not_found(claim, generation, str(err))
+    except (ProviderDown, KeyRefused, OutOfCredits, Busy) as err:
         return _no_look(claim, generation, err)
     except jobs.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing
@@ -165,22 +190,11 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     """What one look at a job means."""
     if status.state is JobState.SUCCEEDED:
         attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
+        health.note_success(generation.model, generation.provider)
         failpoint("poll.after_record")
         return _to_download(generation)
-    if status.state is JobState.FAILED or status.state is JobState.CANCELLED:
-        error = status.error
-        code = error.code if error else "generation_cancelled"
-        message = error.user_message if error else "The video provider stopped this job."
-        attempts.record_ended(
-            generation.pk,
-            State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
-            cost=status.cost,
-            provider_status=status.provider_status,
-            code=code,
-            message=message,
-        )
-        failpoint("poll.after_record")
-        return Fail(code, message, str(error or status.provider_status))
+    if status.state in {JobState.FAILED, JobState.CANCELLED}:
+        return _ended_badly(claim, generation, status)
     if status.state is JobState.UNRECOGNISED:
         log.error(
             "%s: %s says %r, a status that we do not know; waiting",
@@ -194,10 +208,43 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     return _overdue(claim, generation) or Park(
         interval_s,
         f"{generation.provider}: {status.provider_status.lower()}",
-        progress=PROGRESS_AT[Stage.POLL] + int(span * (status.progress or 0)),
+        progress=PROGRESS_AT[Stage.POLL] + int(span * _progress(claim, generation, status)),
         hint_delay_s=interval_s,
         record=generation.provider_status != status.provider_status,
     )
+
+
+def _progress(claim: Claim, generation: Generation, status: JobStatus) -> float:
+    """How far the render is, 0 to 1: as told, else by the time it usually takes, and never quite done."""
+    if status.progress is not None:
+        return status.progress
+    if status.state is not JobState.RUNNING or generation.accepted_at is None:
+        return 0.0
+    usual_s = catalogue.BY_ID[generation.model].typical_render_s
+    return min(0.95, (claim.claimed_at - generation.accepted_at).total_seconds() / usual_s)
+
+
+def _ended_badly(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
+    """Verified: the job ended without a video. Another model may have a go, unless the request itself is at fault."""
+    error = status.error
+    code = error.code if error else "generation_cancelled"
+    message = error.user_message if error else "The video provider stopped this job."
+    if status.state is JobState.CANCELLED and generation.cancel_wanted_at is not None:
+        code, message = "timeout", "The video provider took too long."
+    attempts.record_ended(
+        generation.pk,
+        State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
+        cost=status.cost,
+        provider_status=status.provider_status,
+        code=code,
+        message=message,
+    )
+    failpoint("poll.after_record")
+    detail = str(error or status.provider_status)
+    if error is not None and not error.another_model_could:
+        return Fail(code, message, detail)
+    health.note_fault(generation.model, generation.provider, detail)
+    return fall_back(claim, code, message, detail)
 
 
 def _to_download(generation: Generation) -> Outcome:
@@ -205,7 +252,9 @@ def _to_download(generation: Generation) -> Outcome:
     return Advance(Stage.DOWNLOAD, detail=f"{generation.provider} is done", fields={"has_work_files": True})
 
 
-def _not_found(generation: Generation, detail: str) -> Outcome:
+def _not_found(claim: Claim, generation: Generation, detail: str) -> Outcome:
+    if generation.cancel_wanted_at is not None:  # some providers forget a job that was cancelled
+        return _ended_badly(claim, generation, JobStatus(JobState.CANCELLED, "gone after our cancel"))
     if not attempts.record_not_found(generation.pk):
         return Park(20, "the provider does not know the job; asking again", record=generation.not_found == 0)
     attempts.record_lost(generation.pk, code="job_lost")
@@ -215,6 +264,8 @@ def _not_found(generation: Generation, detail: str) -> Outcome:
 def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcome:
     """A look that could not be had never fails a paid job."""
     in_a_row = attempts.record_failed_look(generation.pk)
+    if isinstance(err, ProviderDown):
+        health.note_fault(generation.model, generation.provider, str(err))
     delay_s = max(jobs.poll_interval_s(generation.provider), min(60.0, 2.0 ** min(in_a_row, 6)))
     if isinstance(err, Busy) and err.retry_after_s:
         delay_s = max(delay_s, err.retry_after_s)
@@ -222,12 +273,24 @@ def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcom
 
 
 def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
-    """Past the task's deadline: ask the provider to stop, and end the task. The job is still looked at, rarely."""
+    """Past the model's longest render time the provider is asked to stop; past the task's deadline the task ends.
+
+    The job of an ended task is still looked at, rarely: a video that comes late is delivered.
+    """
+    longest = timedelta(seconds=catalogue.BY_ID[generation.model].longest_render_s)
+    if generation.accepted_at is not None and claim.claimed_at > generation.accepted_at + longest:
+        _ask_to_stop(generation)
     if claim.task.deadline_at is None or claim.claimed_at < claim.task.deadline_at:
         return None
+    _ask_to_stop(generation)
+    attempts.look_later(generation.pk, HOUR_S)
+    return Fail("timeout", "The video provider took too long.", "deadline passed with the job still open")
+
+
+def _ask_to_stop(generation: Generation) -> None:
+    if not attempts.want_cancel(generation.pk):
+        return
     try:
         jobs.cancel(generation)
     except (ProviderError, jobs.KeyGone) as err:
-        log.warning("%s: the job could not be cancelled: %s", claim.task.pk, err)
-    attempts.look_later(generation.pk, HOUR_S)
-    return Fail("timeout", "The video provider took too long.", "deadline passed with the job still open")
+        log.warning("%s: the job could not be cancelled: %s", generation.pk, err)

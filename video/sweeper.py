@@ -14,12 +14,15 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from video import admission, bell, media_stages, reconcile, states
+from video import accounts, admission, bell, keyring, media_stages, reconcile, states
 from video.kit import kit
 
 log = logging.getLogger(__name__)
 
 TICK_S = 0.5
+PERIODIC_TICK_S = 5.0
+JOIN_S = 3.0  # given to a periodic job at the end; each is safe to be cut
+ACCOUNT_AGE_S = 600.0  # between two account calls with one key
 RING_BATCH = 500
 
 
@@ -85,21 +88,36 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
     ("work_files", 60, sweep_work_files),
     ("scratch", 3600, sweep_scratch),
+    ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
+    ("gone_keys", 60, keyring.remind_of_gone),
 )
 
 
 def run(stop: threading.Event) -> None:
-    """Tick until `stop` is set."""
+    """Tick until `stop` is set; the periodic jobs, some of which talk to providers, never hold a tick up."""
     log.info("sweeper: ringing what is due every %.1f s", TICK_S)
+    periodic = threading.Thread(
+        target=_repeat, args=(stop, PERIODIC_TICK_S, run_periodic), name="periodic", daemon=True
+    )
+    periodic.start()
+    _repeat(stop, TICK_S, tick)
+    periodic.join(JOIN_S)
+
+
+def run_periodic() -> None:
+    """Each periodic job whose period nobody has taken yet."""
+    for name, every_s, job in PERIODIC:
+        if take_period(name, every_s):
+            job()
+
+
+def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -> None:
     while not stop.is_set():
         try:
-            tick()
-            for name, every_s, job in PERIODIC:
-                if take_period(name, every_s):
-                    job()
+            work()
         except DatabaseError as err:
             log.warning("sweeper: the database can't be reached (%s); trying again", type(err).__name__)
             connection.close()
         finally:
             close_old_connections()
-        stop.wait(TICK_S)
+        stop.wait(pause_s)

@@ -49,6 +49,6 @@ def test_a_request_on_the_wire_has_the_length_of_its_body_in_bytes():
 
 
 def test_tables_are_markdown_and_targets_are_named():
-    assert table("T", ["a", "b"], [["x", 1]]).splitlines()[-1] == "| x |  1 |"
+    assert table("T", ["a", "b"], [["x", 1]]).splitlines()[-1] == "| x | 1 |"
     assert verdict(1.2, at_most=1.1) == "MISSED (at most 1.1)"
     assert verdict(0.8, at_least=0.75) == "met (at least 0.75)"

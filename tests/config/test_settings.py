@@ -45,6 +45,8 @@ BAD = {
     "another database": ({"DATABASE_URL": "sqlite:///x.db"}, "PostgreSQL only"),
     "a base URL that is none": ({"RUNWAY_BASE_URL": "api.example.com"}, "RUNWAY_BASE_URL must be"),
     "a short secret": ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32"),
+    "a webhook secret that is none": ({"KLING_WEBHOOK_SECRET": "key_aaaaaaaa"}, "KLING_WEBHOOK_SECRET must be whsec_"),
+    "webhook keys without TLS": ({"PIKA_WEBHOOK_JWKS_URL": "http://rest.fal.ai/jwks"}, "must be an https address"),
     "an origin with a path": ({"FRONTEND_ORIGINS": "https://a.example/app"}, "FRONTEND_ORIGINS"),
     "an odd SameSite": ({"COOKIE_SAMESITE": "some"}, "COOKIE_SAMESITE must be"),
     "a lease that is too long": ({"STAGE_LEASE_SECONDS": "60"}, "STAGE_LEASE_SECONDS must be between 1 and 20"),
@@ -84,6 +86,18 @@ def test_with_simulation_on_no_configured_key_or_address_is_even_looked_at(tmp_p
     assert done.returncode == 0, done.stderr
     assert "real" not in done.stdout
     assert "canary" not in done.stdout
+
+
+def test_call_backs_are_checked_with_the_simulators_keys_exactly_while_simulating(tmp_path: Path) -> None:
+    show = "settings.PIKA_WEBHOOK_JWKS_URL, repr(settings.KLING_WEBHOOK_SECRET)"
+    mine = {"PIKA_WEBHOOK_JWKS_URL": "http://127.0.0.1:7/jwks", "KLING_WEBHOOK_SECRET": "whsec_c2VjcmV0"}
+    done = load(tmp_path, show, REELWORKS_SIMULATE="1", REELWORKS_SIMULATOR_URL="http://127.0.0.1:9", **mine)
+    assert done.stdout.strip() == "http://127.0.0.1:9/.well-known/jwks.json ''", done.stderr
+    # Plain http only from where the jobs go too.
+    done = load(tmp_path, show, PIKA_BASE_URL="http://127.0.0.1:7", **mine)
+    assert done.stdout.strip() == "http://127.0.0.1:7/jwks 'whsec_c2VjcmV0'", done.stderr
+    done = load(tmp_path, show)
+    assert done.stdout.strip() == "https://rest.fal.ai/.well-known/jwks.json ''", done.stderr
 
 
 def test_with_a_real_key_nothing_is_simulated(tmp_path: Path) -> None:

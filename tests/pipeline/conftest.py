@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
 
@@ -32,6 +34,7 @@ def database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) ->
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         yield connection.settings_dict["NAME"]
         call_command("flush", verbosity=0, interactive=False)
+        shutil.rmtree(settings.STORAGE_LOCAL_PATH, ignore_errors=True)  # the ids of users begin anew
         connection.close()
 
 

@@ -84,8 +84,8 @@ WRONG = [
     ({"prompt": {"text": "A cat"}}, "prompt"),
     ({"prompt": "a\0b"}, "prompt"),
     ({"prompt": "a\ud800b"}, "prompt"),
-    ({"prompt": "a" * 1001}, "prompt"),
-    ({"prompt": "🐈" * 501}, "prompt"),  # Runway counts UTF-16 units
+    ({"prompt": "a" * 1001, "model": "gen4.5"}, "prompt"),
+    ({"prompt": "🐈" * 501, "model": "gen4.5"}, "prompt"),  # Runway counts UTF-16 units
     ({"prompt": "a" * 10_001}, "prompt"),
     ({"duration": "5"}, "duration"),
     ({"duration": 5.0}, "duration"),
@@ -93,11 +93,12 @@ WRONG = [
     ({"duration": True}, "duration"),
     ({"duration": 0}, "duration"),
     ({"duration": -5}, "duration"),
-    ({"duration": 11}, "duration"),
+    ({"duration": 11, "model": "gen4.5"}, "duration"),
+    ({"duration": 16}, "duration"),  # no model makes it
     ({"duration": 10**30}, "duration"),
     ({"duration": [5]}, "duration"),
     ({"aspectRatio": "16/9"}, "aspectRatio"),
-    ({"aspectRatio": "1:1"}, "aspectRatio"),  # gen4.5 makes it from images only
+    ({"aspectRatio": "1:1", "model": "gen4.5"}, "aspectRatio"),  # makes it from images only
     ({"aspectRatio": ""}, "aspectRatio"),
     ({"aspectRatio": 1.78}, "aspectRatio"),
     ({"aspectRatio": {}}, "aspectRatio"),
@@ -125,15 +126,20 @@ WRONG = [
     ({"fps": 121}, "fps"),
     ({"fps": "30"}, "fps"),
     ({"fps": False}, "fps"),
-    ({"negativePrompt": "blurry"}, "negativePrompt"),  # Runway's models take none
+    ({"negativePrompt": "blurry", "model": "gen4.5"}, "negativePrompt"),  # takes none
     ({"negativePrompt": 5}, "negativePrompt"),
     ({"model": "veo3.1", "duration": 4, "negativePrompt": "a" * 1001}, "negativePrompt"),
     ({"seed": -1}, "seed"),
     ({"seed": 2**32}, "seed"),
     ({"seed": "1"}, "seed"),
     ({"seed": 1.0}, "seed"),
-    ({"policy": "cost"}, "policy"),
-    ({"fallback": True}, "fallback"),
+    ({"policy": "cheapest"}, "policy"),
+    ({"policy": "COST"}, "policy"),
+    ({"policy": True}, "policy"),
+    ({"fallback": "true"}, "fallback"),
+    ({"fallback": 1}, "fallback"),
+    ({"fallback": []}, "fallback"),
+    ({"model": "pika", "duration": 7, "fallback": True}, "duration"),  # a fallback is for failures
     ({"webhookUrl": "https://example.com"}, "webhookUrl"),
     ({"aspect_ratio": "16:9"}, "aspect_ratio"),
     ({"userId": 1}, "userId"),
@@ -166,7 +172,7 @@ def test_everything_wrong_is_told_at_once(api: Client) -> None:
         ({"aspect_ratio": "16:9"}, "aspectRatio"),
         ({"promt": "x"}, "prompt"),
         ({"imageURL": "x"}, "imageUrl"),
-        ({"duration": 11}, "2 to 10"),
+        ({"duration": 11, "model": "gen4.5"}, "2 to 10"),
         ({"quality": "best"}, "low, medium, high"),
         ({"webhookUrl": "x"}, "yet"),
     ],
@@ -178,7 +184,7 @@ def test_the_message_says_what_would_be_right(
 
 
 def test_prompt_of_exactly_the_limit_is_taken(api: Client) -> None:
-    assert post(api, {"prompt": "🐈" * 500}).status_code == 201
+    assert post(api, {"prompt": "🐈" * 500, "model": "gen4.5"}).status_code == 201
 
 
 def test_an_allowed_private_host_may_hold_images(api: Client, order: dict[str, Any], settings: Settings) -> None:

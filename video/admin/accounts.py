@@ -1,25 +1,143 @@
-"""Accounts at providers: how much each may run at once, and whether any job starts there."""
+"""Keys and accounts at providers: which may be used, how much each may run, whether any job starts there."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
+from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
 from django.db.models import Count, IntegerField, Model, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 
-from video import bell
-from video.admin.reading import ModelAdmin, badge, span
-from video.kit import kit
-from video.models import Generation, ProviderAccount
+from providers import catalogue
+from video import bell, keyring
+from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge, span
+from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+
+if TYPE_CHECKING:
+    ModelSettingFormBase = forms.ModelForm[ModelSetting]
+else:
+    ModelSettingFormBase = forms.ModelForm
+
+
+def _live(**outer: str) -> Coalesce:
+    """How many live generations have these columns in common with the row."""
+    rows = (
+        Generation.objects.filter(**{name: OuterRef(column) for name, column in outer.items()})
+        .filter(state__in=Generation.LIVE)
+        .order_by()
+        .values(next(iter(outer)))
+        .annotate(n=Count("*"))
+        .values("n")
+    )
+    return Coalesce(Subquery(rows, output_field=IntegerField()), 0)
+
+
+def _how_many(number: int, one: str) -> str:
+    return f"{number} {one}{'s'[: number != 1]}"
+
+
+class MadeFromKeysAdmin(ModelAdmin):
+    """Rows that are made from the configured keys: none is added or deleted by hand."""
+
+    show_facets = admin.ShowFacets.NEVER
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+
+@admin.register(ProviderKey)
+class ProviderKeyAdmin(MadeFromKeysAdmin):
+    list_display = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked", "last_error")
+    list_filter = ("provider", "state")
+    ordering = ("provider", "account", "fingerprint")
+    fields = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked_at", "gone_since", "last_error")
+    readonly_fields = fields
+    actions = ("drain", "activate")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
+        return super().get_queryset(request).annotate(live=_live(provider="provider", key_fingerprint="fingerprint"))
+
+    @admin.display(description="state", ordering="state")
+    def state_badge(self, key: ProviderKey) -> SafeString:
+        if key.gone_since is not None:
+            return badge("failed", "gone while jobs hang on it: put it back")
+        if not _is_configured(key):
+            return badge("cancelled", "not configured")
+        if key.state == ProviderKey.State.DRAINING:
+            return badge("parked", "draining: no new jobs")
+        if key.state == ProviderKey.State.QUARANTINED:
+            return badge("failed", "quarantined: it was refused")
+        return badge("success", "active")
+
+    @admin.display(description="jobs that hang on it")
+    def jobs(self, key: Any) -> str:
+        return str(key.live)
+
+    @admin.display(description="last answer", ordering="checked_at")
+    def checked(self, key: ProviderKey) -> str:
+        return ago(key.checked_at)
+
+    @admin.action(
+        description="Drain (start no new jobs with them; those under way are still looked at)", permissions=["change"]
+    )
+    def drain(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
+        changed = self._set_state(request, queryset, ProviderKey.State.DRAINING, "Drained")
+        if not changed:
+            self.message_user(request, "All of these were draining already.", messages.INFO)
+            return
+        hanging = sum(key.live for key in queryset)  # type: ignore[attr-defined]  # annotated
+        self.message_user(
+            request,
+            f"No new job starts with {_how_many(changed, 'key')}. "
+            + (
+                f"{_how_many(hanging, 'job')} still under way: leave them configured until that is 0."
+                if hanging
+                else "Nothing hangs on them: they can be taken away."
+            ),
+        )
+
+    @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
+        changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
+        bell.ring_admission()
+        if changed:
+            self.message_user(request, f"Jobs may start with {_how_many(changed, 'key')} again.")
+        else:
+            self.message_user(request, "All of these were active already.", messages.INFO)
+
+    def _set_state(
+        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, said: str
+    ) -> int:
+        changed = 0
+        with transaction.atomic():
+            for key in ProviderKey.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
+                if key.state != state:
+                    changed += ProviderKey.objects.filter(pk=key.pk).update(state=state, last_error="")
+                    self.log_change(request, key, said)
+        return changed
+
+
+def _is_configured(key: ProviderKey) -> bool:
+    return any(one.fingerprint == key.fingerprint for one in settings.PROVIDER_KEYS.get(key.provider, ()))
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(ModelAdmin):
-    list_display = ("account", "provider", "model", "state", "in_use", "slots", "last_error")
+class ProviderAccountAdmin(MadeFromKeysAdmin):
+    list_display = ("account", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
+    list_editable = ("slots_override",)
     list_filter = ("provider", "closed_reason")
     ordering = ("provider", "account", "model")
     fields = (
@@ -29,67 +147,192 @@ class ProviderAccountAdmin(ModelAdmin):
         "state",
         "in_use",
         "slots",
+        "slots_override",
+        "lowered_slots",
+        "lowered_until",
         "cooldown_until",
+        "busies",
         "closed_reason",
+        "balance_shown",
         "last_error",
     )
-    readonly_fields = tuple(name for name in fields if name != "slots")
+    readonly_fields = tuple(name for name in fields if name != "slots_override")
     actions = ("open_again",)
-    show_facets = admin.ShowFacets.NEVER
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderAccount]:
-        live = (
-            Generation.objects.filter(account=OuterRef("pk"), state__in=Generation.LIVE)
-            .order_by()
-            .values("account")
-            .annotate(n=Count("*"))
-            .values("n")
+        active = ProviderKey.objects.filter(
+            provider=OuterRef("provider"), account=OuterRef("account"), state=ProviderKey.State.ACTIVE
         )
-        return super().get_queryset(request).annotate(live=Coalesce(Subquery(live, output_field=IntegerField()), 0))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False  # made from the configured keys
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
+        rows = super().get_queryset(request)
+        return rows.annotate(live=_live(account="pk"), active_keys=ArraySubquery(active.values("fingerprint")))
 
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
-        """Only the slots: a cool-down that began while the form was open must stay."""
-        obj.save(update_fields=["slots"])
+        """Only the operator's limit: a cool-down that began while the form was open must stay."""
+        obj.save(update_fields=["slots_override"])
         transaction.on_commit(bell.ring_admission)
 
     @admin.display(description="state")
-    def state(self, account: ProviderAccount) -> str:
+    def state(self, account: Any) -> SafeString:
         if account.closed_reason:
             return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}")
-        if kit().fingerprint_of(account.provider, account.account) is None:
-            return badge("cancelled", "its key is not configured")
-        if account.cooldown_until and account.cooldown_until > timezone.now():
-            return badge(
-                "parked", f"asked to wait, {span((account.cooldown_until - timezone.now()).total_seconds())} more"
-            )
+        mine = {
+            key.fingerprint
+            for provider, key, name in keyring.configured()
+            if (provider, name) == (account.provider, account.account)
+        }
+        if not mine:
+            return badge("cancelled", "no key is configured")
+        if not mine.intersection(account.active_keys):
+            return badge("failed", "none of its keys is active")
+        left_s = _left_s(account.cooldown_until)
+        if left_s > 0:
+            return badge("parked", f"asked to wait, {span(left_s)} more")
         return badge("success", "open")
 
     @admin.display(description="in use")
     def in_use(self, account: Any) -> str:
-        return f"{account.live} of {account.slots}"
+        left_s = _left_s(account.lowered_until)
+        said = f"{account.live} of {keyring.limit(account, lowered=left_s > 0)}"
+        if left_s > 0 and account.lowered_slots is not None:
+            return format_html("{}<small>lowered, {} more</small>", said, span(left_s))
+        return said
 
-    @admin.action(description="Open again (take back a closing or a cool-down)", permissions=["change"])
+    @admin.display(description="balance", ordering="balance")
+    def balance_shown(self, account: ProviderAccount) -> str:
+        return "" if account.balance is None else f"{account.balance.normalize():f} {account.balance_unit}"
+
+    @admin.action(
+        description="Open again (take back a closing, a cool-down or a lowered limit)", permissions=["change"]
+    )
     def open_again(self, request: HttpRequest, queryset: QuerySet[ProviderAccount]) -> None:
         opened = 0
         with transaction.atomic():
             for account in (
                 ProviderAccount.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update()
             ):
-                if account.closed_reason or account.cooldown_until:
+                if account.closed_reason or account.cooldown_until or account.lowered_until:
                     opened += ProviderAccount.objects.filter(pk=account.pk).update(
-                        closed_reason="", cooldown_until=None
+                        closed_reason="", cooldown_until=None, busies=0, lowered_slots=None, lowered_until=None
                     )
                     self.log_change(request, account, "Opened again")
         bell.ring_admission()
         if opened:
-            self.message_user(
-                request, f"Opened {opened} account{'s'[: opened != 1]}; waiting tasks may start there now."
-            )
+            self.message_user(request, f"Opened {_how_many(opened, 'account')}; waiting tasks may start there now.")
         else:
             self.message_user(request, "All of these were open already.", messages.INFO)
+
+
+def _left_s(until: datetime | None) -> float:
+    return 0.0 if until is None else (until - timezone.now()).total_seconds()
+
+
+class ModelSettingForm(ModelSettingFormBase):
+    """A setting for one model of the catalogue, in the catalogue's own bounds."""
+
+    quality = forms.IntegerField(
+        required=False, min_value=1, max_value=5, help_text="1 to 5, instead of the catalogue's."
+    )
+    speed = forms.IntegerField(
+        required=False, min_value=1, max_value=5, help_text="1 to 5, instead of the catalogue's; 5 is fastest."
+    )
+
+    class Meta:
+        model = ModelSetting
+        fields = ("model", "enabled", "price_usd_per_s", "quality", "speed", "note")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "model" in self.fields:  # not when it is changed or only looked at
+            taken = set(ModelSetting.objects.values_list("model", flat=True))
+            self.fields["model"] = forms.ChoiceField(
+                choices=[
+                    (one.id, f"{one.title} ({one.id}, {one.provider})")
+                    for one in catalogue.MODELS
+                    if one.id not in taken
+                ],
+                help_text="Models without a setting are as the catalogue says.",
+            )
+
+    def clean_price_usd_per_s(self) -> Decimal | None:
+        price: Decimal | None = self.cleaned_data["price_usd_per_s"]
+        if price is not None and price <= 0:
+            raise forms.ValidationError("A price is more than 0; leave it empty for the catalogue's.")
+        return price
+
+
+@admin.register(ModelSetting)
+class ModelSettingAdmin(ModelAdmin):
+    form = ModelSettingForm
+    list_display = ("model", "enabled", "price", "quality_shown", "speed_shown", "note")
+    ordering = ("model",)
+    show_facets = admin.ShowFacets.NEVER
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ModelSetting | None = None) -> tuple[str, ...]:
+        return () if obj is None else ("model",)
+
+    def save_model(self, request: HttpRequest, obj: ModelSetting, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        transaction.on_commit(bell.ring_admission)  # switched on again, tasks may be waiting for it
+
+    @admin.display(description="USD a second")
+    def price(self, row: ModelSetting) -> str:
+        if row.price_usd_per_s is not None:
+            return f"{row.price_usd_per_s.normalize():f}"
+        model = catalogue.BY_ID.get(row.model)
+        prices = sorted(set(model.price_usd_per_s.values())) if model else []
+        return f"{' to '.join(map(str, [prices[0], *prices[1:][-1:]]))} (catalogue)" if prices else ""
+
+    @admin.display(description="quality")
+    def quality_shown(self, row: ModelSetting) -> str:
+        return _own_or(row.quality, row.model, "quality")
+
+    @admin.display(description="speed")
+    def speed_shown(self, row: ModelSetting) -> str:
+        return _own_or(row.speed, row.model, "speed")
+
+
+def _own_or(value: int | None, model: str, name: str) -> str:
+    if value is not None:
+        return str(value)
+    known = catalogue.BY_ID.get(model)
+    return f"{getattr(known, name)} (catalogue)" if known else "not in the catalogue"
+
+
+@admin.register(Circuit)
+class CircuitAdmin(ReadOnlyAdmin):
+    list_display = ("model", "provider", "state", "faults", "last_error")
+    list_filter = ("provider",)
+    ordering = ("provider", "model")
+    fields = ("model", "provider", "state", "faults", "open_until", "probing_since", "last_error")
+    readonly_fields = fields
+    actions = ("close",)
+
+    def has_close_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("video.change_circuit"))
+
+    @admin.display(description="state")
+    def state(self, circuit: Circuit) -> SafeString:
+        left_s = _left_s(circuit.open_until)
+        if left_s > 0:
+            return badge("failed", f"open, {span(left_s)} more: no new jobs")
+        if circuit.probing_since is not None:
+            return badge("parked", "one job tries whether it works again")
+        if circuit.open_until is not None:
+            return badge("parked", "half open: the next job tries")
+        return badge("success", "closed")
+
+    @admin.action(description="Close (let jobs through again, forget the faults)", permissions=["close"])
+    def close(self, request: HttpRequest, queryset: QuerySet[Circuit]) -> None:
+        closed = 0
+        with transaction.atomic():
+            for circuit in Circuit.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
+                if circuit.faults or circuit.open_until or circuit.probing_since:
+                    closed += Circuit.objects.filter(pk=circuit.pk).update(
+                        faults=0, open_until=None, probing_since=None, last_error=""
+                    )
+                    self.log_change(request, circuit, "Closed")
+        bell.ring_admission()
+        if closed:
+            self.message_user(request, f"Closed {_how_many(closed, 'circuit')}; jobs may start there now.")
+        else:
+            self.message_user(request, "All of these were closed already.", messages.INFO)

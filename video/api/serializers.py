@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,16 +15,16 @@ from rest_framework.request import Request
 from media_pipeline.addresses import check_public_url, origin
 from media_pipeline.errors import ForbiddenAddress
 from providers import catalogue
-from providers.base import GenerationRequest
-from providers.catalogue import Model, UnknownModel
+from providers.catalogue import UnknownModel
+from video import choice
 from video.api.errors import ApiError
 from video.creation import Order
 from video.models import VideoTask
 
-DEFAULT_MODEL = "runway-gen3"  # what runs when the client names none; admission decides the same
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 #: Planned, and refused until then: a client must not believe that they work.
-NOT_YET = frozenset({"policy", "fallback", "webhookUrl"})
+NOT_YET = frozenset({"webhookUrl"})
+LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
 RATIOS = tuple(dict.fromkeys(r for model in catalogue.MODELS for r in (*model.text_ratios, *model.image_ratios)))
 
 
@@ -65,6 +66,21 @@ class WholeNumber(serializers.IntegerField):
 
     def to_internal_value(self, data: Any) -> int:
         if type(data) is not int:
+            self.fail("invalid")
+        return data
+
+
+class Flag(serializers.BooleanField):
+    """True or false: neither "true" nor 1."""
+
+    default_error_messages = {
+        "required": "is missing",
+        "null": "must be true or false, not null",
+        "invalid": "must be true or false, without quotes",
+    }
+
+    def to_internal_value(self, data: Any) -> bool:
+        if type(data) is not bool:
             self.fail("invalid")
         return data
 
@@ -117,18 +133,24 @@ class RefreshSerializer(Strict):
 
 
 class CreateSerializer(Strict):
-    """POST /api/video/create. `validated_data["order"]` is what will be made, `["model"]` the one that would run."""
+    """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["model"]` its likely model.
+
+    A model that is named and can't do what is asked is the client's mistake, whatever `fallback` says: that is for
+    failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
+    """
 
     prompt = Text()
-    duration = WholeNumber(required=False, allow_null=True, source="duration_s")
+    duration = WholeNumber(required=False, allow_null=True, min_value=1, source="duration_s")
     aspectRatio = OneOf(RATIOS, required=False, allow_null=True, source="aspect_ratio")
     imageUrl = Text(required=False, allow_null=True, source="image_url")
     model = Text(required=False, allow_null=True, max_length=80, source="model_requested")
+    policy = OneOf(VideoTask.Policy.values, required=False, allow_null=True)
+    fallback = Flag(required=False, allow_null=True)
     quality = OneOf(VideoTask.Quality.values, required=False, allow_null=True)
     resolution = OneOf(VideoTask.Resolution.values, required=False, allow_null=True)
     fps = WholeNumber(required=False, allow_null=True, min_value=1, max_value=120)
     negativePrompt = Text(required=False, allow_null=True, source="negative_prompt")
-    seed = WholeNumber(required=False, allow_null=True)
+    seed = WholeNumber(required=False, allow_null=True, min_value=0, max_value=LARGEST_SEED)
 
     def validate_imageUrl(self, url: str | None) -> str | None:
         if url is not None:
@@ -140,9 +162,8 @@ class CreateSerializer(Strict):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
-        model = _model(order)
-        _refuse_impossible(model, order)
-        return {"order": order, "model": model}
+        models = _models(order, fallback_said=attrs.get("fallback") is True)
+        return {"order": order, "model": catalogue.BY_ID[models[0]]}
 
 
 def _excepted(url: str) -> frozenset[str]:
@@ -155,49 +176,50 @@ def _excepted(url: str) -> frozenset[str]:
         return frozenset()
 
 
-def _model(order: Order) -> Model:
-    """The model that would run. Raises ValidationError, or ApiError `model_unavailable`."""
+def _models(order: Order, *, fallback_said: bool) -> list[str]:
+    """Ids of the models that may run the order. Raises ValidationError and ApiError."""
     try:
-        model = catalogue.find(order.model_requested or DEFAULT_MODEL, image=bool(order.image_url))
+        return choice.eligible_models(replace(order, fallback=fallback_said))
     except UnknownModel as err:
         raise ValidationError({"model": [str(err)]}) from None
-    available = available_providers()
-    if model.provider in available:
-        return model
-    others = [other.id for other in catalogue.MODELS if other.provider in available]
-    hint = f"available are {', '.join(others)}" if others else "no provider has a key on this server"
-    named = order.model_requested or f"the default, {model.id}"
-    message = f"{named} can't be used: {model.provider} has no key on this server; {hint}"
-    raise ApiError(400, "model_unavailable", f"model: {message}.", [{"field": "model", "message": message}])
+    except choice.ModelUnavailable as err:
+        raise unavailable(order, err.reasons) from None
+    except choice.NoCapableModel as err:
+        raise _incapable(err.reasons) from None
 
 
-def available_providers() -> frozenset[str]:
-    """Providers that have both an adapter and a key here."""
-    from video import kit  # it brings HTTP clients and media code, which most API calls need not wait for
+def unavailable(order: Order, reasons: dict[str, str]) -> ApiError:
+    """The 400 for an order that no model of this server may run, though nothing is wrong with it."""
+    others = [model.id for model in choice.models_here() if model.id not in reasons]
+    hint = f"available are {', '.join(others)}" if others else "leave the model out, or ask the operator"
+    if not choice.models_here():
+        message = "no provider has a key on this server"
+    elif order.model_requested:
+        model = catalogue.find(order.model_requested, image=bool(order.image_url))
+        why = reasons.get(model.id, "not available")
+        message = f"{order.model_requested} can't be used here: {why}; {hint}"
+    else:
+        message = "no model that could make this video is available here"
+    return ApiError(400, "model_unavailable", f"model: {message}.", [{"field": "model", "message": message}])
 
-    return frozenset(adapter.name for adapter in kit.ADAPTERS if settings.PROVIDER_KEYS.get(adapter.name))
 
+def _incapable(reasons: dict[str, str]) -> ApiError | ValidationError:
+    """The 400 for what no model can make; `reasons` by model id, each `field: why`, or why it can't be had here.
 
-def _refuse_impossible(model: Model, order: Order) -> None:
-    why = catalogue.can(
-        model,
-        GenerationRequest(
-            model=model.id,
-            prompt=order.prompt,
-            duration_s=order.duration_s,
-            aspect_ratio=order.aspect_ratio,
-            image_url=order.image_url or None,
-            negative_prompt=order.negative_prompt or None,
-            seed=order.seed,
-        ),
-    )
-    if why is not None:
-        field, _, message = why.partition(": ")
-        raise ValidationError({field: [message]})
-    length = catalogue.prompt_length(model, order.negative_prompt)
-    if length > model.prompt_limit:
-        message = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, this has {length}"
-        raise ValidationError({"negativePrompt": [message]})
+    One field that is wrong for every model is named like any other wrong field; else each model's own reason is told.
+    """
+    parted = {model: why.partition(": ") for model, why in reasons.items()}
+    # A model for the other kind of request (text or image) only hides what is wrong, if another says more.
+    telling = {model: part for model, part in parted.items() if part[0] != "imageUrl" and part[1]} or parted
+    fields = {part[0] for part in telling.values() if part[1]}
+    if len(fields) == 1:
+        return ValidationError({fields.pop(): ["; ".join(part[2] for part in telling.values())]})
+    details = [
+        {"model": model, "field": field if colon else "model", "message": why if colon else field}
+        for model, (field, colon, why) in parted.items()
+    ]
+    message = f"No model can make this video; {' and '.join(sorted(fields))} don't go together."
+    return ApiError(400, "no_capable_model", message, details)
 
 
 def fields_of(request: Request, serializer: type[Strict]) -> Any:

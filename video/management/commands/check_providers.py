@@ -1,0 +1,187 @@
+"""manage.py check_providers: asks every provider about every key, and shows what it said."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import Count
+from django.utils import timezone
+
+from providers.errors import KeyRefused, OutOfCredits
+from providers.keys import ApiKey
+from video import accounts, bell, keyring
+from video.kit import kit
+from video.models import Generation, ProviderAccount, ProviderKey
+
+SOME_BAD, NO_KEY = 1, 2
+PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+
+
+@dataclass
+class Limit:
+    """How much of one model an account takes, and how much of that is in use."""
+
+    model: str
+    live: int
+    limit: int
+    closed: str = ""
+
+
+@dataclass
+class Row:
+    """What is known about one key now."""
+
+    provider: str
+    fingerprint: str
+    account: str
+    state: str  # active, draining, quarantined
+    verdict: str  # ok, not_checked, refused, out_of_credits, unreachable
+    said: str = ""
+    balance: Decimal | None = None
+    unit: str = ""
+    limits: list[Limit] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return self.verdict in {"ok", "not_checked"}
+
+
+class Command(BaseCommand):
+    help = (
+        "Asks each provider about each key (free of charge) and shows state, limits, balance and the last error. What "
+        "it finds counts at once: a refused key is quarantined, a topped-up account opens again. Exit code: 0 all "
+        "good, 1 some key is refused, out of credits or could not be checked, 2 no key is configured."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--provider", choices=sorted(settings.PROVIDER_KEYS), help="only this one")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def handle(self, *args: Any, provider: str | None, **options: Any) -> None:
+        keys = [(name, key) for name, key, _ in keyring.configured() if provider in {None, name}]
+        if not keys:
+            names = [provider] if provider else sorted(settings.PROVIDER_KEYS)
+            if options["json"]:
+                self.stdout.write(json.dumps({"simulated": settings.SIMULATE, "keys": []}))
+            wanted = ", ".join(f"{name.upper()}_API_KEY" for name in names)
+            raise CommandError(f"No key is configured: {wanted} in .env.local or the environment.", returncode=NO_KEY)
+        rows = check(keys)
+        if options["json"]:
+            found = {"simulated": settings.SIMULATE, "keys": [_as_json(row) for row in rows]}
+            self.stdout.write(json.dumps(found, indent=2))
+        else:
+            self._show(rows)
+        if not all(row.good for row in rows):
+            sys.exit(SOME_BAD)
+
+    def _show(self, rows: list[Row]) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("provider", "key", "account", "state", "live of limit", "balance", "last error"):
+            table.add_column(title, overflow="fold")
+        for row in rows:
+            table.add_row(
+                row.provider,
+                row.fingerprint,
+                "" if row.account == row.fingerprint else row.account,
+                Text(_state(row), style="green" if row.good else "red"),
+                "\n".join(f"{one.model} {_of_limit(one)}" for one in row.limits),
+                "" if row.balance is None else f"{row.balance.normalize():f} {row.unit}",
+                Text(row.said),
+            )
+        console = Console(
+            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
+        )
+        console.print(table)
+        if settings.SIMULATE:
+            console.print("\nEverything is simulated: no real key was looked at.", style="red")
+
+
+def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
+    """Ask about these keys, write down what was said, and tell how they stand now."""
+    keyring.sync()
+    answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    for answer in answers:
+        accounts.record(answer)
+    bell.ring_admission()
+    stored = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.all()}
+    rows_of: dict[tuple[str, str], list[ProviderAccount]] = defaultdict(list)
+    live = Generation.objects.filter(state__in=Generation.LIVE).values("account").annotate(number=Count("pk"))
+    live_of = {one["account"]: one["number"] for one in live}
+    for account in ProviderAccount.objects.order_by("model"):
+        rows_of[account.provider, account.account].append(account)
+    found = []
+    for answer in answers:
+        key, mine = stored[answer.provider, answer.key.fingerprint], rows_of[answer.provider, answer.account]
+        verdict = _verdict(answer, key, mine)
+        found.append(
+            Row(
+                provider=answer.provider,
+                fingerprint=answer.key.fingerprint,
+                account=answer.account,
+                state=key.state,
+                verdict=verdict,
+                said=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
+                balance=answer.info.balance if answer.info else next((one.balance for one in mine), None),
+                unit=kit().provider(answer.provider).cost_unit,
+                limits=[_limit(one, live_of.get(one.pk, 0)) for one in mine],
+            )
+        )
+    return sorted(found, key=lambda row: (row.provider, row.account, row.fingerprint))
+
+
+def _verdict(answer: accounts.Answer, key: ProviderKey, rows: list[ProviderAccount]) -> str:
+    if isinstance(answer.error, KeyRefused) or key.state == ProviderKey.State.QUARANTINED:
+        return "refused"
+    empty = answer.info is not None and answer.info.balance == 0
+    if empty or isinstance(answer.error, OutOfCredits) or any(one.closed_reason == "out_of_credits" for one in rows):
+        return "out_of_credits"
+    if answer.error is not None:
+        return "unreachable"
+    return "ok" if answer.info is not None else "not_checked"
+
+
+def _limit(account: ProviderAccount, live: int) -> Limit:
+    now = timezone.now()
+    lowered = account.lowered_until is not None and account.lowered_until > now
+    closed = account.closed_reason
+    if not closed and account.cooldown_until is not None and account.cooldown_until > now:
+        closed = "cooling_down"
+    return Limit(account.model, live, keyring.limit(account, lowered=lowered), closed)
+
+
+def _of_limit(one: Limit) -> str:
+    return f"{one.live}/{one.limit}" + (f" ({one.closed.replace('_', ' ')})" if one.closed else "")
+
+
+def _state(row: Row) -> str:
+    word = {"ok": "good", "not_checked": "has no account call"}.get(row.verdict, row.verdict.replace("_", " "))
+    return word if row.state == ProviderKey.State.ACTIVE else f"{word}, {row.state}"
+
+
+def _as_json(row: Row) -> dict[str, Any]:
+    return {
+        "provider": row.provider,
+        "fingerprint": row.fingerprint,
+        "account": row.account,
+        "state": row.state,
+        "verdict": row.verdict,
+        "balance": None if row.balance is None else str(row.balance),
+        "unit": row.unit,
+        "models": [
+            {"model": one.model, "live": one.live, "limit": one.limit, "closed": one.closed or None}
+            for one in row.limits
+        ],
+        "lastError": row.said or None,
+    }

@@ -1,0 +1,99 @@
+"""What becomes of a submit whose outcome is unknown, by what its provider can tell.
+
+Nothing is looked up before the call is surely over: at once when our own sender said so, else after the HTTP deadline
+and a grace. Kling is asked by our reference; fal may call back with it; Runway can tell nothing, so the task ends with
+its refund and the attempt keeps its slot for the longest render time.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.conf import settings
+
+from providers.base import Submitted
+from providers.errors import Busy, DuplicateReference, KeyRefused, ProviderDown, SubmissionUnknown
+from video import attempts, jobs
+from video.kit import kit
+from video.models import Generation
+from video.outcomes import Fail, Outcome, Park, WaitForSlot
+from video.states import Claim
+
+# Beyond the HTTP deadline, before an answer that never came is believed never to come.
+GRACE_S = 10.0
+LOOKUP_TROUBLE_S = 15.0
+
+
+def over_at(generation: Generation) -> datetime:
+    """When the submit's call was surely over."""
+    assert generation.sent_at is not None
+    return generation.unknown_since or generation.sent_at + timedelta(seconds=settings.SUBMIT_TIMEOUT_SECONDS + GRACE_S)
+
+
+def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
+    """Wait, adopt the job that was found (Submitted), send again where that can't double (None), or give up."""
+    left_s = (over_at(generation) - claim.claimed_at).total_seconds()
+    if left_s > 0:
+        return Park(left_s, "the submit's answer may still come", record=False)
+    provider = kit().provider(generation.provider)
+    if provider.can_look_up:
+        return _look_up(claim, generation)
+    if provider.can_call_back and settings.PUBLIC_BASE_URL:
+        left_s = _left_of_window(claim, generation)
+        if left_s > 0:
+            return Park(left_s, f"{provider.title} may still call back with the job", hint_delay_s=0)
+        attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+    return give_up(generation, f"{provider.title} can't tell whether the job began")
+
+
+def give_up(generation: Generation, detail: str) -> Outcome:
+    """No truth can come: the task ends with its refund; or, where the operator chose so, is tried again."""
+    if settings.RETRY_UNKNOWN_SUBMITS:
+        attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+        return WaitForSlot(f"outcome unknown ({detail}); trying again, as RETRY_UNKNOWN_SUBMITS says")
+    return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, detail)
+
+
+def _left_of_window(claim: Claim, generation: Generation) -> float:
+    assert generation.sent_at is not None
+    window_s = settings.UNKNOWN_WINDOW_SECONDS[generation.provider]
+    return (generation.sent_at + timedelta(seconds=window_s) - claim.claimed_at).total_seconds()
+
+
+def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
+    """Ask by our reference, a few times with growing distance: a new job may show late."""
+    times = settings.LOOKUP_SECONDS
+    due = over_at(generation) + timedelta(seconds=times[min(generation.lookups, len(times) - 1)])
+    left_s = (due - claim.claimed_at).total_seconds()
+    if left_s > 0:
+        return Park(left_s, f"look-up {generation.lookups + 1} of {len(times)} by our reference", hint_delay_s=0)
+    try:
+        found = jobs.look_up(generation)
+    except (ProviderDown, KeyRefused, Busy, jobs.KeyGone) as err:
+        return Park(LOOKUP_TROUBLE_S, f"the look-up failed: {err}", error_code="provider_down")
+    if found is not None:
+        return found
+    lookups = attempts.record_not_found_by_reference(generation.pk)
+    if lookups < len(times):
+        return Park(times[lookups] - times[lookups - 1], "not found by our reference; asking again", record=False)
+    if jobs.refuses_duplicates(generation) and not generation.resent:
+        return None
+    attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+    return give_up(generation, f"not found by our reference, asked {lookups} times")
+
+
+def after_unknown(generation: Generation, error: SubmissionUnknown) -> Outcome:
+    """Our own call ended without proof: note when, and what comes next."""
+    attempts.record_unknown(generation.pk)
+    provider = kit().provider(generation.provider)
+    if isinstance(error, DuplicateReference):
+        return Park(0, f"{provider.title} already has a job with our reference; looking it up")
+    if provider.can_look_up:
+        return Park(settings.LOOKUP_SECONDS[0], f"outcome unknown ({error}); looking it up by our reference")
+    if provider.can_call_back and settings.PUBLIC_BASE_URL:
+        return Park(
+            settings.UNKNOWN_WINDOW_SECONDS[generation.provider],
+            f"outcome unknown ({error}); waiting for {provider.title}'s call",
+            hint_delay_s=0,
+        )
+    return give_up(generation, str(error))
