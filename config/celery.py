@@ -11,9 +11,11 @@ import os
 from celery import Celery
 from kombu import Queue
 
+from config.wakeup import WakeStep
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
-app = Celery("reelworks")
+app = Celery("reelworks", task_cls="config.wakeup:WakingTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     # Each with its own routing key: by default both would share the first one's, and get each other's messages.
@@ -49,4 +51,5 @@ app.conf.update(
         "health_check_interval": 15,
     },
 )
+app.steps["consumer"].add(WakeStep)
 app.autodiscover_tasks(["video"])

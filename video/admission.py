@@ -96,6 +96,10 @@ def _waiting(models: list[str]) -> list[VideoTask]:
             """
             SELECT * FROM video_videotask
             WHERE admit_at <= statement_timestamp() AND eligible_models && %s::varchar[]
+                -- There should be none; but one such row must not stop everybody else's admission.
+                AND NOT EXISTS (
+                    SELECT FROM video_generation g
+                    WHERE g.task_id = video_videotask.id AND g.state IN ('planned', 'unknown', 'accepted'))
             ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
             """,
             [models, BATCH],

@@ -84,14 +84,15 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
         """
         UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
             expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
-            -- If the task has another live attempt by now, this one stays lost, but its paid job is still known.
+            -- If the task has another live attempt by now, or stands in line for one, this one stays lost, but its
+            -- paid job is still known.
             state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
             ended_at = CASE WHEN now.another THEN g.ended_at END,
             -- A job whose task no longer waits for it is looked at out of turn.
             look_at = CASE WHEN now.ended OR now.another THEN statement_timestamp() END,
             error_code = '', error_message = ''
         FROM (
-            SELECT t.finished_at IS NOT NULL AS ended, EXISTS (
+            SELECT t.finished_at IS NOT NULL AS ended, t.admit_at IS NOT NULL OR EXISTS (
                 SELECT FROM video_generation o
                 WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
             ) AS another
@@ -268,6 +269,25 @@ def look_later(generation_id: str, delay_s: float) -> bool:
         WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
         """,
         {"id": generation_id, "delay": delay_s},
+    )
+
+
+def give_up_unknown(generation_id: str) -> bool:
+    """No truth came: unknown → lost, which frees the slot. False: a call-back has brought the job a moment ago."""
+    return _change(
+        """
+        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = 'outcome_unknown'
+        WHERE id = %(id)s AND state = 'unknown'
+        """,
+        {"id": generation_id},
+    )
+
+
+def stop_looking(generation_id: str) -> bool:
+    """A job that was given up is not looked at any more."""
+    return _change(
+        "UPDATE video_generation SET look_at = NULL WHERE id = %(id)s AND state = 'lost' AND look_at IS NOT NULL",
+        {"id": generation_id},
     )
 
 

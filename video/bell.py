@@ -6,6 +6,7 @@ Never raises: a bell that can't be rung now is rung by the sweeper, and a create
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 
 from celery import chain, current_app
@@ -15,6 +16,9 @@ from kombu.exceptions import OperationalError
 from video.models import Stage
 
 log = logging.getLogger(__name__)
+
+ADMISSION_EVERY_S = 0.05
+_admission_rung = float("-inf")
 
 WAY = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
 
@@ -49,7 +53,15 @@ def resume_all(due: Iterable[tuple[str, Stage]]) -> int:
 
 
 def ring_admission() -> None:
-    """Say that a slot or a task is waiting."""
+    """Say that a slot or a task is waiting. One bell serves all that wait, so they are rung at most every 50 ms.
+
+    A task that comes right after a bell may be too late for it; the sweeper then admits it half a second later.
+    """
+    global _admission_rung
+    now = time.monotonic()
+    if now - _admission_rung < ADMISSION_EVERY_S:
+        return
+    _admission_rung = now
     try:
         current_app.send_task("video.admit")
     except (OperationalError, OSError) as err:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
+FULL = "every slot is taken"
 
 
 class NoCapableModel(Exception):
@@ -121,14 +122,14 @@ def eligible_models(order: Order) -> list[str]:
     return found
 
 
-def fallbacks(task: VideoTask, tried: Collection[str]) -> list[str]:
-    """Models that may run the task after those `tried` could not, best first; none if its user wants no other.
+def fallbacks(wanted: Order | VideoTask, tried: Collection[str]) -> list[str]:
+    """Models that may run it after those `tried` could not, best first; none if its user wants no other.
 
     No statement.
     """
-    if not task.fallback:
+    if not wanted.fallback:
         return []
-    return _capable(task, [model for model in models_here() if model.id not in tried])
+    return _capable(wanted, [model for model in models_here() if model.id not in tried])
 
 
 def candidates(
@@ -150,6 +151,17 @@ def candidates(
     health = health_of_models.snapshot() if health is None else health
     overrides = health_of_models.overrides() if overrides is None else overrides
     eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
+    return _ranked(wanted, eligible, available, health, overrides, tried)
+
+
+def _ranked(
+    wanted: Order | VideoTask,
+    eligible: Collection[str],
+    available: Mapping[str, str | None],
+    health: Mapping[str, ModelHealth],
+    overrides: Mapping[str, Override],
+    tried: Collection[str] = (),
+) -> list[Candidate]:
     open_to = {
         model: why if model in eligible or why is not None else _why_left_out(wanted, model, tried)
         for model, why in available.items()
@@ -176,14 +188,25 @@ def quote(order: Order) -> Quote:
 
     Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all that could.
     """
-    health, overrides = health_of_models.snapshot(), health_of_models.overrides()
-    slots = availability()
-    ranked = candidates(order, {model: one.reason for model, one in slots.items()}, health=health, overrides=overrides)
+    eligible = eligible_models(order)
+    health, overrides, slots = health_of_models.snapshot(), health_of_models.overrides(), availability()
+
+    def serves(model: str) -> bool:
+        """Whether it takes jobs at all now, though its slots may be full."""
+        return (
+            slots[model].reason in (None, FULL)
+            and overrides.get(model, Override()).enabled
+            and not health[model].circuit_open
+        )
+
+    if not any(map(serves, eligible)):  # admission lets others have it then, where the client allows it
+        eligible += [model for model in fallbacks(order, eligible) if serves(model)]
+    ranked = _ranked(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
     if ranked[0].usable:
         return Quote(ranked[0], None, ranked)
     # It would stand in line: for the model that is best once slots are free and circuits are closed.
     calm = {model: replace(one, circuit_open=False) for model, one in health.items()}
-    later = candidates(order, dict.fromkeys(slots, None), health=calm, overrides=overrides)[0]
+    later = _ranked(order, eligible, dict.fromkeys(slots), calm, overrides)[0]
     if not later.usable:
         raise ModelUnavailable({candidate.model: candidate.reason for candidate in ranked})
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
@@ -194,19 +217,13 @@ def availability() -> dict[str, Availability]:
     """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
     from video import keyring  # as in `providers_here`
 
-    slots = keyring.look()
-    reasons, free = keyring.availability(slots), keyring.free(slots)
-    found = {}
-    for model in models_here():
-        reason = reasons.get(model.id)
-        if reason == keyring.NO_KEY:  # it has one, whose rows the first admission will make
-            found[model.id] = Availability(None, settings.SLOTS_PER_KEY)
-        elif reason is not None:
-            found[model.id] = Availability(reason, 0)
-        else:
-            open_slots = free.get(model.id, 0)
-            found[model.id] = Availability(None if open_slots else "account full", open_slots)
-    return found
+    slots, unused = keyring.look(), settings.SLOTS_PER_KEY
+    reasons, free = keyring.availability(slots, full=FULL), keyring.free(slots)
+    # A key that is new has no rows before the next admission; nothing is taken then.
+    return {
+        model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))
+        for model in models_here()
+    }
 
 
 def _named(wanted: Order | VideoTask) -> str:

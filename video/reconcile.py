@@ -54,7 +54,11 @@ def _look(generation: Generation) -> None:
     try:
         status = jobs.look(generation)
     except JobNotFound:
-        if attempts.record_not_found(generation.pk):
+        if generation.state == State.LOST:
+            attempts.stop_looking(generation.pk)
+        elif generation.cancel_wanted_at is not None:  # some providers forget a job that was cancelled
+            attempts.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
+        elif attempts.record_not_found(generation.pk):
             attempts.record_lost(generation.pk, code="job_lost")
         return
     except (ProviderError, jobs.KeyGone) as err:
@@ -89,3 +93,4 @@ def _give_up_if_old(generation: Generation) -> None:
         row = cursor.fetchone()
     if row and row[0]:
         attempts.record_lost(generation.pk, code="job_lost")
+        attempts.stop_looking(generation.pk)

@@ -22,6 +22,8 @@ from video.states import Claim
 # Beyond the HTTP deadline, before an answer that never came is believed never to come.
 GRACE_S = 10.0
 LOOKUP_TROUBLE_S = 15.0
+# A call-back was quicker than our giving up: look again at once, and find the job accepted.
+THE_JOB_CAME = Park(0, "the provider called back with the job")
 
 
 def over_at(generation: Generation) -> datetime:
@@ -42,16 +44,25 @@ def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
         left_s = _left_of_window(claim, generation)
         if left_s > 0:
             return Park(left_s, f"{provider.title} may still call back with the job", hint_delay_s=0)
-        attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+        if not _lose(generation):
+            return THE_JOB_CAME
     return give_up(generation, f"{provider.title} can't tell whether the job began")
 
 
 def give_up(generation: Generation, detail: str) -> Outcome:
     """No truth can come: the task ends with its refund; or, where the operator chose so, is tried again."""
     if settings.RETRY_UNKNOWN_SUBMITS:
-        attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+        if generation.state == Generation.State.UNKNOWN and not _lose(generation):
+            return THE_JOB_CAME
         return WaitForSlot(f"outcome unknown ({detail}); trying again, as RETRY_UNKNOWN_SUBMITS says")
     return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, detail)
+
+
+def _lose(generation: Generation) -> bool:
+    if attempts.give_up_unknown(generation.pk):
+        generation.state = Generation.State.LOST
+        return True
+    return False
 
 
 def _left_of_window(claim: Claim, generation: Generation) -> float:
@@ -78,7 +89,8 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
         return Park(times[lookups] - times[lookups - 1], "not found by our reference; asking again", record=False)
     if jobs.refuses_duplicates(generation) and not generation.resent:
         return None
-    attempts.record_lost(generation.pk, code=SubmissionUnknown.code)
+    if not _lose(generation):
+        return THE_JOB_CAME
     return give_up(generation, f"not found by our reference, asked {lookups} times")
 
 

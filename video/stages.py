@@ -24,7 +24,7 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, jobs, settling
+from video import accounts, attempts, choice, health, inbound, jobs, settling
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 State = Generation.State
 
 HOUR_S = 3600.0
+NOT_FOUND_DELAY_S = 20.0
 # Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
 # A submit that can't leave this machine is tried this often at one provider before another may have the task.
@@ -181,7 +182,9 @@ def poll(claim: Claim) -> Outcome:
         log.error(  # noqa: TRY400 - the traceback tells nothing
             "%s: key %s is gone while a paid job hangs on it; put it back", claim.task.pk, generation.key_fingerprint
         )
-        return _overdue(claim, generation) or Park(30, f"key {generation.key_fingerprint} is gone: put it back")
+        return _overdue(claim, generation) or Park(
+            30, f"key {generation.key_fingerprint} is gone: put it back", hint_delay_s=30
+        )
     failpoint("poll.after_read")
     return _decide(claim, generation, status)
 
@@ -209,7 +212,7 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
         interval_s,
         f"{generation.provider}: {status.provider_status.lower()}",
         progress=PROGRESS_AT[Stage.POLL] + int(span * _progress(claim, generation, status)),
-        hint_delay_s=interval_s,
+        hint_delay_s=inbound.least_interval_s(generation.provider),
         record=generation.provider_status != status.provider_status,
     )
 
@@ -256,7 +259,12 @@ def _not_found(claim: Claim, generation: Generation, detail: str) -> Outcome:
     if generation.cancel_wanted_at is not None:  # some providers forget a job that was cancelled
         return _ended_badly(claim, generation, JobStatus(JobState.CANCELLED, "gone after our cancel"))
     if not attempts.record_not_found(generation.pk):
-        return Park(20, "the provider does not know the job; asking again", record=generation.not_found == 0)
+        return Park(
+            NOT_FOUND_DELAY_S,
+            "the provider does not know the job; asking again",
+            hint_delay_s=inbound.least_interval_s(generation.provider),
+            record=generation.not_found == 0,
+        )
     attempts.record_lost(generation.pk, code="job_lost")
     return Fail("job_lost", "The video provider lost this job.", detail)
 
@@ -269,7 +277,10 @@ def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcom
     delay_s = max(jobs.poll_interval_s(generation.provider), min(60.0, 2.0 ** min(in_a_row, 6)))
     if isinstance(err, Busy) and err.retry_after_s:
         delay_s = max(delay_s, err.retry_after_s)
-    return _overdue(claim, generation) or Park(delay_s, str(err), error_code=err.code, record=in_a_row == 1)
+    # A hint does not make a provider in trouble any better.
+    return _overdue(claim, generation) or Park(
+        delay_s, str(err), hint_delay_s=delay_s, error_code=err.code, record=in_a_row == 1
+    )
 
 
 def _overdue(claim: Claim, generation: Generation) -> Outcome | None:

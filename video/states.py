@@ -315,18 +315,25 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             generation_id=generation_id,
         )
         if moved:
-            _drop_planned(claim.task.pk)
+            _leave_attempt(claim.task.pk)
             credits.refund(claim.task.pk, claim.task.run)
         return moved
 
 
-def _drop_planned(task_id: str) -> None:
-    """A reserved slot whose task ended was certainly never sent: it becomes rejected, which frees it."""
+def _leave_attempt(task_id: str) -> None:
+    """The attempt of a task that ends: one that was never sent frees its slot, an open job is looked at later."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = 'task_ended'
             WHERE task_id = %s AND state = 'planned'
+            """,
+            [task_id],
+        )
+        cursor.execute(
+            """
+            UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour'
+            WHERE task_id = %s AND state = 'accepted' AND look_at IS NULL
             """,
             [task_id],
         )

@@ -11,6 +11,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env as read
+from providers.keys import fingerprint
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,6 +51,12 @@ BAD = {
     "an origin with a path": ({"FRONTEND_ORIGINS": "https://a.example/app"}, "FRONTEND_ORIGINS"),
     "an odd SameSite": ({"COOKIE_SAMESITE": "some"}, "COOKIE_SAMESITE must be"),
     "a lease that is too long": ({"STAGE_LEASE_SECONDS": "60"}, "STAGE_LEASE_SECONDS must be between 1 and 20"),
+    "a group that is none": ({"KEY_ACCOUNTS": "studio=key_aaaaaaaa"}, "KEY_ACCOUNTS: each entry must look like"),
+    "a key where a fingerprint belongs": ({"KEY_ACCOUNTS": "runway:studio=key_aaaaaaaa"}, "must list fingerprints"),
+    "a fingerprint of no key": (
+        {"RUNWAY_API_KEY": "key_aaaaaaaa", "KEY_ACCOUNTS": "runway:studio=0123456789ab"},
+        "KEY_ACCOUNTS names fingerprints that no configured key has: runway 0123456789ab",
+    ),
     "a file that is not there": ({"REELWORKS_ENV_FILE": "nowhere.env"}, "nowhere.env"),
 }
 
@@ -98,6 +105,14 @@ def test_call_backs_are_checked_with_the_simulators_keys_exactly_while_simulatin
     assert done.stdout.strip() == "http://127.0.0.1:7/jwks 'whsec_c2VjcmV0'", done.stderr
     done = load(tmp_path, show)
     assert done.stdout.strip() == "https://rest.fal.ai/.well-known/jwks.json ''", done.stderr
+
+
+def test_keys_are_grouped_into_accounts_by_fingerprint(tmp_path: Path) -> None:
+    group = f"runway:studio={fingerprint('key_real')}"
+    done = load(tmp_path, "settings.KEY_ACCOUNTS", RUNWAY_API_KEY="key_real,key_other", KEY_ACCOUNTS=group)
+    assert done.stdout.strip() == str({("runway", fingerprint("key_real")): "studio"}), done.stderr
+    simulating = load(tmp_path, "settings.KEY_ACCOUNTS", KEY_ACCOUNTS=group, REELWORKS_SIMULATE="1")
+    assert simulating.stdout.strip() == "{}", simulating.stderr
 
 
 def test_with_a_real_key_nothing_is_simulated(tmp_path: Path) -> None:

@@ -134,13 +134,16 @@ class System:
         self.env = environment(simulator)
         self._processes: list[Process] = []
 
-    def worker(self, name: str = "worker", *, failpoint: str = "", queues: str = "videoQueue,mediaQueue") -> Process:
+    def worker(
+        self, name: str = "worker", *, failpoint: str = "", queues: str = "videoQueue,mediaQueue", threads: int = 4
+    ) -> Process:
         """A Celery worker as the Procfile starts it, ready when this returns."""
         env = {**self.env, **({"REELWORKS_FAILPOINT": failpoint} if failpoint else {})}
         process = self._start(
             name,
             [
-                *(sys.executable, "-m", "celery", "-A", "config", "worker", "--pool", "threads", "-c", "4"),
+                *(sys.executable, "-m", "celery", "-A", "config", "worker", "--pool", "threads"),
+                *("-c", str(threads)),
                 *("-Q", queues, "-n", f"{name}-{len(self._processes)}@%h", "--without-gossip", "--without-mingle"),
                 *("--loglevel", "info"),
             ],

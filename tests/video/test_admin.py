@@ -131,7 +131,7 @@ class TestTaskPage:
     def test_tells_the_whole_story(self, operator: Client) -> None:
         task = finished()
         page = text(operator, page_of(task.pk))
-        for word in ("created", "admitted", "download", "thumbnail", "succeeded", "job-1", "debit", "the default"):
+        for word in ("created", "admitted", "download", "thumbnail", "succeeded", "job-1", "debit", "gen4.5"):
             assert word in page, word
         generation = task.generations.get()
         assert generation.key_fingerprint in page
@@ -270,22 +270,25 @@ class TestProviderAccounts:
     def account(self) -> ProviderAccount:
         return admitted(make_task()).account
 
-    def test_slots_are_all_that_can_be_changed(self, operator: Client, account: ProviderAccount) -> None:
-        answer = operator.post(f"{self.URL}{account.pk}/change/", {"slots": 7, "closed_reason": "x", "model": "other"})
+    def test_the_operators_limit_is_all_that_can_be_changed(self, operator: Client, account: ProviderAccount) -> None:
+        was = (account.slots, account.model)
+        answer = operator.post(
+            f"{self.URL}{account.pk}/change/", {"slots_override": 7, "slots": 5, "closed_reason": "x", "model": "other"}
+        )
         assert answer.status_code == 302
-        was = account.model
         account.refresh_from_db()
-        assert (account.slots, account.closed_reason, account.model) == (7, "", was)
+        assert (account.slots_override, account.closed_reason) == (7, "")
+        assert (account.slots, account.model) == was
 
     def test_a_closing_that_came_while_the_form_was_open_stays(self, account: ProviderAccount) -> None:
         stale = ProviderAccount.objects.get(pk=account.pk)
         ProviderAccount.objects.filter(pk=account.pk).update(closed_reason="key_refused")
-        stale.slots = 3
+        stale.slots_override = 3
         from django.contrib import admin
 
         admin.site.get_model_admin(ProviderAccount).save_model(None, stale, None, True)
         account.refresh_from_db()
-        assert (account.slots, account.closed_reason) == (3, "key_refused")
+        assert (account.slots_override, account.closed_reason) == (3, "key_refused")
 
     def test_open_again(self, operator: Client, account: ProviderAccount) -> None:
         ProviderAccount.objects.filter(pk=account.pk).update(

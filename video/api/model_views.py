@@ -136,4 +136,5 @@ def _usd(amount: Decimal | None) -> str | None:
     """As a decimal string, so that no reader adds binary fractions; at least cents."""
     if amount is None:
         return None
-    return f"{amount:f}" if -int(amount.as_tuple().exponent) >= 2 else f"{amount:.2f}"
+    whole, _, fraction = f"{amount:f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"

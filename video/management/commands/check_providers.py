@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Count
 from django.utils import timezone
 
-from providers.errors import KeyRefused, OutOfCredits
+from providers.errors import Busy, KeyRefused, OutOfCredits
 from providers.keys import ApiKey
 from video import accounts, bell, keyring
 from video.kit import kit
@@ -43,7 +43,7 @@ class Row:
     fingerprint: str
     account: str
     state: str  # active, draining, quarantined
-    verdict: str  # ok, not_checked, refused, out_of_credits, unreachable
+    verdict: str  # ok, not_checked, refused, out_of_credits, busy, unreachable
     said: str = ""
     balance: Decimal | None = None
     unit: str = ""
@@ -147,6 +147,8 @@ def _verdict(answer: accounts.Answer, key: ProviderKey, rows: list[ProviderAccou
     empty = answer.info is not None and answer.info.balance == 0
     if empty or isinstance(answer.error, OutOfCredits) or any(one.closed_reason == "out_of_credits" for one in rows):
         return "out_of_credits"
+    if isinstance(answer.error, Busy):
+        return "busy"
     if answer.error is not None:
         return "unreachable"
     return "ok" if answer.info is not None else "not_checked"

@@ -1,0 +1,61 @@
+"""Wakes a Celery worker's main loop when one of its threads is done.
+
+With the threads pool a task is acknowledged in the thread that ran it, and nothing tells the main loop, which alone
+fetches messages: it goes on sleeping until its next timer, up to a second, while every thread is idle. Measured with
+celery 5.6.3 and two threads: 40 tasks of 30 ms took 32 s; with this, under 1 s. (Prefetching more would hide it, at
+the price of messages that wait in one busy worker while another is idle.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+from celery import Task, bootsteps
+from celery.worker.request import Request
+
+_read_end = _write_end = -1
+
+
+class WakingRequest(Request):
+    """A request whose end is noticed at once: acknowledging it is the last that its thread does (acks are late)."""
+
+    def acknowledge(self) -> None:
+        super().acknowledge()
+        _wake()
+
+
+class WakingTask(Task):
+    """The base of all tasks here."""
+
+    abstract = True
+    Request = "config.wakeup:WakingRequest"
+
+
+class WakeStep(bootsteps.StartStopStep):
+    """Lets the main loop listen to a pipe; started anew with each connection to the broker."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Open the pipe once, and have the loop read it."""
+        global _read_end, _write_end
+        if parent.hub is None:  # a pool without an event loop needs no waking
+            return
+        if _read_end < 0:
+            _read_end, _write_end = os.pipe()
+            os.set_blocking(_read_end, False)
+            os.set_blocking(_write_end, False)
+        parent.hub.add_reader(_read_end, _drain)
+
+
+def _wake() -> None:
+    if _write_end >= 0:
+        with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
+            os.write(_write_end, b"\0")
+
+
+def _drain() -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(_read_end, 4096)

@@ -1,0 +1,24 @@
+"""How a worker behaves as a consumer of its queue."""
+
+from __future__ import annotations
+
+import redis
+from celery import current_app
+from django.conf import settings
+
+from tests.pipeline.system import System, until
+
+
+def broker() -> redis.Redis:
+    """The Valkey of this test, as its client sees it."""
+    path, _, query = settings.CELERY_BROKER_URL.removeprefix("redis+socket://").partition("?")
+    return redis.Redis(unix_socket_path=path, db=int(query.split("virtual_host=")[1].split("&")[0]))
+
+
+def test_a_worker_with_all_threads_busy_goes_on_as_soon_as_one_is_free(system: System) -> None:
+    """Celery's main loop sleeps on for up to a second then; 100 short tasks would take most of a minute."""
+    system.worker(threads=2)
+    for _ in range(100):
+        current_app.send_task("video.admit")
+    valkey = broker()
+    until("the queue is empty", lambda: valkey.llen("videoQueue") == 0, seconds=8)
