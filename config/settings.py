@@ -291,6 +291,8 @@ UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 1800, least=1,
 LOOKUP_SECONDS = read.numbers(env, "LOOKUP_SECONDS", "15,60,300")
 # On: a task whose submit's outcome stays unknown is tried again, at the risk of two bills for one video.
 RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
+# Provider faults in a row that open a model's circuit.
+CIRCUIT_FAULTS = int(read.number(env, "CIRCUIT_FAULTS", 5, least=1, most=1_000_000))
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
 SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection
 
-from providers.catalogue import ALIASES, Model
+from providers.catalogue import Model
 
 SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
@@ -61,9 +61,6 @@ def _figures(model: Model) -> _Figures:
 
 def _measure(model: Model) -> _Figures:
     """Waiting for a slot is left out of the time taken: the line in front of a new task is counted as it is now."""
-    names = [model.id, *(alias for alias, ids in ALIASES.items() if model.id in ids)]
-    if "runway-gen3" in names:
-        names.append("")  # no model named
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -81,7 +78,7 @@ def _measure(model: Model) -> _Figures:
                     ORDER BY g.ended_at DESC LIMIT %(sample)s
                  ) recent),
                 (SELECT count(*) FROM (
-                    SELECT FROM video_videotask WHERE admit_at IS NOT NULL AND lower(model_requested) = ANY(%(names)s)
+                    SELECT FROM video_videotask WHERE admit_at IS NOT NULL AND %(model)s = ANY(eligible_models)
                     LIMIT %(line)s
                  ) line),
                 (SELECT coalesce(sum(slots), 0) FROM video_provideraccount
@@ -94,7 +91,6 @@ def _measure(model: Model) -> _Figures:
                 "days": SINCE_DAYS,
                 "looked_at": LOOKED_AT,
                 "sample": SAMPLE,
-                "names": names,
                 "line": LINE_COUNTED,
                 "provider": model.provider,
                 "keys": [key.fingerprint for key in settings.PROVIDER_KEYS.get(model.provider, ())],

@@ -29,7 +29,6 @@ from video.models import ModelSetting
 
 log = logging.getLogger(__name__)
 
-OPENS_AFTER = 5  # faults in a row
 OPEN_S = 60  # the first time; doubled by each fault of a probe
 LONGEST_OPEN_S = 900
 PROBE_S = 600  # a probe that said nothing for so long is forgotten, and the next one is let through
@@ -157,7 +156,7 @@ def note_fault(model: str, provider: str, error_text: str) -> None:
                 "model": model,
                 "provider": provider,
                 "error": error_text[:300],
-                "opens_after": OPENS_AFTER,
+                "opens_after": settings.CIRCUIT_FAULTS,
                 "open": OPEN_S,
                 "longest": LONGEST_OPEN_S,
             },
@@ -185,7 +184,7 @@ def note_success(model: str, provider: str) -> None:
 
 def is_half_open(health: ModelHealth) -> bool:
     """Whether a job of this model would be the probe, so that it needs `take_probe`."""
-    return health.recent_faults >= OPENS_AFTER and not health.circuit_open
+    return health.recent_faults >= settings.CIRCUIT_FAULTS and not health.circuit_open
 
 
 def take_probe(model: str) -> bool:

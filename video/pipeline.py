@@ -40,7 +40,8 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     elif held and isinstance(outcome, Succeed):
         failpoint("save.finished")
         media_stages.drop_work_files(task_id)
-    if isinstance(outcome, Fail | WaitForSlot | Succeed):
+    if isinstance(outcome, Fail | WaitForSlot) or (stage is Stage.POLL and isinstance(outcome, Advance)):
+        # A slot is free, or somebody stands in line again.
         bell.ring_admission()
     return held and isinstance(outcome, Advance) and outcome.delay_s == 0
 

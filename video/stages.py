@@ -69,11 +69,11 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     try:
         submission = jobs.Submission(claim.task, generation)
     except RequestRejected as err:
-        attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
-        return Fail(err.code, err.user_message, str(err))
+        return _rejected(generation, err)
     except accounts.ACCOUNT_ERRORS as err:
         return _refused(generation, err)
     except jobs.KeyGone:
+        health.give_back_probe(generation.model)
         attempts.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
         return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
     failpoint("generate.before_mark_sent")
@@ -86,20 +86,28 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     except NotSent as err:
         return _not_sent(claim, generation, err, again=again)
     except SubmissionUnknown as err:
-        health.note_fault(generation.model, generation.provider, str(err))
+        if health.is_fault(err):
+            health.note_fault(generation.model, generation.provider, str(err))
         return settling.after_unknown(generation, err)
     except accounts.ACCOUNT_ERRORS as err:
         return _refused(generation, err)
     except ProviderError as err:
-        attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
-        return Fail(err.code, err.user_message, str(err))
+        return _rejected(generation, err)
     attempts.record_accepted(generation.pk, submitted)
     failpoint("generate.after_record")
     return _to_poll(generation)
 
 
+def _rejected(generation: Generation, err: ProviderError) -> Outcome:
+    """The request itself is at fault: the task ends, and neither key nor model is blamed."""
+    health.give_back_probe(generation.model)
+    attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
+    return Fail(err.code, err.user_message, str(err))
+
+
 def _refused(generation: Generation, err: ProviderError) -> Outcome:
     """Trouble of the key or its account: it takes the consequences, the task waits for a better one."""
+    health.give_back_probe(generation.model)
     attempts.record_rejected(generation.pk, code=err.code, message=err.user_message)
     accounts.note_refusal(generation, err)
     return WaitForSlot(str(err))
@@ -245,8 +253,12 @@ def _ended_badly(claim: Claim, generation: Generation, status: JobStatus) -> Out
     failpoint("poll.after_record")
     detail = str(error or status.provider_status)
     if error is not None and not error.another_model_could:
+        health.give_back_probe(generation.model)
         return Fail(code, message, detail)
-    health.note_fault(generation.model, generation.provider, detail)
+    if error is not None:
+        health.note_fault(generation.model, generation.provider, detail)
+    else:  # stopped, by us or by hand
+        health.give_back_probe(generation.model)
     return fall_back(claim, code, message, detail)
 
 

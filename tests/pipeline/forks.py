@@ -10,6 +10,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -58,6 +59,7 @@ class ForkServer:
 
     def __init__(self, database: str, env: dict[str, str]) -> None:
         os.environ.update(env)  # read when the server imports the settings, at its first use
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]  # of an earlier file, with another environment
         self._context = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.pipeline.preload"])
         self._database = database
@@ -76,6 +78,13 @@ class ForkServer:
 
 
 # --- work for children -----------------------------------------------------------------------------------------------
+
+
+def admit() -> int:
+    """One pass of admission, with the child's keys."""
+    from video import admission
+
+    return len(admission.admit())
 
 
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:

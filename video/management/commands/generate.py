@@ -32,6 +32,8 @@ STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
 FIELDS = {
     "prompt": "prompt",
     "model": "model",
+    "policy": "policy",
+    "fallback": "fallback",
     "duration": "duration",
     "aspect_ratio": "aspectRatio",
     "image_url": "imageUrl",
@@ -222,6 +224,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("prompt", help="what the video is to show")
         parser.add_argument("--model", help="such as runway-gen3, gen4.5, gen4_turbo (default: our choice)")
+        parser.add_argument(
+            "--policy", choices=VideoTask.Policy.values, help="how to choose a model (default balanced)"
+        )
+        parser.add_argument(
+            "--no-fallback", dest="fallback", action="store_false", default=None, help="this model or none"
+        )
         parser.add_argument("--duration", type=int, help="seconds (default 5)")
         parser.add_argument("--aspect-ratio", help="such as 16:9 (default) or 9:16")
         parser.add_argument("--image-url", help="public https link to a start image")
