@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import requests
@@ -76,7 +76,7 @@ class Variant:
         return tuple(part for key in (self.key, self.poor_key, *self.bad_keys) for part in (key, *key.split(":")))
 
 
-class Simulated(Generic[E]):
+class Simulated:
     """The means: a variant's adapter and sender at a simulator, and prompts of one's own."""
 
     variant: ClassVar[Variant]
@@ -190,7 +190,7 @@ class Simulated(Generic[E]):
         return int(self.ask("submits", prompt=order.prompt)["created"])
 
 
-class Contract(Simulated[Any]):
+class Contract(Simulated):
     """Every adapter."""
 
     # --- submit, then success ---
@@ -374,7 +374,7 @@ class Contract(Simulated[Any]):
         assert 1 <= self.provider.jobs_per_poll(self.variant.key) <= self.provider.max_jobs_per_poll
 
 
-class CanCancel(Simulated[Any]):
+class CanCancel(Simulated):
     """Adapters with `can_cancel`."""
 
     def test_a_running_job_stops_and_is_cancelled_or_gone(self) -> None:
@@ -408,7 +408,7 @@ class CanCancel(Simulated[Any]):
         assert self.cancel(job) in {CancelOutcome.REQUESTED, CancelOutcome.ALREADY_ENDED}
 
 
-class CanLookUp(Simulated[Any]):
+class CanLookUp(Simulated):
     """Adapters with `can_look_up`."""
 
     def test_a_job_whose_answer_was_lost_is_found_by_our_reference(self) -> None:
@@ -434,7 +434,7 @@ class CanLookUp(Simulated[Any]):
                 self.look_up(f"gen_{uuid.uuid4().hex}", key=bad)
 
 
-class RefusesDuplicates(Simulated[Any]):
+class RefusesDuplicates(Simulated):
     """Adapters that promise, for this kind of key, that one reference makes one job."""
 
     def test_the_same_reference_again_makes_no_second_job(self) -> None:
@@ -453,7 +453,7 @@ class RefusesDuplicates(Simulated[Any]):
         assert self.created(order) == 1
 
 
-class TellsTheAccount(Simulated[Any]):
+class TellsTheAccount(Simulated):
     """Adapters with `has_account_call`."""
 
     def test_the_balance_of_an_empty_account_is_nothing(self) -> None:

@@ -10,7 +10,7 @@ import pytest
 pytest.register_assert_rewrite("tests.providers.contract")
 
 from providers.base import JobState  # noqa: E402 - assertions of the suite are to be explained too
-from providers.errors import JobNotFound  # noqa: E402
+from providers.errors import JobNotFound, ProviderDown  # noqa: E402
 from providers.kling import Kling  # noqa: E402
 from providers.pika import Pika  # noqa: E402
 from providers.runway import Runway  # noqa: E402
@@ -103,6 +103,12 @@ class TestPika(CanCancel, Contract):
         assert status.state is JobState.FAILED
         assert status.error is not None
         assert status.error.another_model_could
+
+    def test_a_result_that_could_not_be_had_says_nothing_about_the_job(self) -> None:
+        job = self.start("result_status=503x1")
+        with self.raises(ProviderDown):
+            self.look(job)
+        assert self.look(job).state is JobState.SUCCEEDED
 
 
 class TestKlingNewer(CanLookUp, TellsTheAccount, Contract):
