@@ -248,8 +248,9 @@ def attach_job(generation_id: str, job_id: str, by: str) -> Case:
             _refuse_to_attach(generation)
             if not attempts.record_accepted(generation.pk, Submitted(job_id)):
                 raise Refused("It was settled a moment ago: look again.")
+            if not generation.task.is_active or generation.task.stage != Stage.GENERATE:
+                attempts.look_later(generation.pk, 0)  # else its task takes it up
             _note(generation, by, f"attached job {job_id} to attempt {generation.attempt}; {said}")
-            # Jobs of ended tasks are due for a look by now; a task that waits for this one goes on itself.
             transaction.on_commit(lambda: _go_on(generation.task_id))
     except IntegrityError:
         _refuse_taken(generation, job_id)

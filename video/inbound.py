@@ -27,6 +27,7 @@ from providers.errors import ProviderDown
 from providers.http import Sender
 from providers.kling import Kling
 from providers.pika import Pika
+from providers.runway import Runway
 from providers.webhooks import KeysUnavailable, Notice
 from video import attempts, bell, states
 from video.models import Generation, Stage
@@ -36,6 +37,7 @@ State = Generation.State
 
 PATH = "/api/video/webhook"
 CALLING_BACK: dict[str, type[Provider]] = {adapter.name: adapter for adapter in (Pika, Kling) if adapter.can_call_back}
+LEAST_INTERVAL_S = {adapter.name: adapter.min_poll_interval_s for adapter in (Runway, Pika, Kling)}
 JWKS_TIMEOUT_S = 4.0
 MAX_JWKS_BYTES = 64 * 1024
 # The sweeper rings a task at most so often; a call-back adds no copy to a bell that was rung just now.
@@ -168,11 +170,13 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
 
 
 def least_interval_s(provider: str) -> float:
-    """Seconds between two looks at one job, however often it is called about: the provider's own rule."""
+    """Seconds between two looks at one job, however often it is called about: the provider's own rule.
+
+    The simulator has none; but a flood of calls is not to become a flood of looks there either.
+    """
     if settings.SIMULATE:
-        interval: float = settings.POLL_INTERVAL_SECONDS[provider]
-        return interval
-    return CALLING_BACK[provider].min_poll_interval_s
+        return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
+    return LEAST_INTERVAL_S[provider]
 
 
 def _ours(reference: str) -> str:

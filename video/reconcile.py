@@ -52,6 +52,8 @@ def _due_for_a_look() -> list[Generation]:
 
 def _look(generation: Generation) -> None:
     try:
+        if generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED:
+            jobs.cancel(generation)
         status = jobs.look(generation)
     except JobNotFound:
         if generation.state == State.LOST:

@@ -50,8 +50,8 @@ def generate(claim: Claim) -> Outcome:
     if generation is None:
         return _after_attempt(claim, attempts.latest(claim.task.pk))
     claim.generation_id = generation.pk
-    if generation.state == State.ACCEPTED:
-        return _to_poll(generation)
+    if generation.state == State.ACCEPTED:  # by a worker that is gone, or by a call-back: it may have ended already
+        return _to_poll(generation, at_once=True)
     if generation.state == State.PLANNED:
         return _submit(claim, generation)
     settled = settling.settle(claim, generation)
@@ -127,10 +127,9 @@ def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool
     return TryAgain(code, message, str(err), most_tries=MOST_TRIES_TO_REACH)
 
 
-def _to_poll(generation: Generation) -> Outcome:
-    return Advance(
-        Stage.POLL, delay_s=jobs.poll_interval_s(generation.provider), detail=f"{generation.provider} has the job"
-    )
+def _to_poll(generation: Generation, *, at_once: bool = False) -> Outcome:
+    delay_s = 0.0 if at_once else jobs.poll_interval_s(generation.provider)
+    return Advance(Stage.POLL, delay_s=delay_s, detail=f"{generation.provider} has the job")
 
 
 def _tried(claim: Claim) -> set[str]:
@@ -311,8 +310,7 @@ def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
 
 
 def _ask_to_stop(generation: Generation) -> None:
-    if not attempts.want_cancel(generation.pk):
-        return
+    attempts.want_cancel(generation.pk)  # noted once; asked again at each look until the job has ended
     try:
         jobs.cancel(generation)
     except (ProviderError, jobs.KeyGone) as err:

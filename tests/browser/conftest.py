@@ -23,6 +23,7 @@ ARGS = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
@@ -31,9 +32,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))  # one Chromium for all of them
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A headless Chromium: the system's, else Playwright's own."""
+    """A headless Chromium: the system's, else Playwright's own. Gone with the file, and its event loop with it."""
     with sync_playwright() as playwright:
         found = next((path for name in NAMES if (path := shutil.which(name))), None)
         own = playwright.chromium.executable_path

@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import requests
+from playwright.sync_api import Page
 
+from tests.browser.conftest import chromium, page  # noqa: F401 - fixtures
+from tests.browser.snippet import READY, log_in, run_snippet
 from tests.e2e.conftest import Up, processes_of
 from tests.pipeline.system import Simulator, until
 
@@ -130,6 +133,14 @@ def test_no_key_and_no_signature_is_in_the_log(up: Up, finished: dict[str, Any])
     for log in logs:
         assert "key_e2e" not in log
         assert signature not in log
+
+
+@pytest.mark.browser
+def test_the_front_ends_code_runs_as_it_was_written(up: Up, page: Page) -> None:  # noqa: F811 - the fixture
+    log_in(page, up.url, "alice", "secret-of-the-suite")
+    line = run_snippet(page, up.url)
+    assert line.startswith(READY)
+    assert urlsplit(line.removeprefix(READY)).path.endswith(".mp4")
 
 
 def test_a_second_start_finds_the_first_and_says_so(up: Up) -> None:

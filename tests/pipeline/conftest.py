@@ -13,6 +13,7 @@ from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, System, environment, running
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One xdist worker runs a whole file of these, with one set of processes."""
     here = Path(__file__).parent

@@ -153,6 +153,19 @@ class System:
         assert process.alive, process.log()[-3000:]
         return process
 
+    def web(self, port: int) -> Process:
+        """The API, answering when this returns."""
+        argv = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+        process = self._start("web", [*argv, "--blocking-threads", "2", "config.wsgi:application"], self.env)
+
+        def answers() -> bool:
+            with contextlib.suppress(requests.ConnectionError):
+                return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
+            return False
+
+        until("the API answers", answers)
+        return process
+
     def sweeper(self) -> Process:
         return self._start("sweeper", [sys.executable, "manage.py", "sweeper"], self.env)
 

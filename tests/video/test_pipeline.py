@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pytest_django.fixtures import Settings
 
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
@@ -129,6 +130,22 @@ def test_a_look_at_a_job(
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == (status, stage, code)
     assert Generation.objects.get(task=task).state == state
+
+
+@pytest.mark.parametrize("answer", [JobStatus(JobState.RUNNING, "RUNNING", 0.5), JobNotFound("404"), Busy("429")])
+def test_a_look_at_a_real_provider_parks_by_its_own_rule(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, answer: object
+) -> None:
+    task = make_task()
+    accepted(task)
+    settings.SIMULATE = False
+    looking(monkeypatch, answer)
+    pipeline.run_stage(Stage.POLL, task.pk)
+    task = reload(task)
+    assert (task.status, task.stage, task.tries) == ("running", "poll", 0)
+    assert task.next_run_at is not None
+    assert task.claimed_at is not None
+    assert (task.next_run_at - task.claimed_at).total_seconds() > 4.5
 
 
 def test_failed_looks_never_fail_a_paid_job(monkeypatch: pytest.MonkeyPatch) -> None:

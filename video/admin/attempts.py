@@ -9,12 +9,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from video.admin import story
+from video.admin.open_cases import OpenCases
 from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
 from video.models import Generation
 
 
 @admin.register(Generation)
-class GenerationAdmin(ReadOnlyAdmin):
+class GenerationAdmin(OpenCases, ReadOnlyAdmin):
     list_display = (
         "generation_id",
         "of_task",

@@ -108,6 +108,7 @@ def test_a_key_revoked_midway_strands_nobody(system_with_keys: System, simulator
         task = reload(task)
         assert (task.status, task.error_code) == ("failed", "timeout")
         assert task.generations.count() == 1  # an accepted job is never tried again elsewhere
+        assert not task.events.filter(error_code="internal_error").exists()
     assert credits.balance(user.pk) == 1000
     ProviderAccount.objects.update(slots_override=50)  # the four still hold their slots
     quick = [runway(f"revoked quick {number}. [[sim render=0]]", user) for number in range(4)]

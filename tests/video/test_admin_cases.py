@@ -1,0 +1,204 @@
+"""An operator sees open cases in the admin, settles one, attaches a job that was found."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+from pytest_django import DjangoAssertNumQueries
+
+from providers.base import JobState, JobStatus
+from providers.errors import JobNotFound
+from tests.factories import accepted, admitted, claimed, make_task
+from video import attempts, jobs, states
+from video.models import Generation, Stage, TaskEvent
+
+pytestmark = pytest.mark.django_db
+LIST = "/admin/video/generation/open-cases/"
+
+
+@pytest.fixture
+def operator(client: Client) -> Client:
+    client.force_login(get_user_model().objects.create_superuser("olga"))
+    return client
+
+
+@pytest.fixture
+def viewer() -> Client:
+    """Staff who may look at everything and change nothing."""
+    user = get_user_model().objects.create_user("viewer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def unknown() -> Generation:
+    return make_unknown()
+
+
+def make_unknown() -> Generation:
+    """An attempt of which nobody can tell whether its job exists; its task has ended."""
+    task = make_task(prompt="A boat of <paper>")
+    generation = admitted(task)
+    claim = claimed(task)
+    assert attempts.mark_sent(claim, generation)
+    attempts.record_unknown(generation.pk)
+    assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    return Generation.objects.select_related("task__user").get(pk=generation.pk)
+
+
+def page(client: Client, url: str) -> str:
+    answer = client.get(url)
+    assert answer.status_code == 200, answer.status_code
+    return answer.content.decode()
+
+
+def state(generation: Generation) -> str:
+    return Generation.objects.get(pk=generation.pk).state
+
+
+class TestList:
+    def test_says_what_is_at_stake_and_what_happens(self, operator: Client, unknown: Generation) -> None:
+        text = page(operator, LIST)
+        for part in (
+            *(unknown.pk, unknown.task_id, unknown.key_fingerprint, unknown.task.user.get_username()),
+            *("outcome unknown", "its task has ended; keeps its slot, then is lost", "until 20", "gen4.5", "simulated"),
+        ):
+            assert part in text, part
+        assert "<strong>1</strong> open" in text
+        assert f"${unknown.expected_usd:.2f}" in text
+        assert "Given up" not in text
+
+    def test_keeps_those_that_were_given_up_apart(self, operator: Client, unknown: Generation) -> None:
+        attempts.record_lost(unknown.pk, code="outcome_unknown")
+        text = page(operator, LIST)
+        assert "Nothing is open." in text
+        assert text.index("Given up in the last 3 days") < text.index(unknown.pk)
+
+    def test_is_linked_from_every_page(self, operator: Client) -> None:
+        assert f'<a href="{LIST}">Open cases</a>' in page(operator, "/admin/")
+
+    def test_needs_as_many_queries_for_many_as_for_one(
+        self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
+    ) -> None:
+        make_unknown()
+        with django_assert_max_num_queries(8) as captured:
+            page(operator, LIST)
+        for _ in range(4):
+            make_unknown()
+        with django_assert_max_num_queries(len(captured.captured_queries)):
+            page(operator, LIST)
+
+
+class TestCase:
+    def test_shows_everything_that_helps_to_find_the_job(self, operator: Client, unknown: Generation) -> None:
+        text = page(operator, f"{LIST}{unknown.pk}/")
+        assert "A boat of &lt;paper&gt;" in text
+        assert "Attach job" in text
+        assert "Settle as lost" in text
+
+    def test_offers_nothing_where_nothing_can_be_done(self, operator: Client) -> None:
+        text = page(operator, f"{LIST}{accepted(make_task()).pk}/")
+        assert "Attach job" not in text
+        assert "Settle as lost" not in text
+
+    def test_that_is_not_there(self, operator: Client) -> None:
+        assert operator.get(f"{LIST}gen_nothing/").status_code == 404
+        assert operator.post(f"{LIST}gen_nothing/", {"settle": "1"}).status_code == 404
+
+
+class TestSettle:
+    def test_settles_and_logs_who(self, operator: Client, unknown: Generation) -> None:
+        answer = operator.post(f"{LIST}{unknown.pk}/", {"settle": "1"}, follow=True)
+        assert answer.redirect_chain == [(LIST, 302)]
+        assert f"Settled as lost: {unknown.pk}." in answer.content.decode()
+        assert state(unknown) == "lost"
+        assert TaskEvent.objects.filter(worker="operator olga").count() == 1
+        assert LogEntry.objects.get().get_change_message() == "Settled as lost"
+
+    def test_a_refusal_is_said(self, operator: Client) -> None:
+        generation = accepted(make_task())
+        answer = operator.post(f"{LIST}{generation.pk}/", {"settle": "1"}, follow=True)
+        assert "Its task still runs on this job (stage poll)" in answer.content.decode()
+        assert (state(generation), LogEntry.objects.count()) == ("accepted", 0)
+
+    def test_a_get_changes_nothing(self, operator: Client, unknown: Generation) -> None:
+        operator.get(f"{LIST}{unknown.pk}/?settle=1&attach=1&job_id=x")
+        assert state(unknown) == "unknown"
+
+
+class TestAttach:
+    def test_attaches_and_logs_who(
+        self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(jobs, "look", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
+        answer = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": " job-7 "}, follow=True)
+        assert "Job job-7 is attached" in answer.content.decode()
+        assert Generation.objects.get(pk=unknown.pk).job_id == "job-7"
+        assert LogEntry.objects.get().get_change_message() == "Attached job job-7"
+
+    @pytest.mark.parametrize(
+        ("job_id", "sentence"),
+        [
+            ("", "This field is required."),
+            ("a b", "letters, digits and"),
+            ("x" * 121, "at most 120 characters"),
+            ("job-taken", "Job job-taken belongs to attempt gen_"),
+            ("job-wrong", "Runway knows no job job-wrong"),
+        ],
+    )
+    def test_says_at_the_field_why_not(
+        self, operator: Client, unknown: Generation, job_id: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def look(probe: Generation) -> JobStatus:
+            raise JobNotFound("no such task")
+
+        monkeypatch.setattr(jobs, "look", look)
+        accepted(make_task(), "job-taken")
+        text = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": job_id}).content.decode()
+        assert "Nothing was attached." in text
+        assert sentence in text
+        assert (state(unknown), LogEntry.objects.count()) == ("unknown", 0)
+
+
+class TestRights:
+    def test_who_may_only_look(self, viewer: Client, unknown: Generation) -> None:
+        assert unknown.pk in page(viewer, LIST)
+        text = page(viewer, f"{LIST}{unknown.pk}/")
+        assert "Attach job" not in text
+        assert "Settle as lost" not in text
+        for body in ({"settle": "1"}, {"attach": "1", "job_id": "job-7"}):
+            assert viewer.post(f"{LIST}{unknown.pk}/", body).status_code == 403
+        assert state(unknown) == "unknown"
+
+    def test_staff_without_any_right(self, unknown: Generation) -> None:
+        client = Client()
+        client.force_login(get_user_model().objects.create_user("nobody", is_staff=True))
+        assert client.get(LIST).status_code == 403
+        assert client.get(f"{LIST}{unknown.pk}/").status_code == 403
+        assert client.post(f"{LIST}{unknown.pk}/", {"settle": "1"}).status_code == 403
+
+    def test_a_user_and_a_stranger_are_sent_to_the_login(self, client: Client, unknown: Generation) -> None:
+        assert client.get(LIST).status_code == 302
+        client.force_login(get_user_model().objects.create_user("somebody"))
+        assert client.post(f"{LIST}{unknown.pk}/", {"settle": "1"}).status_code == 302
+        assert state(unknown) == "unknown"
+
+    def test_a_post_needs_its_csrf_token(self, unknown: Generation) -> None:
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(get_user_model().objects.create_superuser("root-like"))
+        assert client.post(f"{LIST}{unknown.pk}/", {"settle": "1"}).status_code == 403
+        assert state(unknown) == "unknown"
+
+
+def test_a_job_of_an_ended_task_says_when_it_is_looked_at(operator: Client) -> None:
+    task = make_task()
+    generation = accepted(task)
+    assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
+    text = page(operator, LIST)
+    assert "looked at now and then; a late video is delivered, in " in text
+    assert "job-1" in text
