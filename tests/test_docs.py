@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from config.env import REELWORKS_NAMES
+from providers import catalogue, selection
+from providers.simulator.control import HELP
+from providers.simulator.faults import DIRECTIVES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -89,6 +92,39 @@ def test_defaults_are_those_of_the_code(name: str) -> None:
     for value in values:
         said = {"": "", True: "1", False: "0"}.get(value, str(value)) if isinstance(value, str | bool) else f"{value}"
         assert said in cell, f"{name}: the code's default is {value!r}, the page says {cell.strip()}"
+
+
+def test_defaults_are_those_of_the_procfile() -> None:
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", (ROOT / "Procfile").read_text()):
+        assert default in rows()[name].split("|")[2], f"{name}: the Procfile's default is {default}"
+
+
+def test_every_model_is_on_its_page_and_no_other() -> None:
+    page = (ROOT / "docs" / "models.md").read_text()
+    told = {line.split("|")[1].strip(" `"): line for line in page.splitlines() if line.count("|") == 11}
+    told = {name: line for name, line in told.items() if name in catalogue.BY_ID or line.startswith("| `")}
+    assert set(told) == set(catalogue.BY_ID)
+    for model in catalogue.MODELS:
+        for price in model.price_usd_per_s.values():
+            assert str(price) in told[model.id], f"{model.id}: {price}"
+    assert catalogue.CHECKED_ON in page
+    for alias in catalogue.ALIASES:
+        assert f"`{alias}`" in page or alias.startswith("fal-ai/pika/"), alias
+
+
+def test_every_directive_of_the_simulator_is_told_and_no_other() -> None:
+    page = (ROOT / "docs" / "simulator.md").read_text()
+    told = re.findall(r"^\| `([a-z_]+)` \| (?:submit|job|look|call-back|download) \|", page, re.MULTILINE)
+    assert set(told) == set(DIRECTIVES)
+    for call in HELP:
+        assert f"| `{call}` |" in page, call
+
+
+def test_every_weight_of_the_choice_is_told() -> None:
+    page = (ROOT / "docs" / "why" / "choosing-a-model.md").read_text()
+    for policy, weights in selection.WEIGHTS.items():
+        row = [f"{weight:.2f}" for weight in (weights.price, weights.quality, weights.speed, weights.success)]
+        assert f"| `{policy}` | {' | '.join(row)} |" in page
 
 
 def test_every_dependency_is_explained() -> None:

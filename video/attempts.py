@@ -92,7 +92,8 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
             look_at = CASE WHEN now.ended OR now.another THEN statement_timestamp() END,
             error_code = '', error_message = ''
         FROM (
-            SELECT t.finished_at IS NOT NULL AS ended, t.admit_at IS NOT NULL OR EXISTS (
+            SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
+                t.admit_at IS NOT NULL OR EXISTS (
                 SELECT FROM video_generation o
                 WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
             ) AS another

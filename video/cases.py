@@ -317,7 +317,7 @@ def look_now(case: Case) -> str:
         return _look_up(case)
     if not _take_look(generation.pk):
         return "somebody else has settled it"
-    reconcile._look(generation)
+    reconcile.look(generation)
     return "looked at"
 
 

@@ -27,7 +27,7 @@ def reconcile() -> int:
     """One pass; safe to run twice at once. Returns how many attempts were settled or looked at."""
     done = attempts.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
     for generation in _due_for_a_look():
-        _look(generation)
+        look(generation)
         done += 1
     return done
 
@@ -50,7 +50,8 @@ def _due_for_a_look() -> list[Generation]:
     return list(Generation.objects.filter(pk__in=found).select_related("account", "task"))
 
 
-def _look(generation: Generation) -> None:
+def look(generation: Generation) -> None:
+    """Look at one job that no running task drives, and write down what became of it."""
     try:
         if generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED:
             jobs.cancel(generation)

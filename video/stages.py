@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 from datetime import timedelta
 
+from django.conf import settings
+
 from providers import catalogue
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
@@ -159,6 +161,8 @@ def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
         return _to_download(last) if claim.stage is Stage.POLL else Advance(Stage.POLL)
     if last.state == State.REJECTED and code in accounts.NOT_THE_TASKS_FAULT:
         return WaitForSlot(message)
+    if last.state == State.LOST and not last.job_id and settings.RETRY_UNKNOWN_SUBMITS:
+        return WaitForSlot("the outcome stayed unknown; trying again, as RETRY_UNKNOWN_SUBMITS says")
     if last.state in {State.REJECTED, State.FAILED, State.CANCELLED} and code not in NO_OTHER_MODEL_COULD:
         return fall_back(claim, code, message, f"attempt {last.attempt} ended as {last.state}")
     return Fail(code, message, f"attempt {last.attempt} ended as {last.state}")

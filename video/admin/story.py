@@ -9,10 +9,10 @@ from typing import Any
 
 from django.conf import settings
 
+from video import settling
 from video.admin.reading import clock, short, span
 from video.media_view import signed_path
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
-from video.settling import GRACE_S
 
 EVENTS_SHOWN = 400
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
@@ -148,8 +148,7 @@ def headline(task: VideoTask, now: datetime) -> str:
 def state_of(generation: Generation, now: datetime) -> tuple[str, str]:
     """(word for the colour, label). An `unknown` whose answer may still come is just being sent."""
     if generation.state == Generation.State.UNKNOWN and generation.sent_at is not None:
-        answer_by = generation.sent_at + timedelta(seconds=settings.SUBMIT_TIMEOUT_SECONDS + GRACE_S)
-        if now < answer_by:
+        if now < settling.over_at(generation):
             return "sending", "sending"
         return "unknown", "outcome unknown"
     return generation.state, generation.state
