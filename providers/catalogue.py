@@ -12,7 +12,7 @@ Quality and speed grades and render times are our judgement from public descript
 anything better: measured figures replace them at run time.
 
 Left out on purpose: models without a published schema (Pika 2.5, Kling o1 and 3.0-omni), those that need more than one
-image, and other vendors' models resold by Runway.
+image, and other vendors' models resold by Runway but for Veo.
 """
 
 from __future__ import annotations

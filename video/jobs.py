@@ -7,7 +7,7 @@ import time
 from django.conf import settings
 
 from providers.base import CancelOutcome, GenerationRequest, JobRef, JobState, JobStatus, Submitted
-from providers.errors import JobNotFound, NotSent, ProviderDown
+from providers.errors import Busy, JobNotFound, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video import inbound
 from video.failpoints import failpoint
 from video.kit import kit
@@ -15,6 +15,10 @@ from video.models import Generation, VideoTask
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
+
+
+# What may come of a read that says nothing about the job; never a reason to fail one that is paid for.
+READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
 
 
 class KeyGone(Exception):
@@ -79,7 +83,7 @@ class Submission:
 
 
 def look_up(generation: Generation) -> Submitted | None:
-    """The job that holds our reference, if the provider shows one. Raises ProviderDown, KeyRefused, Busy, KeyGone."""
+    """The job that holds our reference, if the provider shows one. Raises KeyGone and READ_TROUBLE."""
     provider = kit().provider(generation.provider)
     request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
     reply = kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
@@ -95,7 +99,7 @@ def refuses_duplicates(generation: Generation) -> bool:
 def look(generation: Generation) -> JobStatus:
     """How the job stands, RESULT_READY followed to its result.
 
-    Raises ProviderDown, KeyRefused, Busy, JobNotFound, KeyGone.
+    Raises JobNotFound, KeyGone, and the errors in READ_TROUBLE.
     """
     provider, sender = kit().provider(generation.provider), kit().sender(generation.provider)
     key, job = _key(generation), _job(generation)

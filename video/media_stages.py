@@ -19,7 +19,7 @@ from media_pipeline.download import download as fetch
 from media_pipeline.thumbnail import make_thumbnail
 from media_pipeline.transcode import Target
 from media_pipeline.transcode import transcode as encode
-from providers.errors import Busy, JobNotFound, KeyRefused, ProviderDown
+from providers.errors import JobNotFound
 from video import attempts, ids, jobs
 from video.failpoints import failpoint
 from video.kit import kit
@@ -46,7 +46,7 @@ def download(claim: Claim) -> Outcome:
         url = jobs.result_url(generation)
     except JobNotFound as err:
         return TryAgain("source_gone", "The video is no longer available at its provider.", str(err), at_least_s=10)
-    except (ProviderDown, KeyRefused, Busy) as err:
+    except jobs.READ_TROUBLE as err:
         return _patient(claim, str(err))
     except jobs.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing

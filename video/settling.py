@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from providers.base import Submitted
-from providers.errors import Busy, DuplicateReference, KeyRefused, ProviderDown, SubmissionUnknown
+from providers.errors import DuplicateReference, SubmissionUnknown
 from video import attempts, jobs
 from video.kit import kit
 from video.models import Generation
@@ -80,7 +80,9 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
         return Park(left_s, f"look-up {generation.lookups + 1} of {len(times)} by our reference", hint_delay_s=0)
     try:
         found = jobs.look_up(generation)
-    except (ProviderDown, KeyRefused, Busy, jobs.KeyGone) as err:
+    except (*jobs.READ_TROUBLE, jobs.KeyGone) as err:
+        if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
+            return give_up(generation, f"it could not be looked up until the task's deadline: {err}")
         return Park(LOOKUP_TROUBLE_S, f"the look-up failed: {err}", error_code="provider_down")
     if found is not None:
         return found

@@ -18,9 +18,7 @@ from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
     JobNotFound,
-    KeyRefused,
     NotSent,
-    OutOfCredits,
     ProviderDown,
     ProviderError,
     RequestRejected,
@@ -187,7 +185,7 @@ def poll(claim: Claim) -> Outcome:
         status = jobs.look(generation)
     except JobNotFound as err:
         return _not_found(claim, generation, str(err))
-    except (ProviderDown, KeyRefused, OutOfCredits, Busy) as err:
+    except jobs.READ_TROUBLE as err:
         return _no_look(claim, generation, err)
     except jobs.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from video import accounts, admission, bell, keyring, media_stages, reconcile, states
+from video import accounts, admission, bell, media_stages, reconcile, states
 from video.kit import kit
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,6 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("work_files", 60, sweep_work_files),
     ("scratch", 3600, sweep_scratch),
     ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
-    ("gone_keys", 60, keyring.remind_of_gone),
 )
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.utils import timezone
 
 from providers.base import JobState, JobStatus, Submitted
@@ -120,7 +121,7 @@ class TestFind:
         case = only()
         assert case.doing == "its task has ended; keeps its slot, then is lost"
         assert generation.sent_at is not None
-        assert case.until == generation.sent_at + timedelta(seconds=1800)
+        assert case.until == generation.sent_at + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS["runway"])
         assert case.age_s is not None
         assert case.age_s < 60
 

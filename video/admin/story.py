@@ -317,7 +317,7 @@ def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry],
         until = clock((last.sent_at or now) + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[last.provider]))
         notes.append(
             f"Nobody can tell whether {last.provider} has attempt {last.attempt} ({short(last.pk)}). "
-            f"Nothing is sent again meanwhile; its slot stays taken until {until} UTC."
+            f"No other attempt is made meanwhile; its slot stays taken until {until} UTC at the latest."
         )
     if not task.is_active and last.state == Generation.State.ACCEPTED:
         notes.append("The job is still open at its provider and is looked at now and then; a late video is delivered.")
