@@ -141,7 +141,7 @@ def unmatched(
 ) -> tuple[tuple[str, str], ...]:
     """The (provider, fingerprint) pairs that are grouped but belong to no configured key: a slip, or a leftover.
 
-    `keys` is the parsed list of each provider. The settings stop the start on any: a group that names nobody is a typing error.
+    `keys` is the parsed list of each provider. The settings stop the start on any: it is a typing error.
     """
     known = {(provider, key.fingerprint) for provider, several in keys.items() for key in several}
     return tuple(sorted(pair for pair in accounts if pair not in known))

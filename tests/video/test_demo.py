@@ -32,9 +32,7 @@ def test_outside_simulation_nobody_is_made(settings: Settings) -> None:
         demo.ensure_demo_user()
 
 
-def test_outside_simulation_the_demo_user_of_an_old_trial_is_locked_out(
-    settings: Settings, client: Client
-) -> None:
+def test_outside_simulation_the_demo_user_of_an_old_trial_is_locked_out(settings: Settings, client: Client) -> None:
     demo.ensure_demo_user()
     login = client.post("/api/auth/login", {"username": "demo", "password": "demo"}, content_type="application/json")
     assert login.status_code == 200

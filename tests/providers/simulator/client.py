@@ -69,9 +69,7 @@ class Client:
 
     def deliveries(self, job_id: str, count: int) -> list[dict[str, Any]]:
         """The call-backs of a job as the simulator counts them, once there are so many."""
-        return wait_for(
-            lambda: found if len(found := self.sim(f"callbacks?job={job_id}")["sent"]) >= count else None
-        )
+        return wait_for(lambda: found if len(found := self.sim(f"callbacks?job={job_id}")["sent"]) >= count else None)
 
 
 class RunwayClient(Client):
@@ -129,9 +127,7 @@ class PikaClient(Client):
     def wait(self, job: dict[str, Any]) -> dict[str, Any]:
         """Poll until it is COMPLETED."""
         return wait_for(
-            lambda: (
-                dict(reply.json()) if (reply := self.call("GET", job["status_url"])).status_code == 200 else None
-            )
+            lambda: dict(reply.json()) if (reply := self.call("GET", job["status_url"])).status_code == 200 else None
         )
 
     def result(self, job: dict[str, Any]) -> requests.Response:

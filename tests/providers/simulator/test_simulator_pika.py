@@ -78,9 +78,9 @@ def test_follow_up_calls_below_the_model_are_not_answered(pika: PikaClient) -> N
     assert pika.call("POST", "/fal-ai/flux/dev", json={"prompt": "x"}).status_code == 404
 
 
-@pytest.mark.parametrize("scheme", ["Bearer", "key", "", "Token"])
+@pytest.mark.parametrize("scheme", ["Bearer", "key", "Token"])
 def test_only_the_scheme_key_is_good(pika: PikaClient, scheme: str) -> None:
-    headers = {"Authorization": f"{scheme} {pika.key}"}
+    headers = {"Authorization": f"{scheme} {pika.key}".strip()}
     for method, path in (("POST", f"/fal-ai/pika/{TEXT}"), ("GET", "/fal-ai/pika/requests/x/status")):
         reply = pika.call(method, path, headers=headers, json={"prompt": "p"})
         assert reply.status_code == 401
@@ -198,7 +198,12 @@ def test_a_failure_of_the_model_is_completed_too(
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("request_timeout", 504), ("runner_disconnected", 503), ("runner_incomplete_response", 502), ("internal_error", 500)],
+    [
+        ("request_timeout", 504),
+        ("runner_disconnected", 503),
+        ("runner_incomplete_response", 502),
+        ("internal_error", 500),
+    ],
 )
 def test_a_failure_of_fal_has_a_text_for_its_detail(pika: PikaClient, code: str, status: int) -> None:
     job = pika.job(f"fail [[sim fail={code}]]")
@@ -252,7 +257,8 @@ def test_cancel_that_goes_another_way(pika: PikaClient, how: str, cancel: int, p
 
 def test_more_than_the_limit_waits_in_the_queue(pika: PikaClient) -> None:
     pika.sim("config", limits={"fal-ai/pika": 2})
-    jobs = [pika.job(f"lane {n} [[sim render=100]]", path=path) for n, path in enumerate([TEXT, "v2.1/text-to-video"] * 3)]
+    paths = [TEXT, "v2.1/text-to-video"] * 3
+    jobs = [pika.job(f"lane {n} [[sim render=100]]", path=path) for n, path in enumerate(paths)]
     pika.sim("config", advance_s=20)
     views = [pika.call("GET", job["status_url"]).json() for job in jobs]
     assert [view["status"] for view in views] == ["IN_PROGRESS"] * 2 + ["IN_QUEUE"] * 4
