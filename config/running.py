@@ -23,6 +23,24 @@ class System:
     ready: bool
 
 
+def running_simulator(home: Path) -> str:
+    """Where the simulator of this home's running `manage.py up` listens; "" when none runs or nothing is simulated."""
+    folder = home / "run"
+    try:
+        fd = os.open(folder / "up.lock", os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        if _try(fd, fcntl.LOCK_SH):
+            return ""  # nobody holds it, so the note beside it is an old one
+        note = json.loads((folder / "up.json").read_text())
+        return str(note["simulator_url"]) if note["simulate"] else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    finally:
+        os.close(fd)
+
+
 class Running:
     def __init__(self, home: Path) -> None:
         folder = home / "run"

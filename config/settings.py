@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env as read
+from config.running import running_simulator
 from providers.base import same_origin
 from providers.keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
 from providers.webhooks import BadSecret, webhook_key
@@ -111,11 +112,6 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-# The demo user signs in through a backend that is there only while simulating.
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    *(["video.demo.DemoBackend"] if read.flag(env, "REELWORKS_SIMULATE") else []),
-]
 LOGIN_URL = "/admin/login/"
 MAX_BODY_BYTES = 64 * 1024  # of a JSON call; a prompt has at most a few thousand characters
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
@@ -200,8 +196,10 @@ REST_FRAMEWORK = {
 
 # Simulation is all or nothing: with it on, no key and no base URL that is configured is even looked at, and without
 # it a provider that has no key is simply unavailable.
-SIMULATE = read.flag(env, "REELWORKS_SIMULATE")
-SIMULATOR_URL = read.origin(env, "REELWORKS_SIMULATOR_URL", "http://127.0.0.1:8900")
+# A command typed beside a `make up` that simulates for want of any key belongs to that system.
+_beside = "" if any(env.str(name, default="") for name in read.KEY_NAMES) else running_simulator(REELWORKS_HOME)
+SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
+SIMULATOR_URL = read.origin(env, "REELWORKS_SIMULATOR_URL", _beside or "http://127.0.0.1:8900")
 
 
 def _keys(variable: str, simulated: str, parse: Any = parse_keys) -> tuple[ApiKey, ...]:
@@ -269,6 +267,11 @@ def _kling_webhook_secret() -> str:
 
 PIKA_WEBHOOK_JWKS_URL = _webhook_jwks_url()
 KLING_WEBHOOK_SECRET = _kling_webhook_secret()
+# The demo user signs in through a backend that is there only while simulating.
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    *(["video.demo.DemoBackend"] if SIMULATE else []),
+]
 SUBMIT_TIMEOUT_SECONDS = read.number(env, "SUBMIT_TIMEOUT_SECONDS", 60, least=1, most=300)
 READ_TIMEOUT_SECONDS = read.number(env, "READ_TIMEOUT_SECONDS", 20, least=1, most=120)
 

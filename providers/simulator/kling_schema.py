@@ -258,7 +258,7 @@ def _image(given: Any, what: str, most_mb: int, failure: str | None) -> tuple[tu
         raise Invalid(f"{what}: File is not in a valid base64 format")
     if len(data) > most_mb * 1024 * 1024:
         raise Invalid(f"{what}: File size exceeds {most_mb}MB")
-    size = shapes.image_size(data)
+    size = shapes.image_size(data, "JPEG", "PNG")
     if size is None:
         raise Invalid(f"{what}: File format is not supported")
     if min(size) < MIN_IMAGE_PX:

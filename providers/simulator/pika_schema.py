@@ -238,7 +238,7 @@ def _data_uri_size(uri: str) -> tuple[int, int] | None:
     if not comma:
         return None
     content = shapes.from_base64(data) if head.endswith(";base64") else unquote_to_bytes(data)
-    return shapes.image_size(content) if content else None
+    return shapes.image_size(content, "JPEG", "PNG", "WEBP") if content else None
 
 
 def _is_web_address(url: str) -> bool:

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from video import attempts, media_stages, states, sweeper
+from video.kit import kit
+from video.models import Generation, Stage, VideoTask
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def work_file(tmp_path: Path) -> str:
+    """A task's id whose download has left a work file, with the task ended as failed."""
+    task = make_task()
+    generation = accepted(task)
+    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    claim = claimed(task, Stage.POLL)
+    assert states.advance(claim, Stage.DOWNLOAD, has_work_files=True)
+    source = tmp_path / "source.mp4"
+    source.write_bytes(b"a video")
+    kit().storage.put_file(source, f"work/{task.pk}/1-source.mp4")
+    states.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    return task.pk
+
+
+def ended_days_ago(task_id: str, days: float) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_videotask SET finished_at = finished_at - %s * interval '1 day' WHERE id = %s",
+            [days, task_id],
+        )
+
+
+def is_there(task_id: str) -> bool:
+    return any((Path(settings.STORAGE_LOCAL_PATH) / "work" / task_id).glob("*"))
+
+
+def test_work_files_of_a_failed_task_stay_for_a_week(work_file: str) -> None:
+    ended_days_ago(work_file, 6.9)
+    assert sweeper.sweep_work_files() == 0
+    assert is_there(work_file)
+    ended_days_ago(work_file, 0.2)
+    assert sweeper.sweep_work_files() == 1
+    assert not is_there(work_file)
+    assert not VideoTask.objects.get(pk=work_file).has_work_files
+    assert sweeper.sweep_work_files() == 0
+
+
+def test_work_files_of_a_success_that_a_crash_left_go_at_the_next_sweep(work_file: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET status = 'success', stage = 'done', progress = 100, video_id = 'vid_x',
+                error_code = '', error_message = '', finished_at = finished_at - interval '1 second' WHERE id = %s
+            """,
+            [work_file],
+        )
+    assert sweeper.sweep_work_files() == 1
+    assert not is_there(work_file)
+
+
+def test_a_task_that_came_back_to_life_keeps_its_mark(work_file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended_days_ago(work_file, 8)
+    generation = Generation.objects.get(task_id=work_file)
+    monkeypatch.setattr(
+        media_stages, "drop_work_files", lambda task_id: states.revive(task_id, 1, generation.pk) and None
+    )
+    sweeper.sweep_work_files()
+    assert VideoTask.objects.get(pk=work_file).has_work_files
+
+
+def test_a_tick_rings_what_is_due_and_admits(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[tuple[str, Stage]] = []
+    monkeypatch.setattr(sweeper.bell, "resume_all", lambda due: rung.extend(due) or len(rung))
+    orphan = make_task()
+    admitted(orphan)
+    claimed(orphan)
+    age(orphan.pk)  # its worker never came back
+    waiting = make_task()
+    sweeper.tick()
+    assert set(rung) == {(orphan.pk, Stage.GENERATE), (waiting.pk, Stage.GENERATE)}
+    assert reload(waiting).admit_at is None
+
+
+def test_every_periodic_job_runs_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    jobs = tuple((name, every_s, lambda name=name: done.append(name) or 0) for name, every_s, _ in sweeper.PERIODIC)
+    monkeypatch.setattr(sweeper, "PERIODIC", jobs)
+    sweeper.run_periodic()
+    sweeper.run_periodic()
+    assert done == [name for name, _, _ in jobs]
