@@ -57,6 +57,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
 
     from video import admission, creation, demo, pipeline
     from video.models import Stage, VideoTask
+    from video.orders import Order
 
     user = get_user_model().objects.get(username=demo.NAME)
     found: dict[str, dict[str, float]] = {}
@@ -73,7 +74,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
 
     def once(name: str) -> None:
         with counting() as counter:
-            task, _ = creation.create(user.pk, creation.Order(prompt="a bench", duration_s=5, aspect_ratio="16:9"))
+            task, _ = creation.create(user.pk, Order(prompt="a bench", duration_s=5, aspect_ratio="16:9"))
         note("create", counter)
         with counting() as counter:
             admission.admit()

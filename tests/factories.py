@@ -11,6 +11,7 @@ from django.db import connection
 from providers.base import Submitted
 from video import admission, attempts, creation, credits, states
 from video.models import Generation, Stage, VideoTask
+from video.orders import Order
 
 
 def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
@@ -24,7 +25,7 @@ def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
 def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **more: object) -> VideoTask:
     """A pending task in line, debited."""
     owner = user or make_user()
-    order = creation.Order(
+    order = Order(
         **{
             "prompt": prompt,
             "duration_s": 5,

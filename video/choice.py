@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from django.conf import settings
 
@@ -21,9 +20,7 @@ from providers.catalogue import Model, UnknownModel
 from providers.selection import Candidate, ModelHealth, Override
 from video import health as health_of_models
 from video.models import VideoTask
-
-if TYPE_CHECKING:
-    from video.creation import Order
+from video.orders import Order
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"

@@ -9,25 +9,37 @@ from __future__ import annotations
 import asyncio
 import base64
 import importlib
+import io
 import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, Required, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import runwayml
+from PIL import Image
 from runwayml.lib.polling import TaskFailedError
+from runwayml.types import image_to_video_create_params, text_to_video_create_params
+from typing_extensions import is_typeddict
 
+from providers.simulator import runway_schema
 from tests.providers.simulator.client import Receiver, start, wait_for
 
 KEY = "key_" + "0" * 128
 MODEL = "fal-ai/pika/v2.2/text-to-video"
-IMAGE = "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"\0" * 64).decode()
+IMAGE_MODEL = "fal-ai/pika/v2.2/image-to-video"
+BY_ADDRESS = [{"uri": "https://images.example.com/a.png", "position": "first"}]
+
+
+def picture() -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (640, 360)).save(out, "PNG")
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +63,12 @@ def created(base: str, prompt: str) -> dict[str, Any]:
     """How many submits with this prompt came in and how many jobs they made."""
     found: dict[str, Any] = httpx.get(f"{base}/_sim/submits", params={"prompt": prompt}).json()
     return found
+
+
+def force(base: str, job_id: str, state: str) -> None:
+    """Make a job go on without waiting for it."""
+    reply = httpx.post(f"{base}/_sim/jobs/{job_id}", json={"state": state})
+    assert reply.status_code == 200, reply.text
 
 
 def check_video(url: str, base: str) -> None:
@@ -103,28 +121,30 @@ def test_runway_text_to_video(runway: runwayml.RunwayML, base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("image", "body"),
     [
-        {"model": "gen4_turbo", "ratio": "960:960"},
-        {"model": "gen4_turbo", "ratio": "720:1280", "prompt_text": "it turns", "duration": 5, "seed": 7},
-        {"model": "gen4.5", "ratio": "1584:672", "prompt_text": "it turns", "duration": 3},
-        {"model": "veo3.1_fast", "ratio": "1920:1080", "audio": True, "duration": 4},
+        (picture(), {"model": "gen4_turbo", "ratio": "1280:720", "duration": 2}),
+        (BY_ADDRESS, {"model": "gen4_turbo", "ratio": "1280:720", "prompt_text": "it turns", "duration": 2, "seed": 7}),
+        (picture(), {"model": "gen4.5", "ratio": "1280:720", "prompt_text": "it turns", "duration": 2}),
+        (BY_ADDRESS, {"model": "veo3.1_fast", "ratio": "1280:720", "audio": True, "duration": 4}),
     ],
 )
-@pytest.mark.parametrize("image", [IMAGE, [{"uri": "https://images.example.com/a.png", "position": "first"}]])
-def test_runway_image_to_video(runway: runwayml.RunwayML, base: str, body: dict[str, Any], image: Any) -> None:
+def test_runway_image_to_video(runway: runwayml.RunwayML, base: str, image: Any, body: dict[str, Any]) -> None:
     task = runway.image_to_video.create(prompt_image=image, **body)
     (url,) = ended(runway, task.id).output
     check_video(url, base)
 
 
-def test_runway_shows_every_live_status(runway: runwayml.RunwayML) -> None:
-    task_id = text_to_video(runway, "a slow one [[sim throttled=0.4 render=60]]").id
+def test_runway_shows_every_live_status(runway: runwayml.RunwayML, base: str) -> None:
+    task_id = text_to_video(runway, "a slow one [[sim throttled=60]]").id
     throttled = runway.tasks.retrieve(task_id)
     assert (throttled.status, throttled.estimated_cost.credits) == ("THROTTLED", 24)
-    running = wait_for(lambda: task if (task := runway.tasks.retrieve(task_id)).status == "RUNNING" else None)
+    force(base, task_id, "running")
+    running: Any = runway.tasks.retrieve(task_id)
+    assert (running.status, running.estimated_cost.credits) == ("RUNNING", 24)
     assert 0 <= running.progress < 1
-    runway.tasks.delete(task_id)
+    pending = runway.tasks.retrieve(text_to_video(runway, "a slow one [[sim render=600]]").id)
+    assert (pending.status, pending.estimated_cost.credits) == ("PENDING", 24)
 
 
 def test_runway_waits_for_the_output(runway: runwayml.RunwayML, base: str, quick_waits: None) -> None:
@@ -204,8 +224,9 @@ def test_runway_bad_input(runway: runwayml.RunwayML) -> None:
 
 
 def test_runway_retired_model(runway: runwayml.RunwayML) -> None:
+    old: dict[str, Any] = {"model": "gen3a_turbo", "prompt_image": picture(), "prompt_text": "x", "ratio": "1280:768"}
     with pytest.raises(runwayml.BadRequestError):
-        runway.image_to_video.create(model="gen3a_turbo", prompt_image=IMAGE, prompt_text="x", ratio="1280:768")  # type: ignore[call-overload]
+        runway.image_to_video.create(**old)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +247,47 @@ def test_runway_refusals(runway: runwayml.RunwayML, status: str, error: type[run
         assert "enough credits" in str(caught.value)
 
 
+def _sdk_bodies(params: Any) -> dict[str, dict[str, Any]]:
+    """The create bodies that the package's types describe: by model, the types of the fields by their wire names."""
+    bodies: dict[str, dict[str, Any]] = {}
+    for body in vars(params).values():
+        if not is_typeddict(body) or "model" not in body.__annotations__:
+            continue
+        fields: dict[str, Any] = {}
+        for name, kind in get_type_hints(body, vars(params), include_extras=True).items():
+            required = get_origin(kind) is Required
+            kind = get_args(kind)[0] if required else kind
+            notes = getattr(kind, "__metadata__", ())
+            wire = next((note.alias for note in notes if getattr(note, "alias", None)), name)
+            fields[wire] = (required, get_args(kind)[0] if notes else kind)
+        (model,) = get_args(fields["model"][1])
+        bodies[model] = fields
+    return bodies
+
+
+@pytest.mark.parametrize(
+    ("params", "models"),
+    [
+        (text_to_video_create_params, runway_schema.TEXT_TO_VIDEO),
+        (image_to_video_create_params, runway_schema.IMAGE_TO_VIDEO),
+    ],
+    ids=["text", "image"],
+)
+def test_runway_bodies_are_those_of_the_package(params: Any, models: dict[str, runway_schema.Model]) -> None:
+    theirs = _sdk_bodies(params)
+    for model, ours in models.items():
+        fields = {**ours.common, **ours.fields}
+        known = theirs[model]
+        assert fields.keys() <= known.keys(), model
+        assert {name for name, rule in fields.items() if rule.required} == {
+            name for name, (required, _) in known.items() if required
+        }, model
+        for name, (_, kind) in known.items():
+            if get_origin(kind) is Literal and name in ("ratio", "duration"):
+                (wrong,) = fields[name].check("?", [])
+                assert set(wrong["values"]) == set(get_args(kind)), (model, name)
+
+
 def test_runway_bad_key(base: str) -> None:
     with (
         runwayml.RunwayML(api_key="key_of_somebody_else", base_url=base, max_retries=0) as client,
@@ -244,7 +306,7 @@ def test_runway_other_api_version(base: str) -> None:
 
 def test_runway_client_resends_after_a_lost_reply_and_pays_twice(runway: runwayml.RunwayML, base: str) -> None:
     """Why our adapter does not submit with it: there is no idempotency key."""
-    prompt = "resent [[sim lost_reply=x1]]"
+    prompt = "resent by Runway's [[sim lost_reply=x1]]"
     task = text_to_video(runway.with_options(max_retries=1), prompt)
     assert ended(runway, task.id).status == "SUCCEEDED"
     found = created(base, prompt)
@@ -290,19 +352,22 @@ def completed(fal_client: ModuleType, handle: Any) -> Any:
 
 
 def test_fal_queued_running_completed(fal_client: ModuleType, fal: Any, base: str) -> None:
-    handle = fal.submit(MODEL, {"prompt": "a lighthouse [[sim throttled=0.3 render=0.8]]"})
-    seen = [handle.status()]
-    assert isinstance(seen[0], fal_client.Queued)
-    assert seen[0].position >= 0
-    running = wait_for(lambda: s if isinstance(s := handle.status(with_logs=True), fal_client.InProgress) else None)
+    handle = fal.submit(MODEL, {"prompt": "a lighthouse [[sim render=600]]"})
+    queued = handle.status()
+    assert isinstance(queued, fal_client.Queued)
+    assert queued.position == 0
+    force(base, handle.request_id, "running")
+    running = handle.status(with_logs=True)
+    assert isinstance(running, fal_client.InProgress)
     assert [entry["message"] for entry in running.logs] == ["Simulated render started"]
-    done = completed(fal_client, handle)
+    force(base, handle.request_id, "succeeded")
+    done = handle.status()
+    assert isinstance(done, fal_client.Completed)
     assert (done.error, done.error_type, done.logs) == (None, None, None)
-    assert done.metrics["inference_time"] > 0
-    result = fal.result(MODEL, handle.request_id)
-    assert result == handle.get()
-    assert result["video"]["content_type"] == "video/mp4"
-    check_video(result["video"]["url"], base)
+    assert done.metrics["inference_time"] >= 0
+    for result in (fal.result(MODEL, handle.request_id), handle.get()):
+        assert result["video"]["content_type"] == "video/mp4"
+        check_video(result["video"]["url"], base)
 
 
 def test_fal_addresses_are_those_that_the_client_makes_itself(fal: Any) -> None:
@@ -315,8 +380,9 @@ def test_fal_addresses_are_those_that_the_client_makes_itself(fal: Any) -> None:
 @pytest.mark.parametrize(
     ("model", "body"),
     [
-        ("fal-ai/pika/v2.2/text-to-video", {"resolution": "1080p", "aspect_ratio": "9:16", "duration": 5, "seed": 7}),
-        ("fal-ai/pika/v2.2/image-to-video", {"image_url": IMAGE}),
+        (MODEL, {"resolution": "720p", "aspect_ratio": "16:9", "duration": 5, "seed": 7, "negative_prompt": "rain"}),
+        (IMAGE_MODEL, {"image_url": picture()}),
+        (IMAGE_MODEL, {"image_url": "https://images.example.com/a.png"}),
     ],
 )
 def test_fal_subscribe(fal_client: ModuleType, fal: Any, base: str, model: str, body: dict[str, Any]) -> None:
@@ -405,7 +471,21 @@ def test_fal_out_of_money(fal_client: ModuleType, fal: Any) -> None:
     assert error.message.startswith("User is locked. Reason: Exhausted balance.")
 
 
-def test_fal_calls_back_where_the_client_says(fal: Any) -> None:
+def test_fal_server_error_has_its_type(fal_client: ModuleType, fal: Any, base: str) -> None:
+    prompt = "refused by fal [[sim status=503]]"
+    error = refused(fal_client, lambda: fal.submit(MODEL, {"prompt": prompt}))
+    assert (error.status_code, error.error_type) == (503, "runner_scheduling_failure")
+    assert created(base, prompt)["received"] == 1  # it sends only a proxy's 503 again, not one of fal's own
+
+
+def test_fal_client_comes_again_after_429(fal: Any, base: str) -> None:
+    prompt = "too many for fal [[sim status=429x1]]"
+    fal.submit(MODEL, {"prompt": prompt})
+    found = created(base, prompt)
+    assert (found["received"], found["created"]) == (2, 1)
+
+
+def test_fal_calls_back_where_the_client_says(fal: Any, base: str) -> None:
     receiver = Receiver()
     try:
         handle = fal.submit(MODEL, {"prompt": "called back"}, webhook_url=f"{receiver.url}?job=7&try=1")
@@ -413,12 +493,14 @@ def test_fal_calls_back_where_the_client_says(fal: Any) -> None:
         assert receiver.got[0][0] == "/hook?job=7&try=1"
     finally:
         receiver.close()
-    assert (call["request_id"], call["status"], call["payload"]) == (handle.request_id, "OK", handle.get())
+    assert (call["request_id"], call["status"]) == (handle.request_id, "OK")
+    assert call["payload"].keys() == handle.get().keys()
+    check_video(call["payload"]["video"]["url"], base)
 
 
 def test_fal_client_resends_after_a_lost_reply_and_pays_twice(fal: Any, base: str) -> None:
     """Why our adapter does not submit with it."""
-    prompt = "resent [[sim lost_reply=x1]]"
+    prompt = "resent by fal's [[sim lost_reply=x1]]"
     fal.submit(MODEL, {"prompt": prompt}).get()
     found = created(base, prompt)
     assert (found["received"], found["created"]) == (2, 2)

@@ -17,6 +17,7 @@ from providers import catalogue
 from tests.factories import make_user
 from video import creation, credits, estimates, kit
 from video.models import CreditEntry, TaskEvent, VideoTask
+from video.orders import Order
 
 CREATE = "/api/video/create"
 JSON = "application/json"
@@ -384,7 +385,7 @@ def test_two_videos_are_no_measurement(user: AbstractBaseUser) -> None:
 def test_estimate_counts_the_line(user: AbstractBaseUser, settings: Settings) -> None:
     settings.SLOTS_PER_KEY = 2
     for _ in range(4):
-        creation.create(user.pk, creation.Order(prompt="A cat", duration_s=5, aspect_ratio="16:9"))
+        creation.create(user.pk, Order(prompt="A cat", duration_s=5, aspect_ratio="16:9"))
     assert estimates.expected_seconds(GEN45) == 3 * estimates.SIMULATED_S
 
 

@@ -9,8 +9,8 @@ from providers import catalogue
 from providers.catalogue import BY_ID, UnknownModel
 from tests.factories import make_task
 from video import choice, health, kit
-from video.creation import Order
 from video.models import ModelSetting, ProviderAccount
+from video.orders import Order
 
 IMAGE = "https://images.example.com/cat.jpg"
 

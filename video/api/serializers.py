@@ -18,8 +18,8 @@ from providers import catalogue
 from providers.catalogue import UnknownModel
 from video import choice
 from video.api.errors import ApiError
-from video.creation import Order
 from video.models import VideoTask
+from video.orders import Order
 
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 #: Planned, and refused until then: a client must not believe that they work.
