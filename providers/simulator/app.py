@@ -221,9 +221,10 @@ class Simulator:
         """A job of this account that the provider still admits to know."""
         return _known(self.store.jobs.get(job_id), dialect, account)
 
-    def find_reference(self, dialect: Dialect, account: Account, reference: str) -> Job | None:
+    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str = "") -> Job | None:
         """The same, by the client's own reference."""
-        return _known(self.store.by_reference.get((dialect.name, account.fingerprint, reference)), dialect, account)
+        named = dialect.name, standard, account.fingerprint, reference
+        return _known(self.store.by_reference.get(named), dialect, account)
 
     def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
         """`answer()`, unless the script of one of these jobs says otherwise. The caller counts `job.polls`."""

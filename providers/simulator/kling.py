@@ -102,14 +102,15 @@ class Kling(Dialect):
         draft = Draft(
             given.model, given.prompt, content, given.width_px, given.height_px, given.duration_s, given.sound,
             given.units, given.reference, given.callback_url,
-            {"tasks": tasks, "image": image, "watermark": given.watermark}, given.failure, given.lane,
+            {"tasks": tasks, "standard": tasks.name, "image": image, "watermark": given.watermark}, given.failure, given.lane,
         )  # fmt: skip
         return self.sim.submit(self, account, draft, request)
 
     def check(self, account: Account, draft: Draft) -> Refusal | None:
         if not draft.reference or (draft.extra["tasks"] is self._newer and not self.sim.refuse_duplicates):
             return None
-        if self.sim.find_reference(self, account, draft.reference) is None:
+        standards = (self._older.name, self._newer.name)
+        if not any(self.sim.find_reference(self, account, draft.reference, standard) for standard in standards):
             return None
         return Refusal(400, "duplicate", f"external_task_id {draft.reference} already exists")
 
@@ -174,7 +175,7 @@ class Kling(Dialect):
             return refused(1302)
         account.asked_at = now
         start = self.sim.credit_balance if account.credits is None else account.credits
-        left = max(0.0, self.sim.balance(account, now))
+        left = max(0.0, round(self.sim.balance(account, now), 4))
         pack = {
             "resource_pack_name": "Simulated video pack", "resource_pack_id": f"pack-{account.fingerprint}",
             "resource_pack_type": "decreasing_total", "total_quantity": start, "remaining_quantity": left,

@@ -12,6 +12,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,12 @@ def _access_key(simulator: Simulator, token: str) -> str:
     header, claims = _part(head), _part(payload)
     if header.get("alg") != "HS256":
         raise Unauthorized(1002, "Authorization is invalid: alg")
-    access, expires_at, begins_at = claims.get("iss"), claims.get("exp"), claims.get("nbf", 0)
+    access = claims.get("iss")
+    expires_at: Any = claims.get("exp")
+    begins_at: Any = claims.get("nbf", 0)
     if not isinstance(access, str) or not access:
         raise Unauthorized(1002, "Authorization is invalid: iss")
-    if not isinstance(expires_at, int | float) or not isinstance(begins_at, int | float):
+    if not _is_moment(expires_at) or not _is_moment(begins_at):
         raise Unauthorized(1002, "Authorization is invalid: exp and nbf")
     secret = simulator.secrets.get(access)
     if secret is None and simulator.good_keys:
@@ -78,6 +81,10 @@ def _access_key(simulator: Simulator, token: str) -> str:
     if expires_at <= now:
         raise Unauthorized(1004, "Authorization has expired")
     return access
+
+
+def _is_moment(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _part(text: str) -> dict[str, Any]:

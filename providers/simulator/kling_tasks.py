@@ -40,6 +40,7 @@ _FAILURES = (  # beginning of a `fail=` code to Kling's text
 class Tasks(abc.ABC):
     """One standard."""
 
+    name: str
     status_field: str
     words: Mapping[Phase, str]
 
@@ -66,8 +67,9 @@ class Tasks(abc.ABC):
 
     def find(self, account: Account, name: str, *, by_reference: bool) -> Job | None:
         """A task of this standard."""
-        find = self.sim.find_reference if by_reference else self.sim.find
-        job = find(self.dialect, account, name)
+        if by_reference:
+            return self.sim.find_reference(self.dialect, account, name, self.name)
+        job = self.sim.find(self.dialect, account, name)
         return job if job is not None and job.extra["tasks"] is self else None
 
     def newest_first(self, account: Account) -> Iterator[Job]:
@@ -77,6 +79,7 @@ class Tasks(abc.ABC):
 
 
 class OlderTasks(Tasks):
+    name = "older"
     status_field = "task_status"
     words: Mapping[Phase, str] = {
         Phase.PENDING: "submitted", Phase.THROTTLED: "submitted", Phase.RUNNING: "processing",
@@ -122,6 +125,7 @@ class OlderTasks(Tasks):
 
 
 class NewerTasks(Tasks):
+    name = "newer"
     status_field = "status"
     words: Mapping[Phase, str] = {**OlderTasks.words, Phase.SUCCEEDED: "succeeded"}
 
@@ -170,11 +174,7 @@ class NewerTasks(Tasks):
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MOST_LISTED:
             raise schema.Invalid(f"limit value '{limit}' is invalid")
         begin, end = (body.get(name) for name in ("start_time", "end_time"))
-        wanted: dict[str, list[Any]] = {}
-        for one in body.get("filters") or []:
-            if not isinstance(one, dict) or one.get("key") not in ("status", "product_type"):
-                raise schema.Invalid("filters.key is invalid")
-            wanted[one["key"]] = list(one.get("values") or [])
+        wanted = _filters(body.get("filters") or [])
         jobs = list(self.newest_first(account))
         cursor = body.get("cursor")
         if cursor:
@@ -231,6 +231,16 @@ def _units(job: Job) -> str:
 
 def _product(job: Job) -> str:
     return "image-to-video" if job.extra["image"] else "text-to-video"
+
+
+def _filters(given: Any) -> dict[str, list[Any]]:
+    wanted: dict[str, list[Any]] = {}
+    for one in given if isinstance(given, list) else [given]:
+        key, values = (one.get("key"), one.get("values") or []) if isinstance(one, dict) else (None, [])
+        if key not in ("status", "product_type") or not isinstance(values, list):
+            raise schema.Invalid("filters is invalid")
+        wanted.setdefault(key, []).extend(values)
+    return wanted
 
 
 def _whole(params: Mapping[str, str], name: str, default: int, most: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from providers.simulator.dialect import Draft
 from providers.simulator.jobs import Job, Phase
 
+Named = tuple[str, str, str, str]  # provider, its standard, account, reference
 SWEEP_EVERY = 1000  # creations between two looks for jobs to forget
 
 
@@ -39,7 +40,7 @@ class Store:
     contents: dict[str, Tally] = field(default_factory=dict)
     prompts: dict[str, Tally] = field(default_factory=dict)
     references: dict[str, Tally] = field(default_factory=dict)
-    by_reference: dict[tuple[str, str, str], Job] = field(default_factory=dict)  # provider, account, the newest job
+    by_reference: dict[Named, Job] = field(default_factory=dict)  # the newest of each
     totals: Totals = field(default_factory=Totals)
 
     def receive(self, provider: str, draft: Draft) -> int:
@@ -78,8 +79,8 @@ class Store:
                 del self.by_reference[_named(job)]
 
 
-def _named(job: Job) -> tuple[str, str, str]:
-    return job.dialect.name, job.account.fingerprint, job.reference
+def _named(job: Job) -> Named:
+    return job.dialect.name, job.extra.get("standard", ""), job.account.fingerprint, job.reference
 
 
 def content_hash(provider: str, content: str) -> str:

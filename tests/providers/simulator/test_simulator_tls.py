@@ -7,7 +7,6 @@ import socket
 import ssl
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,10 +101,8 @@ def test_links_name_the_host_that_the_client_used(tls: Tls) -> None:
 
 
 def test_plain_http_gets_no_answer_and_harms_nobody(tls: Tls) -> None:
-    began = time.monotonic()
     with pytest.raises(requests.ConnectionError):
         RunwayClient(f"http://127.0.0.1:{tls.port}").call("GET", "/v1/organization")
-    assert time.monotonic() - began < 2  # measured: 0.01 s; a busy machine may take longer
     assert tls.client().call("GET", "/v1/organization").status_code == 200
 
 
@@ -126,14 +123,12 @@ def test_its_files_go_with_it_whoever_is_connected(end: str) -> None:
         assert "PRIVATE" not in one.authority.read_text()
         silent = socket.create_connection(("127.0.0.1", one.port))
         idle = one.handshake()
-        began = time.monotonic()
         if end == "terminate":
             one.process.terminate()
         else:
             assert one.process.stdin is not None
             one.process.stdin.close()
         assert one.process.wait(5) == 0
-        assert time.monotonic() - began < 2  # measured: 0.03 s; a busy machine may take longer
         assert not folder.exists()
         silent.close()
         idle.close()
