@@ -20,7 +20,7 @@ up: .venv/runtime  ## start everything and stay up (PORT=8000)
 	@exec .venv/bin/python manage.py up
 
 test: .venv/dev  ## the whole suite; TESTS=path chooses
-	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadgroup $(TESTS)
+	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .

@@ -19,6 +19,7 @@ Sources: https://fal.ai/docs (inference API, queue, errors, webhooks), https://f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -221,7 +222,11 @@ class Pika(Provider):
         state = _STATES.get(word, JobState.UNRECOGNISED)
         shown = safe_text(word, 60)
         if state is JobState.RESULT_READY and (body.get("error") or body.get("error_type")):
-            return {job.job_id: _ended_badly(shown, _type_of(body, reply), safe_text(body.get("error")))}
+            kind = _type_of(body, reply)
+            if kind not in _FAILURES and _LOOKS_LIKE_BAD_INPUT.fullmatch(kind):
+                # One of pydantic's hundred types: only the result's 422 proves that the input is at fault.
+                return {job.job_id: JobStatus(state, shown)}
+            return {job.job_id: _ended_badly(shown, kind, safe_text(body.get("error")))}
         return {job.job_id: JobStatus(state, shown)}
 
     def build_result(self, job: JobRef, *, key: str) -> HttpRequest:
@@ -328,6 +333,9 @@ def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) ->
         http_status=status,
     )
     return JobStatus(JobState.FAILED, shown, error=error)
+
+
+_LOOKS_LIKE_BAD_INPUT = re.compile(r"missing|enum|extra_forbidden|\w+_(type|error|parsing|invalid|mismatch|short|long)")
 
 
 def _classify(kind: str, status: int | None) -> tuple[str, bool, str]:

@@ -1,7 +1,7 @@
 """Named points at every boundary of the pipeline, where tests make a process die, raise or freeze.
 
-Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze:FOLDER" (several separated by commas), or by
-`arm()` in a forked child. A frozen process writes FOLDER/reached and goes on when FOLDER/go is there. Unarmed, a
+Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze" (several separated by commas), or by `arm()` in
+a forked child. A frozen process stands still with all its threads, the heartbeat too, until it gets SIGCONT. Unarmed, a
 point costs one look into an empty dict.
 """
 
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from pathlib import Path
 
 POINTS = (
     "generate.claimed",  # a worker holds the task, nothing else has happened
@@ -54,8 +52,8 @@ def arm(name: str, action: str) -> None:
     """Arm one point in this process. Raises ValueError for a name that no code reaches or an unknown action."""
     if name not in POINTS:
         raise ValueError(f"no fail point is called {name!r}")
-    if action not in {"kill", "raise"} and not action.startswith("freeze:"):
-        raise ValueError(f"a fail point can kill, raise or freeze:FOLDER, not {action!r}")
+    if action not in {"kill", "raise", "freeze"}:
+        raise ValueError(f"a fail point can kill, raise or freeze, not {action!r}")
     _armed[name] = action
 
 
@@ -70,13 +68,8 @@ def failpoint(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if action == "raise":
         raise FailpointError(name)
-    _freeze(Path(action.removeprefix("freeze:")))
-
-
-def _freeze(folder: Path) -> None:
-    (folder / "reached").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.02)
+    if action == "freeze":
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 for _pair in filter(None, os.environ.get("REELWORKS_FAILPOINT", "").split(",")):

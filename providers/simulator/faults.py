@@ -197,7 +197,9 @@ DIRECTIVES: Mapping[str, Directive] = {
     "link_expired": Directive(_count, "download", "403 for the first N downloads"),
     "file": Directive(_one_of(*FILE_FAULTS), "download", "bad file: " + ", ".join(FILE_FAULTS)),
     "file_status": Directive(_http_status, "download", "this HTTP status on downloads"),
-    "result_status": Directive(_http_status, "poll", "fal: this HTTP status on looks at the result"),
+    "result_status": Directive(
+        _http_status, "poll", "fal: this status on looks at the result; a bare 5xx is a gateway's"
+    ),
     "hidden_failure": Directive(_flag, "poll", "fal: a failed job's status does not say so, only its result does"),
     "callback": Directive(_callback, "callback", "late:SECONDS, duplicate:N, forged (one more), never; or several"),
 }

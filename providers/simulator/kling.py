@@ -102,7 +102,8 @@ class Kling(Dialect):
         draft = Draft(
             given.model, given.prompt, content, given.width_px, given.height_px, given.duration_s, given.sound,
             given.units, given.reference, given.callback_url,
-            {"tasks": tasks, "standard": tasks.name, "image": image, "watermark": given.watermark}, given.failure, given.lane,
+            {"tasks": tasks, "standard": tasks.name, "image": image, "watermark": given.watermark},
+            given.failure, given.lane,
         )  # fmt: skip
         return self.sim.submit(self, account, draft, request)
 

@@ -234,8 +234,10 @@ def _product(job: Job) -> str:
 
 
 def _filters(given: Any) -> dict[str, list[Any]]:
+    if not isinstance(given, list):
+        raise schema.Invalid("filters is invalid")
     wanted: dict[str, list[Any]] = {}
-    for one in given if isinstance(given, list) else [given]:
+    for one in given:
         key, values = (one.get("key"), one.get("values") or []) if isinstance(one, dict) else (None, [])
         if key not in ("status", "product_type") or not isinstance(values, list):
             raise schema.Invalid("filters is invalid")

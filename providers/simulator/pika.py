@@ -172,7 +172,9 @@ class Pika(Dialect):
         job.results += 1
         fault = job.faults.result_status
         if fault is not None and fault.applies(job.results):
-            return self.refuse(Refusal.by_script(fault.value, job.faults.retry_after))
+            refusal = Refusal.by_script(fault.value, job.faults.retry_after)
+            # Only with a code does it speak of the job; a bare 5xx is a gateway's, and tells nothing of it.
+            return self.refuse(refusal) if refusal.code or refusal.status < 500 else _gateway_page(refusal)
         return self._result(job, request.origin)
 
     def _status(self, job: Job, request: Request) -> Reply:
@@ -300,6 +302,11 @@ def _ending(job: Job) -> tuple[str, schema.Failure]:
     if issues and not job.cancelled:
         return issues[0]["type"], schema.Failure(422, issues[0]["msg"], by_model=True)
     return schema.failure("client_cancelled" if job.cancelled else job.failure or "internal_server_error")
+
+
+def _gateway_page(refusal: Refusal) -> Reply:
+    page = f"<html><head><title>{refusal.status}</title></head><body><center>nginx</center></body></html>"
+    return Reply(refusal.status, page.encode(), "text/html", refusal.headers)
 
 
 def _not_allowed(method: str) -> Reply:

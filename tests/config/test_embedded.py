@@ -29,7 +29,6 @@ OWNERS: "list[subprocess.Popen[str]]" = []
 AS_ROOT = os.geteuid() == 0
 
 # One worker for all of them: they share one initialised home.
-pytestmark = pytest.mark.xdist_group("embedded")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ import pytest
 from config import embedded
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("up")]
+pytestmark = pytest.mark.pipeline
 
 
 def until(done: Callable[[], object], what: str, seconds: float = 60.0) -> None:

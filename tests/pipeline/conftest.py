@@ -13,15 +13,13 @@ from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, System, environment, running
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One xdist worker runs a whole file of these, with one set of processes."""
+    """Mark them; `--dist loadfile` keeps a file, and the processes that it starts, in one xdist worker."""
     here = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.pipeline)
             item.add_marker(pytest.mark.django_db(transaction=True))  # so that the database is made at all
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture
@@ -55,6 +53,8 @@ def system(database: str, simulator: Simulator, tmp_path: Path) -> Iterator[Syst
 
 
 @pytest.fixture(scope="module")
-def forks(database: str, simulator: Simulator) -> ForkServer:
+def forks(database: str, simulator: Simulator) -> Iterator[ForkServer]:
     """Children that may die."""
-    return ForkServer(database, environment(simulator))
+    forks = ForkServer(database, environment(simulator))
+    yield forks
+    forks.close()

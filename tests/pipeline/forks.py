@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import signal
 import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 
@@ -48,6 +50,19 @@ class Child:
         assert kind == "ok", value
         return value
 
+    def stands_still(self, seconds: float = 30) -> None:
+        """Wait until it has frozen itself."""
+        deadline = time.monotonic() + seconds
+        stat = Path(f"/proc/{self.process.pid}/stat")
+        while stat.read_text().rsplit(")", 1)[1].split()[0] != "T":
+            assert time.monotonic() < deadline, f"the child did not freeze within {seconds:g} s"
+            time.sleep(0.02)
+
+    def thaw(self) -> None:
+        """Let it go on where it stood."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
     def died(self, seconds: float = 40) -> int | None:
         """The exit code of a child that was to die."""
         self.process.join(seconds)
@@ -63,6 +78,15 @@ class ForkServer:
         self._context = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["tests.pipeline.preload"])
         self._database = database
+        self._children: list[Child] = []
+
+    def close(self) -> None:
+        """End every child that a failed test has left standing."""
+        for child in self._children:
+            if child.process.is_alive():
+                child.process.kill()
+                child.process.join()
+        self._children.clear()
 
     def start(self, work: Callable[..., Any], *args: Any) -> Child:
         """Run `work(*args)` in a child."""
@@ -70,7 +94,9 @@ class ForkServer:
         process = self._context.Process(target=_enter, args=(self._database, theirs, work, args), daemon=True)
         process.start()
         theirs.close()
-        return Child(process, ours)
+        self._children = [child for child in self._children if child.process.is_alive()]
+        self._children.append(Child(process, ours))
+        return self._children[-1]
 
     def call(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run it and return its result."""

@@ -12,7 +12,7 @@ from django.db import connection
 from tests.factories import age, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
-from tests.pipeline.system import Simulator, until
+from tests.pipeline.system import Simulator
 from video import admission, credits
 from video.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
@@ -95,23 +95,21 @@ def test_a_worker_that_ends_at_a_point(forks: ForkServer, simulator: Simulator, 
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_worker_that_outlives_its_lease_at_a_point(
-    forks: ForkServer, simulator: Simulator, point: str, tmp_path: Path
-) -> None:
+def test_a_worker_that_outlives_its_lease_at_a_point(forks: ForkServer, simulator: Simulator, point: str) -> None:
     task, stage = begin(forks, point, "freeze")
-    frozen = forks.start(work.run_stage, stage, task.pk, point, f"freeze:{tmp_path}")
-    until(f"{point} is reached", (tmp_path / "reached").exists)
+    frozen = forks.start(work.run_stage, stage, task.pk, point, "freeze")
+    frozen.stands_still()
     end_lease(task)
     if point in CANT_TELL:
         # Another worker looks, finds that the answer may still come, and leaves it alone.
         assert forks.call(work.run_stage, stage, task.pk) is False
         assert reload(task).status == "running"
-        (tmp_path / "go").touch()
+        frozen.thaw()
         frozen.died()
         assert Generation.objects.get(task=task).state == "accepted"  # the answer was kept
         forks.call(work.drive, task.pk)
     else:
         forks.call(work.drive, task.pk)
-        (tmp_path / "go").touch()
+        frozen.thaw()
         frozen.died()
     check_success(task, simulator)

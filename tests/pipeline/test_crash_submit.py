@@ -9,14 +9,13 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from tests.factories import age, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
-from tests.pipeline.system import Simulator, environment, until
+from tests.pipeline.system import Simulator, environment
 from tests.pipeline.test_crash_matrix import check_success, end_lease
 from video import credits
 from video.failpoints import POINTS
@@ -52,7 +51,9 @@ def variant(request: pytest.FixtureRequest, database: str, simulator: Simulator)
             "SLOTS_PER_KEY": "100",
         }
     model = "pika-2.2" if request.param == "pika" else "kling-2.5-turbo"
-    yield Variant(request.param, model, ForkServer(database, env))
+    forks = ForkServer(database, env)
+    yield Variant(request.param, model, forks)
+    forks.close()
     os.environ.clear()
     os.environ.update(before)
 
@@ -89,21 +90,19 @@ def test_a_worker_that_ends_around_the_submit(variant: Variant, simulator: Simul
 
 
 @pytest.mark.parametrize("point", SUBMIT_POINTS)
-def test_a_worker_that_outlives_its_lease_around_the_submit(
-    variant: Variant, simulator: Simulator, point: str, tmp_path: Path
-) -> None:
+def test_a_worker_that_outlives_its_lease_around_the_submit(variant: Variant, simulator: Simulator, point: str) -> None:
     task = begin(variant, point, "freeze")
-    frozen = variant.forks.start(work.run_stage, "generate", task.pk, point, f"freeze:{tmp_path}")
-    until(f"{point} is reached", (tmp_path / "reached").exists)
+    frozen = variant.forks.start(work.run_stage, "generate", task.pk, point, "freeze")
+    frozen.stands_still()
     end_lease(task)
     if point in JOB_EXISTS:
         assert variant.forks.call(work.run_stage, "generate", task.pk) is False
-        (tmp_path / "go").touch()
+        frozen.thaw()
         frozen.died()
         assert Generation.objects.get(task=task).state == "accepted"  # the answer was kept
         variant.forks.call(work.drive, task.pk)
     else:
         variant.forks.call(work.drive, task.pk)
-        (tmp_path / "go").touch()
+        frozen.thaw()
         frozen.died()
     check_success(task, simulator)

@@ -397,3 +397,13 @@ def test_success_needs_only_the_link():
 )
 def test_cancel_answers(status, body, outcome):
     assert pika.parse_cancel(reply(status, body)) is outcome
+
+
+@pytest.mark.parametrize("kind", ["literal_error", "int_type", "string_too_long"])
+def test_a_failure_that_looks_like_bad_input_is_asked_of_the_result(kind: str) -> None:
+    """A status carries no HTTP status of the model; taken for the provider's fault, it would be paid for elsewhere."""
+    body = {"status": "COMPLETED", "request_id": JOB.job_id, "error": "Input should be 5 or 10", "error_type": kind}
+    reply = HttpReply(200, {}, json.dumps(body).encode())
+    status = Pika("https://queue.fal.run").parse_poll(reply, [JOB])[JOB.job_id]
+    assert isinstance(status, JobStatus)
+    assert status.state is JobState.RESULT_READY

@@ -176,7 +176,8 @@ def test_the_older_standard_from_submit_to_file(kling: KlingClient) -> None:
     view = made(older_task(kling, name))
     assert view == {
         "task_id": task_id, "task_status": "processing", "task_status_msg": "", "task_result": {},
-        "task_info": {"external_task_id": name}, "created_at": created, "updated_at": pytest.approx(created + 5000, abs=2),
+        "task_info": {"external_task_id": name}, "created_at": created,
+        "updated_at": pytest.approx(created + 5000, abs=2),
     }  # fmt: skip
     kling.sim("config", advance_s=51)
     view = made(older_task(kling, task_id))
@@ -446,7 +447,8 @@ def test_the_newer_standard_leaves_out_what_it_does_not_know(kling: KlingClient)
     assert kling.tasks(task_ids="123") == []
     assert len(kling.tasks(task_ids=",".join([*ids, *map(str, range(17))]))) == 3
     for query in (
-        "", "?task_ids=", f"?task_ids={ids[0]}&external_task_ids={names[0]}", "?task_ids=" + ",".join(map(str, range(21))),
+        "", "?task_ids=", f"?task_ids={ids[0]}&external_task_ids={names[0]}",
+        "?task_ids=" + ",".join(map(str, range(21))),
     ):  # fmt: skip
         assert refusal(kling.call("GET", f"/tasks{query}")) == (400, 1201)
 
@@ -534,7 +536,7 @@ def test_a_lost_answer_is_found_again_by_the_reference(kling: KlingClient) -> No
     assert refusal(kling.older("lost [[sim lost_reply=1]]", external_task_id=name)) == (400, 1201)
     assert kling.sim(f"submits?reference={name}") == {"received": 2, "created": 1, "doubled": 0}
     with pytest.raises(requests.exceptions.ConnectionError):
-        kling.newer("lost [[sim lost_reply=1]]", options={"external_task_id": f"newer-{name}"})
+        kling.newer("lost too [[sim lost_reply=1]]", options={"external_task_id": f"newer-{name}"})
     (found,) = kling.tasks(external_task_ids=f"newer-{name}")
     assert kling.sim(f"jobs?reference=newer-{name}")["jobs"][0]["id"] == found["id"] != task["task_id"]
 
