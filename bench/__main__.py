@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import pipeline, statements, web
+from bench import choice, pipeline, statements, web
 from bench.system import BenchError, Home, home, reelworks
 
-PARTS = ("transcode", "own", "requests")
+PARTS = ("transcode", "own", "requests", "choice")
 STARTED = time.monotonic()
 
 
@@ -97,6 +97,10 @@ def run(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
                 say=say,
             )
             print(web.show(found["requests"]), flush=True)
+    if "choice" in parts:
+        say("choosing a model")
+        found["choice"] = choice.cost()
+        print(choice.show(found["choice"]), flush=True)
     return found
 
 
