@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
 from video import accounts, choice, health, keyring, states
+from video.failpoints import failpoint
 from video.keyring import Slot, Slots
 from video.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
@@ -84,6 +85,8 @@ def admit() -> list[tuple[str, Stage]]:
         if generations:
             Generation.objects.bulk_create(generations)
             _make_due(generations)
+            failpoint("admit.before_commit")
+    failpoint("admit.committed")
     return [(generation.task_id, Stage.GENERATE) for generation in generations]
 
 

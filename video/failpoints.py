@@ -11,6 +11,8 @@ import os
 import signal
 
 POINTS = (
+    "admit.before_commit",  # the attempt's row is written, and gone if the process dies here
+    "admit.committed",  # … and stays; nobody has been told yet
     "generate.claimed",  # a worker holds the task, nothing else has happened
     "generate.before_mark_sent",
     "generate.after_mark_sent",  # committed as unknown, the socket not yet open

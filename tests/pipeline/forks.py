@@ -106,9 +106,12 @@ class ForkServer:
 # --- work for children -----------------------------------------------------------------------------------------------
 
 
-def admit() -> int:
-    """One pass of admission, with the child's keys."""
-    from video import admission
+def admit(point: str = "", action: str = "") -> int:
+    """One pass of admission, with the child's keys and a fail point armed."""
+    from video import admission, failpoints
+
+    if point:
+        failpoints.arm(point, action)
 
     return len(admission.admit())
 

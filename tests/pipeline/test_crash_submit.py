@@ -106,3 +106,18 @@ def test_a_worker_that_outlives_its_lease_around_the_submit(variant: Variant, si
         frozen.thaw()
         frozen.died()
     check_success(task, simulator)
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if point.startswith("admit.")])
+@pytest.mark.parametrize("action", ["kill", "raise"])
+def test_an_admission_that_ends_before_or_after_the_attempts_row(
+    variant: Variant, simulator: Simulator, point: str, action: str
+) -> None:
+    task = make_task(prompt=f"crash {variant.name} {point} {action}.", model_requested=variant.model)
+    child = variant.forks.start(work.admit, point, action)
+    ended = child.died()
+    assert action == "raise" or ended == -signal.SIGKILL
+    assert Generation.objects.filter(task=task).count() == (0 if point == "admit.before_commit" else 1)
+    age(task.pk)
+    variant.forks.call(work.drive, task.pk)
+    check_success(task, simulator)
