@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.utils.functional import SimpleLazyObject
 
 from video import credits
-from video.models import ACTIVE, Stage, TaskEvent, VideoTask
+from video.models import Stage, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
@@ -404,11 +404,6 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
             [least_interval_s, task_id],
         )
         return cursor.rowcount == 1
-
-
-def is_active(status: str) -> bool:
-    """Whether a task in this status may still move by itself."""
-    return status in ACTIVE
 
 
 def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]]:

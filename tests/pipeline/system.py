@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import redis
 import requests
 from django.conf import settings
 from django.db import connection
@@ -88,6 +89,12 @@ def database_url() -> str:
     """The address of this test's database, on the embedded server."""
     url = urlsplit(embedded.urls(settings.REELWORKS_HOME)[0])
     return url._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+
+
+def broker() -> redis.Redis:
+    """The Valkey of this test, as its client sees it."""
+    path, _, query = settings.CELERY_BROKER_URL.removeprefix("redis+socket://").partition("?")
+    return redis.Redis(unix_socket_path=path, db=int(query.split("virtual_host=")[1].split("&")[0]))
 
 
 class Process:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import redis
 from django.conf import settings
 
 from tests.factories import make_task, reload
-from tests.pipeline.system import Simulator, System, until
+from tests.pipeline.system import Simulator, System, broker, until
 from video import credits
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
@@ -104,12 +103,8 @@ def test_two_workers_do_each_stage_once(system: System, simulator: Simulator) ->
 
 
 def test_a_wiped_broker_costs_only_time(system: System, simulator: Simulator) -> None:
-    from django.conf import settings as django_settings
-
     task = make_task(prompt="live wiped")  # rung into a queue that nobody reads yet
-    path, _, query = django_settings.CELERY_BROKER_URL.removeprefix("redis+socket://").partition("?")
-    broker = redis.Redis(unix_socket_path=path, db=int(query.split("virtual_host=")[1].split("&")[0]))
-    broker.flushdb()
+    broker().flushdb()
     system.worker()
     system.sweeper()
     check_done(ended(task), simulator)

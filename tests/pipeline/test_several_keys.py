@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import pytest
-import redis
 import requests
 from django.apps import apps
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 
 from providers.keys import fingerprint
 from tests.factories import make_task, make_user, reload
-from tests.pipeline.system import Simulator, System, until
+from tests.pipeline.system import Simulator, System, broker, until
 from video import credits
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 
@@ -165,8 +163,7 @@ def test_no_key_is_in_any_row_log_message_or_page(system_with_keys: System, simu
 
 def broker_contents() -> list[str]:
     """Everything that stands in the test's Valkey."""
-    path, _, query = settings.CELERY_BROKER_URL.removeprefix("redis+socket://").partition("?")
-    valkey = redis.Redis(unix_socket_path=path, db=int(query.split("virtual_host=")[1].split("&")[0]))
+    valkey = broker()
     found = []
     for key in valkey.keys("*"):
         kind = valkey.type(key)

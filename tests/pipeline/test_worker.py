@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import redis
 from celery import current_app
-from django.conf import settings
 
-from tests.pipeline.system import System, until
-
-
-def broker() -> redis.Redis:
-    """The Valkey of this test, as its client sees it."""
-    path, _, query = settings.CELERY_BROKER_URL.removeprefix("redis+socket://").partition("?")
-    return redis.Redis(unix_socket_path=path, db=int(query.split("virtual_host=")[1].split("&")[0]))
+from tests.pipeline.system import System, broker, until
 
 
 def test_a_worker_with_all_threads_busy_goes_on_as_soon_as_one_is_free(system: System) -> None:
