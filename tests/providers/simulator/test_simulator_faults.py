@@ -92,11 +92,11 @@ def test_a_client_that_left_before_gets_no_job(client: RunwayClient) -> None:
 
 
 def test_garbage_instead_of_an_answer(client: RunwayClient) -> None:
-    reply = client.create("garbage [[sim garbage]]")
+    reply = client.create("unreadable [[sim garbage]]")
     assert reply.status_code == 200
     with pytest.raises(ValueError):
         reply.json()
-    assert client.submits("garbage [[sim garbage]]")["created"] == 1
+    assert client.submits("unreadable [[sim garbage]]")["created"] == 1
 
 
 def test_polls_that_go_wrong(client: RunwayClient) -> None:
