@@ -128,6 +128,7 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
     model = catalogue.BY_ID[chosen.model]
     return Generation(
         task=task,
+        user_id=task.user_id,
         run=task.run,
         attempt=attempt,
         account=slot.account,

@@ -80,8 +80,10 @@ def generation(model: str = MODEL, state: str = "planned", key: ApiKey = ONE) ->
     account = ProviderAccount.objects.get(
         model=model, account=ProviderKey.objects.get(fingerprint=key.fingerprint).account
     )
+    task = make_task(model_requested=model, image_url="https://example.com/cat.png")
     made = Generation.objects.create(
-        task=make_task(model_requested=model, image_url="https://example.com/cat.png"),
+        task=task,
+        user_id=task.user_id,
         run=1,
         attempt=1,
         account=account,

@@ -39,6 +39,7 @@ def ended(
     generation = Generation.objects.create(
         **{
             "task": task,
+            "user_id": task.user_id,
             "run": 1,
             "attempt": number,
             "account": account,

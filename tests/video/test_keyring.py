@@ -58,8 +58,10 @@ def change(account: str, model: str = MODEL, **values: Any) -> None:
 
 def plan(slot: Slot, task: VideoTask | None = None) -> Generation:
     """A live generation on the slot's account, with the key that is its turn."""
+    task = task or make_task()
     return Generation.objects.create(
-        task=task or make_task(),
+        task=task,
+        user_id=task.user_id,
         run=1,
         attempt=1,
         account=slot.account,

@@ -259,6 +259,7 @@ def test_the_database_refuses_a_second_live_attempt(task: VideoTask) -> None:
     with pytest.raises(IntegrityError, match="generation_one_live_a_task"), transaction.atomic():
         Generation.objects.create(
             task=task,
+            user_id=task.user_id,
             run=1,
             attempt=2,
             account=first.account,

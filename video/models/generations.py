@@ -1,0 +1,138 @@
+"""Attempts at providers."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from video import ids
+from video.models.providers import ProviderAccount
+from video.models.tasks import VideoTask
+
+
+class Generation(models.Model):
+    """One attempt at one provider with one key."""
+
+    class State(models.TextChoices):
+        PLANNED = "planned"  # slot reserved, certainly not sent; left by the submit, or a task that ends before it
+        UNKNOWN = "unknown"  # about to be sent, or sent and no truth yet; left by the reply or by reconciliation
+        ACCEPTED = "accepted"  # the provider has the job; left by its end, verified, or by giving it up as lost
+        REJECTED = "rejected"  # final: proof that no job exists
+        SUCCEEDED = "succeeded"  # final
+        FAILED = "failed"  # final
+        CANCELLED = "cancelled"  # final
+        LOST = "lost"  # given up with its possible cost booked; late truth may still move it
+
+    LIVE = (State.PLANNED, State.UNKNOWN, State.ACCEPTED)
+
+    id = models.CharField(primary_key=True, max_length=40, default=ids.generation_id, editable=False)
+    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="generations")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+        help_text="The task's; here too, so that counting the slots of each user reads one small index.",
+    )
+    run = models.PositiveIntegerField()
+    attempt = models.PositiveIntegerField(help_text="1, 2, … over all runs of the task.")
+    account = models.ForeignKey(ProviderAccount, on_delete=models.PROTECT, related_name="generations")
+    provider = models.CharField(max_length=20)
+    model = models.CharField(max_length=80)
+    key_fingerprint = models.CharField(max_length=16)
+    simulated = models.BooleanField()
+    # What is asked for and charged by: written before the submit, so that price and request are of the same values.
+    duration_s = models.PositiveSmallIntegerField(default=5)
+    resolution = models.CharField(max_length=8, default="720p", help_text="Of the provider's render.")
+    state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
+    candidates = models.JSONField(default=list, help_text="What could have been chosen, and why it was or was not.")
+
+    job_id = models.CharField(max_length=120, blank=True, default="")
+    job_urls = models.JSONField(default=dict, blank=True)
+    provider_status = models.CharField(max_length=60, blank=True, default="")
+    provider_progress = models.FloatField(null=True, blank=True)
+    last_polled_at = models.DateTimeField(null=True, blank=True)
+    polls = models.PositiveIntegerField(default=0)
+    poll_errors = models.PositiveIntegerField(default=0, help_text="In a row.")
+    not_found = models.PositiveSmallIntegerField(default=0, help_text="Answers 'no such job', in a row.")
+    not_found_since = models.DateTimeField(null=True, blank=True)
+    look_at = models.DateTimeField(null=True, blank=True, help_text="Next look at a job whose task no longer waits.")
+    expects_call = models.BooleanField(
+        default=False, db_default=False, help_text="A call-back address went along with the submit."
+    )
+    result_dies_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the provider deletes the finished video, as far as is known."
+    )
+    cancel_wanted_at = models.DateTimeField(null=True, blank=True, help_text="Worked off by reconcile.")
+    unknown_since = models.DateTimeField(
+        null=True, blank=True, help_text="When the submit's call ended without an answer that proves anything."
+    )
+    lookups = models.PositiveSmallIntegerField(default=0, help_text="Look-ups by our reference that found nothing.")
+    resent = models.BooleanField(default=False, help_text="Sent again with the same reference, which can't double.")
+
+    expected_usd = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
+    expected_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
+    reported_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
+    cost_unit = models.CharField(max_length=12, blank=True, default="")
+    error_code = models.CharField(max_length=60, blank=True, default="")
+    error_message = models.TextField(blank=True, default="")
+
+    planned_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    accepted_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["account"],
+                name="generation_slots_taken",
+                condition=Q(state__in=["planned", "unknown", "accepted"]),
+            ),
+            models.Index(
+                fields=["user"],
+                name="generation_slots_of_user",
+                condition=Q(state__in=["planned", "unknown", "accepted"]),
+            ),
+            models.Index(fields=["look_at"], name="generation_to_look_at", condition=Q(look_at__isnull=False)),
+            models.Index(
+                fields=["model", "-ended_at"], name="generation_recent_by_model", condition=Q(ended_at__isnull=False)
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task"],
+                name="generation_one_live_a_task",
+                condition=Q(state__in=["planned", "unknown", "accepted"]),
+            ),
+            models.UniqueConstraint(fields=["task", "attempt"], name="generation_attempt_once"),
+            models.UniqueConstraint(fields=["provider", "job_id"], name="generation_job_once", condition=~Q(job_id="")),
+            models.CheckConstraint(
+                name="generation_sent_at_by_state",
+                condition=Q(state="planned", sent_at__isnull=True)
+                | Q(state="rejected")
+                | (~Q(state__in=["planned", "rejected"]) & Q(sent_at__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="generation_job_id_by_state",
+                condition=Q(state__in=["planned", "unknown", "rejected"], job_id="")
+                | (Q(state__in=["accepted", "succeeded", "failed", "cancelled"]) & ~Q(job_id=""))
+                | Q(state="lost"),
+            ),
+            models.CheckConstraint(
+                name="generation_ended_at_by_state",
+                condition=Q(state__in=["planned", "unknown", "accepted"], ended_at__isnull=True)
+                | (~Q(state__in=["planned", "unknown", "accepted"]) & Q(ended_at__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="generation_state_known",
+                condition=Q(
+                    state__in=["planned", "unknown", "accepted", "rejected", "succeeded", "failed", "cancelled", "lost"]
+                ),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.provider} {self.model}, {self.state})"

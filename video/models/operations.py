@@ -1,0 +1,70 @@
+"""Who works, who may have how much of it, and what is done once a period."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+
+class PeriodicRun(models.Model):
+    """A periodic job of the sweeper that has been taken for a period; unique, so two sweepers do it once."""
+
+    name = models.CharField(max_length=40)
+    period = models.DateTimeField(help_text="Start of the period.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["name", "period"], name="periodic_run_once")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.period:%Y-%m-%d %H:%M}"
+
+
+class UserShare(models.Model):
+    """What an operator decided about one user's part of the slots and cores. Users without a row have weight 1."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="share"
+    )
+    weight = models.PositiveSmallIntegerField(
+        default=1, help_text="Parts of what is to be shared: a user of weight 2 gets twice as much as one of weight 1."
+    )
+    most_waiting = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Tasks that may wait at once, instead of MAX_WAITING_PER_USER."
+    )
+    note = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [models.CheckConstraint(name="share_weight_from_1_to_1000", condition=Q(weight__range=(1, 1000)))]
+
+    def __str__(self) -> str:
+        return f"user {self.pk}: weight {self.weight}"
+
+
+class WorkerSign(models.Model):
+    """A sign of life, written every few seconds by each worker and sweeper. An old one belongs to a dead process."""
+
+    class Kind(models.TextChoices):
+        WORKER = "worker"
+        SWEEPER = "sweeper"
+
+    name = models.CharField(primary_key=True, max_length=120, help_text="host:pid, as in the events.")
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    host = models.CharField(max_length=100)
+    queues = models.CharField(max_length=100, blank=True, default="", help_text="Separated by commas.")
+    threads = models.PositiveSmallIntegerField(default=1)
+    held = models.PositiveSmallIntegerField(default=0, help_text="Stages that it works on.")
+    draining = models.BooleanField(default=False, help_text="It stops, and takes nothing new.")
+    memory_bytes = models.BigIntegerField(default=0, help_text="Resident.")
+    disk_free_bytes = models.BigIntegerField(default=0, help_text="Where it keeps its scratch files.")
+    disk_low = models.BooleanField(default=False, help_text="Too little of it for new work.")
+    started_at = models.DateTimeField(db_default=Now())
+    seen_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [models.Index(fields=["-seen_at"], name="worker_seen_lately")]
+        constraints = [models.CheckConstraint(name="worker_kind_known", condition=Q(kind__in=["worker", "sweeper"]))]
+
+    def __str__(self) -> str:
+        return self.name

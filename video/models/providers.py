@@ -1,0 +1,114 @@
+"""Keys, accounts with their limits, models and circuits: what is known of the providers."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+
+class ProviderKey(models.Model):
+    """One API key, by its fingerprint; its value is only in the environment."""
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        DRAINING = "draining"  # set by an operator: no new jobs, old ones are still polled with it
+        QUARANTINED = "quarantined"  # the provider refused it; an operator, or a good check, brings it back
+
+    provider = models.CharField(max_length=20)
+    fingerprint = models.CharField(max_length=16)
+    account = models.CharField(max_length=80, help_text="KEY_ACCOUNTS groups keys; else each is its own account.")
+    state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
+    last_error = models.CharField(max_length=300, blank=True, default="")
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="Last answer to an account call.")
+    gone_since = models.DateTimeField(
+        null=True, blank=True, help_text="No longer configured though jobs hang on it: put it back."
+    )
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "fingerprint"], name="key_once"),
+            models.CheckConstraint(
+                name="key_state_known", condition=Q(state__in=["active", "draining", "quarantined"])
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} key {self.fingerprint}"
+
+
+class ProviderAccount(models.Model):
+    """What a provider's limits belong to: one or more keys, and a model.
+
+    A slot is a live Generation, counted under this row's lock in the transaction that inserts it.
+    """
+
+    provider = models.CharField(max_length=20)
+    account = models.CharField(max_length=80, help_text="Name of the account, or the fingerprint of its only key.")
+    model = models.CharField(max_length=80)
+    slots = models.PositiveIntegerField(help_text="Generations that may be live at once, as the provider says.")
+    slots_override = models.PositiveIntegerField(null=True, blank=True, help_text="The operator's own limit.")
+    lowered_slots = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Fewer for a while, since the provider said 'too many at once'."
+    )
+    lowered_until = models.DateTimeField(null=True, blank=True)
+    cooldown_until = models.DateTimeField(null=True, blank=True, help_text="The provider asked to wait until then.")
+    busies = models.PositiveIntegerField(default=0, help_text="Cool-downs in a row, each longer than the last.")
+    closed_reason = models.CharField(
+        max_length=40, blank=True, default="", help_text="Why no job starts here: out_of_credits, model_forbidden."
+    )
+    balance = models.DecimalField(max_digits=14, decimal_places=4, null=True, blank=True)
+    balance_unit = models.CharField(max_length=12, blank=True, default="")
+    last_error = models.CharField(max_length=300, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider", "account", "model"], name="account_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.account} {self.model}"
+
+
+class ModelSetting(models.Model):
+    """What an operator decided about a model of the catalogue: switched off, another price, other grades."""
+
+    model = models.CharField(max_length=80, primary_key=True, help_text="Id in the catalogue.")
+    enabled = models.BooleanField(default=True)
+    price_usd_per_s = models.DecimalField(
+        max_digits=10, decimal_places=4, null=True, blank=True, help_text="Instead of the catalogue's, all resolutions."
+    )
+    quality = models.PositiveSmallIntegerField(null=True, blank=True, help_text="1 to 5, instead of the catalogue's.")
+    speed = models.PositiveSmallIntegerField(null=True, blank=True, help_text="1 to 5, instead of the catalogue's.")
+    note = models.CharField(max_length=200, blank=True, default="")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="model_grades_from_1_to_5",
+                condition=(Q(quality__isnull=True) | Q(quality__range=(1, 5)))
+                & (Q(speed__isnull=True) | Q(speed__range=(1, 5))),
+            ),
+            models.CheckConstraint(
+                name="model_price_positive", condition=Q(price_usd_per_s__isnull=True) | Q(price_usd_per_s__gt=0)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.model
+
+
+class Circuit(models.Model):
+    """The circuit breaker of one model: opens after provider faults in a row, closes by a success.
+
+    Only faults of the provider count, never a user's request, a key or an account.
+    """
+
+    model = models.CharField(max_length=80, primary_key=True)
+    provider = models.CharField(max_length=20)
+    faults = models.PositiveIntegerField(default=0, help_text="In a row.")
+    open_until = models.DateTimeField(null=True, blank=True, help_text="No new job before; then one is let through.")
+    probing_since = models.DateTimeField(null=True, blank=True, help_text="That one job is under way.")
+    last_error = models.CharField(max_length=300, blank=True, default="")
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.faults} faults in a row"

@@ -1,0 +1,248 @@
+"""What users asked for, where each stands, and what happened to it."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from video import ids
+
+
+class Status(models.TextChoices):
+    """Where a task stands in its user's eyes."""
+
+    PENDING = "pending"  # nothing sent to a provider yet; left by the first submit, a cancel or a failure
+    RUNNING = "running"  # left by save (success), a final failure, a cancel, or the task's deadline
+    SUCCESS = "success"  # final
+    FAILED = "failed"  # final; a retry or a late result may bring it back to running
+    CANCELLED = "cancelled"  # final
+
+
+class Stage(models.TextChoices):
+    """The next piece of work, or the one that failed."""
+
+    GENERATE = "generate"
+    POLL = "poll"
+    DOWNLOAD = "download"
+    TRANSCODE = "transcode"
+    THUMBNAIL = "thumbnail"
+    SAVE = "save"
+    DONE = "done"
+
+
+ACTIVE = (Status.PENDING, Status.RUNNING)
+
+
+class VideoTask(models.Model):
+    """What a user asked for: one prompt, one finished video."""
+
+    class Quality(models.TextChoices):
+        LOW = "low"
+        MEDIUM = "medium"
+        HIGH = "high"
+
+    class Policy(models.TextChoices):
+        BALANCED = "balanced"
+        COST = "cost"
+        QUALITY = "quality"
+        SPEED = "speed"
+
+    class Resolution(models.TextChoices):
+        P480 = "480p"
+        P720 = "720p"
+        P1080 = "1080p"
+        SOURCE = "source"
+
+    id = models.CharField(primary_key=True, max_length=40, default=ids.task_id, editable=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="video_tasks")
+    run = models.PositiveIntegerField(default=1, help_text="1 at create; a retry that pays again is the next run.")
+
+    # What was asked for.
+    prompt = models.TextField()
+    duration_s = models.PositiveSmallIntegerField()
+    aspect_ratio = models.CharField(max_length=8)
+    image_url = models.TextField(blank=True, default="")
+    policy = models.CharField(max_length=10, choices=Policy.choices, default=Policy.BALANCED)
+    fallback = models.BooleanField(default=True, help_text="Whether another model may run it when one could not.")
+    model_requested = models.CharField(max_length=80, blank=True, default="", help_text="As named by the client.")
+    eligible_models = ArrayField(
+        models.CharField(max_length=80), default=list, help_text="Models that may run it now; narrowed by each attempt."
+    )
+    negative_prompt = models.TextField(blank=True, default="")
+    seed = models.BigIntegerField(null=True, blank=True)
+    quality = models.CharField(max_length=8, choices=Quality.choices, default=Quality.MEDIUM)
+    resolution = models.CharField(max_length=8, choices=Resolution.choices, default=Resolution.SOURCE)
+    fps = models.PositiveSmallIntegerField(default=30)
+    priority = models.SmallIntegerField(
+        default=0,
+        db_default=0,
+        help_text="Set by operators, -100 to 100; among one user's waiting tasks the highest goes first.",
+    )
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - NULL: no key
+    request_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
+
+    # Where it stands. Written by states.py only.
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.GENERATE)
+    progress = models.PositiveSmallIntegerField(default=0, help_text="0 to 100 over all stages; never falls in a run.")
+    rerun = models.BooleanField(default=False, db_default=False, help_text="Was retried, and ranks below fresh work.")
+    admit_at = models.DateTimeField(null=True, blank=True, help_text="Waits for a free slot; not before this time.")
+    next_run_at = models.DateTimeField(null=True, blank=True, help_text="When the stage is due.")
+    lease_until = models.DateTimeField(null=True, blank=True, help_text="Held by a worker until then.")
+    fence = models.BigIntegerField(default=0, help_text="Token of the last claim; a write under an older one is lost.")
+    claimed_at = models.DateTimeField(null=True, blank=True)
+    claimed_by = models.CharField(max_length=120, blank=True, default="")
+    rung_at = models.DateTimeField(null=True, blank=True, help_text="When the broker was last told.")
+    hinted_at = models.DateTimeField(null=True, blank=True, help_text="When something said: look now.")
+    park_reason = models.CharField(max_length=200, blank=True, default="")
+    tries = models.PositiveSmallIntegerField(default=0, help_text="Failed tries of this stage so far.")
+    deaths = models.PositiveSmallIntegerField(default=0, help_text="Claims of this stage whose worker never came back.")
+    deadline_at = models.DateTimeField(null=True, blank=True, help_text="A job still open at its provider then ends.")
+    error_code = models.CharField(max_length=60, blank=True, default="")
+    error_message = models.TextField(blank=True, default="", help_text="A plain sentence that a page may print.")
+
+    # What was made. Keys in storage, never paths or links.
+    source_key = models.CharField(max_length=200, blank=True, default="")
+    output_key = models.CharField(max_length=200, blank=True, default="")
+    thumbnail_key = models.CharField(max_length=200, blank=True, default="")
+    has_work_files = models.BooleanField(default=False)
+    video_id = models.CharField(max_length=40, null=True, blank=True, unique=True)
+    video_bytes = models.BigIntegerField(null=True, blank=True)
+    video_width_px = models.PositiveIntegerField(null=True, blank=True)
+    video_height_px = models.PositiveIntegerField(null=True, blank=True)
+    video_duration_s = models.FloatField(null=True, blank=True)
+
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    started_at = models.DateTimeField(null=True, blank=True, help_text="When the first submit was sent.")
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "task"
+        indexes = [
+            models.Index(fields=["next_run_at"], name="task_due", condition=Q(next_run_at__isnull=False)),
+            models.Index(
+                F("user"),
+                F("rerun"),
+                F("priority").desc(),
+                F("created_at"),
+                name="task_waiting_for_slot",
+                condition=Q(admit_at__isnull=False),
+            ),
+            models.Index(
+                F("user"),
+                F("rerun"),
+                F("priority").desc(),
+                F("created_at"),
+                name="task_waiting_for_core",
+                condition=Q(stage="transcode", next_run_at__isnull=False),
+            ),
+            models.Index(fields=["user", "stage"], name="task_active_of_user", condition=Q(finished_at__isnull=True)),
+            models.Index(
+                fields=["finished_at"],
+                name="task_work_to_sweep",
+                condition=Q(has_work_files=True, finished_at__isnull=False),
+            ),
+            models.Index(fields=["deadline_at"], name="task_deadline", condition=Q(finished_at__isnull=True)),
+            models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
+            models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
+            models.Index(F("finished_at").desc(), name="task_recent_successes", condition=Q(status="success")),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "idempotency_key"],
+                name="task_one_per_idempotency_key",
+                condition=Q(idempotency_key__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="task_active_has_one_clock",
+                condition=Q(status__in=ACTIVE, admit_at__isnull=True, next_run_at__isnull=False)
+                | Q(status__in=ACTIVE, admit_at__isnull=False, next_run_at__isnull=True)
+                | (
+                    ~Q(status__in=ACTIVE) & Q(admit_at__isnull=True, next_run_at__isnull=True, lease_until__isnull=True)
+                ),
+            ),
+            models.CheckConstraint(
+                name="task_waits_in_generate_and_unheld",
+                condition=Q(admit_at__isnull=True) | Q(stage="generate", lease_until__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="task_success_is_done_and_has_video",
+                condition=Q(status="success", stage="done", video_id__isnull=False, progress=100)
+                | (~Q(status="success") & ~Q(stage="done") & Q(video_id__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="task_error_only_when_failed",
+                condition=(Q(status="failed") & ~Q(error_code="") & ~Q(error_message=""))
+                | (~Q(status="failed") & Q(error_code="", error_message="")),
+            ),
+            models.CheckConstraint(
+                name="task_finished_at_when_final",
+                condition=Q(status__in=ACTIVE, finished_at__isnull=True)
+                | (~Q(status__in=ACTIVE) & Q(finished_at__isnull=False)),
+            ),
+            models.CheckConstraint(
+                name="task_pending_only_in_generate", condition=~Q(status="pending") | Q(stage="generate")
+            ),
+            models.CheckConstraint(name="task_progress_percent", condition=Q(progress__lte=100)),
+            models.CheckConstraint(
+                name="task_priority_from_minus_100_to_100", condition=Q(priority__range=(-100, 100))
+            ),
+            models.CheckConstraint(name="task_run_from_one", condition=Q(run__gte=1)),
+            models.CheckConstraint(name="task_status_known", condition=Q(status__in=Status.values)),
+            models.CheckConstraint(name="task_stage_known", condition=Q(stage__in=Stage.values)),
+            models.CheckConstraint(
+                name="task_key_has_hash", condition=Q(idempotency_key__isnull=True) | ~Q(request_hash="")
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything may still happen by itself."""
+        return self.status in ACTIVE
+
+
+class TaskEvent(models.Model):
+    """One transition of a task: the timeline that API and admin show, and the source of every duration."""
+
+    class Outcome(models.TextChoices):
+        CREATED = "created"
+        ADMITTED = "admitted"  # got a slot, a model and a key
+        ADVANCED = "advanced"  # the stage is done
+        PARKED = "parked"  # waits for a time
+        WAITING = "waiting"  # back in line for a slot
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+        RESUMED = "resumed"  # brought back by a retry or a late result
+
+    id = models.BigAutoField(primary_key=True)
+    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="events")
+    run = models.PositiveIntegerField()
+    generation = models.ForeignKey("Generation", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    stage = models.CharField(max_length=10, choices=Stage.choices)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices)
+    fence = models.BigIntegerField(default=0)
+    worker = models.CharField(max_length=120, blank=True, default="")
+    detail = models.CharField(max_length=300, blank=True, default="")
+    error_code = models.CharField(max_length=60, blank=True, default="")
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["task", "id"], name="event_timeline_of_task"),
+            models.Index(
+                fields=["finished_at"],
+                name="event_recent_moves",
+                condition=Q(outcome__in=["advanced", "succeeded", "failed"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_id} {self.stage} {self.outcome}"
