@@ -201,7 +201,11 @@ class Receiver:
     def wait(self, count: int) -> list[dict[str, Any]]:
         """The bodies of the first `count` call-backs."""
         wait_for(lambda: len(self.got) >= count)
-        return [json.loads(body) for _, _, body in self.got[:count]]
+        return self.bodies()[:count]
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """The bodies of all call-backs until now, the first one first."""
+        return [json.loads(body) for _, _, body in self.got]
 
 
 def wait_for(look: Callable[[], T | None], seconds: float = 10.0) -> T:
