@@ -17,7 +17,7 @@ from config.supervisor import Supervisor, read_procfile
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def until(done: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+def until(done: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

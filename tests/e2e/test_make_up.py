@@ -21,7 +21,7 @@ BODY = {"prompt": "A cat walking in a garden", "duration": 5, "aspectRatio": "16
 def signed_in(up: Up, name: str) -> requests.Session:
     session = requests.Session()
     reply = session.post(
-        f"{up.url}/api/auth/login", json={"username": name, "password": "secret-of-the-suite"}, timeout=5
+        f"{up.url}/api/auth/login", json={"username": name, "password": "secret-of-the-suite"}, timeout=30
     )
     assert reply.status_code == 200, reply.text
     return session
@@ -35,13 +35,13 @@ def alice(up: Up) -> requests.Session:
 @pytest.fixture(scope="module")
 def finished(up: Up, alice: requests.Session) -> dict[str, Any]:
     """The status of a task that has succeeded."""
-    made = alice.post(f"{up.url}/api/video/create", json=BODY, timeout=5).json()
+    made = alice.post(f"{up.url}/api/video/create", json=BODY, timeout=30).json()
     assert made["success"] is True, made
     seen: list[tuple[str, int]] = []
 
     def ended() -> dict[str, Any] | None:
         data: dict[str, Any] = alice.get(
-            f"{up.url}/api/video/status", params={"taskId": made["data"]["taskId"]}, timeout=5
+            f"{up.url}/api/video/status", params={"taskId": made["data"]["taskId"]}, timeout=30
         ).json()["data"]
         seen.append((data["status"], data["progress"]))
         return data if data["status"] in {"success", "failed"} else None
@@ -60,10 +60,10 @@ def test_a_created_task_becomes_a_video_at_the_configured_provider(
 
 
 def test_the_links_give_the_files_and_ranges_of_them(up: Up, finished: dict[str, Any]) -> None:
-    video = requests.get(finished["result"]["videoUrl"], headers={"Range": "bytes=0-99"}, timeout=5)
+    video = requests.get(finished["result"]["videoUrl"], headers={"Range": "bytes=0-99"}, timeout=30)
     assert (video.status_code, len(video.content)) == (206, 100)
     assert video.headers["Content-Type"] == "video/mp4"
-    thumbnail = requests.get(finished["result"]["thumbnailUrl"], timeout=5)
+    thumbnail = requests.get(finished["result"]["thumbnailUrl"], timeout=30)
     assert (thumbnail.status_code, thumbnail.headers["Content-Type"]) == (200, "image/jpeg")
 
 
@@ -71,17 +71,17 @@ def test_a_link_without_a_good_signature_is_forbidden(up: Up, finished: dict[str
     url = finished["result"]["videoUrl"]
     bare = url.split("?")[0]
     for bad in (bare, url[:-2] + ("aa" if not url.endswith("aa") else "bb"), url.replace("expires=", "expires=1")):
-        assert requests.get(bad, timeout=5).status_code == 403, bad
+        assert requests.get(bad, timeout=30).status_code == 403, bad
 
 
 def test_another_user_does_not_find_the_task(up: Up, finished: dict[str, Any]) -> None:
-    reply = signed_in(up, "bob").get(f"{up.url}/api/video/status", params={"taskId": finished["taskId"]}, timeout=5)
+    reply = signed_in(up, "bob").get(f"{up.url}/api/video/status", params={"taskId": finished["taskId"]}, timeout=30)
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_no_token_is_401_and_no_credits_402(up: Up) -> None:
-    assert requests.post(f"{up.url}/api/video/create", json=BODY, timeout=5).status_code == 401
-    broke = signed_in(up, "bob").post(f"{up.url}/api/video/create", json=BODY, timeout=5)
+    assert requests.post(f"{up.url}/api/video/create", json=BODY, timeout=30).status_code == 401
+    broke = signed_in(up, "bob").post(f"{up.url}/api/video/create", json=BODY, timeout=30)
     assert (broke.status_code, broke.json()["error"]["code"]) == (402, "insufficient_credits")
 
 
@@ -98,25 +98,25 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("change", "field"), WRONG.values(), ids=WRONG.keys())
 def test_wrong_input_names_the_field(up: Up, alice: requests.Session, change: dict[str, Any], field: str) -> None:
-    reply = alice.post(f"{up.url}/api/video/create", json={**BODY, **change}, timeout=5)
+    reply = alice.post(f"{up.url}/api/video/create", json={**BODY, **change}, timeout=30)
     assert reply.status_code == 400
     assert field in [detail["field"] for detail in reply.json()["error"]["details"]]
 
 
 def test_a_body_that_is_no_json_or_too_large_is_refused(up: Up, alice: requests.Session) -> None:
     json_type = {"Content-Type": "application/json"}
-    assert alice.post(f"{up.url}/api/video/create", data="{", headers=json_type, timeout=5).status_code == 400
-    large = alice.post(f"{up.url}/api/video/create", json={**BODY, "prompt": "x" * 200_000}, timeout=5)
+    assert alice.post(f"{up.url}/api/video/create", data="{", headers=json_type, timeout=30).status_code == 400
+    large = alice.post(f"{up.url}/api/video/create", json={**BODY, "prompt": "x" * 200_000}, timeout=30)
     assert large.status_code == 413
 
 
 def test_a_post_from_another_site_is_refused(up: Up, alice: requests.Session) -> None:
     url = f"{up.url}/api/video/create"
-    form = alice.post(url, data={"prompt": "x"}, headers={"Origin": "https://evil.example"}, timeout=5)
+    form = alice.post(url, data={"prompt": "x"}, headers={"Origin": "https://evil.example"}, timeout=30)
     text = alice.post(
-        url, data="{}", headers={"Content-Type": "text/plain", "Sec-Fetch-Site": "same-origin"}, timeout=5
+        url, data="{}", headers={"Content-Type": "text/plain", "Sec-Fetch-Site": "same-origin"}, timeout=30
     )
-    foreign = alice.post(url, json=BODY, headers={"Origin": "https://evil.example"}, timeout=5)
+    foreign = alice.post(url, json=BODY, headers={"Origin": "https://evil.example"}, timeout=30)
     assert form.status_code in {403, 415}
     assert text.status_code == 415
     assert (foreign.status_code, foreign.json()["error"]["code"]) == (403, "csrf")

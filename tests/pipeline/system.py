@@ -23,7 +23,7 @@ from config import embedded
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def until(what: str, check: Callable[[], Any], *, seconds: float = 30) -> Any:
+def until(what: str, check: Callable[[], Any], *, seconds: float = 90) -> Any:
     """Wait until `check` answers something true, and return that; fail with a plain sentence when it never does."""
     deadline = time.monotonic() + seconds
     while True:
@@ -63,11 +63,11 @@ class Simulator:
 
     def submits(self, prompt: str) -> dict[str, int]:
         """`received` and `created`, counted by prompt."""
-        found: dict[str, int] = requests.get(f"{self.url}/_sim/submits", params={"contains": prompt}, timeout=5).json()
+        found: dict[str, int] = requests.get(f"{self.url}/_sim/submits", params={"contains": prompt}, timeout=30).json()
         return found
 
     def config(self, **changes: Any) -> None:
-        reply = requests.post(f"{self.url}/_sim/config", json=changes, timeout=5)
+        reply = requests.post(f"{self.url}/_sim/config", json=changes, timeout=30)
         assert reply.status_code == 200, reply.text
 
 

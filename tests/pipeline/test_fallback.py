@@ -115,7 +115,7 @@ def test_with_one_real_key_nothing_is_ever_simulated(
 ) -> None:
     """A fallback must not deliver a simulated video to somebody who paid."""
     url, calls = refusing_provider
-    before = requests.get(f"{simulator.url}/_sim/submits", timeout=5).json()["received"]
+    before = requests.get(f"{simulator.url}/_sim/submits", timeout=30).json()["received"]
     del system.env["REELWORKS_SIMULATE"]
     system.env.update(RUNWAY_API_KEY="key_only_one", RUNWAY_BASE_URL=url, REELWORKS_SIMULATOR_URL=simulator.url)
     system.worker()
@@ -125,5 +125,5 @@ def test_with_one_real_key_nothing_is_ever_simulated(
     chosen = ended(make_task(user, "real 2.", model_requested="", fallback=True, duration_s=5))
     assert [(task.status, task.error_code) for task in (named, chosen)] == [("failed", "outcome_unknown")] * 2
     assert not Generation.objects.filter(task__user=user).exclude(simulated=False, provider="runway").exists()
-    assert requests.get(f"{simulator.url}/_sim/submits", timeout=5).json()["received"] == before
+    assert requests.get(f"{simulator.url}/_sim/submits", timeout=30).json()["received"] == before
     assert calls.count("/v1/text_to_video") == 2

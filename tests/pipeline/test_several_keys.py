@@ -21,7 +21,7 @@ KEYS = ("key_of_tests_one", "key_of_tests_two", "key_of_tests_three")
 @pytest.fixture
 def system_with_keys(system: System, simulator: Simulator) -> System:
     """Real keys (to the simulator), two slots each, and rows of no earlier test."""
-    requests.post(f"{simulator.url}/_sim/reset", timeout=5)
+    requests.post(f"{simulator.url}/_sim/reset", timeout=30)
     system.env.update(
         REELWORKS_SIMULATE="0",
         RUNWAY_API_KEY=",".join(KEYS),
@@ -73,7 +73,7 @@ def test_three_keys_of_two_slots_never_hold_more_than_two_jobs_each(
     ends = {(task.status, task.error_code) for task in VideoTask.objects.filter(user=user)}
     assert ends <= {("success", ""), ("failed", "outcome_unknown")}  # one was perhaps just being sent when they died
     assert VideoTask.objects.filter(user=user, status="success").count() >= 36
-    lanes = requests.get(f"{simulator.url}/_sim/stats", timeout=5).json()["lanes"]
+    lanes = requests.get(f"{simulator.url}/_sim/stats", timeout=30).json()["lanes"]
     assert {lane["key"]: lane["maxLive"] for lane in lanes} == {lane["key"]: 2 for lane in lanes}
     assert len(lanes) == len(KEYS)
     for task in tasks:
@@ -119,7 +119,7 @@ def test_a_key_revoked_midway_strands_nobody(system_with_keys: System, simulator
 def fingerprint_at_simulator(simulator: Simulator, task: VideoTask) -> str:
     """How the simulator names the key that this task was submitted with."""
     jobs = requests.get(
-        f"{simulator.url}/_sim/jobs", params={"contains": task.prompt.split(" [[")[0]}, timeout=5
+        f"{simulator.url}/_sim/jobs", params={"contains": task.prompt.split(" [[")[0]}, timeout=30
     ).json()
     return str(jobs["jobs"][0]["key"])
 

@@ -56,5 +56,5 @@ def test_a_forged_call_moves_nothing(reachable: System) -> None:
 
 def reachable_log(system: System) -> str:
     """What the web process, or the simulator that calls it, says of the call."""
-    answers = requests.get(f"{system.simulator.url}/_sim/callbacks", timeout=5).json()["answers"]
+    answers = requests.get(f"{system.simulator.url}/_sim/callbacks", timeout=30).json()["answers"]
     return str(answers)

@@ -177,12 +177,12 @@ class Simulated:
 
     def ask(self, path: str, **params: str) -> Any:
         """The simulator's own books."""
-        reply = requests.get(f"{self.url}/_sim/{path}", params=params, timeout=5)
+        reply = requests.get(f"{self.url}/_sim/{path}", params=params, timeout=30)
         assert reply.status_code == 200, reply.text
         return reply.json()
 
     def tell(self, **changes: Any) -> None:
-        reply = requests.post(f"{self.url}/_sim/config", json=changes, timeout=5)
+        reply = requests.post(f"{self.url}/_sim/config", json=changes, timeout=30)
         assert reply.status_code == 200, reply.text
 
     def created(self, order: GenerationRequest) -> int:
@@ -336,7 +336,7 @@ class Contract(Simulated):
 
     def test_a_job_that_the_provider_lost_is_not_found(self) -> None:
         job = self.start()
-        requests.post(f"{self.url}/_sim/jobs/{job.job_id}", json={"state": "lost"}, timeout=5)
+        requests.post(f"{self.url}/_sim/jobs/{job.job_id}", json={"state": "lost"}, timeout=30)
         with self.raises(JobNotFound):
             self.look(job)
 

@@ -56,7 +56,7 @@ def base() -> Iterator[str]:
             yield url
     finally:
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
 
 
 def created(base: str, prompt: str) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def test_runway_shows_every_live_status(runway: runwayml.RunwayML, base: str) ->
 
 def test_runway_waits_for_the_output(runway: runwayml.RunwayML, base: str, quick_waits: None) -> None:
     task = text_to_video(runway, "a lighthouse, waited for")
-    check_video(task.wait_for_task_output(timeout=5).output[0], base)
-    check_video(runway.tasks.retrieve(task.id).wait_for_task_output(timeout=5).output[0], base)
+    check_video(task.wait_for_task_output(timeout=30).output[0], base)
+    check_video(runway.tasks.retrieve(task.id).wait_for_task_output(timeout=30).output[0], base)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_runway_failure(
 ) -> None:
     task = text_to_video(runway, f"it fails [[sim fail={directive}]]")
     with pytest.raises(TaskFailedError) as caught:
-        task.wait_for_task_output(timeout=5)
+        task.wait_for_task_output(timeout=30)
     failed: Any = caught.value.task_details
     assert (failed.status, failed.failure_code, failed.cost.credits) == ("FAILED", code, credits)
     assert failed.failure
@@ -193,7 +193,7 @@ def test_runway_async_client_learns_of_a_cancel(base: str, quick_waits: None) ->
             )
             await client.tasks.delete(task.id)
             with pytest.raises(TaskFailedError) as caught:
-                await task.wait_for_task_output(timeout=5)
+                await task.wait_for_task_output(timeout=30)
             return caught.value.task_details
 
     assert asyncio.run(cancelled()).status == "CANCELLED"

@@ -38,7 +38,7 @@ def running(*arguments: str) -> Iterator[str]:
         yield base
     finally:
         process.terminate()
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
 
 
 class Client:
@@ -96,7 +96,7 @@ class RunwayClient(Client):
 
     def wait(self, job_id: str, *statuses: str) -> dict[str, Any]:
         """Poll until one of these statuses."""
-        for _ in range(400):
+        for _ in range(3000):
             view = self.view(job_id)
             if view["status"] in statuses:
                 return view
@@ -208,7 +208,7 @@ class Receiver:
         return [json.loads(body) for _, _, body in self.got]
 
 
-def wait_for(look: Callable[[], T | None], seconds: float = 10.0) -> T:
+def wait_for(look: Callable[[], T | None], seconds: float = 60.0) -> T:
     """What `look` finds, as soon as it finds something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -143,10 +143,10 @@ def test_rules_from_outside(client: RunwayClient) -> None:
     assert client.view(job_id)["status"] == "PENDING"
     client.wait(client.job("somebody else"), "SUCCEEDED")
     bad = client.http.post(
-        f"{client.base}/_sim/config", json={"faults": [{"match": "", "directives": "x=1"}]}, timeout=5
+        f"{client.base}/_sim/config", json={"faults": [{"match": "", "directives": "x=1"}]}, timeout=30
     )
     assert bad.status_code == 400
-    assert client.http.post(f"{client.base}/_sim/config", json={"unknown": 1}, timeout=5).status_code == 400
+    assert client.http.post(f"{client.base}/_sim/config", json={"unknown": 1}, timeout=30).status_code == 400
 
 
 def test_an_outage_hits_what_it_is_meant_to(client: RunwayClient) -> None:
@@ -189,7 +189,7 @@ def test_a_job_can_be_looked_at_and_forced(client: RunwayClient) -> None:
     lane = next(one for one in client.sim("stats")["lanes"] if one["key"] == shown["key"])
     assert lane["live"] == 0
     assert lane["maxLive"] == 1
-    assert client.http.post(f"{client.base}/_sim/jobs/none", json={"state": "lost"}, timeout=5).status_code == 404
+    assert client.http.post(f"{client.base}/_sim/jobs/none", json={"state": "lost"}, timeout=30).status_code == 404
 
 
 def test_live_and_most_live_are_counted(client: RunwayClient) -> None:

@@ -37,7 +37,7 @@ class Tls:
         context = ssl.create_default_context(cafile=str(self.authority))
         if strict:
             context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-        raw = socket.create_connection((host, self.port), timeout=5)
+        raw = socket.create_connection((host, self.port), timeout=30)
         try:
             return context.wrap_socket(raw, server_hostname=name or host)
         except BaseException:
@@ -55,7 +55,7 @@ def running(*arguments: str) -> Iterator[Tls]:
         yield Tls(process, base, Path(line.removeprefix("Clients must trust ").rstrip("\n")))
     finally:
         process.kill()  # for a test that failed; otherwise it has ended
-        process.wait(5)
+        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def tls() -> Iterator[Tls]:
     with running("--canned", "--render-seconds", "0.05") as one:
         yield one
         one.process.terminate()
-        assert one.process.wait(5) == 0
+        assert one.process.wait(60) == 0
 
 
 def test_serves_https_to_clients_that_trust_its_authority(tls: Tls) -> None:
@@ -128,7 +128,7 @@ def test_its_files_go_with_it_whoever_is_connected(end: str) -> None:
         else:
             assert one.process.stdin is not None
             one.process.stdin.close()
-        assert one.process.wait(5) == 0
+        assert one.process.wait(60) == 0
         assert not folder.exists()
         silent.close()
         idle.close()
@@ -137,5 +137,5 @@ def test_its_files_go_with_it_whoever_is_connected(end: str) -> None:
 def test_without_it_there_is_no_second_line() -> None:
     process, base = start()
     assert base.startswith("http://")
-    out, _ = process.communicate(timeout=5)  # closes its stdin, which ends it
+    out, _ = process.communicate(timeout=30)  # closes its stdin, which ends it
     assert out == ""
