@@ -7,8 +7,10 @@ Any message may be lost, late or doubled. So there is no result backend, no ETA,
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from celery import Celery
+from celery.signals import worker_ready, worker_shutdown
 from kombu import Queue
 
 from config.wakeup import WakeStep
@@ -53,3 +55,18 @@ app.conf.update(
 )
 app.steps["consumer"].add(WakeStep)
 app.autodiscover_tasks(["video"])
+
+
+@worker_ready.connect(weak=False)
+def _begin(sender: Any, **_: Any) -> None:
+    """A worker takes messages from here on. (Not imported above: Django is not set up there yet.)"""
+    from video import worker_life
+
+    worker_life.begin(queues=list(sender.app.amqp.queues.consume_from), threads=sender.controller.concurrency)
+
+
+@worker_shutdown.connect(weak=False)
+def _end(**_: Any) -> None:
+    from video import worker_life
+
+    worker_life.end()

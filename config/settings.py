@@ -311,6 +311,8 @@ DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, lea
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 FFMPEG_BINARY = env.str("FFMPEG_BINARY", default="")
 FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", 2, least=1, most=64))
+# A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
+MIN_FREE_BYTES = int(read.number(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5))
 PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")
 
 STORAGE_LOCAL_PATH = _under_root(env.str("STORAGE_LOCAL_PATH", default="./storage"))

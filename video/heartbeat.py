@@ -54,6 +54,11 @@ class Heartbeat:
                 self._claims.pop(key, None)
                 self._renewed.pop(key, None)
 
+    def held(self) -> int:
+        """How many stages this process works on now."""
+        with self._lock:
+            return len(self._claims) if self._pid == os.getpid() else 0
+
     def _run(self) -> None:
         interval_s = settings.STAGE_LEASE_SECONDS / 4
         while not self._wake.wait(interval_s):

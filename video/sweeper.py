@@ -14,8 +14,9 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
-from video import accounts, admission, bell, media_stages, reconcile, states
+from video import accounts, admission, bell, media_stages, reconcile, states, workers
 from video.kit import kit
+from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("work_files", 60, sweep_work_files),
     ("scratch", 3600, sweep_scratch),
     ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
+    ("signs", 3600, workers.sweep_old),
 )
 
 
@@ -99,8 +101,12 @@ def run(stop: threading.Event) -> None:
         target=_repeat, args=(stop, PERIODIC_TICK_S, run_periodic), name="periodic", daemon=True
     )
     periodic.start()
+    sign = workers.Sign(WorkerSign.Kind.SWEEPER)
+    sign.start()
     _repeat(stop, TICK_S, tick)
+    sign.drain()
     periodic.join(JOIN_S)
+    sign.end()
 
 
 def run_periodic() -> None:

@@ -121,6 +121,14 @@ class Process:
     def returncode(self) -> int | None:
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the process alone, as a supervisor does it."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """kill -9 of the process and all its children."""
         with contextlib.suppress(ProcessLookupError):

@@ -1,0 +1,164 @@
+"""Signs of life: each worker and each sweeper writes a row every few seconds, and others read from it who is there.
+
+A process that ends in good order takes its row along; the row of one that was killed grows old, and is no longer
+counted after ALIVE_S. Nothing depends on a sign for safety: leases do that.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import socket
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from django.conf import settings
+from django.db import Error, close_old_connections, connection
+from django.db.models.expressions import RawSQL
+
+from media_pipeline.disk import free_bytes
+from video import states
+from video.heartbeat import heartbeat
+from video.kit import kit
+from video.models import WorkerSign
+
+log = logging.getLogger(__name__)
+
+SIGN_EVERY_S = 5.0
+ALIVE_S = 20.0
+KEEP_DAYS = 1
+MEDIA_QUEUE = "mediaQueue"
+VIDEO_QUEUE = "videoQueue"
+
+
+class Sign:
+    """This process's row, kept fresh by a thread of its own, which outlives every trouble of the database."""
+
+    def __init__(self, kind: WorkerSign.Kind, *, queues: Sequence[str] = (), threads: int = 1) -> None:
+        self.draining = False
+        self._kind = kind
+        self._queues = ",".join(sorted(queues))
+        self._threads = threads
+        self._wake = threading.Event()
+        self._ended = False
+        self._first = True
+        self._well = True
+        self._watch: Callable[[], None] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="sign-of-life", daemon=True)
+
+    def start(self, *, watch: Callable[[], None] = lambda: None) -> None:
+        """Begin to write; `watch` is called after each time."""
+        self._watch = watch
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Say at once that this process stops and takes nothing new."""
+        self.draining = True
+        self._wake.set()
+
+    def end(self) -> None:
+        """Take the row away: this process is done. Waits a moment for the database, and no longer."""
+        self._ended = True
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=2)
+
+    def write(self) -> None:
+        """Insert or renew the row. Raises the database's errors."""
+        free = free_bytes(kit().storage.scratch_root)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                """
+                INSERT INTO video_workersign (name, kind, host, queues, threads, held, draining, memory_bytes,
+                    disk_free_bytes, disk_low)
+                VALUES (%(name)s, %(kind)s, %(host)s, %(queues)s, %(threads)s, %(held)s, %(draining)s,
+                    %(memory)s, %(free)s, %(low)s)
+                ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, host = excluded.host,
+                    queues = excluded.queues, threads = excluded.threads, held = excluded.held,
+                    draining = excluded.draining, memory_bytes = excluded.memory_bytes,
+                    disk_free_bytes = excluded.disk_free_bytes, disk_low = excluded.disk_low,
+                    seen_at = statement_timestamp(),
+                    -- The name may have been another process's before.
+                    started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
+                """,
+                {
+                    "name": str(states.WORKER),
+                    "kind": self._kind.value,
+                    "host": socket.gethostname()[:100],
+                    "queues": self._queues[:100],
+                    "threads": self._threads,
+                    "held": min(heartbeat.held(), 32_767),
+                    "draining": self.draining,
+                    "memory": resident_bytes(),
+                    "free": free,
+                    "low": free < settings.MIN_FREE_BYTES,
+                    "first": self._first,
+                },
+            )
+        self._first = False
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._once(self.write)
+            try:
+                self._watch()
+            except Exception:  # the sign must go on whatever the watch runs into
+                log.exception("the watch over this worker failed; it goes on")
+            self._wake.wait(SIGN_EVERY_S)
+            self._wake.clear()
+        self._once(self._delete)
+
+    def _once(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as err:  # whatever it is, the next sign must be written
+            if isinstance(err, Error):
+                connection.close()
+            if self._well:
+                log.warning("no sign of life can be written (%s: %s); trying again", type(err).__name__, err)
+            self._well = False
+        else:
+            self._well = True
+        finally:
+            close_old_connections()
+
+    def _delete(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(states.WORKER)])
+
+
+def alive() -> list[WorkerSign]:
+    """Workers and sweepers that were seen in the last ALIVE_S seconds, by name."""
+    limit = RawSQL("statement_timestamp() - %s * interval '1 second'", [ALIVE_S])
+    return list(WorkerSign.objects.filter(seen_at__gt=limit).order_by("name"))
+
+
+def media_cores() -> int:
+    """Threads that transcode, over all live workers that take new work."""
+    return sum(
+        sign.threads
+        for sign in alive()
+        if sign.kind == WorkerSign.Kind.WORKER and not sign.draining and MEDIA_QUEUE in sign.queues.split(",")
+    )
+
+
+def sweep_old() -> int:
+    """Delete the rows of processes that have been silent for KEEP_DAYS."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM video_workersign WHERE seen_at < statement_timestamp() - %s * interval '1 day'", [KEEP_DAYS]
+        )
+        return cursor.rowcount
+
+
+def resident_bytes() -> int:
+    """Memory that this process has in RAM now; where the system does not tell, the most that it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * os.sysconf("SC_PAGE_SIZE")
