@@ -1,0 +1,155 @@
+"""What is known of the providers: accounts with their slots, keys by fingerprint, circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection
+
+from video import health, keyring
+from video.models import ProviderAccount, ProviderKey
+
+
+@dataclass(frozen=True)
+class AccountFigures:
+    """One account and model: how much of it is in use, and why no job starts there."""
+
+    provider: str
+    account: str
+    model: str
+    live: int
+    limit: int
+    lowered: bool
+    cooldown_s: float | None
+    closed_reason: str
+    balance: Decimal | None
+    balance_unit: str
+    last_error: str
+    usable_keys: int
+
+    @property
+    def open(self) -> bool:
+        """Whether jobs may start there, though its slots may be full."""
+        return not self.closed_reason and self.cooldown_s is None and self.usable_keys > 0
+
+    @property
+    def state(self) -> str:
+        """In a few words, without times."""
+        if self.closed_reason:
+            return f"closed: {self.closed_reason.replace('_', ' ')}"
+        if not self.usable_keys:
+            return "no active key"
+        return "open" if self.cooldown_s is None else "cools down"
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.live) if self.open else 0
+
+
+@dataclass(frozen=True)
+class KeyFigures:
+    """One key; its value is nowhere but in the environment."""
+
+    provider: str
+    fingerprint: str
+    account: str
+    state: str  # active, draining, quarantined
+    configured: bool
+    live: int
+    gone_since: datetime | None
+    checked_at: datetime | None
+    last_error: str
+
+
+@dataclass(frozen=True)
+class CircuitFigures:
+    """The circuit of a model that had faults lately."""
+
+    model: str
+    provider: str
+    state: str  # open, probing, half_open, closed
+    faults: int
+    open_s: float | None
+    last_error: str
+
+
+def keys() -> list[KeyFigures]:
+    """Configured ones, and those that went while jobs hang on them; two statements."""
+    configured = {(provider, key.fingerprint) for provider, key, _ in keyring.configured()}
+    live = keyring.live_by_key()
+    return [
+        KeyFigures(
+            provider=key.provider,
+            fingerprint=key.fingerprint,
+            account=key.account,
+            state=key.state,
+            configured=(key.provider, key.fingerprint) in configured,
+            live=live.get((key.provider, key.fingerprint), 0),
+            gone_since=key.gone_since,
+            checked_at=key.checked_at,
+            last_error=key.last_error,
+        )
+        for key in ProviderKey.objects.order_by("provider", "account", "fingerprint")
+        if (key.provider, key.fingerprint) in configured or key.gone_since is not None
+    ]
+
+
+def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
+    """Every account that a configured key belongs to, or that jobs run on; one statement."""
+    mine: dict[tuple[str, str], int] = {}
+    for key in of_keys:
+        usable = key.configured and key.state == ProviderKey.State.ACTIVE
+        mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
+    rows: Iterable[Any] = ProviderAccount.objects.raw(
+        """
+        SELECT a.*, coalesce(live.number, 0) AS live,
+            coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
+            nullif(greatest(0, extract(epoch FROM cooldown_until - statement_timestamp())), 0)::float8 AS cooldown_s
+        FROM video_provideraccount a LEFT JOIN (
+            SELECT account_id, count(*) AS number FROM video_generation
+            WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY account_id
+        ) live ON live.account_id = a.id
+        ORDER BY a.provider, a.account, a.model
+        """
+    )
+    return [
+        AccountFigures(
+            provider=row.provider,
+            account=row.account,
+            model=row.model,
+            live=row.live,
+            limit=keyring.limit(row, lowered=row.is_lowered),
+            lowered=row.is_lowered,
+            cooldown_s=row.cooldown_s,
+            closed_reason=row.closed_reason,
+            balance=row.balance,
+            balance_unit=row.balance_unit,
+            last_error=row.last_error,
+            usable_keys=mine.get((row.provider, row.account), 0),
+        )
+        for row in rows
+        if (row.provider, row.account) in mine or row.live
+    ]
+
+
+def circuits() -> list[CircuitFigures]:
+    """Those with faults, the worst first; one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT model, provider,
+                CASE WHEN open_until > statement_timestamp() THEN 'open'
+                    WHEN open_until IS NOT NULL AND probing_since > statement_timestamp() - %s * interval '1 second'
+                        THEN 'probing'
+                    WHEN open_until IS NOT NULL THEN 'half_open' ELSE 'closed' END,
+                faults, nullif(greatest(0, extract(epoch FROM open_until - statement_timestamp())), 0)::float8,
+                last_error
+            FROM video_circuit WHERE faults > 0 ORDER BY open_until DESC NULLS LAST, faults DESC, model
+            """,
+            [health.PROBE_S],
+        )
+        return [CircuitFigures(*row) for row in cursor.fetchall()]

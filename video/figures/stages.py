@@ -1,0 +1,239 @@
+"""The queues by stage: what is due, in work and parked, how quickly it goes, and who waits for a slot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from django.db import connection
+
+from video.models import Stage
+
+#: The queue of each stage, as Celery routes it.
+QUEUE_OF: dict[Stage, str] = {
+    Stage.GENERATE: "videoQueue",
+    Stage.POLL: "videoQueue",
+    Stage.DOWNLOAD: "videoQueue",
+    Stage.TRANSCODE: "mediaQueue",
+    Stage.THUMBNAIL: "mediaQueue",
+    Stage.SAVE: "videoQueue",
+}
+QUEUES = ("videoQueue", "mediaQueue")
+WINDOWS_MIN = (1, 5, 15)
+SAMPLE = 200  # moves of a stage behind its percentiles, the latest of the last quarter of an hour
+COUNTED = 100_000  # of those that wait: a longer line is "at least so many"
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Tasks in line for a slot at a provider."""
+
+    number: int = 0  # counted up to COUNTED
+    later: int = 0  # not before a time that is still to come
+    oldest_s: float | None = None
+    oldest_task: str = ""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Moves a minute, over the last 1, 5 and 15 minutes."""
+
+    per_min: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and 95th percentile in seconds; None where nothing was measured."""
+
+    p50_s: float | None = None
+    p95_s: float | None = None
+
+
+@dataclass(frozen=True)
+class StageFigures:
+    """One stage, now and in the last quarter of an hour."""
+
+    stage: Stage
+    due: int = 0  # due, and nobody holds it
+    held: int = 0
+    parked: dict[str, int] = field(default_factory=dict)  # by kind
+    oldest_s: float | None = None  # of those that are due
+    oldest_task: str = ""
+    done: Rate = Rate()
+    failed: Rate = Rate()
+    through: Spread = Spread()  # from entering the stage until leaving it, with all waiting
+    work: Spread = Spread()  # the last claim alone
+    sample: int = 0
+
+    @property
+    def queue(self) -> str:
+        return QUEUE_OF[self.stage]
+
+    @property
+    def parked_number(self) -> int:
+        return sum(self.parked.values())
+
+
+def waiting() -> Waiting:
+    """The line for admission; one statement over the index `task_waiting_for_slot`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH line AS MATERIALIZED (
+                SELECT id, admit_at FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %s
+            )
+            SELECT count(*) FILTER (WHERE admit_at <= statement_timestamp()),
+                count(*) FILTER (WHERE admit_at > statement_timestamp()),
+                extract(epoch FROM statement_timestamp() - (
+                    SELECT min(admit_at) FROM line WHERE admit_at <= statement_timestamp()))::float8,
+                (SELECT id FROM line WHERE admit_at <= statement_timestamp() ORDER BY admit_at LIMIT 1)
+            FROM line
+            """,
+            [COUNTED],
+        )
+        number, later, oldest_s, oldest_task = cursor.fetchone()
+    return Waiting(number, later, oldest_s, oldest_task or "")
+
+
+def stages() -> list[StageFigures]:
+    """All six, in their order; three statements."""
+    now, parked, moves = _now(), _parked(), _moves()
+    found = []
+    for stage in QUEUE_OF:
+        due, held, oldest_s, oldest_task = now.get(stage, (0, 0, None, ""))
+        done, failed, through, work, sample = moves.get(stage, (Rate(), Rate(), Spread(), Spread(), 0))
+        found.append(
+            StageFigures(
+                stage=stage,
+                due=due,
+                held=held,
+                parked=parked.get(stage, {}),
+                oldest_s=oldest_s,
+                oldest_task=oldest_task,
+                done=done,
+                failed=failed,
+                through=through,
+                work=work,
+                sample=sample,
+            )
+        )
+    return found
+
+
+def _now() -> dict[Stage, tuple[int, int, float | None, str]]:
+    """(due and unheld, held, age of the oldest due one, its id); by the index `task_due`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH active AS MATERIALIZED (
+                SELECT id, stage, next_run_at, coalesce(lease_until > statement_timestamp(), false) AS held
+                FROM video_videotask WHERE next_run_at <= statement_timestamp()
+            )
+            SELECT counted.stage, due, held, extract(epoch FROM statement_timestamp() - oldest.next_run_at)::float8,
+                coalesce(oldest.id, '')
+            FROM (
+                SELECT stage, count(*) FILTER (WHERE NOT held) AS due, count(*) FILTER (WHERE held) AS held
+                FROM active GROUP BY stage
+            ) counted LEFT JOIN (
+                SELECT DISTINCT ON (stage) stage, id, next_run_at FROM active WHERE NOT held ORDER BY stage, next_run_at
+            ) oldest USING (stage)
+            """
+        )
+        return {Stage(row[0]): (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
+
+
+def _parked() -> dict[Stage, dict[str, int]]:
+    """How many are parked in each stage, by a few kinds.
+
+    A reason's words hold ids and times, so the kind comes from what is known of the attempt, else it is the code that
+    the stage's last event gave.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.stage, CASE
+                    WHEN g.state = 'unknown' THEN 'outcome_unknown'
+                    WHEN k.id IS NOT NULL THEN 'key_gone'
+                    WHEN t.stage = 'poll' AND g.poll_errors > 0 THEN 'provider_trouble'
+                    WHEN t.stage = 'poll' AND g.not_found > 0 THEN 'job_not_found'
+                    WHEN t.stage = 'poll' THEN 'rendering'
+                    ELSE coalesce(nullif(last.error_code, ''), 'waiting') END AS kind,
+                count(*)
+            FROM video_videotask t
+            LEFT JOIN video_generation g ON g.task_id = t.id AND g.state IN ('planned', 'unknown', 'accepted')
+            LEFT JOIN video_providerkey k
+                ON k.provider = g.provider AND k.fingerprint = g.key_fingerprint AND k.gone_since IS NOT NULL
+            LEFT JOIN LATERAL (
+                SELECT error_code FROM video_taskevent e
+                WHERE e.task_id = t.id AND t.stage <> 'poll' AND g.state IS DISTINCT FROM 'unknown'
+                ORDER BY e.id DESC LIMIT 1
+            ) last ON true
+            WHERE t.next_run_at > statement_timestamp()
+                AND (t.lease_until IS NULL OR t.lease_until <= statement_timestamp())
+            GROUP BY t.stage, kind ORDER BY count(*) DESC
+            """
+        )
+        found: dict[Stage, dict[str, int]] = {}
+        for stage, kind, number in cursor.fetchall():
+            found.setdefault(Stage(stage), {})[kind] = number
+        return found
+
+
+def _moves() -> dict[Stage, tuple[Rate, Rate, Spread, Spread, int]]:
+    """What left each stage lately, by the index `event_recent_moves`.
+
+    A move is one event; when its task entered the stage is the end of the task's move before, or when it was admitted
+    or brought back.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH recent AS MATERIALIZED (
+                SELECT id, task_id, stage, outcome, started_at, finished_at,
+                    row_number() OVER (PARTITION BY stage ORDER BY finished_at DESC) AS place
+                FROM video_taskevent
+                WHERE outcome IN ('advanced', 'succeeded', 'failed')
+                    AND finished_at > statement_timestamp() - interval '15 minutes'
+            ), counted AS (
+                SELECT stage,
+                    count(*) FILTER (WHERE outcome <> 'failed'
+                        AND finished_at > statement_timestamp() - interval '1 minute') AS done_1,
+                    count(*) FILTER (WHERE outcome <> 'failed'
+                        AND finished_at > statement_timestamp() - interval '5 minutes') / 5.0 AS done_5,
+                    count(*) FILTER (WHERE outcome <> 'failed') / 15.0 AS done_15,
+                    count(*) FILTER (WHERE outcome = 'failed'
+                        AND finished_at > statement_timestamp() - interval '1 minute') AS failed_1,
+                    count(*) FILTER (WHERE outcome = 'failed'
+                        AND finished_at > statement_timestamp() - interval '5 minutes') / 5.0 AS failed_5,
+                    count(*) FILTER (WHERE outcome = 'failed') / 15.0 AS failed_15
+                FROM recent GROUP BY stage
+            ), spans AS (
+                SELECT stage, extract(epoch FROM r.finished_at - r.started_at)::float8 AS work_s,
+                    extract(epoch FROM r.finished_at - before.finished_at)::float8 AS through_s
+                FROM recent r LEFT JOIN LATERAL (
+                    SELECT e.finished_at FROM video_taskevent e
+                    WHERE e.task_id = r.task_id AND e.id < r.id AND e.outcome IN ('admitted', 'advanced', 'resumed')
+                    ORDER BY e.id DESC LIMIT 1
+                ) before ON true
+                WHERE r.place <= %s AND r.outcome <> 'failed'
+            ), spread AS (
+                SELECT stage, count(*) AS sample,
+                    percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY through_s) AS through,
+                    percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY work_s) AS work
+                FROM spans GROUP BY stage
+            )
+            SELECT stage, done_1, done_5, done_15, failed_1, failed_5, failed_15, through, work, coalesce(sample, 0)
+            FROM counted LEFT JOIN spread USING (stage)
+            """,
+            [SAMPLE],
+        )
+        return {
+            Stage(row[0]): (
+                Rate((float(row[1]), float(row[2]), float(row[3]))),
+                Rate((float(row[4]), float(row[5]), float(row[6]))),
+                Spread(*(row[7] or ())),
+                Spread(*(row[8] or ())),
+                row[9],
+            )
+            for row in cursor.fetchall()
+            if row[0] in QUEUE_OF
+        }

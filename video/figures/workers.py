@@ -1,0 +1,70 @@
+"""Who works: the signs of life of workers and sweepers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import connection
+
+from video.models import WorkerSign
+from video.workers import ALIVE_S
+
+SHOWN_S = 3600.0  # one that died is shown for so long
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process, as it said last."""
+
+    name: str
+    kind: str  # worker, sweeper
+    host: str
+    queues: tuple[str, ...]
+    threads: int
+    held: int
+    draining: bool
+    memory_bytes: int
+    disk_free_bytes: int
+    disk_low: bool
+    started_at: datetime
+    seen_s: float  # since its last sign of life
+
+    @property
+    def alive(self) -> bool:
+        return self.seen_s < ALIVE_S
+
+
+def workers() -> list[Worker]:
+    """Those that gave a sign of life in the last hour; one statement, by the index `worker_seen_lately`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT name, kind, host, queues, threads, held, draining, memory_bytes, disk_free_bytes, disk_low,
+                started_at, greatest(0, extract(epoch FROM statement_timestamp() - seen_at))::float8
+            FROM video_workersign WHERE seen_at > statement_timestamp() - %s * interval '1 second'
+            ORDER BY kind DESC, queues DESC, name
+            """,
+            [SHOWN_S],
+        )
+        return [_worker(*row) for row in cursor.fetchall()]
+
+
+def _worker(name: str, kind: str, host: str, queues: str, *rest: Any) -> Worker:
+    return Worker(name, kind, host, tuple(filter(None, queues.split(","))), *rest)
+
+
+def listening(found: Iterable[Worker], queue: str) -> list[Worker]:
+    """Living workers that take new work from a queue."""
+    return [
+        one
+        for one in found
+        if one.alive and one.kind == WorkerSign.Kind.WORKER and queue in one.queues and not one.draining
+    ]
+
+
+def sweeping(found: Iterable[Worker]) -> list[Worker]:
+    """Living sweepers."""
+    return [one for one in found if one.alive and one.kind == WorkerSign.Kind.SWEEPER]

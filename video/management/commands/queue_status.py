@@ -1,0 +1,249 @@
+"""manage.py queue_status: how the queues do, and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError, connection
+
+from video import figures
+from video.admin.reading import span
+from video.figures import as_json
+from video.figures.stages import QUEUES, Spread
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NEEDS_PERSON, CANNOT_ASK, INTERRUPTED = 1, 2, 130
+PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+AWAY = "The database can't be reached, so nothing can be told."
+
+
+def interval(text: str) -> float:
+    """Seconds between two looks, 0.5 to 3600."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0.5 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f"it must be between 0.5 and 3600 seconds, not {text}")
+    return value
+
+
+class Command(BaseCommand):
+    help = (
+        "Shows what is wrong, the queues by stage, workers, accounts, keys and circuits. Exit code: 0 healthy, 1 "
+        "something needs a person, 2 it can't be asked (or wrong usage). With --watch it goes on until Ctrl-C; with "
+        "--json as well it prints one object a line."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--watch", action="store_true", help="look again and again")
+        parser.add_argument("--interval", type=interval, default=2.0, metavar="S", help="seconds between, 2 by default")
+        parser.add_argument("--json", action="store_true", help="print the same object as GET /api/queues/status")
+
+    def handle(self, *args: Any, watch: bool, interval: float, **options: Any) -> None:
+        if not watch:
+            try:
+                found = figures.read()
+            except (OperationalError, InterfaceError) as err:
+                raise CommandError(f"{AWAY} ({type(err).__name__})", returncode=CANNOT_ASK) from None
+            if options["json"]:
+                self.stdout.write(json.dumps(as_json.system(found), indent=2))
+            else:
+                self._console().print(_page(found))
+            if found.needs_person:
+                sys.exit(NEEDS_PERSON)
+            return
+        try:
+            self._watch(interval, as_lines=options["json"])
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+    def _console(self) -> Any:
+        from rich.console import Console
+
+        return Console(
+            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
+        )
+
+    def _watch(self, every_s: float, *, as_lines: bool) -> None:
+        """Until Ctrl-C; while the database is away it says so, and asks again."""
+        if as_lines:
+            while True:
+                found = _read_or_none()
+                self.stdout.write(json.dumps({"error": AWAY} if found is None else as_json.system(found)))
+                self.stdout.flush()
+                time.sleep(every_s)
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(console=self._console(), screen=self.stdout.isatty(), auto_refresh=False) as live:
+            while True:
+                found = _read_or_none()
+                live.update(Text(AWAY, style="red") if found is None else _page(found), refresh=True)
+                time.sleep(every_s)
+
+
+def _read_or_none() -> figures.System | None:
+    try:
+        return figures.read()
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return None
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def _page(found: figures.System) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    if settings.SIMULATE:
+        parts.append(Text("Everything is simulated: accounts and money are the simulator's.", style="red"))
+    if not found.troubles:
+        parts.append(Text("Nothing is wrong.", style="green"))
+    for one in found.troubles:
+        parts.append(Text(f"{'! ' if one.needs_person else '  '}{one.sentence}", style=_tone(one.needs_person)))
+        parts.append(Text(f"    The system: {one.system}"))
+        parts.append(Text(f"    You: {one.operator}"))
+    parts += [Text(), _queues(found), Text(), _stages(found), Text(), _workers(found)]
+    if found.accounts:
+        parts += [Text(), _accounts(found)]
+    if found.keys:
+        parts += [Text(), _keys(found)]
+    if found.circuits:
+        parts += [Text(), _circuits(found)]
+    return Group(*parts)
+
+
+def _tone(bad: bool) -> str:
+    return "bold red" if bad else "yellow"
+
+
+def _table(*titles: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _queues(found: figures.System) -> Any:
+    line = found.waiting
+    media = next(one for one in found.stages if one.stage == "transcode")
+    waits = (
+        f"{_plus(line.number)} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
+        f"{media.due} for a core" + (f", oldest {span(media.oldest_s)}" if media.oldest_s else ""),
+    )
+    table = _table("queue", "waiting", "due", "in work", "parked")
+    for queue, waiting in zip(QUEUES, waits, strict=True):
+        stages = [one for one in found.stages if one.queue == queue]
+        table.add_row(
+            queue,
+            waiting,
+            str(sum(one.due for one in stages)),
+            str(sum(one.held for one in stages)),
+            str(sum(one.parked_number for one in stages)),
+        )
+    return table
+
+
+def _plus(number: int) -> str:
+    from video.figures.stages import COUNTED
+
+    return f"{number}{'+' if number >= COUNTED else ''}"
+
+
+def _stages(found: figures.System) -> Any:
+    table = _table(
+        "stage", "due", "oldest", "in work", "parked", "done/min 1, 5, 15", "failed/min", "p50", "p95", "work"
+    )
+    for one in found.stages:
+        table.add_row(
+            one.stage.value,
+            str(one.due),
+            span(one.oldest_s),
+            str(one.held),
+            ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in one.parked.items()) or "0",
+            "  ".join(f"{value:.1f}" for value in one.done.per_min),
+            "  ".join(f"{value:.1f}" for value in one.failed.per_min),
+            span(one.through.p50_s),
+            span(one.through.p95_s),
+            _both(one.work),
+        )
+    return table
+
+
+def _both(spread: Spread) -> str:
+    return "" if spread.p50_s is None else f"{span(spread.p50_s)} to {span(spread.p95_s)}"
+
+
+def _workers(found: figures.System) -> Any:
+    from rich.text import Text
+
+    table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
+    for one in found.workers:
+        seen = f"{span(one.seen_s)} ago" if one.alive else f"silent for {span(one.seen_s)}"
+        table.add_row(
+            one.name,
+            ", ".join(one.queues) or one.kind,
+            f"{one.held} of {one.threads}" if one.queues else "",
+            f"{one.memory_bytes / 1e6:.0f} MB",
+            f"{one.disk_free_bytes / 1e9:.1f} GB" + (", low" if one.disk_low else ""),
+            Text(seen + (", stopping" if one.draining else ""), style="green" if one.alive else "red"),
+        )
+    if not found.workers:
+        table.add_row("none", "", "", "", "", "")
+    return table
+
+
+def _accounts(found: figures.System) -> Any:
+    from rich.text import Text
+
+    table = _table("account", "model", "slots in use", "balance", "state")
+    for one in found.accounts:
+        left = "" if one.cooldown_s is None else f", {span(one.cooldown_s)} more"
+        table.add_row(
+            f"{one.provider} {one.account}",
+            one.model,
+            f"{one.live} of {one.limit}" + (", lowered" if one.lowered else ""),
+            "" if one.balance is None else f"{one.balance.normalize():f} {one.balance_unit}",
+            Text(one.state + left, style="green" if one.open else "red"),
+        )
+    return table
+
+
+def _keys(found: figures.System) -> Any:
+    from rich.text import Text
+
+    table = _table("key", "state", "jobs", "last error")
+    for one in found.keys:
+        state = "gone" if one.gone_since else one.state
+        good = state == "active"
+        table.add_row(
+            f"{one.provider} {one.fingerprint}",
+            Text(state, style="green" if good else "red"),
+            str(one.live),
+            one.last_error,
+        )
+    return table
+
+
+def _circuits(found: figures.System) -> Any:
+    table = _table("circuit", "state", "faults in a row", "last error")
+    for one in found.circuits:
+        left = f", {span(one.open_s)} more" if one.open_s else ""
+        table.add_row(
+            f"{one.provider} {one.model}", one.state.replace("_", " ") + left, str(one.faults), one.last_error
+        )
+    return table
