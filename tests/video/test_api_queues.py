@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,11 +14,12 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tests.factories import accepted, age, claimed, make_task, make_user
+from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.signs import everybody
-from video import figures, keyring, states
-from video.models import ProviderAccount, Stage
+from video import attempts, figures, keyring, states
+from video.api import task_details
+from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
 STATUS = "/api/queues/status"
@@ -189,3 +192,184 @@ class TestOwn:
             accepted(make_task(user), f"job-{number}")
             make_task(user)
         assert statements() == few <= 9
+
+
+class TestTask:
+    """GET /api/queues/tasks/{taskId}"""
+
+    def url(self, task: VideoTask) -> str:
+        return f"/api/queues/tasks/{task.pk}"
+
+    def test_is_for_its_owner_and_for_staff(self, api: Client, user: AbstractBaseUser, operator: Client) -> None:
+        task = make_task(user)
+        for client in (api, operator):
+            assert data(client, self.url(task))["taskId"] == task.pk
+
+    def test_of_others_is_not_there(self, client: Client, stranger: AbstractBaseUser, user: AbstractBaseUser) -> None:
+        task = make_task(user)
+        for other in (client_of(stranger), client_of(staff("view_videotask"))):
+            answer = other.get(self.url(task))
+            assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+        assert client.get(self.url(task)).status_code == 401
+
+    @pytest.mark.parametrize("task_id", ["task_0", "nonsense", "task_%00", "task_1/", "gen_1"])
+    def test_of_nobody_is_not_there(self, api: Client, operator: Client, task_id: str) -> None:
+        for client in (api, operator):
+            assert client.get(f"/api/queues/tasks/{task_id}").status_code == 404
+
+    def test_a_waiting_one(self, api: Client, user: AbstractBaseUser) -> None:
+        task = make_task(user, prompt="A boat", seed=7)
+        found = data(api, self.url(task))
+        assert (found["status"], found["stage"], found["progress"], found["run"]) == ("pending", "generate", 0, 1)
+        assert found["now"] == {"state": "waitsForSlot", "since": found["createdAt"], "until": None}
+        assert found["request"] == {
+            "prompt": "A boat",
+            "duration": 5,
+            "aspectRatio": "16:9",
+            "imageUrl": None,
+            "model": "gen4.5",
+            "policy": "balanced",
+            "fallback": False,
+            "quality": "medium",
+            "resolution": "source",
+            "fps": 30,
+            "negativePrompt": None,
+            "seed": 7,
+        }
+        assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
+        assert found["generations"] == []
+        assert found["credits"]["total"] == -10
+        assert [entry["kind"] for entry in found["credits"]["runs"][0]["entries"]] == ["debit"]
+        assert "result" not in found
+        assert "model" not in found
+
+    def test_a_failed_one_with_its_attempt_and_refund(self, api: Client, user: AbstractBaseUser) -> None:
+        task = make_task(user)
+        generation = accepted(task)
+        attempts.record_ended(
+            generation.pk, Generation.State.FAILED, cost=Decimal(25), code="internal", message="It broke."
+        )
+        assert states.fail(
+            claimed(task, Stage.POLL),
+            code="internal",
+            message="It broke.",
+            detail="HTTP 500 at host-7",
+            generation_id=generation.pk,
+        )
+        found = data(api, self.url(task))
+        assert (found["status"], found["error"], found["errorCode"]) == ("failed", "It broke.", "internal")
+        assert found["now"] is None
+        assert [one["outcome"] for one in found["timeline"]] == ["created", "admitted", "advanced", "failed"]
+        last = found["timeline"][-1]
+        assert (last["detail"], last["errorCode"], last["generationId"]) == ("It broke.", "internal", generation.pk)
+        assert last["seconds"] >= 0
+        (attempt,) = found["generations"]
+        assert (attempt["provider"], attempt["model"], attempt["state"]) == ("runway", "gen4.5", "failed")
+        assert attempt["cost"] == {
+            "expectedUsd": f"{generation.expected_usd.normalize():f}",
+            "expected": None,
+            "reported": "25",
+            "unit": "credits",
+        }
+        chosen = [one for one in attempt["candidates"] if one["chosen"]]
+        assert [one["model"] for one in chosen] == ["gen4.5"]
+        assert all(one["reason"] for one in attempt["candidates"] if not one["chosen"])
+        assert [entry["amount"] for entry in found["credits"]["runs"][0]["entries"]] == [-10, 10]
+        assert found["credits"]["total"] == 0
+
+    def test_links_when_it_is_done(self, api: Client, user: AbstractBaseUser) -> None:
+        task = finished(user)
+        found = data(api, self.url(task))
+        assert found["status"] == "success"
+        assert found["result"] == data(api, f"/api/video/status?taskId={task.pk}")["result"]
+        assert f"/storage/{user.pk}/videos/vid_1.mp4?" in found["result"]["videoUrl"]
+
+    def test_workers_keys_and_operators_words_are_for_staff(
+        self, api: Client, user: AbstractBaseUser, operator: Client
+    ) -> None:
+        task = make_task(user)
+        generation = accepted(task, "job-77")
+        claim = claimed(task, Stage.POLL)
+        secret = f"key {generation.key_fingerprint} is gone: put it back"
+        assert states.park(claim, delay_s=60, reason=secret)
+        TaskEvent.objects.create(
+            task=task, run=1, stage="poll", outcome="parked", worker="operator olga", detail="olga attached job x"
+        )
+        all_of_it, own = data(operator, self.url(task)), data(api, self.url(task))
+        text = json.dumps(own)
+        for hidden in (
+            generation.key_fingerprint,
+            str(states.WORKER),
+            "olga",
+            "job-77",
+            "worker",
+            generation.account.account,
+        ):
+            assert hidden not in text, hidden
+        assert [one["detail"] for one in own["timeline"][-2:]] == [None, "an operator saw to it"]
+        assert [one["detail"] for one in all_of_it["timeline"][-2:]] == [secret, "olga attached job x"]
+        assert all_of_it["timeline"][-2]["worker"] == str(states.WORKER)
+        assert all_of_it["now"]["reason"] == secret
+        attempt = all_of_it["generations"][0]
+        assert (attempt["keyFingerprint"], attempt["jobId"]) == (generation.key_fingerprint, "job-77")
+
+    def test_a_provider_s_own_status_is_told(self, api: Client, user: AbstractBaseUser) -> None:
+        task = make_task(user)
+        accepted(task)
+        assert states.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+        found = data(api, self.url(task))
+        assert found["timeline"][-1]["detail"] == "runway: running"
+        assert found["now"]["state"] == "parked"
+        assert found["now"]["until"] > found["createdAt"]
+
+    def test_what_it_does_now(self, api: Client, user: AbstractBaseUser, operator: Client) -> None:
+        task = make_task(user)
+        age(task.pk, -500)
+        assert data(api, self.url(task))["now"]["until"] is not None
+        age(task.pk, 500)
+        accepted(task)
+        assert data(api, self.url(task))["now"]["state"] == "waitsForWorker"
+        claimed(task, Stage.POLL)
+        assert data(api, self.url(task))["now"]["state"] == "inWork"
+        assert data(operator, self.url(task))["now"]["worker"] == str(states.WORKER)
+
+    def test_a_long_story_is_cut_at_its_begin(
+        self, api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(task_details, "EVENTS_SHOWN", 2)
+        task = make_task(user)
+        accepted(task)
+        found = data(api, self.url(task))
+        assert found["timelineCut"] is True
+        assert [one["outcome"] for one in found["timeline"]] == ["admitted", "advanced"]
+
+    def test_costs_as_many_statements_whatever_it_went_through(
+        self, api: Client, user: AbstractBaseUser, operator: Client
+    ) -> None:
+        def statements(client: Client, task: VideoTask) -> int:
+            with CaptureQueriesContext(connection) as captured:
+                data(client, self.url(task))
+            return len(captured)
+
+        waiting, done = make_task(user), finished(user)
+        assert statements(api, waiting) == statements(api, done) == 5
+        assert statements(operator, waiting) == statements(operator, done) <= 7
+
+
+def finished(user: AbstractBaseUser) -> VideoTask:
+    """A task with a stored video, made by the moves of the state machine."""
+    task = make_task(user)
+    generation = accepted(task)
+    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
+    way = (Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
+    for stage, to in pairwise(way):
+        assert states.advance(claimed(task, stage), to, generation_id=generation.pk)
+    folder = f"{task.user_id}/videos"
+    assert states.succeed(
+        claimed(task, Stage.SAVE),
+        generation_id=generation.pk,
+        video_id="vid_1",
+        output_key=f"{folder}/vid_1.mp4",
+        thumbnail_key=f"{folder}/vid_1_thumb.jpg",
+    )
+    return reload(task)

@@ -6,7 +6,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from video import figures
+from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
+from video.api.video_views import TASK_ID, shown
 from video.figures import as_json, users
 
 
@@ -17,3 +19,26 @@ class QueuesView(ApiView):
         if figures.may_see_all(request.user):
             return success(as_json.system(figures.read()))
         return success(as_json.own(users.of_user(user_id(request))))
+
+
+class TaskView(ApiView):
+    """GET /api/queues/tasks/{taskId}: one task's timeline, attempts and money, for its owner and for such staff."""
+
+    def get(self, request: Request, task_id: str) -> Response:
+        if not TASK_ID.fullmatch(task_id):
+            raise errors.not_found()
+        staff = figures.may_see_all(request.user)
+        task = task_details.find(task_id, of_user=None if staff else user_id(request))
+        if task is None:
+            raise errors.not_found()
+        found = task_details.details(task, staff=staff)
+        model = found["generations"][-1]["model"] if found["generations"] else None
+        status = shown(
+            task.pk,
+            (
+                *(task.status, task.progress, task.stage, task.error_code, task.error_message),
+                *(task.output_key, task.thumbnail_key, model),
+            ),
+            request,
+        )
+        return success({**status, **found})

@@ -5,7 +5,7 @@ from django.urls import path, re_path
 from video.api.auth_views import LoginView, LogoutView, RefreshView
 from video.api.base import UnknownAddress
 from video.api.model_views import ModelsView, QuoteView
-from video.api.queue_views import QueuesView
+from video.api.queue_views import QueuesView, TaskView
 from video.api.video_views import CreateView, StatusView
 from video.api.webhook_views import WebhookView
 
@@ -15,6 +15,7 @@ urlpatterns = [
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
     path("api/models", ModelsView.as_view(), name="api-models"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
+    path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),
     path("api/video/webhook", WebhookView.as_view(), name="api-webhook-of-any"),
     path("api/video/webhook/<str:provider>", WebhookView.as_view(), name="api-webhook"),
     path("api/auth/login", LoginView.as_view(), name="api-login"),

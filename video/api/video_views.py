@@ -74,7 +74,7 @@ class StatusView(ApiView):
         row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
         if row is None:
             raise errors.not_found()
-        return success(_shown(task_id, row, request))
+        return success(shown(task_id, row, request))
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -92,7 +92,8 @@ def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
         return row
 
 
-def _shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+    """A task's status in the API's words; `row` as `_find` gives it."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
