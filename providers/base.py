@@ -239,6 +239,13 @@ class Provider(ABC):
         """What the answer to a cancel proved. Raises ProviderDown, KeyRefused or Busy."""
         raise TypeError(f"{self.name} cannot cancel")
 
+    def took_nothing(self, end: JobStatus, *, before: str) -> bool:
+        """Whether the provider surely charges nothing for a job that ended so, without a video. Not sure: False.
+
+        `before`: its own word (`JobStatus.provider_status`) at the last look before that; empty if there was none.
+        """
+        return end.cost == 0
+
     def build_lookup(self, reference: str, *, key: str, image_to_video: bool) -> HttpRequest:
         """The request that finds a job by our reference after an unknown submit; only where `can_look_up`."""
         raise TypeError(f"{self.name} cannot look jobs up by reference")

@@ -205,6 +205,10 @@ class Kling(Provider):
             return {jobs[0].job_id: _status_older(data)}
         raise ProviderDown("Kling answered with something else than the task", http_status=reply.status)
 
+    def took_nothing(self, end: JobStatus, *, before: str) -> bool:
+        """A failed task is not charged, and mostly comes without a bill; a bill that says otherwise is believed."""
+        return end.state is JobState.FAILED and not end.cost
+
     def build_lookup(self, reference: str, *, key: str, image_to_video: bool) -> HttpRequest:
         if is_pair(key):
             return self._get_older(reference, key, image_to_video=image_to_video)

@@ -266,6 +266,16 @@ class Pika(Provider):
             return CancelOutcome.NOT_FOUND
         raise _read_error(reply)
 
+    def took_nothing(self, end: JobStatus, *, before: str) -> bool:
+        """fal tells no charge. It removes what is queued; what runs may be billed, and so may a 422; a 5xx is not."""
+        if end.state is JobState.CANCELLED:
+            return before == "IN_QUEUE"
+        error = end.error
+        if error is None:
+            return False
+        known = error.provider_code in _FAILURES and error.another_model_could
+        return known or (error.http_status or 0) >= 500
+
     def _follow_up(self, job: JobRef, name: str) -> str:
         url = job.urls.get(name, "")
         if same_origin(url, self.base_url):

@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from providers.base import JobStatus, Submitted
+from video import credits
 from video.models import Generation
 from video.states import Claim
 
@@ -24,6 +25,37 @@ def _change(sql: str, params: dict[str, Any]) -> bool:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.rowcount == 1
+
+
+def _end(sql: str, params: dict[str, Any], *, refunds: bool) -> bool:
+    """An attempt's end. If its task was cancelled and `refunds`, the credits come back in the same transaction.
+
+    The task is read after the attempt is written, and a cancel reads the attempt after it has written the task: so
+    whichever of the two comes second knows of the other.
+    """
+    if not refunds:
+        return _change(sql, params)
+    with transaction.atomic():
+        ended = _change(sql, params)
+        if ended:
+            _refund_cancelled(params["id"])
+        return ended
+
+
+def _refund_cancelled(generation_id: str) -> None:
+    """Give the run's credits back if the task was cancelled and this is its last attempt."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.id, t.run FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+            WHERE g.id = %s AND t.status = 'cancelled' AND NOT EXISTS (
+                SELECT FROM video_generation newer WHERE newer.task_id = t.id AND newer.attempt > g.attempt)
+            """,
+            [generation_id],
+        )
+        row = cursor.fetchone()
+    if row is not None:
+        credits.refund(row[0], row[1])
 
 
 def live(task_id: str) -> Generation | None:
@@ -71,11 +103,28 @@ def mark_sent(claim: Claim, generation: Generation) -> bool:
 
 
 def put_back(generation_id: str) -> bool:
-    """Nothing left this machine after all: unknown → planned, the same row is sent later."""
-    return _change(
-        "UPDATE video_generation SET state = 'planned', sent_at = NULL WHERE id = %(id)s AND state = 'unknown'",
-        {"id": generation_id},
-    )
+    """Nothing left this machine after all: unknown → planned, the same row is sent later.
+
+    If the task has ended meanwhile nobody will send it: it is rejected, which frees its slot.
+    """
+    params = {"id": generation_id}
+    with transaction.atomic():
+        back = _change(
+            "UPDATE video_generation SET state = 'planned', sent_at = NULL WHERE id = %(id)s AND state = 'unknown'",
+            params,
+        )
+        if back:
+            _end(
+                """
+                UPDATE video_generation g SET state = 'rejected', ended_at = statement_timestamp(), look_at = NULL,
+                    error_code = 'task_ended'
+                FROM video_videotask t
+                WHERE g.id = %(id)s AND g.state = 'planned' AND t.id = g.task_id AND t.finished_at IS NOT NULL
+                """,
+                params,
+                refunds=True,
+            )
+        return back
 
 
 def record_accepted(generation_id: str, submitted: Submitted) -> bool:
@@ -88,8 +137,10 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
             -- paid job is still known.
             state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
             ended_at = CASE WHEN now.another THEN g.ended_at END,
-            -- A job whose task no longer waits for it is looked at out of turn.
-            look_at = CASE WHEN now.ended OR now.another THEN statement_timestamp() END,
+            -- A job whose task no longer waits for it is looked at out of turn. A cancel that comes at this moment is
+            -- not seen in the task's row here, but it leaves its mark in this one.
+            look_at = CASE WHEN now.ended OR now.another OR g.cancel_wanted_at IS NOT NULL
+                THEN statement_timestamp() END,
             error_code = '', error_message = ''
         FROM (
             SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
@@ -160,14 +211,15 @@ def want_cancel(generation_id: str) -> bool:
 
 
 def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
-    """Proof that no job exists: unknown or planned → rejected, which frees the slot."""
-    return _change(
+    """Proof that no job exists: unknown or planned → rejected, which frees the slot. A cancelled task is refunded."""
+    return _end(
         """
         UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = %(code)s,
-            error_message = %(message)s
+            error_message = %(message)s, look_at = NULL
         WHERE id = %(id)s AND state IN ('planned', 'unknown')
         """,
         {"id": generation_id, "code": code, "message": message},
+        refunds=True,
     )
 
 
@@ -228,11 +280,15 @@ def record_ended(
     provider_status: str = "",
     code: str = "",
     message: str = "",
+    took_nothing: bool = False,
 ) -> bool:
-    """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot."""
+    """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot.
+
+    `took_nothing`: the provider surely charges nothing for it; a cancelled task is refunded then, and only then.
+    """
     if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
         raise ValueError(f"{state} is not a job's end")
-    return _change(
+    return _end(
         """
         UPDATE video_generation SET state = %(state)s, ended_at = statement_timestamp(), reported_cost = %(cost)s,
             provider_status = %(word)s, error_code = %(code)s, error_message = %(message)s, look_at = NULL,
@@ -247,16 +303,20 @@ def record_ended(
             "code": code,
             "message": message,
         },
+        refunds=took_nothing and state is not State.SUCCEEDED,
     )
 
 
 def record_lost(generation_id: str, *, code: str) -> bool:
-    """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come."""
-    return _change(
+    """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come.
+
+    A cancelled task whose submit was never answered is refunded; one whose job was known is not.
+    """
+    return give_up_unknown(generation_id, code=code) or _change(
         """
         UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
             look_at = NULL
-        WHERE id = %(id)s AND state IN ('unknown', 'accepted')
+        WHERE id = %(id)s AND state = 'accepted'
         """,
         {"id": generation_id, "code": code},
     )
@@ -273,14 +333,42 @@ def look_later(generation_id: str, delay_s: float) -> bool:
     )
 
 
-def give_up_unknown(generation_id: str) -> bool:
-    """No truth came: unknown → lost, which frees the slot. False: a call-back has brought the job a moment ago."""
+def look_again(generation_id: str, soonest_s: float) -> bool:
+    """A job that is to stop is looked at again: after a quarter of its age, at least `soonest_s`, at most an hour."""
     return _change(
         """
-        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = 'outcome_unknown'
+        UPDATE video_generation SET look_at = statement_timestamp() + interval '1 second' * least(3600, greatest(
+            %(soonest)s, extract(epoch FROM statement_timestamp() - accepted_at) / 4))
+        WHERE id = %(id)s AND state = 'accepted' AND cancel_wanted_at IS NOT NULL
+        """,
+        {"id": generation_id, "soonest": soonest_s},
+    )
+
+
+def look_up_later(generation_id: str, delay_s: float) -> bool:
+    """A submit without an answer, whose task no longer waits for it, is looked up by our reference in `delay_s`."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + %(delay)s * interval '1 second'
         WHERE id = %(id)s AND state = 'unknown'
         """,
-        {"id": generation_id},
+        {"id": generation_id, "delay": delay_s},
+    )
+
+
+def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> bool:
+    """No truth came: unknown → lost, which frees the slot. False: a call-back has brought the job a moment ago.
+
+    A cancelled task is refunded.
+    """
+    return _end(
+        """
+        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
+            look_at = NULL
+        WHERE id = %(id)s AND state = 'unknown'
+        """,
+        {"id": generation_id, "code": code},
+        refunds=True,
     )
 
 
@@ -295,18 +383,23 @@ def stop_looking(generation_id: str) -> bool:
 def expire_unknown(window_s: dict[str, float]) -> int:
     """Unknown ones past their provider's longest render time become lost, which frees their slots. Returns how many.
 
-    Only those whose task has ended: a task that still stands in generate settles its own attempt first.
+    Only those whose task has ended: a task that still stands in generate settles its own attempt first. If it was
+    cancelled it is refunded.
     """
-    with connection.cursor() as cursor:
+    with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(),
-                error_code = 'outcome_unknown'
+                error_code = 'outcome_unknown', look_at = NULL
             FROM video_videotask t, unnest(%s::text[], %s::float8[]) AS longest (provider, seconds)
             WHERE t.id = g.task_id AND t.finished_at IS NOT NULL AND g.state = 'unknown'
                 AND longest.provider = g.provider
                 AND g.sent_at < statement_timestamp() - longest.seconds * interval '1 second'
+            RETURNING g.id
             """,
             [list(window_s), list(window_s.values())],
         )
-        return cursor.rowcount
+        expired = [row[0] for row in cursor.fetchall()]
+        for generation_id in expired:
+            _refund_cancelled(generation_id)
+        return len(expired)

@@ -66,3 +66,11 @@ def ring_admission() -> None:
         current_app.send_task("video.admit")
     except (OperationalError, OSError) as err:
         log.warning("the broker can't be reached (%s); the sweeper will admit", type(err).__name__)
+
+
+def ring_look(generation_id: str) -> None:
+    """Say that an attempt without a running task is due for a look; the sweeper's reconciliation would find it too."""
+    try:
+        current_app.send_task("video.look", args=(generation_id,))
+    except (OperationalError, OSError) as err:
+        log.warning("%s: the broker can't be reached (%s); the sweeper will look", generation_id, type(err).__name__)

@@ -26,13 +26,18 @@ def balance(user_id: int) -> int:
     return Account.objects.filter(pk=user_id).values_list("balance", flat=True).first() or 0
 
 
-def grant(user_id: int, amount: int, *, note: str = "") -> int:
-    """Give `amount` credits (more than 0) and return the new balance. Opens the account where there is none."""
+def grant(user_id: int, amount: int, *, note: str = "", task_id: str | None = None, run: int | None = None) -> int:
+    """Give `amount` credits (more than 0) and return the new balance. Opens the account where there is none.
+
+    With a task and a run it is for that one, and can be given once.
+    """
     if amount <= 0:
         raise ValueError("a grant is more than 0 credits")
     with transaction.atomic():
         Account.objects.bulk_create([Account(user_id=user_id)], ignore_conflicts=True)
-        CreditEntry.objects.create(account_id=user_id, kind=CreditEntry.Kind.GRANT, amount=amount, note=note)
+        CreditEntry.objects.create(
+            account_id=user_id, kind=CreditEntry.Kind.GRANT, amount=amount, note=note, task_id=task_id, run=run
+        )
         Account.objects.filter(pk=user_id).update(balance=F("balance") + amount)
         return Account.objects.values_list("balance", flat=True).get(pk=user_id)
 

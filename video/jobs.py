@@ -136,6 +136,11 @@ def cancel(generation: Generation) -> CancelOutcome | None:
     )
 
 
+def took_nothing(generation: Generation, end: JobStatus) -> bool:
+    """Whether the provider surely charges nothing for this job, which ended so."""
+    return kit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
+
+
 def poll_interval_s(provider_name: str) -> float:
     """Seconds between two looks at one job: as set, and never under a real provider's own rule."""
     interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]

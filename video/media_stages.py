@@ -160,6 +160,14 @@ def drop_work_files(task_id: str) -> None:
     kit().storage.delete_prefix(keys.work_prefix(task_id))
 
 
+def drop_what_was_made(outcome: Outcome) -> None:
+    """The task was cancelled or taken over, so no row will ever point to these files: their names are this fence's."""
+    if isinstance(outcome, Advance | Succeed):
+        for name in ("source_key", "output_key", "thumbnail_key"):
+            if outcome.fields.get(name):
+                kit().storage.delete(outcome.fields[name])
+
+
 def _patient(claim: Claim, detail: str) -> Outcome:
     """The video is paid for and waits at the provider: go on asking until the task's deadline."""
     if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:

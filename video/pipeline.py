@@ -40,6 +40,8 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     elif held and isinstance(outcome, Succeed):
         failpoint("save.finished")
         media_stages.drop_work_files(task_id)
+    elif not held:
+        media_stages.drop_what_was_made(outcome)
     if isinstance(outcome, Fail | WaitForSlot) or (stage is Stage.POLL and isinstance(outcome, Advance)):
         # A slot is free, or somebody stands in line again.
         bell.ring_admission()

@@ -1,7 +1,8 @@
-"""Attempts that no running task drives any more: late truth, and slots to be given up.
+"""Attempts that no running task drives any more: late truth, jobs to be stopped, and slots to be given up.
 
 A job whose task ended (deadline, unknown outcome) may still end well. It is looked at rarely; a video that comes late
-is delivered without a new debit, if nothing newer stands in its way.
+is delivered without a new debit, if nothing newer stands in its way. A job whose task was cancelled is asked to stop
+until it has ended; how it ended decides about the refund, in the transaction that writes it down.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import logging
 
 from django.conf import settings
 from django.db import connection
+from django.utils import timezone
 
-from providers.base import JobState
+from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video import attempts, bell, jobs, states
+from video import attempts, bell, health, jobs, settling, states
+from video.kit import kit
 from video.models import Generation, Stage
 from video.stages import HOUR_S
 
@@ -21,69 +24,153 @@ log = logging.getLogger(__name__)
 State = Generation.State
 KEEP_LOOKING_S = 24 * HOUR_S
 BATCH = 50
+# A process that took a job to be stopped and died with it: another takes it up so much later.
+TAKEN_S = 60.0
+STILL_LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.UNRECOGNISED)
 
 
 def reconcile() -> int:
     """One pass; safe to run twice at once. Returns how many attempts were settled or looked at."""
     done = attempts.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
-    for generation in _due_for_a_look():
+    for generation in _take_due():
         look(generation)
         done += 1
     return done
 
 
-def _due_for_a_look() -> list[Generation]:
-    """Take due ones by pushing their next look an hour away, so that another sweeper does not look as well."""
+def look_if_due(generation_id: str) -> bool:
+    """Look at one attempt if that is due and nobody else does it at this moment."""
+    found = _take_due(generation_id)
+    for generation in found:
+        look(generation)
+    return bool(found)
+
+
+def _take_due(generation_id: str | None = None) -> list[Generation]:
+    """Take due ones by pushing their next look away, so that another sweeper does not look as well."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH due AS MATERIALIZED (
-                SELECT id FROM video_generation WHERE look_at <= statement_timestamp()
-                ORDER BY look_at LIMIT %s FOR UPDATE SKIP LOCKED
+                SELECT id FROM video_generation
+                WHERE look_at <= statement_timestamp() {"AND id = %(id)s" if generation_id else ""}
+                ORDER BY look_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
             )
-            UPDATE video_generation g SET look_at = statement_timestamp() + %s * interval '1 second'
+            UPDATE video_generation g SET look_at = statement_timestamp() + interval '1 second' *
+                CASE WHEN g.cancel_wanted_at IS NULL THEN %(hour)s ELSE %(taken)s END
             FROM due WHERE g.id = due.id RETURNING g.id
-            """,
-            [BATCH, HOUR_S],
+            """,  # noqa: S608 - one of two fixed texts
+            {"id": generation_id, "batch": BATCH, "hour": HOUR_S, "taken": TAKEN_S},
         )
         found = [row[0] for row in cursor.fetchall()]
     return list(Generation.objects.filter(pk__in=found).select_related("account", "task"))
 
 
 def look(generation: Generation) -> None:
-    """Look at one job that no running task drives, and write down what became of it."""
-    try:
-        if generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED:
-            jobs.cancel(generation)
-        status = jobs.look(generation)
-    except JobNotFound:
-        if generation.state == State.LOST:
-            attempts.stop_looking(generation.pk)
-        elif generation.cancel_wanted_at is not None:  # some providers forget a job that was cancelled
-            attempts.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
-        elif attempts.record_not_found(generation.pk):
-            attempts.record_lost(generation.pk, code="job_lost")
+    """Look at one attempt that no running task drives, ask its job to stop if that is wanted, and note what is said."""
+    if generation.state == State.UNKNOWN:
+        _look_up(generation)
         return
+    asked: CancelOutcome | None = None
+    try:
+        status = _read(generation)
+        if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
+            # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
+            if status is not None:
+                attempts.record_look(generation.pk, status)
+                generation.provider_status = status.provider_status
+            asked = jobs.cancel(generation)
+            status = _read(generation) if asked is not None else status
     except (ProviderError, jobs.KeyGone) as err:
         log.warning("%s: a look at an open job failed: %s", generation.pk, err)
-        _give_up_if_old(generation)
+        _look_again(generation)
         return
-    if status.state is JobState.SUCCEEDED:
+    if status is None:
+        _not_found(generation, asked)
+    elif status.state is JobState.SUCCEEDED:
         attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
+        health.note_success(generation.model, generation.provider)
         if states.revive(generation.task_id, generation.run, generation.pk):
             log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
             bell.resume(generation.task_id, Stage.DOWNLOAD)
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
-        attempts.record_ended(
-            generation.pk,
-            State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
-            cost=status.cost,
-            provider_status=status.provider_status,
-            code=status.error.code if status.error else "",
-        )
+        _ended_badly(generation, status)
     else:
         attempts.record_look(generation.pk, status)
-        _give_up_if_old(generation)
+        _look_again(generation)
+
+
+def _read(generation: Generation) -> JobStatus | None:
+    """How the job stands; None if the provider says that it knows no such job."""
+    try:
+        return jobs.look(generation)
+    except JobNotFound:
+        return None
+
+
+def _is_to_stop(generation: Generation) -> bool:
+    return generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED
+
+
+def _not_found(generation: Generation, asked: CancelOutcome | None) -> None:
+    if generation.state == State.LOST:
+        attempts.stop_looking(generation.pk)
+    elif asked is CancelOutcome.REQUESTED:  # some providers forget a job that was cancelled
+        attempts.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
+        health.give_back_probe(generation.model)
+    elif attempts.record_not_found(generation.pk):
+        attempts.record_lost(generation.pk, code="job_lost")
+
+
+def _ended_badly(generation: Generation, status: JobStatus) -> None:
+    attempts.record_ended(
+        generation.pk,
+        State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
+        cost=status.cost,
+        provider_status=status.provider_status,
+        code=status.error.code if status.error else "",
+        took_nothing=jobs.took_nothing(generation, status),
+    )
+    if status.error is not None and health.is_fault(status.error):
+        health.note_fault(generation.model, generation.provider, str(status.error))
+    else:
+        health.give_back_probe(generation.model)
+
+
+def _look_up(generation: Generation) -> None:
+    """A submit whose answer never came, and whose task was cancelled: ask by our reference where one can.
+
+    It is never sent again. Where nobody can be asked it is lost when its window is over (`attempts.expire_unknown`).
+    """
+    if not kit().provider(generation.provider).can_look_up:
+        attempts.look_up_later(generation.pk, HOUR_S)
+        return
+    left_s = (settling.lookup_at(generation) - timezone.now()).total_seconds()
+    if left_s > 0:
+        attempts.look_up_later(generation.pk, left_s)
+        return
+    try:
+        found = jobs.look_up(generation)
+    except (ProviderError, jobs.KeyGone) as err:
+        log.warning("%s: a look-up of an unanswered submit failed: %s", generation.pk, err)
+        attempts.look_up_later(generation.pk, settling.LOOKUP_TROUBLE_S)
+        return
+    if found is not None:
+        attempts.record_accepted(generation.pk, found)
+        bell.ring_look(generation.pk)
+        return
+    generation.lookups = attempts.record_not_found_by_reference(generation.pk)
+    if generation.lookups < len(settings.LOOKUP_SECONDS):
+        left_s = (settling.lookup_at(generation) - timezone.now()).total_seconds()
+        attempts.look_up_later(generation.pk, max(0.0, left_s))
+    elif attempts.give_up_unknown(generation.pk):
+        health.give_back_probe(generation.model)
+
+
+def _look_again(generation: Generation) -> None:
+    """Its job goes on, as far as anybody knows."""
+    attempts.look_again(generation.pk, 2 * jobs.poll_interval_s(generation.provider))
+    _give_up_if_old(generation)
 
 
 def _give_up_if_old(generation: Generation) -> None:

@@ -71,11 +71,16 @@ def _left_of_window(claim: Claim, generation: Generation) -> float:
     return (generation.sent_at + timedelta(seconds=window_s) - claim.claimed_at).total_seconds()
 
 
-def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
-    """Ask by our reference, a few times with growing distance: a new job may show late."""
+def lookup_at(generation: Generation) -> datetime:
+    """When to ask by our reference next: a few times with growing distance, since a new job may show late."""
     times = settings.LOOKUP_SECONDS
-    due = over_at(generation) + timedelta(seconds=times[min(generation.lookups, len(times) - 1)])
-    left_s = (due - claim.claimed_at).total_seconds()
+    return over_at(generation) + timedelta(seconds=times[min(generation.lookups, len(times) - 1)])
+
+
+def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
+    """Ask by our reference, and say what follows."""
+    times = settings.LOOKUP_SECONDS
+    left_s = (lookup_at(generation) - claim.claimed_at).total_seconds()
     if left_s > 0:
         return Park(left_s, f"look-up {generation.lookups + 1} of {len(times)} by our reference", hint_delay_s=0)
     try:

@@ -250,6 +250,7 @@ def _ended_badly(claim: Claim, generation: Generation, status: JobStatus) -> Out
         provider_status=status.provider_status,
         code=code,
         message=message,
+        took_nothing=jobs.took_nothing(generation, status),
     )
     failpoint("poll.after_record")
     detail = str(error or status.provider_status)

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.utils.functional import SimpleLazyObject
 
 from video import credits
-from video.models import Stage, TaskEvent, VideoTask
+from video.models import Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
@@ -34,6 +34,16 @@ MOVES: dict[Stage, frozenset[Stage]] = {
     Stage.SAVE: frozenset({Stage.TRANSCODE}),
     Stage.DONE: frozenset(),
 }
+# Where a status may go. Back from failed: a retry, or a video that came late; from cancelled: a retry only.
+STATUS_MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.RUNNING, Status.FAILED, Status.CANCELLED}),
+    Status.RUNNING: frozenset({Status.SUCCESS, Status.FAILED, Status.CANCELLED}),
+    Status.SUCCESS: frozenset(),
+    Status.FAILED: frozenset({Status.RUNNING}),
+    Status.CANCELLED: frozenset({Status.RUNNING}),
+}
+# Where an ended task may go on: with a new attempt, or with what the last one left.
+RESUMES_AT = frozenset({Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE})
 # A task whose claims end without a word this often is set aside rather than let kill workers for ever.
 MAX_DEATHS = 6
 # Percent done when a stage begins. Measured shares of a usual job: the provider's render is most of the wait.
@@ -77,6 +87,11 @@ def refuse_illegal(stage: Stage, to: Stage) -> None:
     """Raise IllegalMove unless an active task in `stage` may go to `to`."""
     if to not in MOVES[stage]:
         raise IllegalMove(f"a task in {stage} can't go to {to}")
+
+
+def statuses_before(to: Status) -> list[str]:
+    """From where a task may come into this status."""
+    return [status.value for status, after in STATUS_MOVES.items() if to in after]
 
 
 def next_stage(stage: Stage) -> Stage:

@@ -1,4 +1,4 @@
-"""The Celery tasks: the six links of a job's chain, and the bell of admission.
+"""The Celery tasks: the six links of a job's chain, the bell of admission, and a look at what was cancelled.
 
 Each takes an id, may run twice, holds no rules. Correctness never depends on a message: the sweeper rings whatever is
 due and was not heard.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from celery import Task, shared_task
 
-from video import admission, bell, pipeline
+from video import admission, bell, pipeline, reconcile
 from video.models import Stage
 
 
@@ -63,3 +63,9 @@ def save(self: Task, task_id: str) -> None:
 def admit() -> None:
     """Give free slots to those who wait."""
     bell.resume_all(admission.admit())
+
+
+@shared_task(name="video.look")
+def look(generation_id: str) -> None:
+    """Look at an attempt whose task has ended: stop its job, or see how it ended."""
+    reconcile.look_if_due(generation_id)

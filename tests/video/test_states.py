@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video import attempts, credits, states
-from video.models import Generation, Stage, TaskEvent, VideoTask
+from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
 
@@ -34,6 +34,25 @@ def test_every_move_is_allowed_or_refused_as_the_table_says(stage: Stage, to: St
     else:
         with pytest.raises(states.IllegalMove):
             states.refuse_illegal(stage, to)
+
+
+STATUS_ALLOWED = {
+    ("pending", "running"),
+    ("pending", "failed"),
+    ("pending", "cancelled"),
+    ("running", "success"),
+    ("running", "failed"),
+    ("running", "cancelled"),
+    ("failed", "running"),
+    ("cancelled", "running"),
+}
+
+
+def test_every_change_of_status_is_allowed_or_refused_as_the_table_says() -> None:
+    found = {(here.value, to.value) for here in Status for to in Status if to in states.STATUS_MOVES[here]}
+    assert found == STATUS_ALLOWED
+    assert sorted(states.statuses_before(Status.CANCELLED)) == ["pending", "running"]
+    assert {Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE} == states.RESUMES_AT
 
 
 def put(task: VideoTask, stage: Stage) -> VideoTask:
