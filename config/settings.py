@@ -298,6 +298,8 @@ RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
 CIRCUIT_FAULTS = int(read.number(env, "CIRCUIT_FAULTS", 5, least=1, most=1_000_000))
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
 SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
+# A task that has waited in line for so long is given up.
+WAIT_DEADLINE_SECONDS = read.number(env, "WAIT_DEADLINE_SECONDS", 86400, least=60, most=30 * 86400)
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)
 
 # --- pipeline ------------------------------------------------------------------------------------------------------

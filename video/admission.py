@@ -1,4 +1,4 @@
-"""admit(): the tasks that waited longest get the free slots, each with a model and a key.
+"""admit(): the tasks whose turn it is (`fairness.py`) get the free slots, each with a model and a key.
 
 Creating a task only puts it in line. So the broker's queue never holds a user's backlog, and its order decides nothing.
 A slot is a live Generation, counted under the lock of its account's row in the transaction that inserts it. The choice
@@ -8,14 +8,15 @@ is made here, by a pure function, and kept on the Generation with every candidat
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from django.conf import settings
 from django.db import connection, transaction
 
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
-from video import accounts, choice, health, keyring, states
+from video import accounts, choice, fairness, health, keyring, states
 from video.failpoints import failpoint
 from video.keyring import Slot, Slots
 from video.kit import kit
@@ -23,7 +24,9 @@ from video.models import Generation, Stage, TaskEvent, VideoTask
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
+BATCH = 200  # tasks of one pass, which holds the lock on the accounts
+AT_ONCE = 50  # of them chosen by one statement
+EXPIRE_BATCH = 500
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
@@ -34,6 +37,7 @@ class Market:
     slots: Slots
     health: dict[str, ModelHealth]
     overrides: dict[str, Override]
+    probed: set[str] = field(default_factory=set)  # half-open models whose only probe is taken
 
     def availability(self) -> dict[str, str | None]:
         """None for each model with a free slot, else why there is none."""
@@ -54,9 +58,14 @@ class Market:
         }
 
     def free(self) -> set[str]:
-        """Those of them with a free slot."""
+        """Those of them that a job could start on now."""
         free = keyring.free(self.slots)
-        return {model for model in self.serving() if free.get(model)}
+        return {model for model in self.serving() - self.probed if free.get(model)}
+
+    def free_slots(self) -> int:
+        """How many jobs could start now, in all."""
+        free = keyring.free(self.slots)
+        return sum(free[model] for model in self.free())
 
     def slot(self, model: str) -> Slot | None:
         """The account with the most free slots for a model."""
@@ -65,49 +74,54 @@ class Market:
 
 
 def admit() -> list[tuple[str, Stage]]:
-    """Give free slots to waiting tasks, the oldest first. Returns those to ring; call it outside a transaction."""
+    """Give free slots to waiting tasks, the fairest first. Returns those to ring; call it outside a transaction."""
     if not VideoTask.objects.filter(admit_at__isnull=False).exists():
         return []
     with transaction.atomic():
         market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
         _widen(market)
-        waiting = _waiting(sorted(market.free()))
-        attempts = _attempts_of_run([task.pk for task in waiting])
-        generations: list[Generation] = []
-        for task in waiting:
-            made = attempts.get(task.pk, (0, 0, "", ""))
-            if made[1] >= MAX_ATTEMPTS:
-                states.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
-                continue
-            generation = _choose(task, market, attempt=made[0] + 1)
-            if generation is not None:
-                generations.append(generation)
-        if generations:
-            Generation.objects.bulk_create(generations)
-            _make_due(generations)
+        admitted: list[str] = []
+        ended = 0
+        passed_over: set[str] = set()
+        while len(admitted) + ended + len(passed_over) < BATCH:
+            limit = min(AT_ONCE, BATCH - len(admitted) - ended, market.free_slots())
+            fairest = fairness.waiting(sorted(market.free()), limit, without=passed_over)
+            if not fairest:
+                break
+            generations, failed = _plan_all(fairest, market)
+            admitted += [generation.task_id for generation in generations]
+            ended += len(failed)
+            # The others waited for a model that the first ones filled, or can't be run after all; either way the turn
+            # is somebody else's.
+            passed_over |= {task.pk for task in fairest}.difference(admitted, failed)
+        if admitted:
             failpoint("admit.before_commit")
     failpoint("admit.committed")
-    return [(generation.task_id, Stage.GENERATE) for generation in generations]
+    return [(task_id, Stage.GENERATE) for task_id in admitted]
 
 
-def _waiting(models: list[str]) -> list[VideoTask]:
-    """The oldest that one of these models may run: a long line for one model must not hide a short one for another."""
-    if not models:
-        return []
-    return list(
-        VideoTask.objects.raw(
-            """
-            SELECT * FROM video_videotask
-            WHERE admit_at <= statement_timestamp() AND eligible_models && %s::varchar[]
-                -- There should be none; but one such row must not stop everybody else's admission.
-                AND NOT EXISTS (
-                    SELECT FROM video_generation g
-                    WHERE g.task_id = video_videotask.id AND g.state IN ('planned', 'unknown', 'accepted'))
-            ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
-            """,
-            [models, BATCH],
-        )
-    )
+def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation], list[str]]:
+    """An attempt for each of these tasks, as far as the slots go; a task that has used up its attempts ends.
+
+    Returns the attempts, and the ids of tasks that ended.
+    """
+    attempts = _attempts_of_run([task.pk for task in fairest])
+    generations: list[Generation] = []
+    ended: list[str] = []
+    for task in fairest:
+        made = attempts.get(task.pk, (0, 0, "", ""))
+        if made[1] >= MAX_ATTEMPTS:
+            states.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
+            ended.append(task.pk)
+            continue
+        generation = _choose(task, market, attempt=made[0] + 1)
+        if generation is not None:
+            generations.append(generation)
+    if generations:
+        Generation.objects.bulk_create(generations)
+        _make_due(generations)
+        fairness.note_given(fairness.Resource.SLOT, [generation.user_id for generation in generations])
+    return generations, ended
 
 
 def _choose(task: VideoTask, market: Market, *, attempt: int) -> Generation | None:
@@ -118,8 +132,12 @@ def _choose(task: VideoTask, market: Market, *, attempt: int) -> Generation | No
             break
         slot = market.slot(candidate.model)
         known = market.health.get(candidate.model)
-        if slot is None or (known and health.is_half_open(known) and not health.take_probe(candidate.model)):
+        if slot is None or candidate.model in market.probed:
             continue
+        if known and health.is_half_open(known):
+            market.probed.add(candidate.model)
+            if not health.take_probe(candidate.model):
+                continue
         return _plan(task, candidate, ranked, slot, attempt=attempt)
     return None
 
@@ -147,19 +165,39 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
 def _widen(market: Market) -> None:
     """Tasks whose models take no job at all now may go to another, where their client allows it."""
     serving = sorted(market.serving())
-    stranded = VideoTask.objects.raw(
-        """
-        SELECT * FROM video_videotask
-        WHERE admit_at <= statement_timestamp() AND fallback AND NOT eligible_models && %s::varchar[]
-        ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED
-        """,
-        [serving, BATCH],
-    )
-    for task in stranded:
+    if not serving:
+        return
+    for task in fairness.stranded(serving, BATCH, without=_hopeless.known(serving)):
         others = [model for model in choice.fallbacks(task, set(task.eligible_models)) if model in serving]
         if others:
             reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
             states.widen(task, [*task.eligible_models, *others], reason)
+        else:
+            _hopeless.add(task.pk)
+
+
+class _Hopeless:
+    """Stranded tasks that no serving model could run, so that the next passes look at others for a minute."""
+
+    MOST = 10_000
+    KEPT_S = 60.0
+
+    def __init__(self) -> None:
+        self._serving: list[str] = []
+        self._since = 0.0
+        self._ids: set[str] = set()
+
+    def known(self, serving: list[str]) -> set[str]:
+        old = time.monotonic() - self._since > self.KEPT_S
+        if old or serving != self._serving or len(self._ids) > self.MOST:
+            self._serving, self._since, self._ids = serving, time.monotonic(), set()
+        return set(self._ids)
+
+    def add(self, task_id: str) -> None:
+        self._ids.add(task_id)
+
+
+_hopeless = _Hopeless()
 
 
 def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]]:
@@ -180,6 +218,24 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
             {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
         )
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
+
+
+def expire_waiting() -> int:
+    """Give up tasks that have stood in line for WAIT_DEADLINE_SECONDS, or for that long after their own deadline.
+
+    The second ends tasks that are admitted and refused again and again. Returns how many ended.
+    """
+    overdue = VideoTask.objects.raw(
+        """
+        SELECT * FROM video_videotask
+        WHERE admit_at IS NOT NULL AND (admit_at < statement_timestamp() - %(most)s * interval '1 second'
+            OR deadline_at < statement_timestamp() - %(most)s * interval '1 second')
+        ORDER BY admit_at LIMIT %(limit)s
+        """,
+        {"most": settings.WAIT_DEADLINE_SECONDS, "limit": EXPIRE_BATCH},
+    )
+    message = "No video provider had room for this video in time."
+    return sum(states.fail_waiting(task, code="no_capacity", message=message) for task in overdue)
 
 
 def _make_due(generations: list[Generation]) -> None:

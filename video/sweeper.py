@@ -87,6 +87,7 @@ def sweep_scratch() -> int:
 
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
+    ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
     ("scratch", 3600, sweep_scratch),
     ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),

@@ -6,7 +6,7 @@ state; `credits.py` of the ledger. What must never be false is a constraint here
 
 from video.models.generations import Generation
 from video.models.money import Account, CreditEntry
-from video.models.operations import PeriodicRun, UserShare, WorkerSign
+from video.models.operations import PeriodicRun, UserShare, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
 
@@ -24,6 +24,7 @@ __all__ = [
     "Status",
     "TaskEvent",
     "UserShare",
+    "UserUsage",
     "VideoTask",
     "WorkerSign",
 ]

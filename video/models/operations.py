@@ -42,6 +42,30 @@ class UserShare(models.Model):
         return f"user {self.pk}: weight {self.weight}"
 
 
+class UserUsage(models.Model):
+    """How much a user was given lately: what fair share remembers of slots and cores that are free again."""
+
+    class Resource(models.TextChoices):
+        SLOT = "slot"
+        CORE = "core"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    resource = models.CharField(max_length=4, choices=Resource.choices)
+    amount = models.FloatField(help_text="At `as_of`; half of it is forgotten in each half-life.")
+    as_of = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "user usage"
+        constraints = [
+            models.UniqueConstraint(fields=["user", "resource"], name="usage_once_a_resource"),
+            models.CheckConstraint(name="usage_resource_known", condition=Q(resource__in=["slot", "core"])),
+            models.CheckConstraint(name="usage_not_negative", condition=Q(amount__gte=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"user {self.user_id}: {self.amount:.1f} {self.resource}s"
+
+
 class WorkerSign(models.Model):
     """A sign of life, written every few seconds by each worker and sweeper. An old one belongs to a dead process."""
 

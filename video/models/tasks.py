@@ -123,8 +123,12 @@ class VideoTask(models.Model):
         verbose_name = "task"
         indexes = [
             models.Index(fields=["next_run_at"], name="task_due", condition=Q(next_run_at__isnull=False)),
+            # The models come before the order within a line, so that a long line of a user for a model that is full
+            # is stepped over in one look.
             models.Index(
                 F("user"),
+                F("eligible_models"),
+                F("fallback"),
                 F("rerun"),
                 F("priority").desc(),
                 F("created_at"),

@@ -1,0 +1,165 @@
+"""Whose turn it is: fair share between users, for provider slots here and for cores in `cores.py`.
+
+The user who has the least for his weight goes first. What he has is the larger of what is at work for him now and what
+he was given lately; the second is forgotten by half every HALF_LIFE_S. It is counted before the next piece, so somebody
+who has nothing stands first whatever the weights, and nobody starves. Among one user's tasks the highest priority goes
+first, then the oldest; between users who have the same, the oldest. Reruns come after all fresh work.
+
+A line is what one user has waiting for the same models with the same `fallback`: in it all tasks are alike for this
+purpose, so each line costs one look at an index however long it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from django.db import connection
+
+from video.models import UserUsage, VideoTask
+
+HALF_LIFE_S = 300.0
+Resource = UserUsage.Resource
+
+# The part of an amount that is not forgotten yet; a power that is too small for a float would be an error.
+_LEFT = """0.5::float8 ^ least(1000, greatest(0, extract(epoch FROM statement_timestamp() - {row}.as_of)::float8
+    / %(half_life)s))"""
+# What a user was given lately of a resource, as a subselect: needs u.user_id, %(resource)s and %(half_life)s.
+LATELY = f"""coalesce((
+    SELECT l.amount * {_LEFT.format(row="l")}
+    FROM video_userusage l WHERE l.user_id = u.user_id AND l.resource = %(resource)s), 0)"""  # noqa: S608 - constants of this module
+
+# Every line there is, by a loose scan of task_waiting_for_slot: one look at the index for each.
+LINES = """line AS (
+    (SELECT user_id, eligible_models, fallback FROM video_videotask WHERE admit_at IS NOT NULL
+        ORDER BY user_id, eligible_models, fallback LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM line CROSS JOIN LATERAL (
+        SELECT user_id, eligible_models, fallback FROM video_videotask
+        WHERE admit_at IS NOT NULL
+            AND (user_id, eligible_models, fallback) > (line.user_id, line.eligible_models, line.fallback)
+        ORDER BY user_id, eligible_models, fallback LIMIT 1
+    ) next
+)"""
+
+# Models, limit → the tasks whose turn it is.
+WAITING = f"""
+WITH RECURSIVE {LINES},
+open_line AS MATERIALIZED (SELECT * FROM line WHERE eligible_models && %(models)s::varchar[]),
+at_work AS MATERIALIZED (
+    SELECT user_id, count(*) AS jobs FROM video_generation
+    WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY user_id
+),
+share AS MATERIALIZED (
+    SELECT u.user_id, coalesce(s.weight, 1) AS weight, greatest({LATELY}, coalesce(at_work.jobs, 0)) AS used
+    FROM (SELECT DISTINCT user_id FROM open_line) u
+    LEFT JOIN video_usershare s ON s.user_id = u.user_id
+    LEFT JOIN at_work ON at_work.user_id = u.user_id
+),
+-- More users than slots: only those whose first task is among the fairest can get one.
+head AS (
+    SELECT user_id FROM (
+        SELECT DISTINCT ON (user_id) user_id, first.*
+        FROM open_line CROSS JOIN LATERAL (
+            SELECT rerun, priority, created_at FROM video_videotask t
+            WHERE t.user_id = open_line.user_id AND t.eligible_models = open_line.eligible_models
+                AND t.fallback = open_line.fallback AND t.admit_at <= statement_timestamp()
+                AND t.id <> ALL(%(without)s::text[])
+            ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT 1) first
+        ORDER BY user_id, first.rerun, first.priority DESC, first.created_at
+    ) firsts JOIN share USING (user_id)
+    ORDER BY rerun, used / weight, created_at, user_id LIMIT %(limit)s
+),
+ranked AS (
+    SELECT t.id, t.rerun, t.created_at, (used - 1 + row_number() OVER (
+        PARTITION BY user_id ORDER BY t.rerun, t.priority DESC, t.created_at, t.id)) / weight AS level
+    FROM head JOIN share USING (user_id) JOIN open_line USING (user_id) CROSS JOIN LATERAL (
+        SELECT id, rerun, priority, created_at FROM video_videotask t
+        WHERE t.user_id = open_line.user_id AND t.eligible_models = open_line.eligible_models
+            AND t.fallback = open_line.fallback AND t.admit_at <= statement_timestamp()
+            AND t.id <> ALL(%(without)s::text[])
+            -- There should be none; but one such row must not stop everybody else's admission.
+            AND NOT EXISTS (
+                SELECT FROM video_generation g
+                WHERE g.task_id = t.id AND g.state IN ('planned', 'unknown', 'accepted'))
+        ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT %(limit)s) t
+),
+fairest AS MATERIALIZED (SELECT * FROM ranked ORDER BY rerun, level, created_at, id LIMIT %(limit)s)
+SELECT t.* FROM fairest JOIN video_videotask t ON t.id = fairest.id
+WHERE t.admit_at IS NOT NULL
+ORDER BY fairest.rerun, fairest.level, fairest.created_at, fairest.id
+FOR UPDATE OF t SKIP LOCKED
+"""  # noqa: S608 - constants of this module
+
+# Waiting tasks that none of the serving models may run, oldest first.
+STRANDED = f"""
+WITH RECURSIVE {LINES},
+found AS MATERIALIZED (
+    SELECT t.id FROM line CROSS JOIN LATERAL (
+        SELECT id, created_at FROM video_videotask t
+        WHERE t.user_id = line.user_id AND t.eligible_models = line.eligible_models AND t.fallback
+            AND t.admit_at <= statement_timestamp() AND t.id <> ALL(%(without)s::text[])
+        ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT %(limit)s) t
+    WHERE line.fallback AND NOT line.eligible_models && %(serving)s::varchar[]
+    ORDER BY t.created_at LIMIT %(limit)s
+)
+SELECT t.* FROM found JOIN video_videotask t ON t.id = found.id WHERE t.admit_at IS NOT NULL
+ORDER BY t.created_at FOR UPDATE OF t SKIP LOCKED
+"""  # noqa: S608 - constants of this module
+
+
+def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
+    """Up to `limit` tasks that one of these models may run, in the order in which slots are due to them; locked.
+
+    One statement, for a transaction. Tasks that somebody else has locked, and the ids `without`, are left out.
+    """
+    if not models or limit < 1:
+        return []
+    return list(
+        VideoTask.objects.raw(
+            WAITING,
+            {
+                "models": models,
+                "limit": limit,
+                "without": list(without),
+                "resource": Resource.SLOT.value,
+                "half_life": HALF_LIFE_S,
+            },
+        )
+    )
+
+
+def stranded(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
+    """Waiting tasks that none of the `serving` models may run and whose clients allow others; locked, oldest first.
+
+    One statement, for a transaction. `without`: ids that are left out.
+    """
+    return list(
+        VideoTask.objects.raw(
+            STRANDED,
+            {"serving": serving, "limit": limit, "without": list(without)},
+        )
+    )
+
+
+def note_given(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:
+    """Remember that each of these users was given one more; a user may be named several times. One statement."""
+    given = Counter(user_ids)
+    if not given:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            INSERT INTO video_userusage AS u (user_id, resource, amount)
+            SELECT user_id, %(resource)s, number
+            FROM unnest(%(users)s::int[], %(numbers)s::int[]) AS g (user_id, number) ORDER BY user_id
+            ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
+                + u.amount * {_LEFT.format(row="u")}
+            """,  # noqa: S608
+            {
+                "resource": resource.value,
+                "users": list(given.keys()),
+                "numbers": list(given.values()),
+                "half_life": HALF_LIFE_S,
+            },
+        )
