@@ -285,8 +285,10 @@ def _each_provider(name: str, default: float, *, least: float, most: float) -> d
     }
 
 
-# How often one job may be looked at; a provider's own least interval still holds for the real one.
+# Seconds between two looks at one job at least; a provider's own least interval still holds for the real one.
 POLL_INTERVAL_SECONDS = _each_provider("POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
+# Requests a second that looks at jobs may cost one account; with more open jobs each is looked at more rarely.
+POLL_REQUESTS_PER_SECOND = _each_provider("POLL_REQUESTS_PER_SECOND", 100, least=0.01, most=100_000)
 # For how long a submit whose outcome nobody knows keeps its slot: the longest render time.
 UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 3600, least=1, most=86400)
 # A submit without an answer that proves anything is looked up by our reference this long after its call was over, where

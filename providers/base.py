@@ -182,6 +182,7 @@ class Provider(ABC):
     has_account_call: ClassVar[bool] = False  # `build_account`
     can_call_back: ClassVar[bool] = False  # takes `GenerationRequest.callback_url`
     max_jobs_per_poll: ClassVar[int] = 1
+    result_life_s: ClassVar[float | None] = None  # a finished video can be had for so long; None: nobody says
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")

@@ -135,6 +135,7 @@ class Kling(Provider):
     title = "Kling"
     cost_unit = "units"
     min_poll_interval_s = 5.0
+    result_life_s = 30 * 24 * 3600.0  # "cleared after 30 days"
     can_cancel = False
     can_look_up = True
     has_account_call = True

@@ -149,6 +149,7 @@ class Pika(Provider):
     name = "pika"
     title = "Pika"
     cost_unit = "USD"
+    result_life_s = 7 * 24 * 3600.0  # "at least 7 days", by fal's FAQ
     min_poll_interval_s = 3.0  # fal states none; its own client polls ten times a second
     can_cancel = True
     can_call_back = True

@@ -124,6 +124,7 @@ class Runway(Provider):
     title = "Runway"
     cost_unit = "credits"
     min_poll_interval_s = 5.0
+    result_life_s = 24 * 3600.0  # the shortest life of a link; how long a look still gives fresh ones is not said
     can_cancel = True
     has_account_call = True
 

@@ -76,10 +76,11 @@ def models_tried(task_id: str, run: int) -> set[str]:
     return set(ended.exclude(error_code__in=NOT_THE_MODELS_FAULT).values_list("model", flat=True))
 
 
-def mark_sent(claim: Claim, generation: Generation) -> bool:
+def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = False) -> bool:
     """Write down that the submit is about to be sent: planned → unknown, and the task runs.
 
     Committed right before the socket is opened. Needs the fence and a lease that still holds; False: do not send.
+    `expects_call`: a call-back address goes along.
     """
     with transaction.atomic():
         task_is_ours = _change(
@@ -92,10 +93,10 @@ def mark_sent(claim: Claim, generation: Generation) -> bool:
         )
         marked = task_is_ours and _change(
             """
-            UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp()
+            UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
             WHERE id = %(id)s AND task_id = %(task)s AND state = 'planned'
             """,
-            {"id": generation.pk, "task": claim.task.pk},
+            {"id": generation.pk, "task": claim.task.pk, "call": expects_call},
         )
         if not marked:
             transaction.set_rollback(True)
@@ -281,10 +282,12 @@ def record_ended(
     code: str = "",
     message: str = "",
     took_nothing: bool = False,
+    result_life_s: float | None = None,
 ) -> bool:
     """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot.
 
     `took_nothing`: the provider surely charges nothing for it; a cancelled task is refunded then, and only then.
+    `result_life_s`: for how long the provider keeps the video, where that is known.
     """
     if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
         raise ValueError(f"{state} is not a job's end")
@@ -292,7 +295,8 @@ def record_ended(
         """
         UPDATE video_generation SET state = %(state)s, ended_at = statement_timestamp(), reported_cost = %(cost)s,
             provider_status = %(word)s, error_code = %(code)s, error_message = %(message)s, look_at = NULL,
-            last_polled_at = statement_timestamp(), polls = polls + 1
+            last_polled_at = statement_timestamp(), polls = polls + 1,
+            result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
         WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
         """,
         {
@@ -302,6 +306,7 @@ def record_ended(
             "word": provider_status[:60],
             "code": code,
             "message": message,
+            "life": result_life_s,
         },
         refunds=took_nothing and state is not State.SUCCEEDED,
     )

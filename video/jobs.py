@@ -64,9 +64,9 @@ class Submission:
         """Raises RequestRejected when the provider's models can't express the task, KeyGone without a key."""
         self._provider = kit().provider(generation.provider)
         self._sender = kit().sender(generation.provider)
-        self._request = self._provider.build_submit(
-            request_of(task, generation), key=_key(generation), reference=generation.pk
-        )
+        request = request_of(task, generation)
+        self.expects_call = request.callback_url is not None
+        self._request = self._provider.build_submit(request, key=_key(generation), reference=generation.pk)
 
     def send(self) -> Submitted:
         """Send it, once. Raises as `Provider.parse_submit` does, and NotSent."""
@@ -141,8 +141,13 @@ def took_nothing(generation: Generation, end: JobStatus) -> bool:
     return kit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
 
 
+def result_life_s(provider_name: str) -> float | None:
+    """For how many seconds the provider keeps a finished video; None when nobody says."""
+    return kit().provider(provider_name).result_life_s
+
+
 def poll_interval_s(provider_name: str) -> float:
-    """Seconds between two looks at one job: as set, and never under a real provider's own rule."""
+    """Seconds between two looks at one job at least: as set, and never under a real provider's own rule."""
     interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]
     if settings.SIMULATE:
         return interval

@@ -88,7 +88,13 @@ def look(generation: Generation) -> None:
     if status is None:
         _not_found(generation, asked)
     elif status.state is JobState.SUCCEEDED:
-        attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
+        attempts.record_ended(
+            generation.pk,
+            State.SUCCEEDED,
+            cost=status.cost,
+            provider_status=status.provider_status,
+            result_life_s=jobs.result_life_s(generation.provider),
+        )
         health.note_success(generation.model, generation.provider)
         if states.revive(generation.task_id, generation.run, generation.pk):
             log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)

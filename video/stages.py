@@ -24,7 +24,7 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, inbound, jobs, settling
+from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -77,7 +77,11 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
         attempts.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
         return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
     failpoint("generate.before_mark_sent")
-    marked = attempts.mark_resent(claim, generation) if again else attempts.mark_sent(claim, generation)
+    marked = (
+        attempts.mark_resent(claim, generation)
+        if again
+        else attempts.mark_sent(claim, generation, expects_call=submission.expects_call)
+    )
     if not marked:
         return Dropped()
     try:
@@ -128,7 +132,7 @@ def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool
 
 
 def _to_poll(generation: Generation, *, at_once: bool = False) -> Outcome:
-    delay_s = 0.0 if at_once else jobs.poll_interval_s(generation.provider)
+    delay_s = 0.0 if at_once else paces.next_look_s(generation, 0.0)
     return Advance(Stage.POLL, delay_s=delay_s, detail=f"{generation.provider} has the job")
 
 
@@ -201,7 +205,13 @@ def poll(claim: Claim) -> Outcome:
 def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     """What one look at a job means."""
     if status.state is JobState.SUCCEEDED:
-        attempts.record_ended(generation.pk, State.SUCCEEDED, cost=status.cost, provider_status=status.provider_status)
+        attempts.record_ended(
+            generation.pk,
+            State.SUCCEEDED,
+            cost=status.cost,
+            provider_status=status.provider_status,
+            result_life_s=jobs.result_life_s(generation.provider),
+        )
         health.note_success(generation.model, generation.provider)
         failpoint("poll.after_record")
         return _to_download(generation)
@@ -215,10 +225,9 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
             status.provider_status,
         )
     attempts.record_look(generation.pk, status)
-    interval_s = jobs.poll_interval_s(generation.provider)
     span = PROGRESS_AT[Stage.DOWNLOAD] - PROGRESS_AT[Stage.POLL]
     return _overdue(claim, generation) or Park(
-        interval_s,
+        paces.next_look_s(generation, _age_s(claim, generation)),
         f"{generation.provider}: {status.provider_status.lower()}",
         progress=PROGRESS_AT[Stage.POLL] + int(span * _progress(claim, generation, status)),
         hint_delay_s=inbound.least_interval_s(generation.provider),
@@ -230,10 +239,15 @@ def _progress(claim: Claim, generation: Generation, status: JobStatus) -> float:
     """How far the render is, 0 to 1: as told, else by the time it usually takes, and never quite done."""
     if status.progress is not None:
         return status.progress
-    if status.state is not JobState.RUNNING or generation.accepted_at is None:
+    if status.state is not JobState.RUNNING:
         return 0.0
-    usual_s = catalogue.BY_ID[generation.model].typical_render_s
-    return min(0.95, (claim.claimed_at - generation.accepted_at).total_seconds() / usual_s)
+    return schedule.progress(paces.render_s(generation.model), _age_s(claim, generation))
+
+
+def _age_s(claim: Claim, generation: Generation) -> float:
+    """Seconds from the provider's acceptance to this look, by the database's clock."""
+    since = generation.accepted_at
+    return 0.0 if since is None else max(0.0, (claim.claimed_at - since).total_seconds())
 
 
 def _ended_badly(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:

@@ -174,7 +174,7 @@ class System:
         process = self._start("web", [*argv, "--blocking-threads", "2", "config.wsgi:application"], self.env)
 
         def answers() -> bool:
-            with contextlib.suppress(requests.ConnectionError):
+            with contextlib.suppress(requests.RequestException):
                 return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
             return False
 

@@ -1,0 +1,119 @@
+"""When to look at a job next. Pure: numbers in, seconds out; what is measured comes from `paces.py`.
+
+A job's life, by the time since it was accepted:
+
+- *early*: long before such jobs usually end. A few looks, so that an early failure and progress are seen.
+- *window*: from just before the earliest usual end to the latest one. Looks as close as the provider allows, bounded by
+  the length of the window: a model whose times vary widely would cost too many.
+- *late*: later than nearly all. Looks that grow apart with the time over.
+
+Before enough is known of a model, looks grow apart with its age. While a call-back is expected that has lately come for
+other jobs, looks are rare: they only make good for one that is lost.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FEWEST = 8  # render times before they are believed
+#: No job is left alone for longer, whatever is known of its model.
+LONGEST_UNSEEN_S = 120.0
+#: The same while a call-back is expected.
+LONGEST_UNCALLED_S = 300.0
+
+_GROWTH = 0.1  # of a job's age, while nothing is known of its model
+_FIRST_OF_PRIOR = 0.25  # of what the catalogue thinks usual: the first look, while nothing is known
+_EARLY_FIRST = 0.1  # of the earliest usual end: the first look
+_EARLY_GROWTH = 2.0  # of a job's age: each next one three times as late
+_STEP = 0.02  # of a job's age, in the window
+_LOOKS_IN_WINDOW = 12  # at most
+_LATE_GROWTH = 0.25  # of the time since the latest usual end
+_JITTER = 0.15
+
+
+@dataclass(frozen=True)
+class Usual:
+    """How long jobs of a model lately took, in seconds: when the first, half, and nearly all had ended."""
+
+    low_s: float
+    middle_s: float
+    high_s: float
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What is known of the jobs of one model and account; intervals in seconds."""
+
+    least_s: float  # no two looks at one job are closer: the provider's own rule, or the operator's
+    usual: Usual | None = None  # None: too few have ended lately
+    prior_s: float | None = None  # the catalogue's guess of a usual render; None while simulating
+    share_s: float = 0.0  # what the account's budget of requests allows each of its open jobs
+    call_expected: bool = False  # the provider was asked to call back, and lately it does
+
+
+def usual(render_times_s: Sequence[float]) -> Usual | None:
+    """What render times say; None when they are too few. Of 50, the two lowest and highest are not believed."""
+    times = sorted(seconds for seconds in render_times_s if seconds >= 0)
+    if len(times) < FEWEST:
+        return None
+    odd = len(times) // 20
+    return Usual(times[odd], times[len(times) // 2], times[-1 - odd])
+
+
+def next_look_s(pace: Pace, age_s: float, *, seed: str = "") -> float:
+    """Seconds until the next look at a job that was accepted `age_s` seconds ago and has not ended.
+
+    Never under the least interval. `seed` names the look: jobs that were made together are not looked at together, and
+    the same look of the same job always gets the same answer.
+    """
+    age_s = max(age_s, 0.0)
+    wait_s = _uncalled(pace, age_s) if pace.call_expected else _undisturbed(pace, age_s)
+    longest_s = LONGEST_UNCALLED_S if pace.call_expected else LONGEST_UNSEEN_S
+    # The budget comes last: a bound that it does not keep is none.
+    wait_s = max(min(wait_s, longest_s), pace.share_s)
+    return max(pace.least_s, wait_s * (1 + _JITTER * (2 * _unit(seed) - 1)))
+
+
+def _undisturbed(pace: Pace, age_s: float) -> float:
+    known = pace.usual
+    if known is None:
+        if age_s < pace.least_s and pace.prior_s is not None:
+            return max(pace.least_s, _FIRST_OF_PRIOR * pace.prior_s)
+        return max(pace.least_s, _GROWTH * age_s)
+    # The window opens before the earliest end that was seen, so that a model that becomes faster is followed.
+    step_s = max(pace.least_s, _STEP * known.low_s)
+    opens_s = known.low_s - 2 * step_s
+    if age_s < opens_s:
+        left_s = opens_s - age_s
+        wait_s = min(max(pace.least_s, _EARLY_FIRST * known.low_s, _EARLY_GROWTH * age_s), LONGEST_UNSEEN_S)
+        return left_s if left_s < 1.3 * wait_s else wait_s
+    step_s = max(pace.least_s, _STEP * age_s, (known.high_s - opens_s) / _LOOKS_IN_WINDOW)
+    return max(step_s, _LATE_GROWTH * (age_s - known.high_s))
+
+
+def _uncalled(pace: Pace, age_s: float) -> float:
+    """Rare: in early life as always, then just after the usual end (the call should have come), then slowly."""
+    known = pace.usual
+    typical_s = known.high_s if known is not None else pace.prior_s or LONGEST_UNSEEN_S
+    overdue_s = 1.2 * typical_s + 2 * pace.least_s
+    if age_s < overdue_s:
+        return min(max(pace.least_s, _EARLY_FIRST * typical_s, _EARLY_GROWTH * age_s), overdue_s - age_s)
+    return max(10 * pace.least_s, age_s / 2)
+
+
+def share_s(open_jobs: int, *, jobs_per_request: int, requests_per_s: float) -> float:
+    """The interval at which an account's budget just suffices for all its open jobs; seconds."""
+    return open_jobs / jobs_per_request / requests_per_s
+
+
+def progress(render_s: float, age_s: float) -> float:
+    """How far a render probably is, 0 to 1, by its age and the time that such jobs take; never quite done."""
+    return min(0.95, age_s / max(render_s, 0.001))
+
+
+def _unit(seed: str) -> float:
+    """0 to 1, evenly spread, the same for the same seed."""
+    return zlib.crc32(seed.encode()) / math.pow(2, 32)
