@@ -6,7 +6,7 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test lint format check bench lock dev
+.PHONY: help demo up test lint format check bench chaos lock dev
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*##/	/'
@@ -38,6 +38,13 @@ check: lint  ## what CI runs: lint, missing migrations, tests
 
 bench: .venv/dev  ## the measurements (docs in bench/)
 	@.venv/bin/python -m bench
+
+# make chaos N=1000 SEED=1; without SEED another one each time. ARGS=--help lists the rest.
+N = 200
+SEED =
+ARGS =
+chaos: .venv/dev  ## kill everything at random under N jobs, then check that no promise broke (N=200 SEED=)
+	@.venv/bin/python -m bench.chaos --jobs "$(N)" --seed "$(SEED)" $(ARGS)
 
 lock: .venv/dev  ## new pins from the *.in files
 	@.venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv

@@ -76,7 +76,8 @@ class Home:
 
         home = self.folder / "home"
         self._embedded_home = home
-        self._held = embedded.hold(home)
+        held = embedded.hold(home)
+        self._holds = [held]
         os.environ.update(
             REELWORKS_ENV_FILE="",
             REELWORKS_HOME=str(home),
@@ -85,8 +86,8 @@ class Home:
             SIMULATOR_PORT=str(self.simulator_port),
             STORAGE_LOCAL_PATH=str(self.folder / "storage"),
             SECRET_KEY="bench-bench-bench-bench-bench-bench-bench",
-            DATABASE_URL=self._held.database_url,
-            CELERY_BROKER_URL=self._held.broker_url,
+            DATABASE_URL=held.database_url,
+            CELERY_BROKER_URL=held.broker_url,
             DJANGO_SETTINGS_MODULE="config.settings",
             PORT=str(self.port),
             PYTHONUNBUFFERED="1",
@@ -110,6 +111,18 @@ class Home:
             raise BenchError(f"the embedded servers' processes were not found, only {sorted(found)}")
         return found
 
+    def server_pid(self, name: str) -> int:
+        """Process id of the embedded server itself, "postgres" or "valkey"."""
+        _, pid = (self._embedded_home / "run" / f"{name}.alive").read_text().split()
+        return int(pid)
+
+    def start_server(self, name: str) -> None:
+        """Start one of them again, after it was killed."""
+        from config import embedded
+
+        postgres, valkey = name == "postgres", name == "valkey"
+        self._holds.append(embedded.hold(self._embedded_home, postgres=postgres, valkey=valkey))
+
     def close(self) -> None:
         """Stop the servers and remove everything."""
         from config import embedded
@@ -120,7 +133,8 @@ class Home:
             for connection in connections.all():
                 connection.close()
                 connection.close_pool()  # type: ignore[attr-defined]
-        self._held.release()
+        for held in self._holds:
+            held.release()
         embedded.remove(self._embedded_home)
 
 

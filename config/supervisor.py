@@ -180,6 +180,14 @@ class Supervisor:
             if service.child is None and (not names or service.name in names):
                 self._start(service)
 
+    def pid(self, name: str) -> int | None:
+        """Process id of this service's present process; None while it is down."""
+        for service in self._services:
+            child = service.child
+            if service.name == name and child is not None and child.poll() is None:
+                return child.pid
+        return None
+
     def run_until(self, done: Callable[[], bool]) -> bool:
         """Keep everything running. True when `done` says so, False when a signal asks us to stop."""
         while not self.signals:

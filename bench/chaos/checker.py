@@ -1,0 +1,299 @@
+"""The verdict, from the outside: what clients were told, what the simulator saw, the books, the files.
+
+Each check returns breaches; none looks at how the product works, only at what it promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import requests
+from django.db import connection
+
+from bench.chaos.load import Accepted, Load
+from bench.chaos.plan import UNKNOWN
+
+COST = 10
+LATE = "the video came after the task had failed"
+
+
+@dataclass(frozen=True)
+class Breach:
+    """A promise that was broken."""
+
+    kind: str  # lost, doubled, ledger, file, wrong, leftover, slow
+    text: str
+    task_id: str = ""
+
+
+@dataclass
+class Evidence:
+    """Everything that the checks look at, read once after the run."""
+
+    load: Load
+    storage: Path
+    slots: int
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    generations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    entries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    jobs: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # the simulator's, by the prompt's mark
+    submits: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+
+    def task_of(self, mark: str) -> str:
+        """The task of a mark, for a breach; empty when it is nobody's."""
+        return next((t.task_id for t in self.load.accepted.values() if t.job.mark == mark), "")
+
+
+def rows(sql: str) -> list[dict[str, Any]]:
+    """A query's rows by name."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+        names = [column[0] for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _by_task(sql: str) -> dict[str, list[dict[str, Any]]]:
+    found = defaultdict(list)
+    for row in rows(sql):
+        found[row["task_id"]].append(row)
+    return dict(found)
+
+
+def gather(load: Load, *, simulator_url: str, storage: Path, slots: int) -> Evidence:
+    """Read tables and simulator. The system still runs, but nothing is going on."""
+    connection.close()  # it may have been cut by a fault
+    found = Evidence(load, storage, slots)
+    found.tasks = {row["id"]: row for row in rows("SELECT * FROM video_videotask")}
+    found.generations = _by_task("SELECT * FROM video_generation ORDER BY attempt")
+    found.entries = _by_task("SELECT * FROM video_creditentry WHERE task_id IS NOT NULL ORDER BY id")
+    found.events = _by_task("SELECT * FROM video_taskevent ORDER BY id")
+    found.notes = rows("SELECT * FROM chaos_note ORDER BY at")
+    with requests.Session() as session:
+
+        def ask(path: str) -> Any:
+            return session.get(f"{simulator_url}/_sim/{path}", timeout=60).json()
+
+        jobs = defaultdict(list)
+        for job in ask("jobs?limit=10000000")["jobs"]:
+            jobs[job["prompt"].partition(".")[0] + "."].append(job)
+        found.jobs = dict(jobs)
+        found.submits, found.stats = ask("submits"), ask("stats")
+    return found
+
+
+def check(found: Evidence) -> list[Breach]:
+    """All breaches, the gravest kind first."""
+    checks = (_creates, _ends, _provider, _ledger, _files, _attempts, _leftovers, _moves)
+    return [breach for one in checks for breach in one(found)]
+
+
+# --- creates and ends ----------------------------------------------------------------------------------------------
+
+
+def _creates(found: Evidence) -> Iterator[Breach]:
+    """Every create was accepted in the end, and one key made one task: the one that the client was told."""
+    for number, why in found.load.refused.items():
+        yield Breach("lost", f"create {number} was never accepted: {why}")
+    told = {f"chaos-{number}": task.task_id for number, task in found.load.accepted.items()}
+    made = Counter(row["idempotency_key"] for row in found.tasks.values())
+    for key, count in made.items():
+        if count != 1:
+            yield Breach("doubled", f"key {key} made {count} tasks")
+    for key, task_id in told.items():
+        if task_id not in found.tasks:
+            yield Breach("lost", f"{key}: the client was told of a task that is not there", task_id)
+        elif found.tasks[task_id]["idempotency_key"] != key:
+            yield Breach("wrong", f"{key}: the client was told of another key's task", task_id)
+    for task_id, row in found.tasks.items():
+        if row["idempotency_key"] not in told and not found.load.refused:
+            yield Breach("doubled", f"nobody was told of this task ({row['idempotency_key']})", task_id)
+
+
+def _ends(found: Evidence) -> Iterator[Breach]:
+    """Every accepted task ended, as the API says, in a way that its script allows."""
+    for task in found.load.accepted.values():
+        status, script = task.status.get("status"), task.job.script
+        row = found.tasks.get(task.task_id)
+        if status not in {"success", "failed"}:
+            stage = row and f"{row['status']} in {row['stage']}: {row['park_reason']}"
+            yield Breach("lost", f"has not ended: the API says {task.status}, the row {stage}", task.task_id)
+        elif row and status != {"cancelled": "failed"}.get(row["status"], row["status"]):
+            yield Breach("wrong", f"the API says {status}, the row {row['status']}", task.task_id)
+        elif status == "success" and not script.may_succeed:
+            yield Breach("wrong", f"succeeded with {script.directives!r}", task.task_id)
+        elif status == "failed" and not _may_fail(task):
+            yield Breach(
+                "wrong", f"failed with {task.status.get('errorCode')}: {task.status.get('error')}", task.task_id
+            )
+
+
+def _may_fail(task: Accepted) -> bool:
+    code = task.status.get("errorCode")
+    return code == UNKNOWN or code in task.job.script.may_fail
+
+
+# --- the provider --------------------------------------------------------------------------------------------------
+
+
+def _provider(found: Evidence) -> Iterator[Breach]:
+    """Never two live jobs of one task, none after a success, no reference twice, no job that we don't know of."""
+    for mark, jobs in found.jobs.items():
+        task_id = found.task_of(mark)
+        if not task_id:
+            yield Breach("doubled", f"{len(jobs)} jobs of {mark}, which no client was told of")
+            continue
+        ordered = sorted(jobs, key=lambda job: job["createdAt"])
+        for job, later in pairwise(ordered):
+            if later["createdAt"] < (job["endAt"] or float("inf")):
+                yield Breach("doubled", f"jobs {job['id']} and {later['id']} lived at the same time", task_id)
+            elif job["phase"] == "succeeded":
+                yield Breach("doubled", f"job {later['id']} was made after {job['id']} had succeeded", task_id)
+        for reference, count in Counter(job["reference"] for job in jobs if job["reference"]).items():
+            if count > 1:
+                yield Breach("doubled", f"reference {reference} made {count} jobs", task_id)
+        generations = found.generations.get(task_id, [])
+        known = {generation["job_id"] for generation in generations}
+        open_cases = sum(g["state"] in {"unknown", "lost"} and not g["job_id"] for g in generations)
+        strangers = [job["id"] for job in jobs if job["id"] not in known]
+        if len(strangers) > open_cases:
+            yield Breach("doubled", f"jobs {strangers} exist, the books know of {open_cases} open cases", task_id)
+    for prompt, tally in found.submits["doubled"].items():
+        mark = prompt.partition(".")[0] + "."
+        yield Breach("doubled", f"the simulator counts as paid twice: {tally}", found.task_of(mark))
+    for lane in found.stats["lanes"]:
+        if lane["maxLive"] > found.slots:
+            yield Breach("doubled", f"{lane['model']} had {lane['maxLive']} live jobs, {found.slots} are allowed")
+
+
+# --- money ---------------------------------------------------------------------------------------------------------
+
+
+def _ledger(found: Evidence) -> Iterator[Breach]:
+    """Each run paid once; each failed one given back once; each success paid, but for one that came late."""
+    from video import credits
+
+    for user, balance, total in credits.differences():
+        yield Breach("ledger", f"user {user}: the balance is {balance}, the entries make {total}")
+    for task_id, row in found.tasks.items():
+        entries = Counter((entry["run"], entry["kind"], entry["amount"]) for entry in found.entries.get(task_id, []))
+        wanted: Counter[tuple[int, str, int]] = Counter()
+        for run in range(1, row["run"] + 1):
+            wanted[run, "debit", -COST] = 1
+            last = run == row["run"]
+            if not last or row["status"] == "failed" or _came_late(found, task_id, run):
+                wanted[run, "refund", COST] = 1
+        if entries != wanted:
+            yield Breach("ledger", f"{row['status']}: wanted {dict(wanted)}, found {dict(entries)}", task_id)
+
+
+def _came_late(found: Evidence, task_id: str, run: int) -> bool:
+    return any(
+        event["run"] == run and event["outcome"] == "resumed" and event["detail"].startswith(LATE)
+        for event in found.events.get(task_id, [])
+    )
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def _files(found: Evidence) -> Iterator[Breach]:
+    """Each success has its whole video and its thumbnail, on disk and through its link."""
+    whole: dict[str, str] = {}  # by content: what is wrong with it
+    for task in found.load.accepted.values():
+        row = found.tasks.get(task.task_id)
+        if row is None or row["status"] != "success":
+            continue
+        video, thumbnail = found.storage / row["output_key"], found.storage / row["thumbnail_key"]
+        for path in (video, thumbnail):
+            if not path.is_file():
+                yield Breach("file", f"{path.name} is missing", task.task_id)
+        if not video.is_file():
+            continue
+        content = video.read_bytes()
+        if len(content) != row["video_bytes"]:
+            yield Breach("file", f"{len(content)} bytes instead of {row['video_bytes']}", task.task_id)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest not in whole:
+            whole[digest] = _wrong_with(video, content)
+        if whole[digest]:
+            yield Breach("file", whole[digest], task.task_id)
+        if thumbnail.is_file() and not thumbnail.read_bytes().startswith(b"\xff\xd8"):
+            yield Breach("file", "the thumbnail is no JPEG", task.task_id)
+        result = task.status.get("result") or {}
+        if row["video_id"] not in result.get("videoUrl", ""):
+            yield Breach("file", f"the link that the API gives is {result.get('videoUrl')}", task.task_id)
+    for task in list(found.load.accepted.values())[:20]:
+        if link := (task.status.get("result") or {}).get("videoUrl"):
+            reply = requests.get(link, timeout=30)
+            if reply.status_code != 200 or len(reply.content) != found.tasks[task.task_id]["video_bytes"]:
+                yield Breach("file", f"its link answers {reply.status_code}, {len(reply.content)} bytes", task.task_id)
+
+
+def _wrong_with(path: Path, content: bytes) -> str:
+    """Empty for a video that can be decoded from the first frame to the last."""
+    if b"moov" not in content:
+        return "no moov box"
+    try:
+        with av.open(str(path)) as container:
+            frames = sum(1 for _ in container.decode(video=0))
+    except av.error.FFmpegError as err:
+        return f"can't be decoded: {err}"
+    return "" if frames else "has no frame"
+
+
+# --- what is left --------------------------------------------------------------------------------------------------
+
+
+def _attempts(found: Evidence) -> Iterator[Breach]:
+    """No attempt of an ended task waits to be sent, and an open one belongs to a task that did not succeed."""
+    for task_id, generations in found.generations.items():
+        status = found.tasks[task_id]["status"]
+        for generation in generations:
+            if generation["state"] == "planned":
+                yield Breach("leftover", f"attempt {generation['attempt']} is still planned", task_id)
+            if status == "success" and generation["state"] in {"unknown", "accepted"}:
+                yield Breach("leftover", f"attempt {generation['attempt']} is {generation['state']}", task_id)
+
+
+def _leftovers(found: Evidence) -> Iterator[Breach]:
+    """Nobody holds anything, and a sweep leaves no work file of a finished task and no half file."""
+    from video import sweeper
+    from video.kit import kit
+
+    for task_id, row in found.tasks.items():
+        if row["lease_until"] is not None and row["finished_at"] is None:
+            yield Breach("leftover", f"held by {row['claimed_by']} in {row['stage']}", task_id)
+    while sweeper.sweep_work_files():
+        pass
+    kit().storage.sweep_scratch(older_than_s=0, now=time.time() + 3600)
+    for path in found.storage.rglob("*"):
+        if not path.is_file():
+            continue
+        key = path.relative_to(found.storage)
+        if key.parts[0] == "work" and found.tasks.get(key.parts[1], {}).get("status") != "failed":
+            yield Breach("leftover", f"work file {key}", key.parts[1])
+        elif key.parts[0] == ".scratch" or path.name.endswith(".part"):
+            yield Breach("leftover", f"half a file after the sweep: {key}")
+
+
+def orphans(found: Evidence) -> int:
+    """Videos on disk that no row names: of workers that died between the copy and the row. Litter, not a breach."""
+    named = {row["output_key"] for row in found.tasks.values()}
+    return sum(str(p.relative_to(found.storage)) not in named for p in found.storage.glob("*/videos/*.mp4"))
+
+
+def _moves(found: Evidence) -> Iterator[Breach]:
+    """Nothing was taken from a living holder, and nothing was moved by a late one."""
+    for note in found.notes:
+        yield Breach("wrong", note["what"], note["task_id"])

@@ -1,0 +1,56 @@
+"""The chaos harness: one short run with every kind of fault, and that its plan is the seed's alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.chaos import plan
+from providers.simulator.faults import split_prompt
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def planned(seed: int) -> tuple[list[plan.Job], list[plan.Fault]]:
+    rng = random.Random(seed)
+    return plan.make_jobs(300, rng, users=5), plan.make_faults(300, 20, rng, lease_s=20)
+
+
+def test_the_same_seed_makes_the_same_run() -> None:
+    assert planned(1) == planned(1)
+    assert planned(1) != planned(2)
+
+
+def test_every_kind_of_fault_comes_and_none_comes_after_the_jobs() -> None:
+    for seed in range(20):
+        _, faults = planned(seed)
+        assert {fault.kind for fault in faults} == set(plan.KINDS)
+        assert all(0 < fault.after_jobs < 300 for fault in faults)
+        assert faults == sorted(faults, key=lambda fault: fault.after_jobs)
+
+
+def test_the_simulator_understands_every_script() -> None:
+    for script in plan.SCRIPTS:
+        text, groups = split_prompt(f"{plan.mark(7)} A cat [[sim {script.directives}]]")
+        assert text == f"{plan.mark(7)} A cat"
+        assert len(groups) == 1
+
+
+def test_thirty_jobs_under_every_kind_of_fault_break_no_promise() -> None:
+    # In a process of its own, on servers of its own; how long recovery takes is for a quiet machine to say.
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "bench.chaos", "--jobs", "30", "--seed", "1", "--lease", "4"),
+            *("--render-seconds", "1", "--recovery-limit", "0"),
+        ],
+        cwd=ROOT,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-12000:]
