@@ -10,10 +10,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_ready, worker_shutdown
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
-from config.wakeup import WakeStep
+from config.wakeup import WakeStep, wake
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -39,7 +39,6 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_send_task_events=False,
     task_send_sent_event=False,
-    worker_soft_shutdown_timeout=10,
     accept_content=["json"],
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
@@ -63,6 +62,15 @@ def _begin(sender: Any, **_: Any) -> None:
     from video import worker_life
 
     worker_life.begin(queues=list(sender.app.amqp.queues.consume_from), threads=sender.controller.concurrency)
+
+
+@worker_shutting_down.connect(weak=False)
+def _stop(**_: Any) -> None:
+    """It was told to stop; Celery calls this in the signal's handler."""
+    from video import worker_life
+
+    worker_life.stop()
+    wake()
 
 
 @worker_shutdown.connect(weak=False)

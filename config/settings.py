@@ -307,6 +307,9 @@ TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
 CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000))
+# A process that is told to stop has this long to end well; then whoever started it may kill it.
+DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
+CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
 STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
 KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)

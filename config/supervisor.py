@@ -19,10 +19,11 @@ from types import FrameType
 
 from config.embedded.holding import sitter_command
 
-#: A process may finish what it is at for so long after SIGTERM; then it and its children are killed.
+#: A process may finish what it is at for so long after SIGTERM; then it and its children are killed. Longer than
+#: DRAIN_SECONDS, within which each ends by itself.
 STOP_SECONDS = 7.0
-#: Past this `stop` no longer trusts the sitters and kills by itself; all in all it takes less than 10 s.
-GIVE_UP_SECONDS = 9.0
+#: So long after that `stop` no longer trusts the sitters and kills by itself; in all it takes less than 10 s.
+GIVE_UP_SECONDS = 2.0
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: Who has lived so long is healthy again: its next death counts as the first.
@@ -135,6 +136,7 @@ class Supervisor:
         cwd: Path,
         log_dir: Path | None = None,
         tick: Callable[[], None] = lambda: None,
+        stop_s: float = STOP_SECONDS,
     ) -> None:
         """With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
 
@@ -144,6 +146,7 @@ class Supervisor:
         self.cwd = cwd
         self.log_dir = log_dir
         self.tick = tick
+        self.stop_s = stop_s
         self.signals: list[int] = []
         self._services = [Service(name, command) for name, command in commands.items()]
         self._width = max([len(name) for name in commands] + [len("reelworks")])
@@ -206,12 +209,12 @@ class Supervisor:
             self.tick()
 
     def stop(self) -> None:
-        """End every process and all it has started: politely, all at once, and in less than 10 s."""
+        """End every process and all it has started: politely, all at once, and within `stop_s` and a little."""
         running = [service for service in self._services if service.child]
         for service in running:
             assert service.child
             service.child.end()
-        deadline = time.monotonic() + GIVE_UP_SECONDS
+        deadline = time.monotonic() + self.stop_s + GIVE_UP_SECONDS
         while any(service.child and service.child.poll() is None for service in running):
             if time.monotonic() > deadline:
                 for service in running:
@@ -234,15 +237,16 @@ class Supervisor:
 
     def _start(self, service: Service) -> None:
         argv = ["/bin/sh", "-c", f"exec {service.command}"]
+        stop = ((signal.SIGTERM, self.stop_s),)
         if self.log_dir is not None:
             output = os.open(self.log_dir / f"{service.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            service.child = Child(argv, env=self.env, cwd=self.cwd, output=output)
+            service.child = Child(argv, env=self.env, cwd=self.cwd, output=output, stop=stop)
             os.close(output)
             return
         self._hang_up(service)
         read_end, write_end = os.pipe()
         os.set_blocking(read_end, False)
-        service.child = Child(argv, env=self.env, cwd=self.cwd, output=write_end)
+        service.child = Child(argv, env=self.env, cwd=self.cwd, output=write_end, stop=stop)
         os.close(write_end)
         service.pipe = read_end
         self._selector.register(read_end, selectors.EVENT_READ, service)

@@ -23,7 +23,7 @@ class WakingRequest(Request):
 
     def acknowledge(self) -> None:
         super().acknowledge()
-        _wake()
+        wake()
 
 
 class WakingTask(Task):
@@ -50,7 +50,8 @@ class WakeStep(bootsteps.StartStopStep):
         parent.hub.add_reader(_read_end, _drain)
 
 
-def _wake() -> None:
+def wake() -> None:
+    """Let the main loop turn once, now."""
     if _write_end >= 0:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
             os.write(_write_end, b"\0")

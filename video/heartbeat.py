@@ -54,10 +54,14 @@ class Heartbeat:
                 self._claims.pop(key, None)
                 self._renewed.pop(key, None)
 
-    def held(self) -> int:
-        """How many stages this process works on now."""
+    def claims(self) -> list[Claim]:
+        """What this process works on now."""
         with self._lock:
-            return len(self._claims) if self._pid == os.getpid() else 0
+            return list(self._claims.values()) if self._pid == os.getpid() else []
+
+    def held(self) -> int:
+        """How many stages that is."""
+        return len(self.claims())
 
     def _run(self) -> None:
         interval_s = settings.STAGE_LEASE_SECONDS / 4

@@ -20,7 +20,7 @@ from media_pipeline.thumbnail import make_thumbnail
 from media_pipeline.transcode import Target
 from media_pipeline.transcode import transcode as encode
 from providers.errors import JobNotFound
-from video import attempts, ids, jobs
+from video import attempts, drain, ids, jobs
 from video.failpoints import failpoint
 from video.kit import kit
 from video.models import Generation, Stage
@@ -179,7 +179,7 @@ def _media_trouble(claim: Claim, err: errors.MediaError) -> Outcome:
     """What an error of the media work means for the task."""
     match err:
         case errors.Cancelled():
-            return Dropped()
+            return Park(0, drain.REASON) if claim.let_go else Dropped()
         case errors.DiskFull():
             log.error("%s: the disk is full; %s waits", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=DISK_FULL_DELAY_S, counts=False)

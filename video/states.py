@@ -79,6 +79,7 @@ class Claim:
     fence: int
     claimed_at: datetime
     lost: threading.Event = field(default_factory=threading.Event)
+    let_go: bool = False  # with `lost`: it is still ours, but the worker stops; park it for another
     progress: int = 0  # of the whole task, written by the next heartbeat
     generation_id: str | None = None  # the attempt that the stage works on, for the timeline
 
@@ -440,6 +441,19 @@ def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]
             [again_after_s, limit],
         )
         return [(row[0], Stage(row[1])) for row in cursor.fetchall()]
+
+
+def unring(task_ids: list[str], stage: Stage) -> None:
+    """Their bell was heard, and nobody came: they may be rung again at once."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET rung_at = NULL
+            WHERE id = ANY(%s) AND stage = %s AND next_run_at <= statement_timestamp()
+                AND (lease_until IS NULL OR lease_until < statement_timestamp())
+            """,
+            [task_ids, stage.value],
+        )
 
 
 def revive(task_id: str, run: int, generation_id: str) -> bool:

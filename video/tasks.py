@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from celery import Task, shared_task
 
-from video import admission, bell, pipeline, reconcile
+from video import admission, bell, drain, pipeline, reconcile
 from video.models import Stage
 
 
 def _link(task: Task, stage: Stage, task_id: str) -> None:
-    """Run one stage; when the next one is not due right now the rest of the chain is dropped, and rung when it is."""
-    if not pipeline.run_stage(stage, task_id):
+    """Run one stage, unless this worker stops. When the next one is not due right now the rest of the chain is
+    dropped, and rung when it is."""
+    if drain.begun():
+        drain.pass_on([task_id], stage)
+        task.request.chain = None
+    elif not pipeline.run_stage(stage, task_id):
         task.request.chain = None
 
 
@@ -27,6 +31,10 @@ def generate(self: Task, task_id: str) -> None:
 @shared_task(bind=True, name="video.poll")
 def poll(self: Task, task_ids: list[str]) -> None:
     """Look at jobs: the chain's link is a wave of one, the sweeper sends larger ones."""
+    if drain.begun():
+        drain.pass_on(task_ids, Stage.POLL)
+        self.request.chain = None
+        return
     on_their_way = [task_id for task_id in task_ids if pipeline.run_stage(Stage.POLL, task_id)]
     if self.request.chain and not on_their_way:
         self.request.chain = None
@@ -62,6 +70,8 @@ def save(self: Task, task_id: str) -> None:
 @shared_task(name="video.admit")
 def admit() -> None:
     """Give free slots to those who wait."""
+    if drain.begun():  # the sweeper admits them
+        return
     bell.resume_all(admission.admit())
 
 

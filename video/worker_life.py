@@ -1,27 +1,31 @@
-"""From a Celery worker's first message to its end: it shows signs of life."""
+"""From a Celery worker's first message to its end: signs of life, and an end in good order."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
-from video import workers
+from video import drain, workers
 from video.models import WorkerSign
-
-log = logging.getLogger(__name__)
 
 _sign: workers.Sign | None = None
 
 
 def begin(*, queues: Sequence[str], threads: int) -> None:
-    """The worker is ready: say so from now on. Celery says it anew after each reconnection; once is enough."""
+    """The worker is ready. Celery says so anew after each reconnection; once is enough."""
     global _sign
     if _sign is None:
         _sign = workers.Sign(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
         _sign.start()
 
 
+def stop() -> None:
+    """It was told to stop. Called in a signal handler: nothing here waits or writes."""
+    if _sign is not None:
+        _sign.drain()
+    drain.begin(end)
+
+
 def end() -> None:
-    """The worker has stopped in good order."""
+    """It has stopped."""
     if _sign is not None:
         _sign.end()

@@ -78,7 +78,12 @@ class Command(BaseCommand):
             log_dir.mkdir(parents=True, exist_ok=True)
         try:
             with Supervisor(
-                commands, env=env, cwd=settings.BASE_DIR, log_dir=log_dir, tick=servers.check
+                commands,
+                env=env,
+                cwd=settings.BASE_DIR,
+                log_dir=log_dir,
+                tick=servers.check,
+                stop_s=settings.DRAIN_SECONDS + 1,
             ) as supervisor:
                 servers.say = supervisor.say
                 if settings.SIMULATE:
