@@ -4,12 +4,14 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from video import media_view, pages
+from video.admin.queues import queues_view
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),
     path("", include("video.api.urls")),
     path("storage/<path:key>", media_view.media, name="media"),
     path("healthz", pages.healthz, name="healthz"),
+    path("admin/queues/", admin.site.admin_view(queues_view), name="admin-queues"),
     path("admin/", admin.site.urls),
 ]
 

@@ -13,6 +13,7 @@ from django.utils.html import format_html
 
 from video.admin import story
 from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since, span
+from video.admin.stands import StandsFilter
 from video.models import Generation, TaskEvent, VideoTask
 
 
@@ -29,7 +30,7 @@ class VideoTaskAdmin(ReadOnlyAdmin):
         "waits_for",
     )
     list_display_links = ("task_id",)
-    list_filter = ("status", "stage", "created_at")
+    list_filter = ("status", "stage", StandsFilter, "created_at")
     list_select_related = ("user",)
     # Ids begin with the time: this is newest first, and the primary key's index serves it.
     ordering = ("-id",)

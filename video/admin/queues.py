@@ -1,0 +1,222 @@
+"""The page of the queues: what is wrong on top, then the queues and all that works for them, as they are now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from video import figures
+from video.admin.reading import span
+from video.figures import System
+from video.figures.providers import AccountFigures, KeyFigures
+from video.figures.stages import COUNTED, QUEUES, Spread, StageFigures
+from video.figures.trouble import Trouble
+from video.figures.workers import Worker
+
+#: Where a trouble can be looked into: (name of the address, its query, the permission that it needs, the link's words).
+_PAGES: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "unheard": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
+    "behind": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
+    "many_failures": (
+        "admin:video_videotask_changelist",
+        {"status__exact": "failed"},
+        "view_videotask",
+        "Failed tasks",
+    ),
+    "key_gone": ("admin:video_providerkey_changelist", {}, "view_providerkey", "Provider keys"),
+    "key_refused": ("admin:video_providerkey_changelist", {}, "view_providerkey", "Provider keys"),
+    "account_closed": ("admin:video_provideraccount_changelist", {}, "view_provideraccount", "Provider accounts"),
+    "nothing_open": ("admin:video_provideraccount_changelist", {}, "view_provideraccount", "Provider accounts"),
+    "circuit_open": ("admin:video_circuit_changelist", {}, "view_circuit", "Circuits"),
+    "open_cases": ("admin:video_generation_open_cases", {}, "view_generation", "Open cases"),
+}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One figure at the top, with the list behind it."""
+
+    name: str
+    figure: str
+    note: str
+    url: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage, ready to be printed."""
+
+    one: StageFigures
+    name: str
+    urls: dict[str, str]
+    oldest: str
+    oldest_url: str
+    late: bool
+    parked: list[tuple[str, int]]
+    done: list[str]
+    failed: list[str]
+    p50: str
+    p95: str
+    work: str
+
+
+def queues_view(request: HttpRequest) -> HttpResponse:
+    """GET /admin/queues/, for staff who may look at tasks and accounts."""
+    if not figures.may_see_all(request.user):
+        raise PermissionDenied
+    found = figures.read()
+    context = {
+        **admin.site.each_context(request),
+        "title": "Queues",
+        "found": found,
+        "troubles": [
+            (one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.troubles
+        ],
+        "tiles": _tiles(found),
+        "stages": [_stage(one) for one in found.stages],
+        "workers": [_worker(one) for one in found.workers],
+        "accounts": [_account(one) for one in found.accounts],
+        "keys": [_key(one) for one in found.keys],
+        "circuits": [(one, "" if one.open_s is None else f"{span(one.open_s)} more") for one in found.circuits],
+    }
+    response = TemplateResponse(request, "admin/queues/page.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def with_code(text: str) -> SafeString:
+    """A sentence for a page: what stands between backticks as code."""
+    parts = text.split("`")
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts))
+    )
+
+
+def tasks_url(**query: str) -> str:
+    """The list of tasks, filtered."""
+    return f"{reverse('admin:video_videotask_changelist')}?{urlencode(query)}"
+
+
+def _task_url(task_id: str) -> str:
+    return reverse("admin:video_videotask_change", args=[quote(task_id)]) if task_id else ""
+
+
+def _page_of(one: Trouble, request: HttpRequest) -> tuple[str, str]:
+    """(address, words) of the page that shows more; empty where there is none, or the reader may not see it."""
+    name, query, permission, words = _PAGES.get(one.code, ("", {}, "", ""))
+    if not name or not request.user.has_perm(f"video.{permission}"):
+        return "", ""
+    return reverse(name) + (f"?{urlencode(query)}" if query else ""), words
+
+
+def _tiles(found: System) -> list[Tile]:
+    line, stages = found.waiting, {one.stage.value: one for one in found.stages}
+    media = stages["transcode"]
+    held = {queue: sum(one.held for one in found.stages if one.queue == queue) for queue in QUEUES}
+    made, failed = stages["save"].done.per_min, [sum(one.failed.per_min[n] for one in found.stages) for n in range(3)]
+    free = sum(one.free for one in found.accounts)
+    return [
+        Tile(
+            "waiting for a slot",
+            f"{line.number}{'+' if line.number >= COUNTED else ''}",
+            _oldest(line.oldest_s) or f"{free} slots are free",
+            tasks_url(stands="waiting"),
+        ),
+        Tile("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", ""),
+        Tile(
+            "waiting for a core",
+            str(media.due),
+            _oldest(media.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
+            tasks_url(stands="due", stage__exact="transcode"),
+        ),
+        Tile(
+            "in work now",
+            str(sum(held.values())),
+            " · ".join(f"{number} {queue}" for queue, number in held.items()),
+            tasks_url(stands="held"),
+        ),
+        Tile("videos a minute", f"{made[1]:.1f}", f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}", ""),
+        Tile(
+            "failures a minute",
+            f"{failed[1]:.1f}",
+            f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}",
+            tasks_url(status__exact="failed"),
+            "rw-bad-figure" if failed[1] else "",
+        ),
+    ]
+
+
+def _oldest(seconds: float | None) -> str:
+    return "" if seconds is None else f"oldest {span(seconds)}"
+
+
+def _stage(one: StageFigures) -> StageRow:
+    stage = one.stage.value
+    return StageRow(
+        one=one,
+        name=stage,
+        urls={stands: tasks_url(stands=stands, stage__exact=stage) for stands in ("due", "held", "parked")},
+        oldest=span(one.oldest_s),
+        oldest_url=_task_url(one.oldest_task),
+        late=one.oldest_s is not None and one.oldest_s > 60,
+        parked=[(kind.replace("_", " "), number) for kind, number in one.parked.items()],
+        done=_figures(one.done.per_min),
+        failed=_figures(one.failed.per_min),
+        p50=span(one.through.p50_s),
+        p95=span(one.through.p95_s),
+        work=_both(one.work),
+    )
+
+
+def _figures(values: tuple[float, ...]) -> list[str]:
+    """Nothing for nothing, so that the eye finds what is there."""
+    return [f"{value:.1f}" for value in values] if any(values) else []
+
+
+def _both(spread: Spread) -> str:
+    if spread.p50_s is None:
+        return ""
+    return f"{span(spread.p50_s)} to {span(spread.p95_s)}"
+
+
+def _worker(one: Worker) -> dict[str, Any]:
+    return {
+        "one": one,
+        "name": one.name,
+        "does": ", ".join(one.queues) or one.kind,
+        "state": "draining" if one.draining else "alive" if one.alive else "silent",
+        "tone": "waiting" if one.draining else "success" if one.alive else "failed",
+        "seen": f"{span(one.seen_s)} ago",
+        "memory": f"{one.memory_bytes / 1e6:.0f} MB",
+        "disk": f"{one.disk_free_bytes / 1e9:.1f} GB",
+    }
+
+
+def _account(one: AccountFigures) -> dict[str, Any]:
+    return {
+        "one": one,
+        "percent": min(100, round(100 * one.live / one.limit)) if one.limit else 0,
+        "state": one.state + ("" if one.cooldown_s is None else f", {span(one.cooldown_s)} more"),
+        "tone": "success" if one.open else "waiting" if one.cooldown_s is not None else "failed",
+        "balance": "" if one.balance is None else f"{one.balance.normalize():f} {one.balance_unit}",
+    }
+
+
+def _key(one: KeyFigures) -> dict[str, Any]:
+    if one.gone_since is not None:
+        state, tone = "gone while jobs hang on it", "failed"
+    else:
+        state = one.state
+        tone = {"active": "success", "draining": "waiting"}.get(one.state, "failed")
+    return {"one": one, "state": state, "tone": tone}
