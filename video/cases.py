@@ -23,7 +23,7 @@ from providers.base import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video import attempts, bell, jobs, reconcile, settling, states
 from video.kit import kit
-from video.models import ACTIVE, Generation, Stage, TaskEvent, VideoTask
+from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State
 
@@ -163,7 +163,9 @@ def _outlook(generation: Generation, now: datetime) -> tuple[bool, str, datetime
         if generation.look_at is None:
             return True, "nothing looks at it: run `manage.py reconcile` with its id", None, None
         doing = "looked at now and then; a late video is delivered"
-        if generation.cancel_wanted_at is not None:
+        if task.status == Status.CANCELLED:
+            doing = "its task was cancelled: asked to stop, and looked at until it ends; its cost decides the refund"
+        elif generation.cancel_wanted_at is not None:
             doing = "asked to stop, and looked at now and then"
         return True, doing, generation.look_at, until
     if generation.state == State.LOST and generation.look_at is not None:
@@ -181,6 +183,10 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
     if over_at > now and generation.task.is_active:
         return False, "being sent", over_at, over_at
     window_until = generation.sent_at + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[generation.provider])
+    if generation.task.status == Status.CANCELLED:
+        doing = "its task was cancelled: a job that is found is stopped; else it is lost, and the task refunded"
+        next_at = generation.look_at if kit().provider(generation.provider).can_look_up else None
+        return True, doing, next_at, window_until
     if not generation.task.is_active:
         return True, "its task has ended; keeps its slot, then is lost", None, window_until
     provider = kit().provider(generation.provider)
@@ -200,7 +206,8 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
 def settle_as_lost(generation_id: str, by: str) -> Case:
     """Give an attempt up: frees its slot, and its possible cost stays booked. `by` is the operator's name.
 
-    A task that still waits for the truth ends with its refund. Raises Refused.
+    A task that still waits for the truth ends with its refund, and so does a cancelled one if no job was ever known.
+    Raises Refused.
     """
     with transaction.atomic():
         generation = _lock(generation_id)
@@ -226,7 +233,7 @@ def _refuse_to_settle(generation: Generation) -> None:
         raise Refused(f"It has ended as {state}, so there is nothing to settle.")
     if state == State.ACCEPTED and task.is_active:
         raise Refused(f"Its task still runs on this job (stage {task.stage}): let it, or cancel the task first.")
-    if state == State.UNKNOWN and task.is_active and (over_at := settling.over_at(generation)) > timezone.now():
+    if state == State.UNKNOWN and (over_at := settling.over_at(generation)) > timezone.now():
         raise Refused(f"Its submit may still be answered: wait until {over_at:%H:%M:%S} UTC.")
 
 
@@ -357,9 +364,7 @@ def _take_look(generation_id: str) -> bool:
 
 
 def _read(generation_id: str) -> Case:
-    case = get(generation_id)
-    assert case is not None
-    return case
+    return find(ids=[generation_id])[0]
 
 
 def _lock(generation_id: str) -> Generation:

@@ -96,6 +96,16 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
     return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=asks)
 
 
+def would_cancel(task_id: str) -> Cancelled:
+    """What `cancel` would answer now; changes nothing. Raises as it does."""
+    task = _find(task_id, None)
+    if not task.is_active:
+        return _cancelled_before(task)
+    last = _last(task_id)
+    asks = last is not None and last.state == State.ACCEPTED
+    return Cancelled(task_id, task.run, Stage(task.stage), refund_of(last, task.run), changed=True, asks_provider=asks)
+
+
 def refund_of(last: Generation | None, run: int) -> Refund:
     """What a cancel now would do to the credits of this run, by its last attempt."""
     if last is None or last.run != run:
@@ -209,6 +219,16 @@ def retry(
         else:
             transaction.on_commit(bell.ring_admission)
     return Retried(task.pk, chosen.run, chosen.stage, chosen.debit, granted)
+
+
+def would_retry(task_id: str, *, free: bool = False, regenerate: bool = False) -> Retried:
+    """What `retry` would answer now; changes nothing. Raises as it does."""
+    task = _find(task_id, None)
+    chosen = plan(task, _last(task_id), regenerate=regenerate)
+    balance = credits.balance(task.user_id)
+    if not free and balance < chosen.debit:
+        raise credits.InsufficientCredits(needed=chosen.debit, balance=balance)
+    return Retried(task_id, chosen.run, chosen.stage, chosen.debit, chosen.debit if free else 0)
 
 
 def plan(task: VideoTask, last: Generation | None, *, regenerate: bool = False) -> Plan:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, cases, credits, jobs, pipeline, reconcile, states
+from video import attempts, cases, credits, jobs, pipeline, reconcile, states, steering
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -215,6 +215,49 @@ class TestSettleAsLost:
         with pytest.raises(cases.Refused, match="already"):
             cases.settle_as_lost(generation.pk, "piet")
         assert TaskEvent.objects.filter(worker__startswith="operator").count() == 1
+
+
+class TestOfACancelledTask:
+    def test_the_list_says_what_the_refund_waits_for(self) -> None:
+        accepted(task := make_task())
+        sent(other := make_task(model_requested="pika-2.2"))
+        for one in (task, other):
+            steering.cancel(one.pk, by="its user")
+        doing = {case.generation.state: case.doing for case in cases.find()}
+        assert "its cost decides the refund" in doing[State.ACCEPTED]
+        assert "else it is lost, and the task refunded" in doing[State.UNKNOWN]
+
+    def test_settled_as_lost_before_a_job_was_known_it_is_refunded(self) -> None:
+        task = make_task()
+        generation, _ = sent(task)
+        steering.cancel(task.pk, by="its user")
+        with pytest.raises(cases.Refused, match="may still be answered"):
+            cases.settle_as_lost(generation.pk, "olga")
+        attempts.record_unknown(generation.pk)
+        cases.settle_as_lost(generation.pk, "olga")
+        assert credits.balance(task.user_id) == 1000
+
+    def test_a_known_job_that_is_settled_as_lost_stays_paid(self) -> None:
+        task = make_task()
+        generation = accepted(task)
+        steering.cancel(task.pk, by="its user")
+        cases.settle_as_lost(generation.pk, "olga")
+        assert credits.balance(task.user_id) == 990
+
+    def test_a_job_that_is_attached_is_told_to_stop_and_not_delivered(
+        self, says: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task = make_task()
+        generation, _ = sent(task)
+        steering.cancel(task.pk, by="its user")
+        attempts.record_lost(generation.pk, code="outcome_unknown")
+        says(JobStatus(JobState.RUNNING, "RUNNING"))
+        cases.attach_job(generation.pk, "17f2-job", "olga")
+        told: list[str] = []
+        monkeypatch.setattr(jobs, "cancel", lambda generation: told.append(generation.job_id))
+        reconcile.reconcile()
+        assert told == ["17f2-job"]
+        assert (reload(task).status, fresh(generation).state) == (Status.CANCELLED, State.ACCEPTED)
 
 
 class TestAttachJob:

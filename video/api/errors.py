@@ -45,6 +45,16 @@ def not_found(what: str = "task") -> ApiError:
     return ApiError(404, "not_found", f"There is no such {what}.")
 
 
+def short_of_credits(needed: int, balance: int) -> ApiError:
+    """A 402 that says what is missing."""
+    return ApiError(
+        402,
+        "insufficient_credits",
+        f"This video costs {needed} credits, and your account holds {balance}.",
+        {"needed": needed, "balance": balance},
+    )
+
+
 def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:
     """The envelope of an error."""
     return {

@@ -132,6 +132,19 @@ class RefreshSerializer(Strict):
     refreshToken = Text(required=False, allow_null=True, source="refresh_token")
 
 
+class CancelSerializer(Strict):
+    """POST /api/video/cancel."""
+
+    taskId = Text(max_length=40, source="task_id")
+
+
+class RetrySerializer(CancelSerializer):
+    """POST /api/video/retry."""
+
+    regenerate = Flag(required=False, allow_null=True)
+    free = Flag(required=False, allow_null=True)
+
+
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["model"]` its likely model.
 

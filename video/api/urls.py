@@ -6,12 +6,15 @@ from video.api.auth_views import LoginView, LogoutView, RefreshView
 from video.api.base import UnknownAddress
 from video.api.model_views import ModelsView, QuoteView
 from video.api.queue_views import QueuesView, TaskView
+from video.api.steering_views import CancelView, RetryView
 from video.api.video_views import CreateView, StatusView
 from video.api.webhook_views import WebhookView
 
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),
     path("api/video/status", StatusView.as_view(), name="api-status"),
+    path("api/video/cancel", CancelView.as_view(), name="api-cancel"),
+    path("api/video/retry", RetryView.as_view(), name="api-retry"),
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
     path("api/models", ModelsView.as_view(), name="api-models"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),

@@ -32,12 +32,7 @@ class CreateView(ApiView):
         try:
             task, is_new = creation.create(user_id(request), wanted["order"], idempotency_key=key)
         except InsufficientCredits as err:
-            raise errors.ApiError(
-                402,
-                "insufficient_credits",
-                f"This video costs {err.needed} credits, and your account holds {err.balance}.",
-                {"needed": err.needed, "balance": err.balance},
-            ) from None
+            raise errors.short_of_credits(err.needed, err.balance) from None
         except creation.KeyReused:
             raise errors.ApiError(
                 409,
@@ -71,10 +66,15 @@ class StatusView(ApiView):
         task_id = request.GET.get("taskId", "")
         if not task_id:
             raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
-        row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
-        if row is None:
-            raise errors.not_found()
-        return success(shown(task_id, row, request))
+        return success(status_of(task_id, request))
+
+
+def status_of(task_id: str, request: Request) -> dict[str, Any]:
+    """The caller's task as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
+    row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
+    if row is None:
+        raise errors.not_found()
+    return shown(task_id, row, request)
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:

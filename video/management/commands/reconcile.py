@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from typing import IO, Any, cast
@@ -14,19 +12,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from video import cases, reconcile
+from video.management.arguments import seconds
 from video.models import Generation
 
 SOME_OPEN, BAD_USAGE = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def seconds(text: str) -> float:
-    """90, 90s, 15m, 2h or 1d."""
-    match = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text.strip())
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time like 90s, 15m, 2h or 1d")
-    return float(match[1]) * _UNITS[match[2]]
 
 
 class Command(BaseCommand):

@@ -1,0 +1,132 @@
+"""What `cancel_tasks` and `retry_tasks` share: they do one thing to many tasks, one by one, and say how each went."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any, cast
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from video import chosen
+from video.chosen import BadChoice, Filter
+from video.credits import InsufficientCredits
+from video.models import Stage
+from video.steering import Refused
+
+SOME_REFUSED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+MOST_SHOWN = 100  # rows; of more, only those that were refused
+PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+EXIT_CODES = "Exit code: 0 all done, or nothing to do; 1 some were refused; 2 wrong usage; 130 interrupted."
+
+
+@dataclass(frozen=True)
+class Went:
+    """How it went with one task."""
+
+    task_id: str
+    word: str
+    says: str
+    ok: bool = True
+    facts: dict[str, Any] = field(default_factory=dict)  # for --json
+
+
+class ManyTasks(BaseCommand):
+    """Tasks by id or by filters, `--dry-run`, `--json`, a bar, a table and an exit code."""
+
+    def add_common(self, parser: CommandParser) -> None:
+        parser.add_argument("ids", nargs="*", metavar="ID", help="tasks (task_…)")
+        parser.add_argument("--user", default="", metavar="NAME", help="only this user's")
+        stages = [stage.value for stage in Stage if stage is not Stage.DONE]
+        parser.add_argument("--stage", default="", choices=stages, help="only those that stand there")
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+    def choose(self, ids: Sequence[str], wanted: Filter, *, filtered: bool, hint: str) -> list[str]:
+        """Ids of what the command line is about. Raises CommandError."""
+        if bool(ids) == filtered:
+            raise CommandError(
+                "Name tasks or filter them, not both." if ids else f"Name tasks, or choose them: {hint}.",
+                returncode=BAD_USAGE,
+            )
+        try:
+            return chosen.by_id(ids) if ids else chosen.by_filter(wanted)
+        except BadChoice as err:
+            raise CommandError(str(err), returncode=BAD_USAGE) from None
+
+    def run_all(self, ids: Sequence[str], act: Callable[[str], Went], *, dry_run: bool, as_json: bool) -> None:
+        """Do it to each and print how it went; ends the process with the exit code unless that is 0."""
+        went: list[Went] = []
+        interrupted = False
+        try:
+            self._each(ids, act, went, quiet=as_json)
+        except KeyboardInterrupt:
+            interrupted = True
+        if as_json:
+            self.stdout.write(json.dumps(_as_json(went, dry_run=dry_run, left=len(ids) - len(went)), indent=2))
+        else:
+            self._show(went, left=len(ids) - len(went), dry_run=dry_run)
+        if interrupted:
+            sys.exit(INTERRUPTED)
+        if not all(one.ok for one in went):
+            sys.exit(SOME_REFUSED)
+
+    def _each(self, ids: Sequence[str], act: Callable[[str], Went], went: list[Went], *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import track
+
+        console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
+        for task_id in track(ids, "Tasks", console=console, transient=True, disable=not console.is_terminal):
+            went.append(_one(task_id, act))  # noqa: PERF401 - what is done stays in it when somebody interrupts
+
+    def _show(self, went: Sequence[Went], *, left: int, dry_run: bool) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        console = Console(
+            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
+        )
+        shown = went if len(went) <= MOST_SHOWN else [one for one in went if not one.ok][:MOST_SHOWN]
+        if shown:
+            table = Table(box=None, pad_edge=False, header_style="bold")
+            for title in ("task", "", ""):
+                table.add_column(title, overflow="fold")
+            for one in shown:
+                table.add_row(one.task_id, Text(one.word, style="green" if one.ok else "red"), Text(one.says))
+            console.print(table)
+            console.print()
+        counts = Counter(one.word for one in went)
+        words = ", ".join(f"{number} {word}" for word, number in counts.items()) or "No task matches"
+        console.print(words + (f"; {left} left as they were" if left else "") + ".")
+        if dry_run and went:
+            console.print("Nothing was changed: this was a dry run.")
+        if settings.SIMULATE and went:
+            console.print("Everything is simulated: no real provider has to do with it.", style="red")
+
+
+def _one(task_id: str, act: Callable[[str], Went]) -> Went:
+    try:
+        return act(task_id)
+    except Refused as err:
+        return Went(task_id, "refused", err.message, ok=False, facts={"code": err.code})
+    except InsufficientCredits as err:
+        says = f"Its user is short of credits: {err}"
+        return Went(task_id, "refused", says, ok=False, facts={"code": "insufficient_credits"})
+
+
+def _as_json(went: Sequence[Went], *, dry_run: bool, left: int) -> dict[str, Any]:
+    return {
+        "simulated": settings.SIMULATE,
+        "dryRun": dry_run,
+        "done": sum(one.ok for one in went),
+        "refused": sum(not one.ok for one in went),
+        "left": left,
+        "tasks": [
+            {"id": one.task_id, "ok": one.ok, "outcome": one.word, "message": one.says, **one.facts} for one in went
+        ],
+    }
