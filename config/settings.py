@@ -139,8 +139,17 @@ def _database() -> dict[str, Any]:
     parsed["HOST"] = unquote(str(parsed.get("HOST") or ""))
     parsed["OPTIONS"] = {
         **parsed.get("OPTIONS", {}),
-        # Threads of one process share few connections; nothing is opened before it is needed.
-        "pool": {"min_size": 0, "max_size": 24, "timeout": 10, "num_workers": 1, "max_idle": 60},
+        # Threads of one process share few connections; nothing is opened before it is needed. Connecting is tried again
+        # after pauses that double until `reconnect_timeout`: with the default of 300 s, a database that was away for a
+        # minute was asked again only after another.
+        "pool": {
+            "min_size": 0,
+            "max_size": 24,
+            "timeout": 10,
+            "num_workers": 1,
+            "max_idle": 60,
+            "reconnect_timeout": 5,
+        },
         # No statement, lock or forgotten transaction may hold the queue up: an idle snapshot stops dead index
         # entries from being cleaned, and claims slow down tenfold within seconds.
         "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",

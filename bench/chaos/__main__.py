@@ -19,6 +19,7 @@ from bench.chaos.load import Api, Load
 from bench.chaos.monitor import Monitor
 from bench.system import BenchError, Home, home
 from config.embedded import EmbeddedError
+from config.supervisor import STOP_SECONDS
 
 USERS = 5
 STARTED = time.monotonic()
@@ -28,6 +29,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """Flags."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument(
+        "--mode", choices=("chaos", "rolling"), default="chaos", help="rolling: SIGTERM, no misbehaviour"
+    )
     parser.add_argument("--seed", default="", help="of jobs and faults; without one a random one, which is printed")
     parser.add_argument("--faults", type=int, default=None, help="how many; default one for 16 jobs, each kind once")
     parser.add_argument("--kinds", default="", help=f"only these, separated by commas: {', '.join(plan.KINDS)}")
@@ -41,6 +45,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--transcode", action="store_true", help="sources that must be encoded")
     parser.add_argument("--settle-seconds", type=float, default=300.0, help="for all to end after the last fault")
     parser.add_argument("--recovery-limit", type=float, default=30.0, help="longest standstill in seconds; 0: any")
+    parser.add_argument("--grace", type=float, default=STOP_SECONDS, help="seconds from SIGTERM to the end, if rolling")
     parser.add_argument("--keep-logs", default="", help="copy the processes' logs to this folder")
     flags = parser.parse_args(argv)
     flags.seed = int(flags.seed or random.SystemRandom().randrange(10**6))
@@ -78,11 +83,17 @@ class Run:
         self.fleet = fleet.Fleet(place, env, fps=24 if flags.transcode else 30, render_s=flags.render_seconds)
         self.monitor = Monitor(self.fleet, slots=flags.slots)
         rng = random.Random(flags.seed)
+        self.rolling = flags.mode == "rolling"
         scripts = plan.SCRIPTS if flags.script is None else _one_script(flags.script)
+        if self.rolling:
+            scripts = _one_script("")
         self.jobs = plan.make_jobs(flags.jobs, rng, users=USERS, scripts=scripts, model=flags.model)
         kinds = [kind.strip() for kind in flags.kinds.split(",") if kind.strip()] or list(plan.KINDS)
-        count = plan.default_faults(flags.jobs) if flags.faults is None else flags.faults
-        self.faults = plan.make_faults(flags.jobs, count, rng, lease_s=flags.lease, kinds=kinds)
+        if self.rolling:
+            self.faults = plan.make_restarts(flags.jobs, 10 if flags.faults is None else flags.faults)
+        else:
+            count = plan.default_faults(flags.jobs) if flags.faults is None else flags.faults
+            self.faults = plan.make_faults(flags.jobs, count, rng, lease_s=flags.lease, kinds=kinds)
         self.harm = Harm(self.fleet, place, disk=disk)
         self._lock = threading.Lock()
         api = Api(self.fleet.url, tokens())
@@ -113,12 +124,15 @@ class Run:
         storage = Path(os.environ["STORAGE_LOCAL_PATH"])
         found = checker.gather(self.load, simulator_url=self.fleet.simulator_url, storage=storage, slots=flags.slots)
         breaches = checker.check(found) + self._slow()
+        if self.rolling:
+            breaches += checker.check_rolling(found, self.harm.stops, grace_s=flags.grace)
         result = report.figures(
             found,
             self.harm.done,
             self.monitor.recovery,
             breaches,
-            mode="transcodes" if flags.transcode else "remux only",
+            mode=flags.mode,
+            stops={name: round(max(s for n, s in self.harm.stops if n == name), 1) for name, _ in self.harm.stops},
             seed=flags.seed,
             jobs=flags.jobs,
             flags=vars(flags),

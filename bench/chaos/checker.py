@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -96,6 +96,24 @@ def check(found: Evidence) -> list[Breach]:
     """All breaches, the gravest kind first."""
     checks = (_creates, _ends, _provider, _ledger, _files, _attempts, _leftovers, _moves)
     return [breach for one in checks for breach in one(found)]
+
+
+def check_rolling(found: Evidence, stops: Sequence[tuple[str, float]], *, grace_s: float) -> list[Breach]:
+    """What a deploy may not do: fail a task, send a submit twice, or need to be killed."""
+    breaches = [
+        Breach("wrong", f"failed: {task.status.get('errorCode')}", task.task_id)
+        for task in found.load.accepted.values()
+        if task.status.get("status") == "failed"
+    ]
+    repeated = found.submits["received"] - len(found.load.accepted)
+    if repeated:
+        breaches.append(Breach("doubled", f"{repeated} more submits than tasks"))
+    breaches += [
+        Breach("slow", f"{name} was gone only {seconds:.1f} s after SIGTERM")
+        for name, seconds in stops
+        if seconds > grace_s
+    ]
+    return breaches
 
 
 # --- creates and ends ----------------------------------------------------------------------------------------------

@@ -6,17 +6,18 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import redis
 
 from bench.chaos.fleet import DISK_RESERVE_BYTES, Fleet
-from bench.chaos.plan import Fault
+from bench.chaos.plan import WAVES, Fault
 from bench.system import Home, until
 
 ECHOES = 200  # messages doubled at once
@@ -40,7 +41,11 @@ class Harm:
         self.done: list[Done] = []
         self._pool = ThreadPoolExecutor(16, thread_name_prefix="harm")
         self._futures: list[Future[None]] = []
-        self._locks = {name: threading.Lock() for name in ("postgres", "valkey", "disk")}
+        self._locks = {
+            name: threading.Lock()
+            for name in ("postgres", "valkey", "disk", "restart", "freeze worker", "freeze media")
+        }
+        self.stops: list[tuple[str, float]] = []  # name, seconds from SIGTERM to its end
         self._do: dict[str, Callable[[Fault], str]] = {
             **dict.fromkeys(("kill worker", "kill media", "kill sweeper", "kill web"), self._kill),
             **dict.fromkeys(("freeze worker", "freeze media"), self._freeze),
@@ -51,6 +56,7 @@ class Harm:
             "cut connections": self._cut_connections,
             "fill disk": self._fill_disk,
             "echo": self._echo,
+            "rolling restart": self._roll,
         }
 
     def begin(self, fault: Fault) -> None:
@@ -85,16 +91,38 @@ class Harm:
         return f"{fault.target} {pid}"
 
     def _freeze(self, fault: Fault) -> str:
-        pid = self._present(fault.target)
-        with suppress(ProcessLookupError):  # another fault may have killed it
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(fault.seconds)
-            os.kill(pid, signal.SIGCONT)
+        with self._locks[fault.kind]:  # so that the other one is there to take its work over
+            pid = self._present(fault.target)
+            with suppress(ProcessLookupError):  # another fault may have killed it
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(fault.seconds)
+                os.kill(pid, signal.SIGCONT)
         return f"{fault.target} {pid}, {fault.seconds:g} s"
 
     def _present(self, name: str) -> int:
         until(f"{name} runs", lambda: self.fleet.pid(name), seconds=90)
         return self.fleet.pid(name) or self._present(name)
+
+    def _roll(self, fault: Fault) -> str:
+        """SIGTERM for each, wave after wave, as a deploy does."""
+        with self._locks["restart"]:
+            before = len(self.stops)
+            for wave in WAVES:
+                starts = {name: self.fleet.starts(name) for name in wave}
+                began, pids = time.monotonic(), {name: self._present(name) for name in wave}
+                for pid in pids.values():
+                    os.kill(pid, signal.SIGTERM)
+                for name, pid in pids.items():
+                    until(f"{name} is gone", partial(_is_gone, pid), seconds=60, every_s=0.02)
+                    self.stops.append((name, time.monotonic() - began))
+                until(f"{', '.join(wave)} are back", partial(self._are_back, starts))
+        return f"the slowest stop took {max(seconds for _, seconds in self.stops[before:]):.1f} s"
+
+    def _are_back(self, starts: Mapping[str, int]) -> bool:
+        """Whether each of these has said so once more; the web server says nothing, it answers."""
+        workers = {name: count for name, count in starts.items() if name != "web"}
+        web = len(workers) == len(starts) or self.fleet.web_answers()
+        return web and all(self.fleet.starts(name) > count for name, count in workers.items())
 
     # --- broker ---
 
@@ -130,7 +158,7 @@ class Harm:
         with self._locks[name]:
             began, pid = time.monotonic(), self.home.server_pid(name)
             os.kill(pid, number)
-            until(f"{name} is gone", lambda: not Path(f"/proc/{pid}").exists(), seconds=60)
+            until(f"{name} is gone", partial(_is_gone, pid), seconds=60)
             time.sleep(seconds)
             self.home.start_server(name)
         return f"{name} was away for {time.monotonic() - began:.1f} s"
@@ -161,3 +189,12 @@ class Harm:
             finally:
                 ballast.unlink()
         return f"full for {fault.seconds:g} s"
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether there is no such process any more; a zombie is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] == "Z"

@@ -27,7 +27,7 @@ def settings(home: Home, *, lease_s: float, slots: int) -> dict[str, str]:
         "STAGE_LEASE_SECONDS": f"{lease_s:g}",
         "SUBMIT_TIMEOUT_SECONDS": "5",
         "LOOKUP_SECONDS": "1,4,10",
-        "PIKA_UNKNOWN_WINDOW_SECONDS": "25",
+        "PIKA_UNKNOWN_WINDOW_SECONDS": "10",
         "PUBLIC_BASE_URL": f"http://127.0.0.1:{home.port}",  # so that providers call back
         "COOKIE_SECURE": "0",
         "SLOTS_PER_KEY": str(slots),
@@ -88,14 +88,16 @@ class Fleet:
         """Until everything works for the first time."""
         until("the simulator answers", lambda: _answers(f"{self.simulator_url}/_sim/stats"))
         until("the web server answers", self.web_answers)
-        for name in (*WORKERS, *MEDIA):
-            until(f"{name} is ready", lambda name=name: " ready." in self.log(name))  # type: ignore[misc]
-        for name in SWEEPERS:
-            until(f"{name} is ready", lambda name=name: "sweeper:" in self.log(name))  # type: ignore[misc]
+        for name in (*WORKERS, *MEDIA, *SWEEPERS):
+            until(f"{name} is ready", lambda name=name: self.starts(name) > 0)  # type: ignore[misc]
 
     def web_answers(self) -> bool:
         """Whether the API can be reached now."""
         return _answers(f"{self.url}/healthz")
+
+    def starts(self, name: str) -> int:
+        """How often a worker or sweeper has said that it is ready."""
+        return self.log(name).count("sweeper: ringing" if name in SWEEPERS else " ready.")
 
     def pid(self, name: str) -> int | None:
         """Of the process that bears the name now; None while it is down."""

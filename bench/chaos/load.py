@@ -31,7 +31,8 @@ class Accepted:
 
     @property
     def ended(self) -> bool:
-        return self.status.get("status") in {"success", "failed"}
+        final = self.status.get("status") in {"success", "failed"}
+        return final and time.time() > self.at + self.job.script.settles_after_s
 
 
 class Api:

@@ -6,6 +6,7 @@ A fault's place is a number of accepted jobs, not a time, so that a slow machine
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,12 @@ class Script:
     weight: int
     may_fail: frozenset[str] = frozenset()
     may_succeed: bool = True
+
+    @property
+    def settles_after_s(self) -> float:
+        """How long after its create an end may still turn: a late call-back brings a job that was given up."""
+        late = re.search(r"callback=late:(\d+)", self.directives)
+        return int(late[1]) + 30.0 if late else 0.0
 
 
 def _script(directives: str, weight: int, *codes: str, may_succeed: bool = True) -> Script:
@@ -61,8 +68,8 @@ SCRIPTS = (
     # call-backs
     _script("callback=duplicate:3,forged", 3),
     _script("lost_reply=1 callback=never", 2, UNKNOWN),
-    _script("lost_reply=1 callback=late:40", 2, UNKNOWN),
-    _script("lost_reply=1 callback=late:40 file=corrupt", 2, UNKNOWN, *BAD_FILE, may_succeed=False),
+    _script("lost_reply=1 callback=late:15", 2, UNKNOWN),
+    _script("lost_reply=1 callback=late:15 file=corrupt", 2, UNKNOWN, *BAD_FILE, may_succeed=False),
     # the file
     _script("link_expired=1", 4),
     _script("file_status=503x2", 4),
@@ -136,6 +143,8 @@ class Fault:
 
 
 WORKERS, MEDIA, SWEEPERS = ("worker1", "worker2"), ("media1", "media2"), ("sweeper1", "sweeper2")
+# A rolling restart stops these together, and waits until they are back before it goes on.
+WAVES = (("web",), ("worker1", "media1", "sweeper1"), ("worker2", "media2", "sweeper2"))
 # kind → (its share, whom it may hit, shortest and longest)
 KINDS: dict[str, tuple[int, tuple[str, ...], tuple[float, float]]] = {
     "kill worker": (5, WORKERS, (0, 0)),
@@ -169,6 +178,11 @@ def make_faults(
         place = first + (last - first) * (number + rng.random()) / count
         faults.append(Fault(round(place), kind, rng.choice(targets) if targets else "", round(seconds, 1), number))
     return faults
+
+
+def make_restarts(jobs: int, count: int) -> list[Fault]:
+    """Rolling restarts, spread over the run."""
+    return [Fault(round(jobs * (0.05 + 0.9 * n / count)), "rolling restart", number=n) for n in range(count)]
 
 
 def default_faults(jobs: int) -> int:

@@ -79,6 +79,7 @@ def show(result: dict[str, Any]) -> str:
         ["creates that had to be repeated", result["create_repeats"]],
         ["longest wait for a create, s", result["longest_create_s"]],
         *[[f"fault: {kind}", count] for kind, count in sorted(result["faults"].items())],
+        *[[f"longest stop of {name}, s", seconds] for name, seconds in sorted(result["stops"].items())],
         ["open after the last fault", result["open_after_last_fault"]],
         ["stood still after it, p50, s", result["stood_p50_s"]],
         ["stood still after it, longest, s", result["stood_max_s"]],

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.chaos import plan
+from bench.chaos.mutants import MUTANTS, Mutant
 from providers.simulator.faults import split_prompt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +57,9 @@ def test_thirty_jobs_under_every_kind_of_fault_break_no_promise() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-12000:]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_each_guard_that_is_taken_out_to_test_the_harness_is_where_it_is_looked_for(mutant: Mutant) -> None:
+    for edit in mutant.edits:
+        assert edit.found(ROOT) == 1, f"{edit.path} has this text {edit.found(ROOT)} times: {edit.old!r}"

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from psycopg_pool.base import AttemptWithBackoff
 
 from config import env as read
 from providers.keys import fingerprint
@@ -174,3 +176,15 @@ def test_names_that_only_look_a_little_alike_are_left_alone() -> None:
     read.refuse_misspelt(["RUNWAY_POLL_INTERVAL_SECONDS", "KLING_WEBHOOK_SECRET", "PIKA_WEBHOOK_JWKS_URL", "PATH"])
     with pytest.raises(ImproperlyConfigured):
         read.refuse_misspelt(["PIKA_API_KEYS"])
+
+
+def test_a_database_that_was_away_for_long_is_asked_again_soon() -> None:
+    pool = settings.DATABASES["default"]["OPTIONS"]["pool"]
+    attempt, now, pauses = AttemptWithBackoff(timeout=pool["reconnect_timeout"]), 1.0, []
+    while not attempt.time_to_give_up(now):
+        attempt.update_delay(now)
+        pauses.append(attempt.delay)
+        now += attempt.delay
+    # After giving up, the next request begins anew; one that waits already does so for `timeout` at most.
+    assert max(pauses) <= 5
+    assert pool["timeout"] <= 10
