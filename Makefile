@@ -13,7 +13,7 @@ help:  ## this list
 
 # Nothing that is configured, in the environment or in .env.local, is touched by the demo or the tests.
 demo: .venv/runtime  ## make one simulated video from a prompt, and show it
-	@unset DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
+	@unset DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH STORAGE_URL STORAGE_PUBLIC_ENDPOINT SCRATCH_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
 		.venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
 
 up: .venv/runtime  ## start everything and stay up (PORT=8000)

@@ -14,6 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import env as read
 from config.running import running_simulator
+from media_pipeline import links, s3_links
+from media_pipeline.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
 from providers.base import same_origin
 from providers.keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
 from providers.webhooks import BadSecret, webhook_key
@@ -331,8 +333,44 @@ FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", 2, least=1, most=64))
 MIN_FREE_BYTES = int(read.number(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5))
 PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")
 
+# --- storage -------------------------------------------------------------------------------------------------------
+
 STORAGE_LOCAL_PATH = _under_root(env.str("STORAGE_LOCAL_PATH", default="./storage"))
+# Unfinished work is always on a local disk; beside local storage, so that publishing never copies.
+SCRATCH_PATH = _under_root(env.str("SCRATCH_PATH", default="") or str(STORAGE_LOCAL_PATH / ".scratch"))
 LINK_LIFETIME_SECONDS = int(read.number(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400))
+
+
+def _object_storage() -> tuple[S3Address | None, S3Address | None]:
+    """The bucket of STORAGE_URL, as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH."""
+    url, public = env.str("STORAGE_URL", default=""), env.str("STORAGE_PUBLIC_ENDPOINT", default="")
+    if not url:
+        if public:
+            raise ImproperlyConfigured("STORAGE_PUBLIC_ENDPOINT is set, but STORAGE_URL is not.")
+        return None, None
+    name = "STORAGE_URL"
+    try:
+        address = parse(url, region=env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default=""))
+        name = "STORAGE_PUBLIC_ENDPOINT"
+        public = public and endpoint_of(public)
+    except BadAddress as err:
+        raise ImproperlyConfigured(f"{name} {err}") from None  # the cause may hold what was typed
+    if links.longest_s(LINK_LIFETIME_SECONDS) > s3_links.LONGEST_S:
+        raise ImproperlyConfigured("LINK_LIFETIME_SECONDS may be 483840 at most with STORAGE_URL: S3's limit.")
+    return address, address.seen_from(public)
+
+
+def _object_storage_keys() -> S3Keys | None:
+    """None: what AWS's library finds by itself, such as the machine's role."""
+    key, secret = env.str("AWS_ACCESS_KEY_ID", default=""), env.str("AWS_SECRET_ACCESS_KEY", default="")
+    if bool(key) != bool(secret):
+        missing, given = ("SECRET_ACCESS_KEY", "ACCESS_KEY_ID") if key else ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+        raise ImproperlyConfigured(f"AWS_{missing} is missing beside AWS_{given}.")
+    return S3Keys(key, secret, env.str("AWS_SESSION_TOKEN", default="")) if key else None
+
+
+OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _object_storage()
+OBJECT_STORAGE_KEYS = _object_storage_keys() if OBJECT_STORAGE else None
 
 LOGGING = {
     "version": 1,

@@ -9,6 +9,8 @@ MediaError
 ├── TranscodeFailed     ffmpeg gave up, or its output is not right    → try again a few times; see `stderr_tail`
 ├── MediaTimeout        a step took longer than its deadline          → try again a few times
 ├── DiskFull            no space (ENOSPC, EDQUOT, or a low reserve)   → park; uses up no attempt
+├── StorageDown         the object storage can't be reached, or fails → park; uses up no attempt
+├── StorageRefused      it refuses us: key, permission, bucket        → tell an operator, and park as above
 └── Cancelled           our own cancel signal fired                   → stop quietly; nothing was left behind
 
 Messages are safe to log and to store: never a URL's query, a header or a path in them.
@@ -105,6 +107,23 @@ class DiskFull(MediaError):
 
     code = "disk_full"
     user_message = "The server is short of disk space; the video will be finished as soon as there is room."
+
+
+class StorageDown(MediaError):
+    """The object storage could not be reached, is overloaded or failed; nothing is known to be lost."""
+
+    code = "storage_down"
+    user_message = "The storage can't be reached; the video will be finished as soon as it is back."
+
+
+class StorageRefused(MediaError):
+    """The object storage answers, and refuses us: a wrong key, a missing permission or bucket.
+
+    Somebody has to put it right; the job itself is not at fault.
+    """
+
+    code = "storage_refused"
+    user_message = "The storage refuses this server; the video will be finished as soon as that is put right."
 
 
 class Cancelled(MediaError):

@@ -18,12 +18,22 @@ DOMAIN = b"reelworks.media-link.v1"
 GRID_PARTS = 4
 
 
-def expiry(now: float, lifetime_s: int) -> int:
-    """When a link made at `now` ends, in whole Unix seconds: at least `now + lifetime_s`, rounded up to the grid."""
+def grid_s(lifetime_s: int) -> int:
+    """Seconds between two expiries: for so long every new link is the same."""
     if lifetime_s <= 0:
         raise ValueError("lifetime_s must be positive")
-    grid_s = max(1, lifetime_s // GRID_PARTS)
-    return math.ceil((now + lifetime_s) / grid_s) * grid_s
+    return max(1, lifetime_s // GRID_PARTS)
+
+
+def expiry(now: float, lifetime_s: int) -> int:
+    """When a link made at `now` ends, in whole Unix seconds: at least `now + lifetime_s`, rounded up to the grid."""
+    grid = grid_s(lifetime_s)
+    return math.ceil((now + lifetime_s) / grid) * grid
+
+
+def longest_s(lifetime_s: int) -> int:
+    """The longest that a link may live from the moment when its grid began: one grid more than was asked for."""
+    return lifetime_s + grid_s(lifetime_s)
 
 
 def sign(key: str, *, secret: str | bytes, now: float, lifetime_s: int = 3600) -> tuple[int, str]:

@@ -1,19 +1,22 @@
 """Mistakes in the installation, found by `manage.py check` and at every start of a command, before a job finds them.
 
-video.E001  the storage folder can't be written
+video.E001  the storage or scratch folder can't be written
 video.E002  ffmpeg can't be run
+video.E003  the bucket of STORAGE_URL can't be used (only with --deploy)
 video.W001  no provider has a key, and nothing is simulated: no video can be made
 video.W002  everything is simulated although keys are configured
 video.W003  DEBUG is on while real keys are in use
 video.W004  PUBLIC_BASE_URL is not set (only with --deploy)
 video.W005  everything is simulated (only with --deploy)
 
-All are cheap: no process is started and nothing is written.
+All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
+away again.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,25 +26,56 @@ from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from media_pipeline.errors import MediaError
+from video.kit import kit
+
 Apps = Sequence[AppConfig] | None
 
 
 @register("video")
 def storage_is_writable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E001. A folder that isn't there yet is fine if it can be made."""
-    path = Path(settings.STORAGE_LOCAL_PATH)
-    there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+    found: list[CheckMessage] = []
+    folders = {"SCRATCH_PATH": settings.SCRATCH_PATH}
+    if settings.OBJECT_STORAGE is None:
+        folders = {"STORAGE_LOCAL_PATH": settings.STORAGE_LOCAL_PATH, **folders}
+    for name, path in folders.items():
+        there = Path(path)
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            hint = f"Make {there} a folder that this user may write to, or set {name} to another one."
+            found.append(Error(f"{name} ({path}) can't be written.", hint=hint, id="video.E001"))
+    return found
+
+
+@register("video", deploy=True)
+def bucket_is_usable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E003. Everything that the pipeline does with a bucket, once, with a file of a few bytes."""
+    if settings.OBJECT_STORAGE is None:
         return []
-    return [
-        Error(
-            f"STORAGE_LOCAL_PATH ({path}) can't be written.",
-            hint=f"Make {there} a folder that this user may write to, or set STORAGE_LOCAL_PATH to another one.",
-            id="video.E001",
-        )
-    ]
+    storage, folder = kit().storage, f"work/check-{secrets.token_hex(6)}"
+    hint = "Look at STORAGE_URL and AWS_*, at the network, and at what the key may do: docs/scaling.md lists it."
+    doing = "asked about a file"
+    try:
+        if storage.exists(f"{folder}/none"):
+            raise FileExistsError
+        with storage.scratch_dir("check") as scratch:
+            path = scratch / "file"
+            path.write_bytes(b"reelworks")
+            doing = "written"
+            storage.put_file(path, f"{folder}/one")
+            doing = "copied in"
+            storage.copy(f"{folder}/one", f"{folder}/two")
+            doing = "read"
+            with storage.fetch_to(f"{folder}/two", scratch) as fetched:
+                fetched.read_bytes()
+        doing = "cleaned up"
+        storage.delete_prefix(folder)
+    except (MediaError, OSError) as err:
+        message = f"The bucket {settings.OBJECT_STORAGE} can't be {doing}: {err}."
+        return [Error(message, hint=hint, id="video.E003")]
+    return []
 
 
 @register("video")

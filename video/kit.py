@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from media_pipeline.ffmpeg import FFmpeg
+from media_pipeline.local_storage import LocalStorage
 from media_pipeline.probe import Prober
-from media_pipeline.storage import LocalStorage, MediaStorage
+from media_pipeline.s3_address import S3Keys
+from media_pipeline.storage import MediaStorage
 from providers.base import Provider
 from providers.http import Sender
 from providers.keys import ApiKey
@@ -63,8 +65,26 @@ class Kit:
 
     @cached_property
     def storage(self) -> MediaStorage:
-        """Where videos and work files live."""
-        return MediaStorage(LocalStorage(location=settings.STORAGE_LOCAL_PATH))
+        """Where videos and work files live: the bucket of STORAGE_URL, else STORAGE_LOCAL_PATH."""
+        if settings.OBJECT_STORAGE is None:
+            store = LocalStorage(location=settings.STORAGE_LOCAL_PATH)
+            return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
+        from media_pipeline.s3_storage import S3Storage  # lazily: AWS's library is 50 MB and 0.7 s
+
+        store = S3Storage(settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS)
+        return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
+
+
+def bucket_keys() -> S3Keys:
+    """What links into the bucket are signed with. Without keys of our own: AWS's library is asked, each time, since
+    a role's keys change. Raises StorageRefused.
+    """
+    configured: S3Keys | None = settings.OBJECT_STORAGE_KEYS
+    if configured is not None:
+        return configured
+    from media_pipeline.s3_storage import found_keys
+
+    return found_keys()
 
 
 def ffmpeg_binary() -> Path:

@@ -2,6 +2,9 @@
 
 Stages hand over through storage keys, never through a local path, so that any worker on any host runs the next one.
 Every file is named after the fence that made it: a late worker's file is never mistaken for the winner's.
+
+What goes wrong with a file, the disk or the storage is raised as a MediaError; `trouble` says what it means for the
+task.
 """
 
 from __future__ import annotations
@@ -12,8 +15,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from media_pipeline import errors
-from media_pipeline import storage as keys
+from media_pipeline import errors, keys
 from media_pipeline.disk import require_free
 from media_pipeline.download import download as fetch
 from media_pipeline.thumbnail import make_thumbnail
@@ -32,6 +34,8 @@ log = logging.getLogger(__name__)
 # Reserve that must stay free on the disk, beside what a job is expected to need.
 DISK_RESERVE_BYTES = 512 * 1024**2
 DISK_FULL_DELAY_S = 30.0
+STORAGE_DOWN_DELAY_S = 10.0
+STORAGE_REFUSED_DELAY_S = 60.0
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
 
@@ -55,20 +59,17 @@ def download(claim: Claim) -> Outcome:
         return _patient(claim, f"key {generation.key_fingerprint} is gone: put it back")
     with _scratch(claim) as folder:
         path = folder / "source.mp4"
-        try:
-            require_free(folder, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
-            fetch(
-                url,
-                path,
-                max_bytes=settings.MAX_SOURCE_BYTES,
-                deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
-                trusted_origins=kit().trusted_origins,
-                on_progress=lambda done, total: _report(claim, done / total if total else 0),
-                cancelled=claim.lost,
-            )
-            kit().prober.probe(path)
-        except errors.MediaError as err:
-            return _media_trouble(claim, err)
+        require_free(folder, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
+        fetch(
+            url,
+            path,
+            max_bytes=settings.MAX_SOURCE_BYTES,
+            deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
+            trusted_origins=kit().trusted_origins,
+            on_progress=lambda done, total: _report(claim, done / total if total else 0),
+            cancelled=claim.lost,
+        )
+        kit().prober.probe(path)
         failpoint("download.after_work")
         key = keys.work_key(claim.task.pk, claim.fence, "source.mp4")
         kit().storage.put_file(path, key, move=True)
@@ -84,24 +85,21 @@ def transcode(claim: Claim) -> Outcome:
         return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
     with _scratch(claim) as folder, storage.fetch_to(task.source_key, folder) as source:
         path = folder / "video.mp4"
-        try:
-            info = kit().prober.probe(source)
-            require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
-            made = encode(
-                source,
-                path,
-                info=info,
-                # The columns' choices are the names that Target knows.
-                target=Target(quality=task.quality, resolution=task.resolution, fps=task.fps),  # type: ignore[arg-type]
-                ffmpeg=kit().ffmpeg,
-                prober=kit().prober,
-                threads=settings.FFMPEG_THREADS,
-                on_progress=lambda fraction: _report(claim, fraction),
-                cancelled=claim.lost,
-                deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
-            )
-        except errors.MediaError as err:
-            return _media_trouble(claim, err)
+        info = kit().prober.probe(source)
+        require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
+        made = encode(
+            source,
+            path,
+            info=info,
+            # The columns' choices are the names that Target knows.
+            target=Target(quality=task.quality, resolution=task.resolution, fps=task.fps),  # type: ignore[arg-type]
+            ffmpeg=kit().ffmpeg,
+            prober=kit().prober,
+            threads=settings.FFMPEG_THREADS,
+            on_progress=lambda fraction: _report(claim, fraction),
+            cancelled=claim.lost,
+            deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
+        )
         failpoint("transcode.after_work")
         key = keys.work_key(task.pk, claim.fence, "video.mp4")
         storage.put_file(path, key, move=True)
@@ -126,10 +124,7 @@ def thumbnail(claim: Claim) -> Outcome:
         return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
     with _scratch(claim) as folder, storage.fetch_to(claim.task.output_key, folder) as video:
         path = folder / "thumb.jpg"
-        try:
-            make_thumbnail(video, path, prober=kit().prober)
-        except errors.MediaError as err:
-            return _media_trouble(claim, err)
+        make_thumbnail(video, path, prober=kit().prober)
         failpoint("thumbnail.after_work")
         key = keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
@@ -145,18 +140,15 @@ def save(claim: Claim) -> Outcome:
     video_id = ids.video_id()
     video_key = keys.video_key(task.user_id, video_id)
     thumbnail_key = keys.thumbnail_key(task.user_id, video_id)
-    try:
-        storage.copy(task.output_key, video_key)
-        failpoint("save.after_video")
-        storage.copy(task.thumbnail_key, thumbnail_key)
-    except errors.MediaError as err:
-        return _media_trouble(claim, err)
+    storage.copy(task.output_key, video_key)
+    failpoint("save.after_video")
+    storage.copy(task.thumbnail_key, thumbnail_key)
     failpoint("save.after_thumbnail")
     return Succeed(fields={"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key})
 
 
 def drop_work_files(task_id: str) -> None:
-    """Delete a task's work files; what is left by a crash is swept later."""
+    """Delete a task's work files; what is left by a crash is swept later. Raises StorageDown, StorageRefused."""
     kit().storage.delete_prefix(keys.work_prefix(task_id))
 
 
@@ -175,7 +167,7 @@ def _patient(claim: Claim, detail: str) -> Outcome:
     return Park(15.0, detail, error_code="provider_down", record=claim.task.park_reason != detail[:200])
 
 
-def _media_trouble(claim: Claim, err: errors.MediaError) -> Outcome:
+def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
     """What an error of the media work means for the task."""
     match err:
         case errors.Cancelled():
@@ -183,6 +175,12 @@ def _media_trouble(claim: Claim, err: errors.MediaError) -> Outcome:
         case errors.DiskFull():
             log.error("%s: the disk is full; %s waits", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=DISK_FULL_DELAY_S, counts=False)
+        case errors.StorageDown():
+            log.warning("%s: %s; %s waits", claim.task.pk, err, claim.stage)
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=STORAGE_DOWN_DELAY_S, counts=False)
+        case errors.StorageRefused():
+            log.error("%s: %s; %s waits until STORAGE_URL and AWS_* are right", claim.task.pk, err, claim.stage)
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=STORAGE_REFUSED_DELAY_S, counts=False)
         case errors.DownloadTooLarge() | errors.ForbiddenAddress():
             return Fail(err.code, err.user_message, str(err))
         case errors.NotAVideo() | errors.TranscodeFailed() | errors.MediaTimeout():

@@ -1,4 +1,7 @@
-"""Serves stored files to whoever holds a signed link, until it expires. Looks at no login and no database."""
+"""Links to stored files, and the view behind them: whoever holds a signed link gets the file, until it expires.
+
+No login and no database is looked at. In a bucket files are served by S3 itself, under links that are signed for it.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +13,36 @@ from typing import IO
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.utils.http import parse_etags
 
-from media_pipeline import links, ranges
-from media_pipeline.storage import MediaStorage
+from media_pipeline import links, ranges, s3_links
+from media_pipeline.s3_address import S3Address
 
 PREFIX = "/storage/"
 CHUNK_BYTES = 256 * 1024
 TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 
 
-def signed_path(key: str, *, now: float | None = None) -> str:
-    """The address of a stored file, good for LINK_LIFETIME_SECONDS at least, and the same for a quarter of that."""
+def link(key: str, *, base: str = "") -> str:
+    """The address of a stored file, good for LINK_LIFETIME_SECONDS at least, and the same for a quarter of that.
+
+    `base` is our own origin, for files that we serve; those in a bucket have S3's. Nothing is asked of S3.
+    """
+    bucket = settings.OBJECT_STORAGE_FOR_CLIENTS
+    return base + signed_path(key) if bucket is None else _bucket_link(bucket, key)
+
+
+def _bucket_link(bucket: S3Address, key: str) -> str:
+    from video.kit import bucket_keys  # lazily: it brings HTTP clients and media code
+
+    return s3_links.presign(bucket, key, bucket_keys(), now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS)
+
+
+def signed_path(key: str) -> str:
+    """A link to our own view, without its origin."""
     expires, signature = links.sign(
-        key,
-        secret=settings.SECRET_KEY,
-        now=time.time() if now is None else now,
-        lifetime_s=settings.LINK_LIFETIME_SECONDS,
+        key, secret=settings.SECRET_KEY, now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS
     )
     return f"{PREFIX}{key}?{urlencode({'expires': expires, 'signature': signature})}"
 
@@ -42,15 +57,17 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
     expires = request.GET.get("expires", "")
     if not links.verify(key, expires, request.GET.get("signature", ""), secret=settings.SECRET_KEY, now=now):
         return _plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
+    if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
+        moved = HttpResponseRedirect(_bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key))
+        moved["Cache-Control"] = "no-store"
+        return moved
     from video.kit import kit  # lazily: it brings HTTP clients and media code
 
-    storage = kit().storage
     try:
-        file = storage.open(key)
+        file = kit().storage.open(key)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         return _plain(404, "This file is not there any more.")
-    size_bytes = _size_bytes(storage, key, file)
-    response = _answer(request, key, file, size_bytes)
+    response = _answer(request, key, file, os.fstat(file.fileno()).st_size)
     # A key names one file for ever, but the link's holder may keep it only as long as the link is good.
     response["Cache-Control"] = f"private, max-age={max(0, int(expires) - int(now))}"
     return response
@@ -98,13 +115,6 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
 def _has_it(request: HttpRequest, etag: str) -> bool:
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return "*" in known or etag in {one.removeprefix("W/") for one in known}
-
-
-def _size_bytes(storage: MediaStorage, key: str, file: IO[bytes]) -> int:
-    try:
-        return os.fstat(file.fileno()).st_size  # of the very file that is open
-    except (OSError, AttributeError):
-        return storage.size_bytes(key)
 
 
 def _plain(status: int, sentence: str) -> HttpResponse:

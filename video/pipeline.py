@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
+from typing import Any
 
 from django.db import DatabaseError
 
+from media_pipeline.errors import MediaError
 from video import bell, media_stages, stages, states
 from video.failpoints import failpoint
 from video.heartbeat import heartbeat
@@ -39,13 +42,21 @@ def run_stage(stage: Stage, task_id: str) -> bool:
         failpoint(f"{stage}.advanced")
     elif held and isinstance(outcome, Succeed):
         failpoint("save.finished")
-        media_stages.drop_work_files(task_id)
+        _tidy(media_stages.drop_work_files, task_id)
     elif not held:
-        media_stages.drop_what_was_made(outcome)
+        _tidy(media_stages.drop_what_was_made, outcome)
     if isinstance(outcome, Fail | WaitForSlot) or (stage is Stage.POLL and isinstance(outcome, Advance)):
         # A slot is free, or somebody stands in line again.
         bell.ring_admission()
     return held and isinstance(outcome, Advance) and outcome.delay_s == 0
+
+
+def _tidy(drop: Callable[[Any], None], what: Any) -> None:
+    """Delete files that nobody needs. Where the storage won't now they are litter, and no reason to fail."""
+    try:
+        drop(what)
+    except MediaError as err:
+        log.warning("files that are no longer needed stay for now: %s", err)
 
 
 def _work(claim: Claim) -> Outcome:
@@ -58,6 +69,8 @@ def _work(claim: Claim) -> Outcome:
         )
     try:
         return WORK[claim.stage](claim)
+    except MediaError as err:
+        return media_stages.trouble(claim, err)
     except DatabaseError:
         raise  # nothing can be written: the lease runs out and the sweeper rings
     except Exception as err:  # the boundary of a stage: whatever it is, the task must not be lost
@@ -130,6 +143,8 @@ def _try_again(claim: Claim, outcome: TryAgain, generation_id: str | None) -> bo
         delay_s=delay_s,
         reason=outcome.detail,
         counts_as_try=outcome.counts,
+        # Our own trouble may last for hours: it is told once.
+        record=outcome.counts or claim.task.park_reason != outcome.detail[:200],
         error_code=outcome.code,
         generation_id=generation_id,
     )

@@ -7,6 +7,7 @@ database down it waits for it.
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
+from media_pipeline.errors import MediaError
 from video import accounts, admission, bell, media_stages, reconcile, states, workers
 from video.kit import kit
 from video.models import WorkerSign
@@ -68,7 +70,11 @@ def sweep_work_files() -> int:
         )
         found = [row[0] for row in cursor.fetchall()]
     for task_id in found:
-        media_stages.drop_work_files(task_id)
+        try:
+            media_stages.drop_work_files(task_id)
+        except MediaError as err:
+            log.warning("sweeper: the work files of %s stay for now: %s", task_id, err)
+            break  # what is wrong with the storage is wrong for the others too; the next sweep does them
         with connection.cursor() as cursor:
             # Not if it was brought back to life meanwhile: its next stage makes new files.
             cursor.execute(
@@ -81,7 +87,7 @@ SCRATCH_S = 24 * 3600.0  # longer than any stage works
 
 
 def sweep_scratch() -> int:
-    """Delete what workers that were killed left in scratch."""
+    """Delete what workers of this host that were killed left in scratch."""
     return kit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
 
 
@@ -89,7 +95,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
-    ("scratch", 3600, sweep_scratch),
+    (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
     ("signs", 3600, workers.sweep_old),
 )
@@ -111,10 +117,15 @@ def run(stop: threading.Event) -> None:
 
 
 def run_periodic() -> None:
-    """Each periodic job whose period nobody has taken yet."""
+    """Each periodic job whose period nobody has taken yet. One that fails keeps no other from its turn."""
     for name, every_s, job in PERIODIC:
-        if take_period(name, every_s):
-            job()
+        try:
+            if take_period(name, every_s):
+                job()
+        except DatabaseError:
+            raise
+        except Exception:  # the boundary of a job: its next period tries again
+            log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
 
 
 def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -> None:

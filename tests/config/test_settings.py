@@ -37,6 +37,7 @@ def load(tmp_path: Path, show: str = "'ok'", **variables: str) -> subprocess.Com
     )
 
 
+BUCKET = {"STORAGE_URL": "s3://reels?region=eu-central-1"}
 BAD = {
     "an unknown name of ours": ({"REELWORKS_SIMULAT": "1"}, "Did you mean REELWORKS_SIMULATE?"),
     "a near miss of a key": ({"RUNWAY_API_KEYS": "a"}, "the setting is called RUNWAY_API_KEY"),
@@ -58,6 +59,19 @@ BAD = {
     "a fingerprint of no key": (
         {"RUNWAY_API_KEY": "key_aaaaaaaa", "KEY_ACCOUNTS": "runway:studio=0123456789ab"},
         "KEY_ACCOUNTS names fingerprints that no configured key has: runway 0123456789ab",
+    ),
+    "a bucket without its region": ({"STORAGE_URL": "s3://reels"}, "STORAGE_URL needs a region"),
+    "another kind of storage": ({"STORAGE_URL": "gs://reels"}, "STORAGE_URL must have the form s3://"),
+    "half a key": ({**BUCKET, "AWS_ACCESS_KEY_ID": "a"}, "AWS_SECRET_ACCESS_KEY is missing beside AWS_ACCESS_KEY_ID"),
+    "the other half": ({**BUCKET, "AWS_SECRET_ACCESS_KEY": "a"}, "AWS_ACCESS_KEY_ID is missing"),
+    "a public endpoint that is none": (
+        {**BUCKET, "STORAGE_PUBLIC_ENDPOINT": "cdn"},
+        "STORAGE_PUBLIC_ENDPOINT must give",
+    ),
+    "a public endpoint of no bucket": ({"STORAGE_PUBLIC_ENDPOINT": "https://x.example"}, "STORAGE_URL is not"),
+    "links that S3 won't honour": (
+        {**BUCKET, "LINK_LIFETIME_SECONDS": "500000"},
+        "LINK_LIFETIME_SECONDS may be 483840",
     ),
     "a file that is not there": ({"REELWORKS_ENV_FILE": "nowhere.env"}, "nowhere.env"),
 }
@@ -133,6 +147,30 @@ def test_keys_never_show_in_what_settings_print(tmp_path: Path) -> None:
     done = load(tmp_path, "settings.PROVIDER_KEYS", RUNWAY_API_KEY="key_very_secret")
     assert done.returncode == 0
     assert "very_secret" not in done.stdout
+
+
+def test_the_bucket_and_its_keys_are_read_and_not_shown(tmp_path: Path) -> None:
+    done = load(
+        tmp_path,
+        "settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_FOR_CLIENTS.endpoint, settings.OBJECT_STORAGE_KEYS, "
+        "settings.SCRATCH_PATH.relative_to(settings.STORAGE_LOCAL_PATH)",
+        STORAGE_URL="s3://reels/prod?endpoint=http://10.0.0.5:9000",
+        STORAGE_PUBLIC_ENDPOINT="https://videos.example.com",
+        AWS_REGION="eu-north-1",
+        AWS_ACCESS_KEY_ID="AKIATEST",
+        AWS_SECRET_ACCESS_KEY="very_secret",
+    )
+    assert "s3://reels/prod https://videos.example.com" in done.stdout, done.stderr
+    assert "AKIATEST" in done.stdout
+    assert ".scratch" in done.stdout
+    assert "very_secret" not in done.stdout
+
+
+def test_without_a_bucket_files_are_local_and_stray_keys_mean_nothing(tmp_path: Path) -> None:
+    done = load(
+        tmp_path, "settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS", AWS_ACCESS_KEY_ID="of something else"
+    )
+    assert done.stdout.strip() == "None None", done.stderr
 
 
 def test_the_generated_secret_is_private_and_stays(tmp_path: Path) -> None:

@@ -9,21 +9,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import InMemoryStorage
 
-from media_pipeline import storage as storage_module
+from media_pipeline import local_storage
 from media_pipeline.disk import free_bytes, require_free
 from media_pipeline.errors import DiskFull
-from media_pipeline.storage import (
-    LocalStorage,
-    MediaStorage,
-    check_key,
-    sha256_of,
-    thumbnail_key,
-    video_key,
-    work_key,
-    work_prefix,
-)
+from media_pipeline.keys import check_key, sha256_of, thumbnail_key, video_key, work_key, work_prefix
+from media_pipeline.local_storage import LocalStorage
+from media_pipeline.s3_storage import S3Storage
+from media_pipeline.storage import MediaStorage
+from tests.s3 import KEYS, S3Server
 
 if not settings.configured:
     # Django's storage classes look at settings even when everything is passed in.
@@ -31,16 +25,24 @@ if not settings.configured:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> MediaStorage:
-    return MediaStorage(LocalStorage(location=tmp_path / "storage", base_url="/files/"))
+def store(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(location=tmp_path / "storage")
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture
+def local(store: LocalStorage) -> MediaStorage:
+    return MediaStorage(store, scratch_root=store.scratch_root)
+
+
+@pytest.fixture(params=["local", "s3", "s3 in a folder"])
 def media(request: pytest.FixtureRequest, tmp_path: Path) -> MediaStorage:
-    """Ours on disk, and a stranger's storage that has only what Django asks of it."""
+    """On a disk, and in a bucket of a real S3 server: the same promises."""
     if request.param == "local":
-        return MediaStorage(LocalStorage(location=tmp_path / "storage", base_url="/files/"))
-    return MediaStorage(InMemoryStorage(location="", base_url="/files/"), scratch_root=tmp_path / "scratch")
+        found: MediaStorage = request.getfixturevalue("local")
+        return found
+    server: S3Server = request.getfixturevalue("s3")
+    address = server.bucket("reels/prod" if "folder" in request.param else "")
+    return MediaStorage(S3Storage(address, KEYS), scratch_root=tmp_path / "scratch")
 
 
 @pytest.fixture
@@ -89,14 +91,14 @@ def test_keys() -> None:
         "a%2e",
     ],
 )
-def test_odd_keys_are_refused(key: str, media: MediaStorage, source: Source) -> None:
+def test_odd_keys_are_refused(key: str, local: MediaStorage, source: Source) -> None:
     with pytest.raises(ValueError):
         check_key(key)
-    for use in (media.open, media.exists, media.delete, media.size_bytes):
+    for use in (local.open, local.exists, local.delete, local.size_bytes):
         with pytest.raises(ValueError):
             use(key)
     with pytest.raises(ValueError):
-        media.put_file(source(b"x"), key)
+        local.put_file(source(b"x"), key)
 
 
 @pytest.mark.parametrize("part", ["", "..", "a/b", ".x", "a b"])
@@ -118,8 +120,16 @@ def test_put_and_read_back(media: MediaStorage, source: Source, move: bool) -> N
     with media.fetch_to("7/videos/v.mp4", media.scratch_root) as fetched:
         assert sha256_of(fetched) == sha256_of(path if path.exists() else fetched)
         assert fetched.read_bytes() == b"video"
-    assert fetched.exists() is media.is_local
+    assert media.exists("7/videos/v.mp4")
     assert not _leftovers(media)
+
+
+def test_a_fetched_file_goes_and_a_stored_one_stays(media: MediaStorage, source: Source, tmp_path: Path) -> None:
+    media.put_file(source(b"video"), "work/t/1-a")
+    with media.fetch_to("work/t/1-a", media.scratch_root) as fetched:
+        assert fetched.is_relative_to(tmp_path)
+    assert fetched.exists() is ("storage" in fetched.relative_to(tmp_path).parts)
+    assert media.size_bytes("work/t/1-a") == 5
 
 
 def test_same_bytes_again_are_fine_and_others_are_not(media: MediaStorage, source: Source) -> None:
@@ -205,36 +215,35 @@ def test_other_filesystem_is_copied_once(
             raise OSError(code, "no link")
         real(src, dst)
 
-    monkeypatch.setattr(storage_module.os, "link", link)
+    monkeypatch.setattr(local_storage.os, "link", link)
     local.put_file(path, "work/t/1-a", move=True)
     assert local.size_bytes("work/t/1-a") == 8
     assert not path.exists()
     assert not _leftovers(local)
 
 
-def test_djangos_own_save_is_create_only(local: MediaStorage) -> None:
-    storage = local.storage
-    assert storage.save("a/b.txt", ContentFile(b"one")) == "a/b.txt"
+def test_djangos_own_save_is_create_only(local: MediaStorage, store: LocalStorage) -> None:
+    assert store.save("a/b.txt", ContentFile(b"one")) == "a/b.txt"
     with pytest.raises(FileExistsError):
-        storage.save("a/b.txt", ContentFile(b"two"))
-    assert storage.open("a/b.txt").read() == b"one"
+        store.save("a/b.txt", ContentFile(b"two"))
+    assert store.open("a/b.txt").read() == b"one"
     assert not _leftovers(local)
 
 
 @pytest.mark.parametrize("where", ["fsync", "link"])
 def test_full_disk_leaves_nothing_under_the_key(
-    local: MediaStorage, source: Source, monkeypatch: pytest.MonkeyPatch, where: str
+    local: MediaStorage, store: LocalStorage, source: Source, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def no_space(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = source(b"x")
     with monkeypatch.context() as patched:
-        patched.setattr(storage_module.os, where, no_space)
+        patched.setattr(local_storage.os, where, no_space)
         with pytest.raises(DiskFull):
             local.put_file(path, "work/t/1-a", move=True)
         with pytest.raises(DiskFull):
-            local.storage.save("work/t/1-b", ContentFile(b"x"))
+            store.save("work/t/1-b", ContentFile(b"x"))
     assert path.exists()
     assert not list(local.list(""))
     assert not _leftovers(local)

@@ -9,9 +9,10 @@ from typing import Any
 
 from django.conf import settings
 
+from media_pipeline.errors import StorageRefused
 from video import settling
 from video.admin.reading import clock, short, span
-from video.media_view import signed_path
+from video.media_view import link
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 
 EVENTS_SHOWN = 400
@@ -99,12 +100,20 @@ def tell(task: VideoTask, now: datetime) -> Story:
         asked=_asked(task),
         made=_made(task) if has_video else [],
         clocks=_clocks(task),
-        video_url=signed_path(task.output_key) if has_video else "",
-        poster_url=signed_path(task.thumbnail_key) if has_video and task.thumbnail_key else "",
+        video_url=_link(task.output_key) if has_video else "",
+        poster_url=_link(task.thumbnail_key) if has_video and task.thumbnail_key else "",
         simulated=bool(last and last.simulated),
         took=span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
         notes=_notes(task, last, entries, now),
     )
+
+
+def _link(key: str) -> str:
+    """Empty where none can be made (the machine's role has no keys just now): the page tells the rest."""
+    try:
+        return link(key)
+    except StorageRefused:
+        return ""
 
 
 def waits_for(task: VideoTask, now: datetime) -> str:

@@ -17,6 +17,8 @@ from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from media_pipeline.errors import StorageRefused
+
 log = logging.getLogger(__name__)
 
 Details = list[dict[str, str]] | dict[str, Any]
@@ -111,6 +113,9 @@ def _translate(exc: Exception) -> ApiError:
         case OperationalError() | InterfaceError():
             log.error("the database can't be used: %s", exc)
             return ApiError(503, "unavailable", "The database can't be reached just now. Please try again in a moment.")
+        case StorageRefused():  # the machine's role has no keys just now, so no link can be signed
+            log.error("no link to a video can be made: %s", exc)
+            return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
     number = secrets.token_hex(4)
     log.error("unexpected error %s", number, exc_info=exc)
     return ApiError(

@@ -101,8 +101,8 @@ def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any
     if status == Status.SUCCESS.value:
         base = settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
         shown["result"] = {
-            "videoUrl": base + media_view.signed_path(output_key),
-            "thumbnailUrl": base + media_view.signed_path(thumbnail_key),
+            "videoUrl": media_view.link(output_key, base=base),
+            "thumbnailUrl": media_view.link(thumbnail_key, base=base),
         }
     elif status == Status.FAILED.value:
         shown |= {"error": error_message, "errorCode": error_code}

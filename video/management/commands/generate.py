@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from video import creation, credits, demo
+from video import creation, credits, demo, media_view
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
@@ -270,7 +270,7 @@ class Command(BaseCommand):
         if progress.task.status != Status.SUCCESS:
             raise CommandError(_failure(progress.task), returncode=FAILED)
         if options["open"]:
-            webbrowser.open(_path(progress.task.output_key).absolute().as_uri())
+            webbrowser.open(_address(progress.task.output_key))
 
     def _user(self, name: str | None) -> AbstractBaseUser:
         users = get_user_model()
@@ -352,7 +352,7 @@ class Command(BaseCommand):
     def _tell(self, task: VideoTask, *, as_json: bool) -> None:
         """The result. Without --json a video's two paths are the last two lines."""
         done = task.status == Status.SUCCESS
-        paths = {"video": str(_path(task.output_key)), "thumbnail": str(_path(task.thumbnail_key))} if done else {}
+        paths = {"video": _place(task.output_key), "thumbnail": _place(task.thumbnail_key)} if done else {}
         if as_json:
             result: dict[str, Any] = {"taskId": task.pk, "status": task.status, "stage": task.stage, **paths}
             if task.error_code:
@@ -375,13 +375,22 @@ def _spoken(wrong: dict[str, str]) -> str:
     return f"{label}: {wrong['message']}"
 
 
-def _path(key: str) -> Path:
-    """Where a stored file is, as short as it can be said from here."""
+def _place(key: str) -> str:
+    """Where a stored file is: in the bucket, or its path, as short as it can be said from here."""
+    if settings.OBJECT_STORAGE is not None:
+        return f"{settings.OBJECT_STORAGE}/{key}"
     path = Path(settings.STORAGE_LOCAL_PATH) / key
     try:
-        return path.relative_to(Path.cwd())
+        return str(path.relative_to(Path.cwd()))
     except ValueError:
-        return path
+        return str(path)
+
+
+def _address(key: str) -> str:
+    """What a browser on this machine opens."""
+    if settings.OBJECT_STORAGE is not None:
+        return media_view.link(key)
+    return (Path(settings.STORAGE_LOCAL_PATH) / key).absolute().as_uri()
 
 
 def _refunded(task: VideoTask) -> bool:

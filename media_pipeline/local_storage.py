@@ -1,0 +1,166 @@
+"""Files on a local (or mounted) disk: create-only, crash-safe, and never copied within one filesystem."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import filecmp
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.files.base import File
+from django.core.files.storage import FileSystemStorage
+
+from media_pipeline.errors import disk_full_as_media_error
+from media_pipeline.keys import is_part
+from media_pipeline.storage import sweep_folder
+
+#: Folder inside the storage for unfinished files: on the same filesystem, so that publishing never copies.
+SCRATCH = ".scratch"
+FILE_MODE = 0o644
+
+
+class LocalStorage(FileSystemStorage):
+    """Django's file storage, made create-only and crash-safe: temp file, fsync, link, fsync of the folder.
+
+    Where Django would save under another name, this raises FileExistsError; where it would leave half a file after a
+    crash, this leaves none under the key.
+    """
+
+    @property
+    def scratch_root(self) -> Path:
+        return Path(self.location) / SCRATCH
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        if max_length is not None and len(name) > max_length:
+            raise ValueError("the key is too long")
+        return name
+
+    def _save(self, name: str, content: File[Any]) -> str:
+        with disk_full_as_media_error(), self._temp() as temp:
+            with temp.open("xb") as out:
+                for chunk in content.chunks():
+                    out.write(chunk.encode() if isinstance(chunk, str) else chunk)
+            self._publish_near(temp, name)
+        return str(name).replace("\\", "/")
+
+    def publish(self, path: Path, name: str) -> None:
+        """A second name for the file at `path`, or its copy if that is on another filesystem."""
+        try:
+            self._publish_near(path, name)
+        except OSError as err:
+            # EPERM, EMLINK: a filesystem without (enough) hard links. Copy once, then link within the filesystem's
+            # scratch.
+            if err.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            with self._temp() as temp:
+                shutil.copyfile(path, temp)
+                self._publish_near(temp, name)
+
+    def duplicate(self, src_name: str, dst_name: str) -> None:
+        """A second key for the same bytes, as a hard link. Raises FileNotFoundError, FileExistsError."""
+        self._link(Path(self.path(src_name)), Path(self.path(dst_name)))
+
+    @contextmanager
+    def fetch(self, name: str, folder: Path) -> Iterator[Path]:
+        """The stored file itself."""
+        path = Path(self.path(name))
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, "no such key", name)
+        yield path
+
+    def open_to_read(self, name: str) -> IO[bytes]:
+        return Path(self.path(name)).open("rb")
+
+    def keys(self, folder: str) -> Iterator[str]:
+        pending = [folder]
+        while pending:
+            current = pending.pop()
+            try:
+                folders, files = self.listdir(current)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            inside = f"{current}/" if current else ""
+            yield from (inside + file for file in files if is_part(file))
+            pending += [inside + name for name in folders if is_part(name)]
+
+    def delete_folder(self, folder: str) -> int:
+        """Folders that are empty then go as well."""
+        found = list(self.keys(folder))
+        for name in found:
+            self.delete(name)
+        root = Path(self.path(folder))
+        for inner in sorted((path for path in root.rglob("*") if path.is_dir()), reverse=True):
+            _remove_if_empty(inner)
+        _remove_if_empty(root)
+        return len(found)
+
+    def sweep(self, *, older_than_s: float, now: float) -> int:
+        return sweep_folder(self.scratch_root, older_than_s=older_than_s, now=now)
+
+    @contextmanager
+    def _temp(self) -> Iterator[Path]:
+        """The path of a file that is not there yet, and gone when the block ends."""
+        self.scratch_root.mkdir(parents=True, exist_ok=True)
+        temp = self.scratch_root / f"save-{secrets.token_hex(8)}"
+        try:
+            yield temp
+        finally:
+            temp.unlink(missing_ok=True)
+
+    def _publish_near(self, path: Path, name: str) -> None:
+        with path.open("rb") as file:
+            os.fchmod(file.fileno(), FILE_MODE)
+            os.fsync(file.fileno())
+        self._link(path, Path(self.path(name)))
+
+    def _link(self, src: Path, dst: Path) -> None:
+        made: set[Path] = set()
+        # Another worker's delete_prefix may remove the folder between the two steps.
+        for last in (*[False] * 9, True):
+            try:
+                made |= _make_folder(dst.parent)
+                os.link(src, dst)
+                break
+            except FileExistsError:
+                # Two keys of one inode, or the same bytes again; comparing happens on a collision only.
+                if src.samefile(dst) or filecmp.cmp(src, dst, shallow=False):
+                    break
+                raise
+            except FileNotFoundError:
+                if last or not src.exists():
+                    raise
+        for folder in {dst.parent, *(new.parent for new in made)}:
+            # Gone again already: then so is what we put there, and on purpose.
+            with contextlib.suppress(FileNotFoundError):
+                _fsync_folder(folder)
+
+
+def _make_folder(folder: Path) -> set[Path]:
+    """Make it with all its parents; which ones were missing."""
+    missing = {parent for parent in (folder, *folder.parents) if not parent.exists()}
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _fsync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as err:
+        # Some network filesystems cannot; their server decides about durability anyway.
+        if err.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    # Not empty: somebody has put a new file there, and it stays.
+    with contextlib.suppress(OSError):
+        folder.rmdir()
