@@ -321,6 +321,8 @@ CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=
 # A process that is told to stop has this long to end well; then whoever started it may kill it.
 DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
+# A worker that hears nothing for so long, while messages wait for it, ends in order to be started again.
+WATCHDOG_SECONDS = read.number(env, "WATCHDOG_SECONDS", 60, least=1, most=3600)
 STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
 KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)

@@ -456,6 +456,22 @@ def unring(task_ids: list[str], stage: Stage) -> None:
         )
 
 
+def unheard(stages: list[Stage], *, for_s: float, rung_within_s: float) -> bool:
+    """Whether a task in these stages has been due for `for_s` seconds, was rung lately, and nobody has it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT EXISTS (
+                SELECT FROM video_videotask
+                WHERE next_run_at <= statement_timestamp() - %(for)s * interval '1 second' AND stage = ANY(%(stages)s)
+                    AND (lease_until IS NULL OR lease_until < statement_timestamp() - %(for)s * interval '1 second')
+                    AND rung_at > statement_timestamp() - %(lately)s * interval '1 second')
+            """,
+            {"for": for_s, "stages": [stage.value for stage in stages], "lately": rung_within_s},
+        )
+        return bool(cursor.fetchone()[0])
+
+
 def revive(task_id: str, run: int, generation_id: str) -> bool:
     """A late result: bring a failed task back to download. The refund stays; nothing is debited again.
 

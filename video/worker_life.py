@@ -1,10 +1,12 @@
-"""From a Celery worker's first message to its end: signs of life, and an end in good order."""
+"""From a Celery worker's first message to its end: signs of life, a watch over itself, and an end in good order."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 
-from video import drain, workers
+from video import drain, watchdog, workers
 from video.models import WorkerSign
 
 _sign: workers.Sign | None = None
@@ -15,7 +17,15 @@ def begin(*, queues: Sequence[str], threads: int) -> None:
     global _sign
     if _sign is None:
         _sign = workers.Sign(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
-        _sign.start()
+        _sign.start(watch=watchdog.Watchdog(queues, _start_over).look)
+
+
+def _start_over() -> None:
+    """End at once, from the sign's thread: nothing is held, and the main thread would not listen."""
+    if _sign is not None:
+        _sign.remove()
+    logging.shutdown()
+    os._exit(watchdog.EXIT_CODE)
 
 
 def stop() -> None:

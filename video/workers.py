@@ -45,7 +45,7 @@ class Sign:
         self._wake = threading.Event()
         self._ended = False
         self._first = True
-        self._well = True
+        self._failing: set[str] = set()
         self._watch: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="sign-of-life", daemon=True)
 
@@ -102,30 +102,30 @@ class Sign:
 
     def _run(self) -> None:
         while not self._ended:
-            self._once(self.write)
-            try:
-                self._watch()
-            except Exception:  # the sign must go on whatever the watch runs into
-                log.exception("the watch over this worker failed; it goes on")
+            self._once("write its sign of life", self.write)
+            self._once("watch over itself", self._watch)
             self._wake.wait(SIGN_EVERY_S)
             self._wake.clear()
-        self._once(self._delete)
+        self._once("take its sign of life away", self.remove)
 
-    def _once(self, work: Callable[[], None]) -> None:
+    def _once(self, what: str, work: Callable[[], None]) -> None:
+        """Do it, and say once when that begins to fail."""
         try:
             work()
         except Exception as err:  # whatever it is, the next sign must be written
-            if isinstance(err, Error):
+            away = isinstance(err, Error)
+            if away:
                 connection.close()
-            if self._well:
-                log.warning("no sign of life can be written (%s: %s); trying again", type(err).__name__, err)
-            self._well = False
+            if what not in self._failing:
+                log.warning("this process can't %s (%s); trying again", what, err, exc_info=not away)
+            self._failing.add(what)
         else:
-            self._well = True
+            self._failing.discard(what)
         finally:
             close_old_connections()
 
-    def _delete(self) -> None:
+    def remove(self) -> None:
+        """Delete the row. Raises the database's errors."""
         with connection.cursor() as cursor:
             cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(states.WORKER)])
 

@@ -1,0 +1,42 @@
+"""Questions to the broker, over a connection of their own: is it there, and what lies in a queue?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import current_app
+from kombu.exceptions import ChannelError, OperationalError
+
+WAIT_S = 2.0
+
+
+class BrokerAway(Exception):
+    """It can't be reached, or does not answer."""
+
+
+def depth(queue: str) -> int:
+    """Messages that lie in a queue and were taken by nobody. Raises BrokerAway."""
+    return int(_ask(lambda channel: _depth(channel, queue)))
+
+
+def require() -> None:
+    """Raises BrokerAway, with the kind of trouble as its text, unless the broker answers."""
+    _ask(lambda channel: _depth(channel, "videoQueue"))
+
+
+def _depth(channel: Any, queue: str) -> int:
+    try:
+        return int(channel.queue_declare(queue=queue, passive=True).message_count)
+    except ChannelError:  # a queue that is empty does not exist
+        return 0
+
+
+def _ask(question: Any) -> Any:
+    bounds = {"socket_timeout": WAIT_S, "socket_connect_timeout": WAIT_S}
+    with current_app.connection_for_read(connect_timeout=WAIT_S, transport_options=bounds) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=WAIT_S)
+            with connection.channel() as channel:
+                return question(channel)
+        except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
+            raise BrokerAway(type(err).__name__) from err
