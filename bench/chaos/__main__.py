@@ -87,7 +87,14 @@ class Run:
         scripts = plan.SCRIPTS if flags.script is None else _one_script(flags.script)
         if self.rolling:
             scripts = _one_script("")
-        self.jobs = plan.make_jobs(flags.jobs, rng, users=USERS, scripts=scripts, model=flags.model)
+        self.jobs = plan.make_jobs(
+            flags.jobs,
+            rng,
+            users=USERS,
+            scripts=scripts,
+            model=flags.model,
+            steering=flags.script is None and not self.rolling,
+        )
         kinds = [kind.strip() for kind in flags.kinds.split(",") if kind.strip()] or list(plan.KINDS)
         if self.rolling:
             self.faults = plan.make_restarts(flags.jobs, 10 if flags.faults is None else flags.faults)

@@ -16,13 +16,12 @@ from typing import Any
 
 import av
 import requests
-from django.db import connection
+from django.db import connection, transaction
 
 from bench.chaos.load import Accepted, Load
 from bench.chaos.plan import UNKNOWN
 
 COST = 10
-LATE = "the video came after the task had failed"
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,14 @@ def gather(load: Load, *, simulator_url: str, storage: Path, slots: int) -> Evid
     """Read tables and simulator. The system still runs, but nothing is going on."""
     connection.close()  # it may have been cut by a fault
     found = Evidence(load, storage, slots)
-    found.tasks = {row["id"]: row for row in rows("SELECT * FROM video_videotask")}
-    found.generations = _by_task("SELECT * FROM video_generation ORDER BY attempt")
-    found.entries = _by_task("SELECT * FROM video_creditentry WHERE task_id IS NOT NULL ORDER BY id")
-    found.events = _by_task("SELECT * FROM video_taskevent ORDER BY id")
-    found.notes = rows("SELECT * FROM chaos_note ORDER BY at")
+    with transaction.atomic():
+        with connection.cursor() as cursor:  # jobs of cancelled tasks may still come to their ends
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        found.tasks = {row["id"]: row for row in rows("SELECT * FROM video_videotask")}
+        found.generations = _by_task("SELECT * FROM video_generation ORDER BY attempt")
+        found.entries = _by_task("SELECT * FROM video_creditentry WHERE task_id IS NOT NULL ORDER BY id")
+        found.events = _by_task("SELECT * FROM video_taskevent ORDER BY id")
+        found.notes = rows("SELECT * FROM chaos_note ORDER BY at")
     with requests.Session() as session:
 
         def ask(path: str) -> Any:
@@ -123,6 +125,8 @@ def _creates(found: Evidence) -> Iterator[Breach]:
     """Every create was accepted in the end, and one key made one task: the one that the client was told."""
     for number, why in found.load.refused.items():
         yield Breach("lost", f"create {number} was never accepted: {why}")
+    for task_id, why in found.load.doubled.items():
+        yield Breach("doubled", why, task_id)
     told = {f"chaos-{number}": task.task_id for number, task in found.load.accepted.items()}
     made = Counter(row["idempotency_key"] for row in found.tasks.values())
     for key, count in made.items():
@@ -158,6 +162,8 @@ def _ends(found: Evidence) -> Iterator[Breach]:
 
 def _may_fail(task: Accepted) -> bool:
     code = task.status.get("errorCode")
+    if code == "cancelled":
+        return task.job.cancel_after_s is not None
     return code == UNKNOWN or code in task.job.script.may_fail
 
 
@@ -166,17 +172,14 @@ def _may_fail(task: Accepted) -> bool:
 
 def _provider(found: Evidence) -> Iterator[Breach]:
     """Never two live jobs of one task, none after a success, no reference twice, no job that we don't know of."""
+    at_risk = {task_id for task_id in found.tasks if _risked(found, task_id)}
     for mark, jobs in found.jobs.items():
         task_id = found.task_of(mark)
         if not task_id:
             yield Breach("doubled", f"{len(jobs)} jobs of {mark}, which no client was told of")
             continue
-        ordered = sorted(jobs, key=lambda job: job["createdAt"])
-        for job, later in pairwise(ordered):
-            if later["createdAt"] < (job["endAt"] or float("inf")):
-                yield Breach("doubled", f"jobs {job['id']} and {later['id']} lived at the same time", task_id)
-            elif job["phase"] == "succeeded":
-                yield Breach("doubled", f"job {later['id']} was made after {job['id']} had succeeded", task_id)
+        if task_id not in at_risk:
+            yield from _doubled(task_id, sorted(jobs, key=lambda job: job["createdAt"]))
         for reference, count in Counter(job["reference"] for job in jobs if job["reference"]).items():
             if count > 1:
                 yield Breach("doubled", f"reference {reference} made {count} jobs", task_id)
@@ -187,39 +190,78 @@ def _provider(found: Evidence) -> Iterator[Breach]:
         if len(strangers) > open_cases:
             yield Breach("doubled", f"jobs {strangers} exist, the books know of {open_cases} open cases", task_id)
     for prompt, tally in found.submits["doubled"].items():
-        mark = prompt.partition(".")[0] + "."
-        yield Breach("doubled", f"the simulator counts as paid twice: {tally}", found.task_of(mark))
+        task_id = found.task_of(prompt.partition(".")[0] + ".")
+        if task_id not in at_risk:
+            yield Breach("doubled", f"the simulator counts as paid twice: {tally}", task_id)
     for lane in found.stats["lanes"]:
         if lane["maxLive"] > found.slots:
             yield Breach("doubled", f"{lane['model']} had {lane['maxLive']} live jobs, {found.slots} are allowed")
+
+
+def _doubled(task_id: str, jobs: list[dict[str, Any]]) -> Iterator[Breach]:
+    for job, later in pairwise(jobs):
+        if later["createdAt"] < (job["endAt"] or float("inf")):
+            yield Breach("doubled", f"jobs {job['id']} and {later['id']} lived at the same time", task_id)
+        elif job["phase"] == "succeeded":
+            yield Breach("doubled", f"job {later['id']} was made after {job['id']} had succeeded", task_id)
+
+
+def _risked(found: Evidence, task_id: str) -> bool:
+    """Whether its user has paid for another run though the attempt before was given up as lost: then two may live."""
+    generations = found.generations.get(task_id, [])
+    return any(one["state"] == "lost" and later["run"] > one["run"] for one, later in pairwise(generations))
 
 
 # --- money ---------------------------------------------------------------------------------------------------------
 
 
 def _ledger(found: Evidence) -> Iterator[Breach]:
-    """Each run paid once; each failed one given back once; each success paid, but for one that came late."""
+    """Each run paid once, and given back once if it failed, by the rule if it was cancelled, and never otherwise."""
     from video import credits
 
     for user, balance, total in credits.differences():
         yield Breach("ledger", f"user {user}: the balance is {balance}, the entries make {total}")
     for task_id, row in found.tasks.items():
         entries = Counter((entry["run"], entry["kind"], entry["amount"]) for entry in found.entries.get(task_id, []))
-        wanted: Counter[tuple[int, str, int]] = Counter()
         for run in range(1, row["run"] + 1):
-            wanted[run, "debit", -COST] = 1
-            last = run == row["run"]
-            if not last or row["status"] == "failed" or _came_late(found, task_id, run):
-                wanted[run, "refund", COST] = 1
-        if entries != wanted:
-            yield Breach("ledger", f"{row['status']}: wanted {dict(wanted)}, found {dict(entries)}", task_id)
+            if (paid := entries.pop((run, "debit", -COST), 0)) != 1:
+                yield Breach("ledger", f"run {run} was debited {paid} times", task_id)
+            refunds, allowed = entries.pop((run, "refund", COST), 0), _refunds(found, task_id, run)
+            if refunds not in allowed:
+                yield Breach("ledger", f"run {run}, {row['status']}: {refunds} refunds, not {allowed}", task_id)
+        if entries:
+            yield Breach("ledger", f"entries of no run of its: {dict(entries)}", task_id)
 
 
-def _came_late(found: Evidence, task_id: str, run: int) -> bool:
-    return any(
-        event["run"] == run and event["outcome"] == "resumed" and event["detail"].startswith(LATE)
-        for event in found.events.get(task_id, [])
-    )
+def _refunds(found: Evidence, task_id: str, run: int) -> set[int]:
+    """How many refunds a run may have."""
+    row = found.tasks[task_id]
+    outcomes = [event["outcome"] for event in found.events.get(task_id, []) if event["run"] == run]
+    if "failed" in outcomes:  # also if its video came late and was delivered
+        return {1}
+    if "cancelled" not in outcomes or (run == row["run"] and row["status"] == "success"):
+        return {0}
+    if run != row["run"] or row["status"] != "cancelled":
+        return {0, 1}  # it went on, with or without paying again, by where it stood
+    return _refunds_of_cancelled(found, task_id, run)
+
+
+def _refunds_of_cancelled(found: Evidence, task_id: str, run: int) -> set[int]:
+    """By the last attempt: what the provider charged is not given back, and what surely cost nothing is."""
+    generations = found.generations.get(task_id, [])
+    last = generations[-1] if generations else None
+    cancelled_at = max(e["finished_at"] for e in found.events[task_id] if e["outcome"] == "cancelled")
+    if last is None or last["run"] != run or last["state"] == "rejected":
+        return {1}
+    if last["state"] in {"unknown", "accepted", "succeeded"}:
+        return {0}
+    if last["ended_at"] < cancelled_at:  # between two attempts
+        return {1}
+    if last["state"] == "lost":
+        return {0, 1} if last["job_id"] else {1}
+    mark = found.tasks[task_id]["prompt"].partition(".")[0] + "."
+    charged = next((job["cost"] for job in found.jobs.get(mark, []) if job["id"] == last["job_id"]), 0)
+    return {0} if charged else {0, 1}
 
 
 # --- files ---------------------------------------------------------------------------------------------------------
@@ -295,11 +337,12 @@ def _leftovers(found: Evidence) -> Iterator[Breach]:
     while sweeper.sweep_work_files():
         pass
     kit().storage.sweep_scratch(older_than_s=0, now=time.time() + 3600)
+    kept = {"failed", "cancelled"}  # KEEP_FAILED_DAYS
     for path in found.storage.rglob("*"):
         if not path.is_file():
             continue
         key = path.relative_to(found.storage)
-        if key.parts[0] == "work" and found.tasks.get(key.parts[1], {}).get("status") != "failed":
+        if key.parts[0] == "work" and found.tasks.get(key.parts[1], {}).get("status") not in kept:
             yield Breach("leftover", f"work file {key}", key.parts[1])
         elif key.parts[0] == ".scratch" or path.name.endswith(".part"):
             yield Breach("leftover", f"half a file after the sweep: {key}")

@@ -35,6 +35,7 @@ def settings(home: Home, *, lease_s: float, slots: int) -> dict[str, str]:
         "CIRCUIT_FAULTS": "1000",
         "VIDEO_CONCURRENCY": "8",
         "MEDIA_CONCURRENCY": "1",
+        "DOWNLOAD_TIMEOUT_SECONDS": "15",
         "FFMPEG_THREADS": "1",
     }
 

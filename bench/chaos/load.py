@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from bench.chaos.plan import Job
+from bench.chaos.plan import UNKNOWN, Job
 
 CREATORS = 4
 WATCHERS = 2
@@ -28,11 +28,31 @@ class Accepted:
     task_id: str
     at: float
     status: dict[str, Any] = field(default_factory=dict)
+    cancel: str = ""  # what its cancel was answered: what becomes of the credits, or why not
+    retry: str = ""  # the same of its retry
+
+    @property
+    def is_final(self) -> bool:
+        """As far as its client knows."""
+        return self.status.get("status") in {"success", "failed"}
+
+    @property
+    def to_cancel(self) -> bool:
+        """Whether its user wants it cancelled now."""
+        after_s = self.job.cancel_after_s
+        return after_s is not None and not self.cancel and time.time() >= self.at + after_s
+
+    @property
+    def to_retry(self) -> bool:
+        """Whether its user wants to try once more. Not where a lost attempt may still turn out to have made a job."""
+        if not self.job.retries or self.retry or self.status.get("status") != "failed":
+            return False
+        return self.status.get("errorCode") != UNKNOWN or str(self.status.get("model")).startswith("gen4")
 
     @property
     def ended(self) -> bool:
-        final = self.status.get("status") in {"success", "failed"}
-        return final and time.time() > self.at + self.job.script.settles_after_s
+        """Whether nothing will happen to it any more."""
+        return self.is_final and not self.to_retry and time.time() > self.at + self.job.script.settles_after_s
 
 
 class Api:
@@ -64,6 +84,19 @@ class Api:
         found: dict[str, Any] = reply.json().get("data") or {"status": f"HTTP {reply.status_code}"}
         return found
 
+    def steer(self, user: int, what: str, task_id: str) -> tuple[bool, str] | None:
+        """Cancel or retry: (whether it was done, what the answer says); None while the API can't tell."""
+        try:
+            reply = self.call(user, "POST", f"/api/video/{what}", json={"taskId": task_id})
+        except requests.RequestException:
+            return None
+        if reply.status_code in {429, 500, 502, 503, 504}:
+            return None
+        body = reply.json()
+        if reply.status_code == 200:
+            return True, str(body["data"].get("refund") or f"run {body['data'].get('run')}")
+        return False, str(body["error"]["code"])
+
 
 class Load:
     """Offers the jobs at a rate, no more than `most_open` of them unfinished, and watches each until it ends."""
@@ -74,6 +107,7 @@ class Load:
         self.api, self.jobs, self.rate, self.most_open = api, jobs, rate, most_open
         self.accepted: dict[int, Accepted] = {}
         self.refused: dict[int, str] = {}  # by number: creates that were never accepted, or answered wrongly
+        self.doubled: dict[str, str] = {}  # by task: retries that were done twice
         self.repeats = 0  # calls of create that had to be made again
         self.longest_wait_s = 0.0  # of a client for the answer to its create
         self._on_accepted = on_accepted
@@ -169,12 +203,29 @@ class Load:
                 mine = [task for n, task in self.accepted.items() if n % WATCHERS == share and not task.ended]
             now = time.monotonic()
             for task in mine:
-                if now - asked.get(task.job.number, now - ASK_EVERY_S * random.random()) < ASK_EVERY_S * 0.99:
-                    asked.setdefault(task.job.number, now)
+                if task.to_cancel:
+                    self._cancel(task)
+                first = now - ASK_EVERY_S * random.random()
+                if now - asked.setdefault(task.job.number, first) < ASK_EVERY_S:
                     continue
                 asked[task.job.number] = now
-                found = self.api.status(task.job.user, task.task_id)
-                if found is not None:
-                    task.status = found
+                task.status = self.api.status(task.job.user, task.task_id) or task.status
+                if task.to_retry:
+                    self._retry(task)
                 if self._stop.is_set():
                     return
+
+    def _cancel(self, task: Accepted) -> None:
+        answer = self.api.steer(task.job.user, "cancel", task.task_id)
+        if answer is not None:
+            task.cancel = answer[1]
+
+    def _retry(self, task: Accepted) -> None:
+        """By an impatient user, who clicks twice."""
+        clicks = [self._pairs.submit(self.api.steer, task.job.user, "retry", task.task_id) for _ in range(2)]
+        answers = [answer for click in clicks if (answer := click.result()) is not None]
+        if sum(done for done, _ in answers) > 1:
+            self.doubled[task.task_id] = f"both of two retries were done: {answers}"
+        if answers:
+            task.retry = max(answers)[1]
+            task.status = self.api.status(task.job.user, task.task_id) or {}

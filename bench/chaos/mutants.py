@@ -119,7 +119,7 @@ MUTANTS = (
         "no lock in admission",
         "slots are counted under the lock of their account's row",
         (Edit("video/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),),
-        "--jobs 120 --rate 20 --slots 3 --render-seconds 1 --model gen4.5 --kinds echo --faults 3",
+        "--jobs 60 --rate 20 --slots 3 --render-seconds 1 --model gen4.5 --kinds echo --faults 3",
         frozenset({"doubled"}),
     ),
     Mutant(

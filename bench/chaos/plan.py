@@ -29,7 +29,7 @@ class Script:
     def settles_after_s(self) -> float:
         """How long after its create an end may still turn: a late call-back brings a job that was given up."""
         late = re.search(r"callback=late:(\d+)", self.directives)
-        return int(late[1]) + 30.0 if late else 0.0
+        return int(late[1]) + 60.0 if late else 0.0  # and the look that follows, and what that finds
 
 
 def _script(directives: str, weight: int, *codes: str, may_succeed: bool = True) -> Script:
@@ -74,7 +74,7 @@ SCRIPTS = (
     _script("link_expired=1", 4),
     _script("file_status=503x2", 4),
     _script("file=truncatedx1", 4),
-    _script("file=drip", 2),
+    _script("file=dripx1", 2),
     _script("file=corrupt", 2, *BAD_FILE, may_succeed=False),
     _script("file=empty", 1, *BAD_FILE, may_succeed=False),
 )
@@ -96,6 +96,8 @@ class Job:
     body: dict[str, Any]
     user: int
     twice: bool  # its create is sent by two connections at once, with the same key
+    cancel_after_s: float | None = None  # its user changes their mind
+    retries: bool = False  # its user tries it once more should it fail
 
     @property
     def mark(self) -> str:
@@ -109,9 +111,15 @@ def mark(number: int) -> str:
 
 
 def make_jobs(
-    count: int, rng: random.Random, *, users: int, scripts: Sequence[Script] = SCRIPTS, model: str | None = None
+    count: int,
+    rng: random.Random,
+    *,
+    users: int,
+    scripts: Sequence[Script] = SCRIPTS,
+    model: str | None = None,
+    steering: bool = True,
 ) -> list[Job]:
-    """`count` jobs; the same for the same state of `rng`. `model`: for all of them."""
+    """`count` jobs; the same for the same state of `rng`. `model`: for all of them; `steering`: cancels and retries."""
     weights = [script.weight for script in scripts]
     jobs = []
     for number in range(count):
@@ -124,7 +132,10 @@ def make_jobs(
         else:
             body["model"] = chosen
             body["fallback"] = rng.random() < 0.7
-        jobs.append(Job(number, script, body, rng.randrange(users), twice=rng.random() < 0.05))
+        user, twice = rng.randrange(users), rng.random() < 0.05
+        cancel_after_s = rng.uniform(0, 12) if rng.random() < 0.06 and steering else None
+        retries = rng.random() < 0.3 and steering
+        jobs.append(Job(number, script, body, user, twice, cancel_after_s, retries))
     return jobs
 
 
