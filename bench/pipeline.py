@@ -165,14 +165,14 @@ def transcode_cost(
                 "bare_s": bare.total,
                 "ratio": sum(net.values()) / bare.total,
                 "busy_s": busy.seconds,
-                "rate": share / _media_seconds(done),
+                "rate": share / media_seconds(done),
                 "bare_rate": share / bare.seconds,
             }
         )
     return {"kind": "transcode", "jobs": share * rounds, "share": share, "rounds": found, "parallel": parallel}
 
 
-def _media_seconds(task_ids: list[str]) -> float:
+def media_seconds(task_ids: list[str]) -> float:
     """From the first transcode's start to the last one's end."""
     from django.db import connection
     from django.db.models import Max, Min

@@ -330,7 +330,11 @@ MAX_SOURCE_BYTES = int(read.number(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 FFMPEG_BINARY = env.str("FFMPEG_BINARY", default="")
-FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", 2, least=1, most=64))
+# Transcodes at once on this host; the Procfile starts as many threads.
+MEDIA_CONCURRENCY = int(read.number(env, "MEDIA_CONCURRENCY", 2, least=1, most=1024))
+# Together they use every core once: more threads than cores only make each transcode cost more.
+_threads_each = max(1, (os.cpu_count() or 1) // MEDIA_CONCURRENCY)
+FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", _threads_each, least=1, most=64))
 # A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
 MIN_FREE_BYTES = int(read.number(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5))
 PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")

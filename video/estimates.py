@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
 
+from providers import catalogue
 from providers.catalogue import Model
+from providers.keys import account_of
+from video import fairness, line
+from video.line import Line
 
 SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
 SINCE_DAYS = 30
 FEWEST = 3  # one odd video is no measurement
-LINE_COUNTED = 10_000
+LINE_COUNTED = 100_000
 CACHE_S = 30.0
+LINE_CACHE_S = 2.0  # where somebody asks for his place in line; longer where the answer took long
+MOST_CACHED = 500
 
 # Before there is anything measured: polling, download, transcode, thumbnail and save of a video of 5 s on one core.
 OWN_SHARE_S = 8
@@ -26,19 +34,46 @@ SIMULATED_S = 10
 @dataclass(frozen=True)
 class _Figures:
     taken_s: float | None  # from the slot to the finished video, in the median
-    waiting: int
-    slots: int
+    lines: list[Line]
+    slots: int | None  # None: its accounts have no rows yet
+    measured_in_s: float = 0.0
 
 
-_cache: dict[str, tuple[float, _Figures]] = {}
+@dataclass(frozen=True)
+class Place:
+    """Where a waiting task stands."""
+
+    position: int  # 1: it is the next
+    expected_wait_s: int | None  # until it has a slot; None when its models have none at all now
 
 
-def expected_seconds(model: Model) -> int:
-    """Seconds from now until a new task of this model is done. At most one query each 30 s and model, in a process."""
-    figures = _figures(model)
-    taken_s = figures.taken_s if figures.taken_s is not None else _prior_s(model)
-    slots = figures.slots or max(1, settings.SLOTS_PER_KEY * len(settings.PROVIDER_KEYS.get(model.provider, ())))
-    return max(1, math.ceil(taken_s + figures.waiting / slots * taken_s))
+_cache: dict[tuple[str, ...], tuple[float, _Figures]] = {}
+
+
+def expected_seconds(model: Model, user_id: int | None = None) -> int:
+    """Seconds from now until a new task of this model is done, for this user or for one who has nothing yet.
+
+    At most one query each 30 s and model, in a process.
+    """
+    figures = _figures((model.id,), CACHE_S)
+    taken_s = _taken_s(figures, model)
+    own = next((one.fresh for one in figures.lines if one.user_id == user_id), 0)
+    ahead = line.before(figures.lines, user_id=user_id or 0, own=own)
+    return max(1, math.ceil(taken_s + ahead / (figures.slots or _slots_unseen(model)) * taken_s))
+
+
+def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created_at: datetime) -> Place:
+    """Where a waiting task that these models may run stands; `own` of its user's tasks go before it.
+
+    At most one query each 2 s and set of models, in a process.
+    """
+    figures = _figures(tuple(models), LINE_CACHE_S)
+    ahead = line.before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
+    slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
+    if not known or not slots:
+        return Place(ahead + 1, None)
+    return Place(ahead + 1, math.ceil((ahead + 1) / slots * _taken_s(figures, known[0])))
 
 
 def forget() -> None:
@@ -46,24 +81,46 @@ def forget() -> None:
     _cache.clear()
 
 
-def _prior_s(model: Model) -> float:
+def _taken_s(figures: _Figures, model: Model) -> float:
+    if figures.taken_s is not None:
+        return figures.taken_s
     return SIMULATED_S if settings.SIMULATE else model.typical_render_s + OWN_SHARE_S
 
 
-def _figures(model: Model) -> _Figures:
-    known = _cache.get(model.id)
-    if known is None or time.monotonic() - known[0] > CACHE_S:
+def _slots_unseen(model: Model) -> int:
+    """Slots of a model whose accounts have no rows yet."""
+    return max(1, settings.SLOTS_PER_KEY * len(settings.PROVIDER_KEYS.get(model.provider, ())))
+
+
+def _figures(models: tuple[str, ...], most_age_s: float) -> _Figures:
+    known = _cache.get(models)
+    now = time.monotonic()
+    if known is None or now - known[0] > max(most_age_s, min(CACHE_S, 20 * known[1].measured_in_s)):
         # Two threads may both measure; that costs a query, a lock would cost one at every create.
-        known = (time.monotonic(), _measure(model))
-        _cache[model.id] = known
+        if len(_cache) >= MOST_CACHED:
+            _cache.clear()
+        known = (now, replace(_measure(models), measured_in_s=time.monotonic() - now))
+        _cache[models] = known
     return known[1]
 
 
-def _measure(model: Model) -> _Figures:
-    """Waiting for a slot is left out of the time taken: the line in front of a new task is counted as it is now."""
+def _measure(models: tuple[str, ...]) -> _Figures:
+    """Waiting for a slot is left out of the time taken: the line in front of a task is counted as it is now."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
+            WITH waiting AS (
+                SELECT user_id, count(*) FILTER (WHERE NOT rerun) AS fresh, count(*) FILTER (WHERE rerun) AS reruns,
+                    min(created_at) AS oldest_at
+                FROM (
+                    SELECT user_id, rerun, created_at FROM video_videotask
+                    WHERE admit_at IS NOT NULL AND eligible_models && %(models)s::varchar[] LIMIT %(line)s
+                ) line GROUP BY user_id
+            ),
+            at_work AS (
+                SELECT user_id, count(*) AS jobs FROM video_generation
+                WHERE state IN ('planned', 'unknown', 'accepted') AND EXISTS (SELECT FROM waiting) GROUP BY user_id
+            )
             SELECT
                 (SELECT CASE WHEN count(*) >= %(fewest)s THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY taken) END
                  FROM (
@@ -77,24 +134,32 @@ def _measure(model: Model) -> _Figures:
                     WHERE g.state = 'succeeded' AND t.status = 'success'
                     ORDER BY g.ended_at DESC LIMIT %(sample)s
                  ) recent),
-                (SELECT count(*) FROM (
-                    SELECT FROM video_videotask WHERE admit_at IS NOT NULL AND %(model)s = ANY(eligible_models)
-                    LIMIT %(line)s
-                 ) line),
-                (SELECT coalesce(sum(slots), 0) FROM video_provideraccount
-                 WHERE provider = %(provider)s AND model = %(model)s AND closed_reason = '' AND account = ANY(%(keys)s))
-            """,
+                (SELECT sum(CASE WHEN closed_reason = '' THEN coalesce(slots_override, slots) ELSE 0 END)
+                 FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
+                u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fairness.LATELY}, coalesce(at_work.jobs, 0)),
+                coalesce(s.weight, 1)
+            FROM (SELECT) one LEFT JOIN waiting u ON true
+            LEFT JOIN at_work ON at_work.user_id = u.user_id
+            LEFT JOIN video_usershare s ON s.user_id = u.user_id
+            """,  # noqa: S608 - a constant of ours
             {
                 "fewest": FEWEST,
-                "model": model.id,
+                "models": list(models),
+                "model": models[0] if models else "",
                 "simulated": settings.SIMULATE,
                 "days": SINCE_DAYS,
                 "looked_at": LOOKED_AT,
                 "sample": SAMPLE,
                 "line": LINE_COUNTED,
-                "provider": model.provider,
-                "keys": [key.fingerprint for key in settings.PROVIDER_KEYS.get(model.provider, ())],
+                "accounts": [
+                    account_of(provider, key, settings.KEY_ACCOUNTS)
+                    for provider, keys in settings.PROVIDER_KEYS.items()
+                    for key in keys
+                ],
+                "resource": fairness.Resource.SLOT.value,
+                "half_life": fairness.HALF_LIFE_S,
             },
         )
-        taken_s, waiting, slots = cursor.fetchone()
-    return _Figures(taken_s, int(waiting), int(slots))
+        rows = cursor.fetchall()
+    lines = [Line(*row[2:]) for row in rows if row[2] is not None]
+    return _Figures(rows[0][0], lines, None if rows[0][1] is None else int(rows[0][1]))

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import DatabaseError
 
 from media_pipeline.errors import MediaError
-from video import bell, media_stages, stages, states
+from video import bell, cores, media_stages, stages, states
 from video.failpoints import failpoint
 from video.heartbeat import heartbeat
 from video.models import Stage
@@ -48,7 +48,22 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     if isinstance(outcome, Fail | WaitForSlot) or (stage is Stage.POLL and isinstance(outcome, Advance)):
         # A slot is free, or somebody stands in line again.
         bell.ring_admission()
+    if stage in cores.STAGES or (held and isinstance(outcome, Advance) and outcome.to is Stage.TRANSCODE):
+        return _after_media(stage, task_id, outcome, held=held)
     return held and isinstance(outcome, Advance) and outcome.delay_s == 0
+
+
+def _after_media(stage: Stage, task_id: str, outcome: Outcome, *, held: bool) -> bool:
+    """A core is free or wanted: ring those whose turn it is. True when this task's chain may go on right now."""
+    if held and isinstance(outcome, Advance) and outcome.to is Stage.THUMBNAIL:
+        return True  # on the core that it has
+    if held and isinstance(outcome, Advance) and outcome.to is Stage.DOWNLOAD:
+        bell.resume(task_id, Stage.DOWNLOAD)  # its source is gone
+    rung = cores.admit()
+    # After a download the transcode is the chain's next link; from anywhere else the way leads back.
+    in_chain = stage is Stage.DOWNLOAD and (task_id, Stage.TRANSCODE) in rung
+    bell.resume_all(one for one in rung if not (in_chain and one[0] == task_id))
+    return in_chain or (held and isinstance(outcome, Advance) and outcome.to is Stage.SAVE)
 
 
 def _tidy(drop: Callable[[Any], None], what: Any) -> None:

@@ -57,6 +57,7 @@ PROGRESS_AT: dict[Stage, int] = {
     Stage.DONE: 100,
 }
 STAGES = tuple(Stage)
+WAITS_FOR_CORE = "waits for a core"
 
 
 class IllegalMove(Exception):
@@ -106,7 +107,8 @@ def claim(task_id: str, stage: Stage) -> Claim | None:
         """
         UPDATE video_videotask SET fence = fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
             lease_until = statement_timestamp() + %(lease)s * interval '1 second',
-            rung_at = NULL, deaths = deaths + 1
+            rung_at = NULL, deaths = deaths + 1,
+            core_at = CASE WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
         WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')
             AND next_run_at <= statement_timestamp()
             AND (lease_until IS NULL OR lease_until < statement_timestamp())
@@ -168,9 +170,10 @@ def _move(
     error_code: str = "",
     generation_id: str | None = None,
     record: bool = True,
+    keeps_core: bool = False,
 ) -> bool:
     """The one conditional UPDATE behind every move of a held task, with its event in the same statement."""
-    extra = ""
+    extra = "" if keeps_core else ", core_at = NULL"
     for name in fields or {}:
         if name not in _SETTABLE:
             raise IllegalMove(f"{name} is not a stage's to write")
@@ -220,19 +223,26 @@ def advance(
 ) -> bool:
     """Hand the task to the next stage, due in `delay_s` seconds. False: it is no longer ours, drop the result.
 
-    `rung_at` is set when it is due at once, since the chain's next link is on its way.
+    `rung_at` is set when it is due at once, since the chain's next link is on its way; but before a transcode it waits
+    for a core (`cores.py`), which the thumbnail then keeps.
     """
     refuse_illegal(claim.stage, to)
     return _move(
         claim,
-        """stage = %(to)s, tries = 0, park_reason = '', progress = greatest(progress, %(progress)s),
+        """stage = %(to)s, tries = 0, park_reason = %(reason)s, progress = greatest(progress, %(progress)s),
         next_run_at = statement_timestamp() + %(delay)s * interval '1 second',
-        rung_at = CASE WHEN %(delay)s = 0 THEN statement_timestamp() END""",
-        {"to": to.value, "progress": PROGRESS_AT[to], "delay": delay_s},
+        rung_at = CASE WHEN %(delay)s = 0 AND %(to)s <> 'transcode' THEN statement_timestamp() END""",
+        {
+            "to": to.value,
+            "progress": PROGRESS_AT[to],
+            "delay": delay_s,
+            "reason": WAITS_FOR_CORE if to is Stage.TRANSCODE else "",
+        },
         outcome=Outcome.ADVANCED,
         fields=fields,
         detail=detail,
         generation_id=generation_id,
+        keeps_core=to is Stage.THUMBNAIL,
     )
 
 
@@ -424,13 +434,13 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
 
 def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]]:
     """Up to `limit` tasks that are due, unheld and were not rung for a while; marks them as rung, so that a backlog
-    never fills the broker with copies."""
+    never fills the broker with copies. Transcodes are rung when a core is free, by `cores.py`."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH due AS MATERIALIZED (
                 SELECT id FROM video_videotask
-                WHERE next_run_at <= statement_timestamp()
+                WHERE next_run_at <= statement_timestamp() AND stage <> 'transcode'
                     AND (lease_until IS NULL OR lease_until < statement_timestamp())
                     AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
                 ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED

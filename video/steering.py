@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video import bell, choice, credits, health, states
+from video import bell, choice, cores, credits, health, states
 from video.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order
@@ -128,7 +128,7 @@ def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | N
         cursor.execute(
             """
             UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
-                admit_at = NULL, rung_at = NULL, deadline_at = NULL, park_reason = '',
+                admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '',
                 finished_at = statement_timestamp()
             WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
             RETURNING run, stage, fence
@@ -214,7 +214,9 @@ def retry(
         credits.debit(task.user_id, chosen.debit, task_id=task.pk, run=chosen.run)
         says = f"retried by {by}; {_costs(chosen, free=free)}" + (", made anew" if regenerate else "")
         _note(task.pk, chosen.run, last, chosen.stage, TaskEvent.Outcome.RESUMED, fence, by, says)
-        if chosen.models is None:
+        if chosen.stage is Stage.TRANSCODE:
+            transaction.on_commit(cores.ring)
+        elif chosen.models is None:
             transaction.on_commit(partial(bell.resume, task.pk, chosen.stage))
         else:
             transaction.on_commit(bell.ring_admission)
@@ -303,7 +305,8 @@ def _resume_row(task: VideoTask, chosen: Plan) -> int:
                     ELSE %(progress)s END,
                 admit_at = CASE WHEN %(in_line)s THEN statement_timestamp() END,
                 next_run_at = CASE WHEN NOT %(in_line)s THEN statement_timestamp() END,
-                rung_at = CASE WHEN NOT %(in_line)s THEN statement_timestamp() END,
+                -- A transcode waits for a core, and is rung when it is given one.
+                rung_at = CASE WHEN NOT %(in_line)s AND %(stage)s <> 'transcode' THEN statement_timestamp() END,
                 -- Admission sets the deadline of a new attempt.
                 deadline_at = CASE WHEN NOT %(in_line)s
                     THEN statement_timestamp() + %(deadline)s * interval '1 second' END,

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import accounts, admission, bell, media_stages, reconcile, states, workers
+from video import accounts, admission, bell, cores, media_stages, reconcile, states, workers
 from video.kit import kit
 from video.models import WorkerSign
 
@@ -30,9 +30,10 @@ RING_BATCH = 500
 
 
 def tick() -> int:
-    """Ring what is due, admit who can be admitted. Returns how many tasks were rung."""
+    """Ring what is due, admit who can be admitted, to slots and to cores. Returns how many tasks were rung."""
     rung = bell.resume_all(states.ring_due(RING_BATCH))
-    return rung + bell.resume_all(admission.admit())
+    rung += bell.resume_all(admission.admit())
+    return rung + bell.resume_all(cores.admit())
 
 
 def take_period(name: str, every_s: float) -> bool:

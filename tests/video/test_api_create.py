@@ -386,7 +386,9 @@ def test_estimate_counts_the_line(user: AbstractBaseUser, settings: Settings) ->
     settings.SLOTS_PER_KEY = 2
     for _ in range(4):
         creation.create(user.pk, Order(prompt="A cat", duration_s=5, aspect_ratio="16:9"))
-    assert estimates.expected_seconds(GEN45) == 3 * estimates.SIMULATED_S
+    assert estimates.expected_seconds(GEN45, user.pk) == 3 * estimates.SIMULATED_S
+    # Somebody else stands behind one of these four only: it is this user's turn once, and then theirs.
+    assert estimates.expected_seconds(GEN45) == 1.5 * estimates.SIMULATED_S
 
 
 def test_estimate_asks_the_database_once_in_thirty_seconds(db: None, django_assert_num_queries: Any) -> None:

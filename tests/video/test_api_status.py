@@ -11,7 +11,8 @@ from django.test import Client
 from pytest_django import Settings
 
 from tests.factories import accepted, make_task
-from video.models import VideoTask
+from video import admission, estimates, keyring
+from video.models import ProviderAccount, Stage, VideoTask
 
 STATUS = "/api/video/status"
 
@@ -53,8 +54,47 @@ def test_pending(api: Client, user: AbstractBaseUser) -> None:
     assert reply["Cache-Control"] == "no-store"
     assert reply.json() == {
         "success": True,
-        "data": {"taskId": task.pk, "status": "pending", "progress": 0, "stage": "generate"},
+        "data": {
+            "taskId": task.pk,
+            "status": "pending",
+            "progress": 0,
+            "stage": "generate",
+            "position": 1,
+            "expectedWait": reply.json()["data"]["expectedWait"],
+        },
     }
+
+
+def test_position_and_expected_wait_only_while_in_line(api: Client, user: AbstractBaseUser) -> None:
+    keyring.sync()
+    ProviderAccount.objects.filter(model="gen4.5").update(slots=1)
+    other, first = make_task(), make_task(user)
+    last = make_task(user)
+    estimates.forget()
+    said = ask(api, last.pk).json()["data"]
+    assert (said["position"], said["expectedWait"]) == (3, 3 * estimates.SIMULATED_S)
+    assert ask(api, first.pk).json()["data"]["position"] == 2
+    assert admission.admit() == [(other.pk, Stage.GENERATE)]
+    estimates.forget()
+    assert ask(api, first.pk).json()["data"]["position"] == 1
+    ProviderAccount.objects.filter(model="gen4.5").update(slots=2)
+    admission.admit()
+    assert not {"position", "expectedWait"} & set(ask(api, first.pk).json()["data"])
+
+
+def test_a_priority_moves_a_task_before_its_users_others(api: Client, user: AbstractBaseUser) -> None:
+    first, second = make_task(user), make_task(user)
+    put(second, priority=5)
+    assert ask(api, second.pk).json()["data"]["position"] == 1
+    assert ask(api, first.pk).json()["data"]["position"] == 2
+
+
+def test_without_any_slot_no_wait_is_promised(api: Client, user: AbstractBaseUser) -> None:
+    keyring.sync()
+    ProviderAccount.objects.update(closed_reason="out_of_credits")
+    said = ask(api, make_task(user).pk).json()["data"]
+    assert said["position"] == 1
+    assert "expectedWait" not in said
 
 
 def test_running_names_the_model_that_really_runs(api: Client, user: AbstractBaseUser) -> None:

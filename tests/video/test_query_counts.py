@@ -52,6 +52,7 @@ def test_status_costs_two_statements_whatever_the_task_went_through(api: Client,
     def ask() -> Any:
         return api.get("/api/video/status", {"taskId": task.pk})
 
+    statements(ask, 200)  # the figures of the line, which each process keeps for two seconds
     fresh = statements(ask, 200)
     accepted(task)
     for _ in range(20):

@@ -133,6 +133,8 @@ def waits_for(task: VideoTask, now: datetime) -> str:
     if task.next_run_at is not None and task.next_run_at > now:
         reason = task.park_reason or "parked"
         return f"{reason}; next look in {span((task.next_run_at - now).total_seconds())}"
+    if task.stage == Stage.TRANSCODE and task.rung_at is None and task.next_run_at is not None:
+        return f"a free core, for {span((now - task.next_run_at).total_seconds())}"
     if task.next_run_at is not None and now - task.next_run_at > timedelta(seconds=15):
         return f"a worker, for {span((now - task.next_run_at).total_seconds())}: do workers run?"
     return "a worker"

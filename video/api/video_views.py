@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -18,6 +19,7 @@ from video.credits import InsufficientCredits
 from video.models import Status
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
+OWN_COUNTED = 10_000  # of a user's own tasks before one in line
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
@@ -43,7 +45,7 @@ class CreateView(ApiView):
             {
                 "taskId": task.pk,
                 "status": PUBLIC_STATUS.get(task.status, str(task.status)),
-                "estimatedTime": estimates.expected_seconds(wanted["model"]),
+                "estimatedTime": estimates.expected_seconds(wanted["model"], task.user_id),
             },
             status=201 if is_new else 200,
         )
@@ -74,7 +76,7 @@ def status_of(task_id: str, request: Request) -> dict[str, Any]:
     row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
     if row is None:
         raise errors.not_found()
-    return shown(task_id, row, request)
+    return shown(task_id, row[:8], request) | _place(*row[8:], user_id=user_id(request))
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -83,17 +85,34 @@ def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
         cursor.execute(
             """
             SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
-                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1)
+                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1),
+                t.eligible_models, t.rerun, t.created_at,
+                CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
+                    SELECT FROM video_videotask o
+                    WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
+                        AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %s
+                ) own) END
             FROM video_videotask t WHERE t.id = %s AND t.user_id = %s
             """,
-            [task_id, user_id],
+            [OWN_COUNTED, task_id, user_id],
         )
         row: tuple[Any, ...] | None = cursor.fetchone()
         return row
 
 
+def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
+    """Position and expected wait of a task that stands in line for a slot; nothing of any other."""
+    if own is None:
+        return {}
+    place = estimates.place(models, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    shown = {"position": place.position}
+    if place.expected_wait_s is not None:
+        shown["expectedWait"] = place.expected_wait_s
+    return shown
+
+
 def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
-    """A task's status in the API's words; `row` as `_find` gives it."""
+    """A task's status in the API's words; `row` as `_find` begins."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:

@@ -96,6 +96,9 @@ class VideoTask(models.Model):
     claimed_at = models.DateTimeField(null=True, blank=True)
     claimed_by = models.CharField(max_length=120, blank=True, default="")
     rung_at = models.DateTimeField(null=True, blank=True, help_text="When the broker was last told.")
+    core_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was given a core for transcode and thumbnail."
+    )
     hinted_at = models.DateTimeField(null=True, blank=True, help_text="When something said: look now.")
     park_reason = models.CharField(max_length=200, blank=True, default="")
     tries = models.PositiveSmallIntegerField(default=0, help_text="Failed tries of this stage so far.")
@@ -143,6 +146,7 @@ class VideoTask(models.Model):
                 name="task_waiting_for_core",
                 condition=Q(stage="transcode", next_run_at__isnull=False),
             ),
+            models.Index(fields=["user"], name="task_with_core", condition=Q(core_at__isnull=False)),
             models.Index(fields=["user", "stage"], name="task_active_of_user", condition=Q(finished_at__isnull=True)),
             models.Index(
                 fields=["finished_at"],
