@@ -29,3 +29,14 @@ def video_id() -> str:
 def generation_id() -> str:
     """Id of an attempt, and the reference that we send to providers that take one."""
     return _new("gen_")
+
+
+def made_at(public_id: str) -> float | None:
+    """When an id was made, in Unix seconds; None for what is no id of ours."""
+    text = public_id.partition("_")[2]
+    if len(text) != 26 or not set(text) <= set(_ALPHABET):
+        return None
+    value = 0
+    for letter in text[:10]:
+        value = value << 5 | _ALPHABET.index(letter)
+    return value / 1000

@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.signs import everybody
-from video import attempts, figures, keyring, states
+from video import attempts, figures, keyring, states, steering
 from video.api import task_details
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 
@@ -312,6 +312,18 @@ class TestTask:
         assert all_of_it["now"]["reason"] == secret
         attempt = all_of_it["generations"][0]
         assert (attempt["keyFingerprint"], attempt["jobId"]) == (generation.key_fingerprint, "job-77")
+
+    def test_a_cancel_and_a_retry_are_told_without_who_it_was(
+        self, api: Client, user: AbstractBaseUser, operator: Client
+    ) -> None:
+        task = make_task(user)
+        steering.cancel(task.pk, by="olga")
+        steering.retry(task.pk, by="olga")
+        own, all_of_it = data(api, self.url(task)), data(operator, self.url(task))
+        assert [one["detail"] for one in own["timeline"][-2:]] == ["cancelled; refunded", "retried; 10 credits"]
+        assert all_of_it["timeline"][-1]["worker"] == "olga"
+        assert [(one["run"], len(one["entries"])) for one in own["credits"]["runs"]] == [(1, 2), (2, 1)]
+        assert "olga" not in json.dumps(own)
 
     def test_a_provider_s_own_status_is_told(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)

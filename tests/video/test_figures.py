@@ -237,6 +237,14 @@ class TestTrouble:
         assert (one.code, one.needs_person) == ("unheard", True)
         assert "1 in generate are due, the oldest for 1 min " in one.sentence
 
+    def test_due_while_others_move_is_only_slow(self) -> None:
+        late = make_task()
+        admitted(late)
+        age(late.pk, 100)
+        assert codes() == ["unheard"]
+        accepted(make_task())
+        assert codes() == ["behind"]
+
     def test_due_while_all_threads_are_at_work_is_only_slow(self) -> None:
         tasks = [make_task() for _ in range(3)]
         for number, task in enumerate(tasks):
@@ -246,7 +254,7 @@ class TestTrouble:
         age(tasks[2].pk, 100)
         (one,) = figures.read().troubles
         assert (one.code, one.needs_person) == ("behind", False)
-        assert "all 2 are at work" in one.sentence
+        assert "2 of 2 threads are at work" in one.sentence
 
     def test_a_full_disk_is_said_once_a_system(self) -> None:
         with connection.cursor() as cursor:

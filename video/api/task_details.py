@@ -18,6 +18,7 @@ EVENTS_SHOWN = 400
 GENERATIONS_SHOWN = 50
 #: Words that hold nothing of the installation: the provider's name and its own status.
 _PROVIDER_SAYS = re.compile(r"(runway|pika|kling): [a-z_ -]{1,40}")
+_BY = re.compile(r" by [^;]*")
 _OWN_WORDS = frozenset(
     {
         TaskEvent.Outcome.CREATED,
@@ -124,6 +125,8 @@ def _for_owner(event: TaskEvent, task: VideoTask) -> str:
     """An event's words without those that name keys, hosts and operators."""
     if event.worker.startswith("operator "):
         return "an operator saw to it"
+    if event.outcome in {TaskEvent.Outcome.CANCELLED, TaskEvent.Outcome.RESUMED}:
+        return _BY.sub("", event.detail)  # who it was is in the worker's column
     if event.outcome in _OWN_WORDS or _PROVIDER_SAYS.fullmatch(event.detail):
         return event.detail
     if event.outcome == TaskEvent.Outcome.FAILED and event.run == task.run:

@@ -96,12 +96,13 @@ def _unheard(figures: System) -> Iterator[Trouble]:
         number, oldest = sum(one.due for one in late), max(one.oldest_s or 0 for one in late)
         names = " and ".join(one.stage.value for one in late)
         held, threads = sum(one.held for one in stages), sum(one.threads for one in listening)
-        if held >= threads:
+        moving = any(one.done.per_min[0] or one.failed.per_min[0] for one in stages)
+        at_work = f"{held} of {threads} threads are at work"
+        if moving or 2 * held >= threads:
             yield Trouble(
                 "behind",
                 False,
-                f"{number} in {names} wait for a free thread of {queue}, the oldest for {_span(oldest)}: "
-                f"all {threads} are at work.",
+                f"{number} in {names} wait for a thread of {queue}, the oldest for {_span(oldest)}: {at_work}.",
                 "They are taken in turn.",
                 f"If it stays so, add workers on more cores, or raise {_CONCURRENCY[queue]} if cores are idle.",
             )
@@ -109,8 +110,8 @@ def _unheard(figures: System) -> Iterator[Trouble]:
         yield Trouble(
             "unheard",
             True,
-            f"{number} in {names} are due, the oldest for {_span(oldest)}, and nobody takes them though only {held} of "
-            f"{threads} threads of {queue} are at work.",
+            f"{number} in {names} are due, the oldest for {_span(oldest)}, and nobody takes them: {at_work}, and "
+            f"nothing of {queue} has moved for a minute.",
             "The sweeper rings them again every ten seconds.",
             "See whether the broker can be reached (CELERY_BROKER_URL) and what the workers' log says; restarting the "
             "workers loses nothing.",
