@@ -72,6 +72,7 @@ def age(task_id: str, seconds: float = 3600) -> None:
             """
             UPDATE video_videotask SET next_run_at = next_run_at - %(s)s * interval '1 second',
                 lease_until = lease_until - %(s)s * interval '1 second',
+                hinted_at = hinted_at - %(s)s * interval '1 second',
                 rung_at = rung_at - %(s)s * interval '1 second', admit_at = admit_at - %(s)s * interval '1 second',
                 claimed_at = claimed_at - %(s)s * interval '1 second'
             WHERE id = %(id)s

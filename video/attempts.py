@@ -58,6 +58,21 @@ def _refund_cancelled(generation_id: str) -> None:
         credits.refund(row[0], row[1])
 
 
+def _hold_task(generation_id: str) -> None:
+    """The attempt's task can't move until the transaction ends: for facts that depend on where it stands.
+
+    Else a task that ends at this very moment would see the attempt as it was, and the attempt would see the task so.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT FROM video_videotask
+            WHERE id = (SELECT task_id FROM video_generation WHERE id = %s) FOR NO KEY UPDATE
+            """,
+            [generation_id],
+        )
+
+
 def live(task_id: str) -> Generation | None:
     """The task's live generation; the database holds that there is at most one."""
     return (
@@ -108,58 +123,55 @@ def put_back(generation_id: str) -> bool:
 
     If the task has ended meanwhile nobody will send it: it is rejected, which frees its slot.
     """
-    params = {"id": generation_id}
     with transaction.atomic():
-        back = _change(
-            "UPDATE video_generation SET state = 'planned', sent_at = NULL WHERE id = %(id)s AND state = 'unknown'",
-            params,
+        _hold_task(generation_id)
+        return _end(
+            """
+            UPDATE video_generation g SET look_at = NULL,
+                state = CASE WHEN t.finished_at IS NULL THEN 'planned' ELSE 'rejected' END,
+                sent_at = CASE WHEN t.finished_at IS NOT NULL THEN g.sent_at END,
+                ended_at = CASE WHEN t.finished_at IS NOT NULL THEN statement_timestamp() END,
+                error_code = CASE WHEN t.finished_at IS NULL THEN g.error_code ELSE 'task_ended' END
+            FROM video_videotask t WHERE g.id = %(id)s AND g.state = 'unknown' AND t.id = g.task_id
+            """,
+            {"id": generation_id},
+            refunds=True,
         )
-        if back:
-            _end(
-                """
-                UPDATE video_generation g SET state = 'rejected', ended_at = statement_timestamp(), look_at = NULL,
-                    error_code = 'task_ended'
-                FROM video_videotask t
-                WHERE g.id = %(id)s AND g.state = 'planned' AND t.id = g.task_id AND t.finished_at IS NOT NULL
-                """,
-                params,
-                refunds=True,
-            )
-        return back
 
 
 def record_accepted(generation_id: str, submitted: Submitted) -> bool:
     """The provider has the job: unknown (or given up as lost) → accepted, with its id."""
-    return _change(
-        """
-        UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
-            expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
-            -- If the task has another live attempt by now, or stands in line for one, this one stays lost, but its
-            -- paid job is still known.
-            state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
-            ended_at = CASE WHEN now.another THEN g.ended_at END,
-            -- A job whose task no longer waits for it is looked at out of turn. A cancel that comes at this moment is
-            -- not seen in the task's row here, but it leaves its mark in this one.
-            look_at = CASE WHEN now.ended OR now.another OR g.cancel_wanted_at IS NOT NULL
-                THEN statement_timestamp() END,
-            error_code = '', error_message = ''
-        FROM (
-            SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
-                t.admit_at IS NOT NULL OR EXISTS (
-                SELECT FROM video_generation o
-                WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
-            ) AS another
-            FROM video_videotask t JOIN video_generation s ON s.task_id = t.id WHERE s.id = %(id)s
-        ) now
-        WHERE g.id = %(id)s AND (g.state = 'unknown' OR (g.state = 'lost' AND g.job_id = ''))
-        """,
-        {
-            "id": generation_id,
-            "job": submitted.job_id,
-            "urls": json.dumps(dict(submitted.urls)),
-            "cost": submitted.expected_cost,
-        },
-    )
+    with transaction.atomic():
+        _hold_task(generation_id)
+        return _change(
+            """
+            UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
+                expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
+                -- If the task has another live attempt by now, or stands in line for one, this one stays lost, but its
+                -- paid job is still known.
+                state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
+                ended_at = CASE WHEN now.another THEN g.ended_at END,
+                -- A job whose task no longer waits for it, or that is to stop, is looked at out of turn.
+                look_at = CASE WHEN now.ended OR now.another OR g.cancel_wanted_at IS NOT NULL
+                    THEN statement_timestamp() END,
+                error_code = '', error_message = ''
+            FROM (
+                SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
+                    t.admit_at IS NOT NULL OR EXISTS (
+                    SELECT FROM video_generation o
+                    WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
+                ) AS another
+                FROM video_videotask t JOIN video_generation s ON s.task_id = t.id WHERE s.id = %(id)s
+            ) now
+            WHERE g.id = %(id)s AND (g.state = 'unknown' OR (g.state = 'lost' AND g.job_id = ''))
+            """,
+            {
+                "id": generation_id,
+                "job": submitted.job_id,
+                "urls": json.dumps(dict(submitted.urls)),
+                "cost": submitted.expected_cost,
+            },
+        )
 
 
 def record_unknown(generation_id: str) -> bool:
@@ -286,30 +298,35 @@ def record_ended(
 ) -> bool:
     """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot.
 
+    A video that comes after its task has failed is left to reconcile, which delivers it.
     `took_nothing`: the provider surely charges nothing for it; a cancelled task is refunded then, and only then.
     `result_life_s`: for how long the provider keeps the video, where that is known.
     """
     if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
         raise ValueError(f"{state} is not a job's end")
-    return _end(
-        """
-        UPDATE video_generation SET state = %(state)s, ended_at = statement_timestamp(), reported_cost = %(cost)s,
-            provider_status = %(word)s, error_code = %(code)s, error_message = %(message)s, look_at = NULL,
-            last_polled_at = statement_timestamp(), polls = polls + 1,
-            result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
-        WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
-        """,
-        {
-            "id": generation_id,
-            "state": state.value,
-            "cost": cost,
-            "word": provider_status[:60],
-            "code": code,
-            "message": message,
-            "life": result_life_s,
-        },
-        refunds=took_nothing and state is not State.SUCCEEDED,
-    )
+    with transaction.atomic():
+        _hold_task(generation_id)
+        return _end(
+            """
+            UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
+                reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
+                error_message = %(message)s, last_polled_at = statement_timestamp(), polls = g.polls + 1,
+                look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
+                result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
+            FROM video_videotask t
+            WHERE g.id = %(id)s AND g.job_id <> '' AND g.state IN ('accepted', 'lost') AND t.id = g.task_id
+            """,
+            {
+                "id": generation_id,
+                "state": state.value,
+                "cost": cost,
+                "word": provider_status[:60],
+                "code": code,
+                "message": message,
+                "life": result_life_s,
+            },
+            refunds=took_nothing and state is not State.SUCCEEDED,
+        )
 
 
 def record_lost(generation_id: str, *, code: str) -> bool:
@@ -378,9 +395,12 @@ def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> boo
 
 
 def stop_looking(generation_id: str) -> bool:
-    """A job that was given up is not looked at any more."""
+    """A job that was given up, or whose late video is delivered, is not looked at any more."""
     return _change(
-        "UPDATE video_generation SET look_at = NULL WHERE id = %(id)s AND state = 'lost' AND look_at IS NOT NULL",
+        """
+        UPDATE video_generation SET look_at = NULL
+        WHERE id = %(id)s AND state IN ('lost', 'succeeded') AND look_at IS NOT NULL
+        """,
         {"id": generation_id},
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from providers.base import CancelOutcome, JobState, JobStatus
@@ -71,6 +71,9 @@ def look(generation: Generation) -> None:
     if generation.state == State.UNKNOWN:
         _look_up(generation)
         return
+    if generation.state == State.SUCCEEDED:  # seen by somebody who could not deliver it
+        _deliver(generation)
+        return
     asked: CancelOutcome | None = None
     try:
         status = _read(generation)
@@ -96,9 +99,7 @@ def look(generation: Generation) -> None:
             result_life_s=jobs.result_life_s(generation.provider),
         )
         health.note_success(generation.model, generation.provider)
-        if states.revive(generation.task_id, generation.run, generation.pk):
-            log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
-            bell.resume(generation.task_id, Stage.DOWNLOAD)
+        _deliver(generation)
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
         _ended_badly(generation, status)
     else:
@@ -177,6 +178,16 @@ def _look_again(generation: Generation) -> None:
     """Its job goes on, as far as anybody knows."""
     attempts.look_again(generation.pk, 2 * jobs.poll_interval_s(generation.provider))
     _give_up_if_old(generation)
+
+
+def _deliver(generation: Generation) -> None:
+    """A video that came after its task had failed: the task goes on, unless something newer stands in its way."""
+    with transaction.atomic():
+        revived = states.revive(generation.task_id, generation.run, generation.pk)
+        attempts.stop_looking(generation.pk)
+    if revived:
+        log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
+        bell.resume(generation.task_id, Stage.DOWNLOAD)
 
 
 def _give_up_if_old(generation: Generation) -> None:

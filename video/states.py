@@ -341,13 +341,14 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             generation_id=generation_id,
         )
         if moved:
-            _leave_attempt(claim.task.pk)
+            _leave_attempt(claim.task.pk, claim.stage)
             credits.refund(claim.task.pk, claim.task.run)
         return moved
 
 
-def _leave_attempt(task_id: str) -> None:
-    """The attempt of a task that ends: one that was never sent frees its slot, an open job is looked at later."""
+def _leave_attempt(task_id: str, stage: Stage) -> None:
+    """The attempt of a task that fails in `stage`: one that was never sent frees its slot, an open job is looked at
+    later, and one that somebody else has just seen end well is delivered late."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -363,6 +364,14 @@ def _leave_attempt(task_id: str) -> None:
             """,
             [task_id],
         )
+        if stage in {Stage.GENERATE, Stage.POLL}:
+            cursor.execute(
+                """
+                UPDATE video_generation SET look_at = statement_timestamp()
+                WHERE task_id = %s AND state = 'succeeded' AND look_at IS NULL
+                """,
+                [task_id],
+            )
 
 
 def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:

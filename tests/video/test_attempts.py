@@ -7,7 +7,7 @@ from django.db import connection
 
 from providers.base import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, states
+from video import attempts, reconcile, states
 from video.models import Generation, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -151,3 +151,37 @@ def test_the_window_between_the_two_commits_of_sending_is_one_transaction() -> N
     assert not attempts.mark_sent(claim, generation)
     assert reload(task).status == "pending"
     assert reload(task).stage == Stage.GENERATE
+
+
+def test_what_never_left_of_a_task_that_has_ended_gives_its_slot_back() -> None:
+    task = make_task()
+    generation = sent(task)
+    age(task.pk)
+    assert states.fail(claimed(task), code="outcome_unknown", message="Nobody knows.")
+    assert attempts.put_back(generation.pk)  # the first worker, which was frozen before the socket
+    generation.refresh_from_db()
+    assert (generation.state, generation.error_code) == ("rejected", "task_ended")
+
+
+def test_a_video_seen_by_a_worker_whose_task_has_failed_is_left_to_reconcile_which_delivers_it() -> None:
+    task = make_task()
+    generation = accepted(task)
+    states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    attempts.record_ended(generation.pk, State.SUCCEEDED)  # … and whoever looked dies right here
+    reconcile.reconcile()
+    assert (reload(task).status, reload(task).stage) == ("running", "download")
+    generation.refresh_from_db()
+    assert generation.look_at is None
+
+
+def test_a_video_seen_just_before_another_worker_fails_its_task_is_delivered_too() -> None:
+    task = make_task()
+    generation = accepted(task)
+    claim = claimed(task, Stage.POLL)
+    attempts.record_ended(generation.pk, State.SUCCEEDED)
+    states.fail(claim, code="timeout", message="Too long.")
+    reconcile.reconcile()
+    assert (reload(task).status, reload(task).stage) == ("running", "download")
+    states.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    reconcile.reconcile()
+    assert reload(task).status == "failed"  # once; a video that can't be used is not fetched for ever
