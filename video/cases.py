@@ -370,9 +370,11 @@ def _read(generation_id: str) -> Case:
 def _lock(generation_id: str) -> Generation:
     """The attempt as it is until the transaction ends: its task first, as every move of a task does."""
     task_ids = Generation.objects.filter(pk=generation_id).values("task_id")
-    task = VideoTask.objects.select_for_update(of=("self",)).filter(pk__in=task_ids).first()
+    task = VideoTask.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=task_ids).first()
     generation: Generation | None = (
-        Generation.objects.select_for_update(of=("self",)).filter(pk=generation_id).first() if task else None
+        Generation.objects.select_for_update(of=("self",), no_key=True).filter(pk=generation_id).first()
+        if task
+        else None
     )
     if task is None or generation is None:
         raise Refused(f"There is no attempt {generation_id}.")

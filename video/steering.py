@@ -33,6 +33,12 @@ class Refund(StrEnum):
     PENDING = "pending"  # decided when the provider has said how its job ended
     NONE = "none"  # the provider has done its work, or the run cost nothing
 
+    @property
+    def words(self) -> str:
+        """For people."""
+        said = {Refund.DONE: "refunded", Refund.PENDING: "the refund is decided when its job has ended"}
+        return said.get(self, "no refund")
+
 
 @dataclass(frozen=True)
 class Cancelled:
@@ -45,6 +51,12 @@ class Cancelled:
     changed: bool  # False: it had been cancelled before
     asks_provider: bool = False  # its job is to be stopped
 
+    @property
+    def words(self) -> str:
+        """For people: where it stood and what follows."""
+        asked = "; its provider is asked to stop" if self.asks_provider else ""
+        return f"in {self.stage}; {self.refund.words}{asked}"
+
 
 @dataclass(frozen=True)
 class Retried:
@@ -55,6 +67,13 @@ class Retried:
     stage: Stage  # where it goes on; generate: in line for a slot, model and key
     debited: int  # credits
     granted: int  # credits, given for it by an operator
+
+    @property
+    def words(self) -> str:
+        """For people: where it goes on, and what that costs."""
+        where = "in line for a new attempt" if self.stage is Stage.GENERATE else f"at {self.stage}"
+        costs = f"{self.debited} credits" if self.debited else "nothing debited"
+        return f"{where}; run {self.run}, {costs}" + (", granted for it" if self.granted else "")
 
 
 class Refused(Exception):
@@ -92,7 +111,7 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
         if refund is Refund.DONE and not credits.refund(task_id, run):
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
         asks = last is not None and last.state == State.ACCEPTED
-        _note(task_id, run, last, stage, TaskEvent.Outcome.CANCELLED, fence, by, f"cancelled by {by}; {_SAYS[refund]}")
+        _note(task_id, run, last, stage, TaskEvent.Outcome.CANCELLED, fence, by, f"cancelled by {by}; {refund.words}")
     return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=asks)
 
 
@@ -113,13 +132,6 @@ def refund_of(last: Generation | None, run: int) -> Refund:
     if last.state in {State.UNKNOWN, State.ACCEPTED}:
         return Refund.PENDING
     return Refund.NONE if last.state == State.SUCCEEDED else Refund.DONE
-
-
-_SAYS = {
-    Refund.DONE: "refunded",
-    Refund.PENDING: "the refund is decided when its job has ended",
-    Refund.NONE: "no refund",
-}
 
 
 def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | None:
@@ -359,7 +371,8 @@ def _costs(chosen: Plan, *, free: bool) -> str:
 
 
 def _find(task_id: str, user_id: int | None, *, lock: bool = False) -> VideoTask:
-    rows = VideoTask.objects.select_for_update() if lock else VideoTask.objects.all()
+    # no_key: a refund's entry refers to the task, and its writer, who holds the attempt, must not wait for us.
+    rows = VideoTask.objects.select_for_update(no_key=True) if lock else VideoTask.objects.all()
     rows = rows.filter(pk=task_id)
     task = (rows if user_id is None else rows.filter(user_id=user_id)).first()
     if task is None:
@@ -373,7 +386,7 @@ def _last(task_id: str) -> Generation | None:
 
 def _lock_last(task_id: str) -> Generation | None:
     """The last attempt as it is until the transaction ends; waits for whoever is writing a fact about it."""
-    return Generation.objects.select_for_update().filter(task_id=task_id).order_by("-attempt").first()
+    return Generation.objects.select_for_update(no_key=True).filter(task_id=task_id).order_by("-attempt").first()
 
 
 def _is_refunded(task: VideoTask) -> bool:

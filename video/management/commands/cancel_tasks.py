@@ -11,14 +11,8 @@ from video.chosen import Filter
 from video.management.arguments import seconds
 from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Went
 from video.models import ACTIVE
-from video.steering import Refund
 
 BY = "cancel_tasks"
-SAYS = {
-    Refund.DONE: "refunded",
-    Refund.PENDING: "the refund is decided when its job has ended",
-    Refund.NONE: "no refund",
-}
 
 
 class Command(ManyTasks):
@@ -62,11 +56,10 @@ def _preview(task_id: str) -> Went:
 
 
 def _went(done: steering.Cancelled, word: str) -> Went:
-    says = f"in {done.stage}; {SAYS[done.refund]}" + ("; its provider is asked to stop" if done.asks_provider else "")
     facts = {
         "stage": done.stage.value,
         "run": done.run,
         "refund": done.refund.value,
         "asksProvider": done.asks_provider,
     }
-    return Went(done.task_id, word if done.changed else "cancelled before", says, facts=facts)
+    return Went(done.task_id, word if done.changed else "cancelled before", done.words, facts=facts)

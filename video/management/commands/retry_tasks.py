@@ -12,7 +12,7 @@ from video import steering
 from video.chosen import Filter
 from video.management.arguments import seconds
 from video.management.many import EXIT_CODES, ManyTasks, Went
-from video.models import Stage, Status
+from video.models import Status
 
 BY = "retry_tasks"
 
@@ -53,8 +53,5 @@ class Command(ManyTasks):
 
 
 def _went(done: steering.Retried, word: str) -> Went:
-    where = "in line for a new attempt" if done.stage is Stage.GENERATE else f"at {done.stage}"
-    costs = f"{done.debited} credits" if done.debited else "nothing debited"
-    says = f"{where}; run {done.run}, {costs}" + (", granted for it" if done.granted else "")
     facts = {"stage": done.stage.value, "run": done.run, "debited": done.debited, "granted": done.granted}
-    return Went(done.task_id, word, says, facts=facts)
+    return Went(done.task_id, word, done.words, facts=facts)
