@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import hmac
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -23,6 +24,8 @@ from media_pipeline.s3_address import S3Address, S3Keys
 
 KEYS = S3Keys("AKIATESTTESTTESTTEST", "test-secret-test-secret-test-secret")
 REGION = "eu-central-1"
+
+logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each request
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -52,6 +55,14 @@ class S3Server:
         name = f"b-{uuid.uuid4().hex[:16]}"
         self.client.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
         return S3Address(bucket=name, prefix=prefix, endpoint=self.url, region=REGION, addressing="path")
+
+    def environment(self, address: S3Address) -> dict[str, str]:
+        """What a process of the product needs to store in a bucket of this server."""
+        return {
+            "STORAGE_URL": f"{address}?endpoint={address.endpoint}&region={address.region}",
+            "AWS_ACCESS_KEY_ID": KEYS.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key,
+        }
 
     def objects(self, address: S3Address) -> list[str]:
         """Names of everything in the bucket."""

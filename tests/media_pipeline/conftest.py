@@ -11,7 +11,6 @@ import pytest
 
 from media_pipeline.ffmpeg import FFmpeg
 from media_pipeline.probe import Prober
-from tests.s3 import S3Server
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
@@ -84,11 +83,3 @@ def prober() -> Iterator[Prober]:
 @pytest.fixture(scope="session")
 def ffmpeg() -> FFmpeg:
     return FFmpeg(FFMPEG)
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3Server]:
-    """One server for all tests; each takes a bucket of its own."""
-    server = S3Server()
-    yield server
-    server.stop()

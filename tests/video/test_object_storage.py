@@ -27,13 +27,6 @@ from video.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.stop()
-
-
 @pytest.fixture
 def bucket(s3: S3Server, settings: Settings, tmp_path: Path) -> Iterator[S3Address]:
     """This process stores in a bucket of its own."""
