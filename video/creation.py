@@ -16,8 +16,12 @@ class KeyReused(Exception):
     """The Idempotency-Key already stands for another order of this user."""
 
 
-def create(user_id: int, order: Order, *, idempotency_key: str | None = None) -> tuple[VideoTask, bool]:
+def create(
+    user_id: int, order: Order, *, idempotency_key: str | None = None, priority: int = 0
+) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
+
+    `priority`: -100 to 100, among the user's own; for operators.
 
     Raises InsufficientCredits, KeyReused, and as `choice.eligible_models`; nothing is made then.
     """
@@ -26,6 +30,7 @@ def create(user_id: int, order: Order, *, idempotency_key: str | None = None) ->
         user_id=user_id,
         request_hash=order.fingerprint() if idempotency_key else "",
         idempotency_key=idempotency_key,
+        priority=priority,
         eligible_models=choice.eligible_models(order),
         **asdict(order),
     )
@@ -56,13 +61,13 @@ def _insert(task: VideoTask) -> None:
             WITH made AS (
                 INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio, image_url,
                     policy, fallback, model_requested, eligible_models, negative_prompt, seed, quality, resolution, fps,
-                    idempotency_key, request_hash, status, stage, progress, admit_at, fence,
+                    priority, idempotency_key, request_hash, status, stage, progress, admit_at, fence,
                     claimed_by, park_reason, tries, deaths, error_code,
                     error_message, source_key, output_key, thumbnail_key, has_work_files)
                 VALUES (%(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
                     %(policy)s, %(fallback)s, %(model_requested)s, %(eligible_models)s, %(negative_prompt)s,
                     %(seed)s, %(quality)s, %(resolution)s, %(fps)s,
-                    %(idempotency_key)s, %(request_hash)s,
+                    %(priority)s, %(idempotency_key)s, %(request_hash)s,
                     'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false)
                 RETURNING id
             )
@@ -88,6 +93,7 @@ def _insert(task: VideoTask) -> None:
                         "quality",
                         "resolution",
                         "fps",
+                        "priority",
                         "idempotency_key",
                         "request_hash",
                     )

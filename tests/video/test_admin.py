@@ -17,7 +17,7 @@ from tests.factories import accepted, admitted, age, claimed, make_task, make_us
 from video import attempts, states
 from video.admin import story
 from video.admin.reading import BoundedPaginator, short, span
-from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, VideoTask
+from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"
@@ -341,3 +341,48 @@ class TestGrant:
         assert "add up to the balance" in page
         Account.objects.filter(pk=task.user_id).update(balance=123)
         assert "Something wrote past the ledger" in text(operator, f"/admin/video/account/{task.user_id}/change/")
+
+
+class TestPriority:
+    def post(self, client: Client, tasks: list[VideoTask], priority: str) -> Any:
+        body = {"action": "set_priority", "_selected_action": [task.pk for task in tasks], "priority": priority}
+        return client.post(LIST, body, follow=True)
+
+    def test_sets_those_that_wait_and_leaves_what_has_ended(self, operator: Client) -> None:
+        waits, ended = make_task(), make_task()
+        states.fail_waiting(ended, code="no_capacity", message="No room.")
+        page = self.post(operator, [waits, ended], "7").content.decode()
+        assert "1 changed. 1 had ended" in page
+        assert (reload(waits).priority, reload(ended).priority) == (7, 0)
+        assert LogEntry.objects.get().object_id == waits.pk
+
+    @pytest.mark.parametrize("priority", ["", "101", "high"])
+    def test_a_priority_that_can_not_be_is_refused(self, operator: Client, priority: str) -> None:
+        task = make_task()
+        assert "Nothing was changed" in self.post(operator, [task], priority).content.decode()
+        assert reload(task).priority == 0
+
+    @pytest.mark.parametrize(("permission", "expected"), [("view_videotask", 0), ("change_videotask", 7)])
+    def test_needs_the_permission_to_change_tasks(self, client: Client, permission: str, expected: int) -> None:
+        staff = make_user(is_staff=True)
+        staff.user_permissions.add(Permission.objects.get(codename=permission))
+        client.force_login(staff)
+        task = make_task()
+        self.post(client, [task], "7")
+        assert reload(task).priority == expected
+
+
+class TestShares:
+    def test_a_user_gets_a_weight_and_a_limit(self, operator: Client) -> None:
+        user = make_user()
+        body = {"user": user.pk, "weight": "3", "most_waiting": "50", "note": "pays for it"}
+        assert operator.post("/admin/video/usershare/add/", body).status_code == 302
+        share = UserShare.objects.get(user=user)
+        assert (share.weight, share.most_waiting, share.note) == (3, 50, "pays for it")
+        assert "pays for it" in text(operator, "/admin/video/usershare/")
+
+    @pytest.mark.parametrize("weight", ["0", "1001", "-1", ""])
+    def test_a_weight_that_can_not_be_is_refused(self, operator: Client, weight: str) -> None:
+        answer = operator.post("/admin/video/usershare/add/", {"user": make_user().pk, "weight": weight})
+        assert answer.status_code == 200
+        assert not UserShare.objects.exists()

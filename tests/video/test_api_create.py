@@ -142,6 +142,7 @@ WRONG = [
     ({"fallback": []}, "fallback"),
     ({"model": "pika", "duration": 7, "fallback": True}, "duration"),  # a fallback is for failures
     ({"webhookUrl": "https://example.com"}, "webhookUrl"),
+    ({"priority": 100}, "priority"),
     ({"aspect_ratio": "16:9"}, "aspect_ratio"),
     ({"userId": 1}, "userId"),
     ({"": 1}, ""),

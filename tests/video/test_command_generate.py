@@ -116,6 +116,10 @@ class TestCreate:
         assert (task.model_requested, task.duration_s, task.aspect_ratio) == ("gen4.5", 8, "9:16")
         assert (task.quality, task.resolution, task.fps, task.seed) == ("high", "480p", 24, 7)
 
+    def test_a_priority_is_for_operators_only(self) -> None:
+        generate(PROMPT, "--priority", "5")
+        assert only_task().priority == 5
+
     def test_json_without_wait(self) -> None:
         assert json.loads(generate(PROMPT, "--json")) == {"taskId": only_task().pk, "status": "pending"}
 
@@ -123,6 +127,7 @@ class TestCreate:
         ("args", "said"),
         [
             (["--duration", "99"], "--duration: "),
+            (["--priority", "101"], "--priority: must be from -100 to 100"),
             (["--aspect-ratio", "5:1"], "--aspect-ratio: must be one of"),
             (["--model", "runway-gen33"], "--model: "),
             (["--image-url", "http://127.0.0.1/x.png"], "--image-url: must be a public https link"),

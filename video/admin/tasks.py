@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from video import admission
 from video.admin import story
 from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since, span
+from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.stands import StandsFilter
 from video.models import Generation, TaskEvent, VideoTask
 
@@ -38,6 +40,31 @@ class VideoTaskAdmin(ReadOnlyAdmin):
     search_help_text = (
         "A task, video, attempt or job id (or the end of a task's id), a user name, or words of the prompt."
     )
+
+    action_form = PriorityForm
+    actions = ("set_priority",)
+
+    def has_prioritise_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("video.change_videotask"))
+
+    @admin.action(description="Set the priority (the box on the right) of those that wait", permissions=["prioritise"])
+    def set_priority(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> None:
+        priority = priority_from(request.POST.get("priority", ""))
+        if priority is None:
+            self.message_user(
+                request,
+                f"Nothing was changed: give a priority from -{MOST_PRIORITY} to {MOST_PRIORITY}.",
+                messages.ERROR,
+            )
+            return
+        chosen = list(queryset)
+        changed = admission.prioritise([task.pk for task in chosen], priority)
+        for task in chosen:
+            if task.pk in changed:
+                self.log_change(request, task, f"Priority {priority}.")
+        left = len(chosen) - len(changed)
+        over = f" {left} had ended, and stay as they are." if left else ""
+        self.message_user(request, f"Priority {priority}: {len(changed)} changed.{over}")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VideoTask]:
         last = Generation.objects.filter(task=OuterRef("pk")).order_by("-attempt")

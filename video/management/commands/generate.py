@@ -240,6 +240,13 @@ class Command(BaseCommand):
         parser.add_argument("--fps", type=int, help="frames a second (default 30)")
         parser.add_argument("--negative-prompt", help="what it is not to show")
         parser.add_argument("--seed", type=int, help="for repeatable results, where the model can")
+        parser.add_argument(
+            "--priority",
+            type=int,
+            default=0,
+            metavar="N",
+            help="-100 to 100: the highest of its user's waiting tasks goes first (default 0)",
+        )
         parser.add_argument("--user", help="whose task it is (default: demo when simulating, else the only superuser)")
         parser.add_argument("--wait", action="store_true", help="follow the task to its end")
         parser.add_argument(
@@ -293,6 +300,8 @@ class Command(BaseCommand):
         from video.api.errors import ApiError, flatten
         from video.api.serializers import CreateSerializer
 
+        if not -100 <= options["priority"] <= 100:
+            raise CommandError("--priority: must be from -100 to 100", returncode=BAD_INPUT)
         asked = {ours: options[name] for name, ours in FIELDS.items() if options.get(name) is not None}
         checked = CreateSerializer(data=asked)
         try:
@@ -303,7 +312,7 @@ class Command(BaseCommand):
             hint = "" if settings.SIMULATE else " To try without keys, set REELWORKS_SIMULATE=1."
             raise CommandError(err.message + hint, returncode=BAD_INPUT) from err
         try:
-            return creation.create(user.pk, checked.validated_data["order"])[0]
+            return creation.create(user.pk, checked.validated_data["order"], priority=options["priority"])[0]
         except credits.InsufficientCredits as err:
             raise CommandError(
                 f"{user.get_username()} has {err.balance} credits, a video costs {err.needed}. Nothing was made. "

@@ -1,0 +1,70 @@
+"""Who gets how much: weights and limits of users, and the priority of tasks that wait."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.helpers import ActionForm
+from django.http import HttpRequest
+
+from video.admin.reading import ModelAdmin
+from video.models import UserShare
+
+MOST_PRIORITY = 100
+
+
+def priority_from(text: str) -> int | None:
+    """What was typed into the box, from -100 to 100; None for anything else."""
+    try:
+        priority = int(text)
+    except ValueError:
+        return None
+    return priority if -MOST_PRIORITY <= priority <= MOST_PRIORITY else None
+
+
+class PriorityForm(ActionForm):
+    """The box beside the actions; only the one that sets priorities reads it."""
+
+    # Text, and read by the action: a form that is not valid would make Django say that no action was chosen.
+    priority = forms.CharField(
+        required=False,
+        label="Priority",
+        widget=forms.NumberInput(attrs={"min": -MOST_PRIORITY, "max": MOST_PRIORITY}),
+    )
+
+
+if TYPE_CHECKING:
+    UserShareFormBase = forms.ModelForm[UserShare]
+else:
+    UserShareFormBase = forms.ModelForm
+
+
+class UserShareForm(UserShareFormBase):
+    """A user's part, in the bounds of the row."""
+
+    weight = forms.IntegerField(
+        min_value=1,
+        max_value=1000,
+        initial=1,
+        help_text="Parts of what is to be shared: a user of weight 2 gets twice as much as one of weight 1.",
+    )
+
+    class Meta:
+        model = UserShare
+        fields = ("user", "weight", "most_waiting", "note")
+
+
+@admin.register(UserShare)
+class UserShareAdmin(ModelAdmin):
+    form = UserShareForm
+    list_display = ("user", "weight", "most_waiting", "note")
+    list_select_related = ("user",)
+    ordering = ("user__username",)
+    search_fields = ("user__username",)
+    raw_id_fields = ("user",)
+    show_facets = admin.ShowFacets.NEVER
+
+    def get_readonly_fields(self, request: HttpRequest, obj: UserShare | None = None) -> tuple[str, ...]:
+        return () if obj is None else ("user",)
