@@ -118,7 +118,7 @@ class TestPage:
     ) -> None:
         keyring.sync()
         everybody()
-        with django_assert_max_num_queries(12) as captured:
+        with django_assert_max_num_queries(13) as captured:
             page(operator)
         for number in range(5):
             accepted(make_task(), f"job-{number}")

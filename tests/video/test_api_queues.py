@@ -124,7 +124,7 @@ class TestSystem:
         for number in range(5):
             accepted(make_task(), f"job-{number}")
             make_task()
-        assert statements() == few <= 13
+        assert statements() == few <= 14
 
 
 class TestOwn:
@@ -242,6 +242,7 @@ class TestTask:
         assert [entry["kind"] for entry in found["credits"]["runs"][0]["entries"]] == ["debit"]
         assert "result" not in found
         assert "model" not in found
+        assert found["position"] == data(api, f"/api/video/status?taskId={task.pk}")["position"]
 
     def test_a_failed_one_with_its_attempt_and_refund(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
@@ -364,8 +365,8 @@ class TestTask:
             return len(captured)
 
         waiting, done = make_task(user), finished(user)
-        assert statements(api, waiting) == statements(api, done) == 5
-        assert statements(operator, waiting) == statements(operator, done) <= 7
+        assert statements(api, waiting) == statements(api, done) == 6
+        assert statements(operator, waiting) == statements(operator, done) <= 8
 
 
 def finished(user: AbstractBaseUser) -> VideoTask:

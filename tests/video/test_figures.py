@@ -71,6 +71,20 @@ class TestStages:
         assert one.oldest_s is not None
         assert 120 <= one.oldest_s < 180
 
+    def test_transcodes_that_wait_for_a_core(self) -> None:
+        waits, given, held = make_task(), make_task(), make_task()
+        for number, task in enumerate((waits, given, held)):
+            to_transcode(task, f"job-{number}")
+        claimed(held, Stage.TRANSCODE)
+        age(waits.pk, 40)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE video_videotask SET rung_at = statement_timestamp() WHERE id = %s", [given.pk])
+        line = stages.waiting_for_core()
+        assert (line.number, line.oldest_task) == (1, waits.pk)
+        assert line.oldest_s is not None
+        assert 40 <= line.oldest_s < 100
+        assert (of(Stage.TRANSCODE).due, of(Stage.TRANSCODE).held) == (2, 1)
+
     def test_parked_ones_by_what_they_wait_for(self) -> None:
         def parked(reason: str, error_code: str = "") -> Generation:
             task = make_task()
@@ -328,7 +342,7 @@ def test_the_whole_costs_as_many_statements_for_many_as_for_none(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     keyring.sync()
-    with django_assert_max_num_queries(10) as captured:
+    with django_assert_max_num_queries(11) as captured:
         figures.read()
     few = len(captured.captured_queries)
     fill()

@@ -121,23 +121,23 @@ def _page_of(one: Trouble, request: HttpRequest) -> tuple[str, str]:
 
 
 def _tiles(found: System) -> list[Tile]:
-    line, stages = found.waiting, {one.stage.value: one for one in found.stages}
-    media = stages["transcode"]
+    line, cores = found.waiting, found.waiting_for_core
+    stages = {one.stage.value: one for one in found.stages}
     held = {queue: sum(one.held for one in found.stages if one.queue == queue) for queue in QUEUES}
     made, failed = stages["save"].done.per_min, [sum(one.failed.per_min[n] for one in found.stages) for n in range(3)]
     free = sum(one.free for one in found.accounts)
     return [
         Tile(
             "waiting for a slot",
-            f"{line.number}{'+' if line.number >= COUNTED else ''}",
+            _number(line.number),
             _oldest(line.oldest_s) or f"{free} slots are free",
             tasks_url(stands="waiting"),
         ),
         Tile("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", ""),
         Tile(
             "waiting for a core",
-            str(media.due),
-            _oldest(media.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
+            _number(cores.number),
+            _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
             tasks_url(stands="due", stage__exact="transcode"),
         ),
         Tile(
@@ -155,6 +155,10 @@ def _tiles(found: System) -> list[Tile]:
             "rw-bad-figure" if failed[1] else "",
         ),
     ]
+
+
+def _number(counted: int) -> str:
+    return f"{counted}{'+' if counted >= COUNTED else ''}"
 
 
 def _oldest(seconds: float | None) -> str:

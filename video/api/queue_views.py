@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from video import figures
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
-from video.api.video_views import TASK_ID, shown
+from video.api.video_views import TASK_ID, status_of
 from video.figures import as_json, users
 
 
@@ -31,14 +31,5 @@ class TaskView(ApiView):
         task = task_details.find(task_id, of_user=None if staff else user_id(request))
         if task is None:
             raise errors.not_found()
-        found = task_details.details(task, staff=staff)
-        model = found["generations"][-1]["model"] if found["generations"] else None
-        status = shown(
-            task.pk,
-            (
-                *(task.status, task.progress, task.stage, task.error_code, task.error_message),
-                *(task.output_key, task.thumbnail_key, model),
-            ),
-            request,
-        )
-        return success({**status, **found})
+        status = status_of(task.pk, request, owner_id=task.user_id)
+        return success({**status, **task_details.details(task, staff=staff)})

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from video.models import CreditEntry, Generation, TaskEvent, VideoTask
+from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 EVENTS_SHOWN = 400
 GENERATIONS_SHOWN = 50
@@ -80,6 +80,8 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
         found = {"state": "waitsForSlot", "since": None, "until": _time(task.admit_at)}
     elif task.next_run_at is not None and task.next_run_at > now:
         found = {"state": "parked", "since": None, "until": _time(task.next_run_at)}
+    elif task.stage == Stage.TRANSCODE and task.rung_at is None:
+        found = {"state": "waitsForCore", "since": _time(task.next_run_at), "until": None}
     else:
         found = {"state": "waitsForWorker", "since": _time(task.next_run_at), "until": None}
     if staff:

@@ -71,12 +71,13 @@ class StatusView(ApiView):
         return success(status_of(task_id, request))
 
 
-def status_of(task_id: str, request: Request) -> dict[str, Any]:
-    """The caller's task as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
-    row = _find(task_id, user_id(request)) if TASK_ID.fullmatch(task_id) else None
+def status_of(task_id: str, request: Request, *, owner_id: int | None = None) -> dict[str, Any]:
+    """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
+    owner = user_id(request) if owner_id is None else owner_id
+    row = _find(task_id, owner) if TASK_ID.fullmatch(task_id) else None
     if row is None:
         raise errors.not_found()
-    return shown(task_id, row[:8], request) | _place(*row[8:], user_id=user_id(request))
+    return _shown(task_id, row[:8], request) | _place(*row[8:], user_id=owner)
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -111,7 +112,7 @@ def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None
     return shown
 
 
-def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+def _shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_find` begins."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}

@@ -29,7 +29,8 @@ PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
 class System:
     """Everything, for staff."""
 
-    waiting: Waiting
+    waiting: Waiting  # for a slot
+    waiting_for_core: Waiting
     stages: list[StageFigures]
     accounts: list[AccountFigures]
     keys: list[KeyFigures]
@@ -49,10 +50,11 @@ class System:
 
 
 def read() -> System:
-    """All figures; ten statements."""
+    """All figures; eleven statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),
+        waiting_for_core=stages.waiting_for_core(),
         stages=stages.stages(),
         accounts=providers.accounts(keys),
         keys=keys,

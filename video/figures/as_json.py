@@ -17,7 +17,7 @@ from video.figures.workers import Worker
 
 def system(figures: System) -> dict[str, Any]:
     """Everything, for staff."""
-    media = next(one for one in figures.stages if one.stage == "transcode")
+    cores = figures.waiting_for_core
     return {
         "scope": "system",
         "at": _time(figures.at),
@@ -27,9 +27,9 @@ def system(figures: System) -> dict[str, Any]:
         "videoQueue": {"waitingForSlot": _waiting(figures.waiting), **_queue(figures, QUEUES[0])},
         "mediaQueue": {
             "waitingForCore": {
-                "tasks": media.due,
-                "oldestWaitSeconds": _seconds(media.oldest_s),
-                "oldestTask": media.oldest_task or None,
+                "tasks": cores.number,
+                "oldestWaitSeconds": _seconds(cores.oldest_s),
+                "oldestTask": cores.oldest_task or None,
             },
             **_queue(figures, QUEUES[1]),
         },

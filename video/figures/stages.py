@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from django.db import connection
 
+from video import cores
 from video.models import Stage
 
 #: The queue of each stage, as Celery routes it.
@@ -25,7 +26,7 @@ COUNTED = 100_000  # of those that wait: a longer line is "at least so many"
 
 @dataclass(frozen=True)
 class Waiting:
-    """Tasks in line for a slot at a provider."""
+    """Tasks in line for a slot at a provider, or for a core."""
 
     number: int = 0  # counted up to COUNTED
     later: int = 0  # not before a time that is still to come
@@ -92,6 +93,28 @@ def waiting() -> Waiting:
         )
         number, later, oldest_s, oldest_task = cursor.fetchone()
     return Waiting(number, later, oldest_s, oldest_task or "")
+
+
+def waiting_for_core() -> Waiting:
+    """Transcodes that are due and have no core yet; one statement over the index `task_waiting_for_core`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH line AS MATERIALIZED (
+                SELECT id, next_run_at FROM video_videotask
+                WHERE stage = 'transcode' AND next_run_at IS NOT NULL AND next_run_at <= statement_timestamp()
+                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                    AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
+                LIMIT %s
+            )
+            SELECT count(*), extract(epoch FROM statement_timestamp() - min(next_run_at))::float8,
+                (SELECT id FROM line ORDER BY next_run_at LIMIT 1)
+            FROM line
+            """,
+            [cores.RUNG_S, COUNTED],
+        )
+        number, oldest_s, oldest_task = cursor.fetchone()
+    return Waiting(number, 0, oldest_s, oldest_task or "")
 
 
 def stages() -> list[StageFigures]:

@@ -139,11 +139,10 @@ def _table(*titles: str) -> Any:
 
 
 def _queues(found: figures.System) -> Any:
-    line = found.waiting
-    media = next(one for one in found.stages if one.stage == "transcode")
+    line, cores = found.waiting, found.waiting_for_core
     waits = (
         f"{_plus(line.number)} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
-        f"{media.due} for a core" + (f", oldest {span(media.oldest_s)}" if media.oldest_s else ""),
+        f"{_plus(cores.number)} for a core" + (f", oldest {span(cores.oldest_s)}" if cores.oldest_s else ""),
     )
     table = _table("queue", "waiting", "due", "in work", "parked")
     for queue, waiting in zip(QUEUES, waits, strict=True):
