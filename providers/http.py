@@ -264,7 +264,7 @@ class Sender:
                     return self._exchange(session, prepared, guard)
             except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, _GuardError, _BadReply) as err:
                 if guard.hook_error is None:
-                    where = f"{request.method} {_bare(request.url)}: {_reason(err, guard)}"
+                    where = f"{request.method} {bare_url(request.url)}: {_reason(err, guard)}"
                     # `from None` here and below: the cause's text holds the whole URL, query and all.
                     if _nothing_was_sent(err, guard):
                         raise NotSent(f"nothing was sent: {where}") from None
@@ -295,12 +295,14 @@ class Sender:
                     resend = False
                     session.close()  # its other idle connections are as old; the next try opens a fresh one
                     continue
-                where = f"{request.method} {_bare(request.url)}: {_reason(err, guard)}"
+                where = f"{request.method} {bare_url(request.url)}: {_reason(err, guard)}"
                 raise ProviderDown(f"the read failed: {where}") from None
 
     def _check_origin(self, request: HttpRequest) -> None:
         if not same_origin(request.url, self.base_url):
-            raise ForeignOrigin(f"refused to send to another origin than {_bare(self.base_url)}: {_bare(request.url)}")
+            raise ForeignOrigin(
+                f"refused to send to another origin than {bare_url(self.base_url)}: {bare_url(request.url)}"
+            )
 
     def _prepare(self, session: requests.Session, request: HttpRequest, *, close: bool) -> requests.PreparedRequest:
         headers = {"Accept-Encoding": "identity", "User-Agent": "reelworks", **request.headers}
@@ -316,7 +318,7 @@ class Sender:
             )
         except (requests.RequestException, ValueError, TypeError):
             # Its text quotes the header or the URL that it does not like.
-            raise _Unwritable(f"cannot be written as HTTP: {request.method} {_bare(request.url)}") from None
+            raise _Unwritable(f"cannot be written as HTTP: {request.method} {bare_url(request.url)}") from None
 
     def _exchange(self, session: requests.Session, prepared: requests.PreparedRequest, guard: _Guard) -> HttpReply:
         # The socket timeout is the whole time that is left: the watchdog cuts what drips, this ends what is silent.
@@ -418,6 +420,11 @@ def _reason(err: BaseException, guard: _Guard) -> str:
         return "the time was over"
     if isinstance(err, _BadReply):
         return str(err)
+    return error_words(err)
+
+
+def error_words(err: BaseException) -> str:
+    """What an exception may be called in a log: type names and system error texts, of it and what is under it."""
     words: list[str] = []
     for item in _chain(err):
         word = type(item).__name__
@@ -428,7 +435,7 @@ def _reason(err: BaseException, guard: _Guard) -> str:
     return " < ".join(words[:4])
 
 
-def _bare(url: str) -> str:
+def bare_url(url: str) -> str:
     """A URL as it may be logged: no user, no query, no fragment."""
     try:
         parts = urlsplit(url)

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from providers.base import JobStatus, Submitted
+from providers.base import Submitted
 from video import credits
 from video.models import Generation
 from video.states import Claim
@@ -236,32 +236,10 @@ def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
     )
 
 
-def record_look(generation_id: str, status: JobStatus) -> None:
-    """A look at the job answered, and it goes on: remember when, and what was said."""
-    _change(
-        """
-        UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1, poll_errors = 0,
-            not_found = 0, not_found_since = NULL, provider_status = %(word)s,
-            provider_progress = coalesce(greatest(provider_progress, %(progress)s), %(progress)s)
-        WHERE id = %(id)s AND state = 'accepted'
-        """,
-        {"id": generation_id, "word": status.provider_status[:60], "progress": status.progress},
-    )
-
-
-def record_failed_look(generation_id: str) -> int:
-    """A look at the job could not be had; returns how many in a row. Never fails a paid job by itself."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1,
-                poll_errors = poll_errors + 1
-            WHERE id = %s AND state = 'accepted' RETURNING poll_errors
-            """,
-            [generation_id],
-        )
-        row = cursor.fetchone()
-        return int(row[0]) if row else 0
+def latest_of(task_ids: list[str]) -> dict[str, Generation]:
+    """The last generation of each of these tasks, by task; without the candidates, which are long."""
+    found = Generation.objects.filter(task_id__in=task_ids).defer("candidates").order_by("task_id", "-attempt")
+    return {generation.task_id: generation for generation in found.distinct("task_id")}
 
 
 NOT_FOUND_TIMES = 3

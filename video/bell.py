@@ -52,6 +52,19 @@ def resume_all(due: Iterable[tuple[str, Stage]]) -> int:
     return rung
 
 
+def ring_waves(waves: Iterable[list[str]]) -> int:
+    """Send each of these lists of tasks to be polled together, until the broker refuses one. Returns how many tasks."""
+    rung = 0
+    for task_ids in waves:
+        try:
+            current_app.send_task("video.poll", args=(task_ids,))
+        except (OperationalError, OSError) as err:
+            log.warning("the broker can't be reached (%s); the sweeper will ring again", type(err).__name__)
+            break
+        rung += len(task_ids)
+    return rung
+
+
 def ring_admission() -> None:
     """Say that a slot or a task is waiting. One bell serves all that wait, so they are rung at most every 50 ms.
 

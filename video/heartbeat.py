@@ -34,16 +34,16 @@ class Heartbeat:
         self._pid = os.getpid()
 
     @contextmanager
-    def keep(self, claim: Claim) -> Iterator[None]:
-        """Renew the claim's lease for as long as the block runs."""
-        key = (claim.task.pk, claim.fence)
+    def keep(self, *claims: Claim) -> Iterator[None]:
+        """Renew the leases of these claims for as long as the block runs."""
+        kept = {(claim.task.pk, claim.fence): claim for claim in claims}
         with self._lock:
             if self._pid != os.getpid():  # a forked child has the dict, but not the thread
                 self._pid, self._thread, self._wake = os.getpid(), None, threading.Event()
                 self._claims.clear()
                 self._renewed.clear()
-            self._claims[key] = claim
-            self._renewed[key] = time.monotonic()
+            self._claims.update(kept)
+            self._renewed.update(dict.fromkeys(kept, time.monotonic()))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
                 self._thread.start()
@@ -51,8 +51,9 @@ class Heartbeat:
             yield
         finally:
             with self._lock:
-                self._claims.pop(key, None)
-                self._renewed.pop(key, None)
+                for key in kept:
+                    self._claims.pop(key, None)
+                    self._renewed.pop(key, None)
 
     def claims(self) -> list[Claim]:
         """What this process works on now."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from django.conf import settings
 
-from providers.base import CancelOutcome, GenerationRequest, JobRef, JobState, JobStatus, Submitted
-from providers.errors import Busy, JobNotFound, KeyRefused, NotSent, OutOfCredits, ProviderDown
+from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
+from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video import inbound
 from video.failpoints import failpoint
 from video.kit import kit
@@ -23,6 +26,18 @@ READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
 
 class KeyGone(Exception):
     """The key that the generation was submitted with is no longer configured."""
+
+
+class HeldBack(Exception):
+    """Nothing was asked: the provider has just asked to be left alone, or could not be reached. `wait_s`: how long."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+Answer = JobStatus | Exception
+Parsed = TypeVar("Parsed")
 
 
 def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
@@ -101,17 +116,90 @@ def look(generation: Generation) -> JobStatus:
 
     Raises JobNotFound, KeyGone, and the errors in READ_TROUBLE.
     """
-    provider, sender = kit().provider(generation.provider), kit().sender(generation.provider)
-    key, job = _key(generation), _job(generation)
-    deadline_s = settings.READ_TIMEOUT_SECONDS
-    status = provider.parse_poll(sender.read(provider.build_poll([job], key=key), deadline_s=deadline_s), [job])[
-        job.job_id
-    ]
-    if isinstance(status, JobNotFound):
-        raise status
-    if status.state is JobState.RESULT_READY:
-        status = provider.parse_result(sender.read(provider.build_result(job, key=key), deadline_s=deadline_s), job)
-    return status
+    answer = _look_with_one_key([generation])[generation.pk]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def look_many(generations: Sequence[Generation]) -> dict[str, Answer]:
+    """How each of these jobs stands, by attempt, or what `look` would raise; one wave of requests for each key.
+
+    HeldBack for those of a provider that has asked to be left alone, or that nobody reaches.
+    """
+    groups: dict[tuple[str, str], list[Generation]] = {}
+    for generation in generations:
+        groups.setdefault((generation.provider, generation.key_fingerprint), []).append(generation)
+    answers: dict[str, Answer] = {}
+    for who, group in groups.items():
+        try:
+            _check_rest(who)
+            answers |= _look_with_one_key(group)
+        except (KeyGone, HeldBack) as err:
+            answers |= dict.fromkeys((generation.pk for generation in group), err)
+    return answers
+
+
+def _look_with_one_key(group: list[Generation]) -> dict[str, Answer]:
+    name, key = group[0].provider, _key(group[0])
+    provider, reader = kit().provider(name), kit().wave_reader(name)
+    jobs = {generation.pk: _job(generation) for generation in group}
+    answers: dict[str, Answer] = {}
+    size = provider.jobs_per_poll(key)
+    shares = [group[at : at + size] for at in range(0, len(group), size)]
+    requests = [provider.build_poll([jobs[one.pk] for one in share], key=key) for share in shares]
+    replies = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    for share, reply in zip(shares, replies, strict=True):
+        asked = [jobs[one.pk] for one in share]
+        found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
+        for one in share:
+            answers[one.pk] = found if isinstance(found, Exception) else found[one.job_id]
+    ready = [one for one in group if _is_ready(answers[one.pk])]
+    requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
+    results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    for one, reply in zip(ready, results, strict=True):
+        answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
+    _note_rest((name, group[0].key_fingerprint), replies, answers)
+    return answers
+
+
+def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed]) -> Parsed | Exception:
+    """What the adapter reads in a reply. A reply that it stumbles over must not hide those to the others."""
+    if isinstance(reply, ProviderDown):
+        return reply
+    try:
+        return parse(reply)
+    except Exception as err:  # raised again where its own job is decided on
+        return err
+
+
+def _is_ready(answer: Answer) -> bool:
+    return isinstance(answer, JobStatus) and answer.state is JobState.RESULT_READY
+
+
+# --- a provider that wants to be left alone, or that nobody reaches --------------------------------------------------
+
+LONGEST_REST_S = 300.0
+#: Until when (time.monotonic) this process asks nothing more with a key.
+_rests: dict[tuple[str, str], float] = {}
+OUT_OF_REACH_S = 15.0
+FEWEST_FOR_OUT_OF_REACH = 5
+
+
+def _check_rest(who: tuple[str, str]) -> None:
+    left_s = _rests.get(who, 0.0) - time.monotonic()
+    if left_s > 0:
+        raise HeldBack(f"{who[0]} is left alone for a while", left_s)
+
+
+def _note_rest(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, Answer]) -> None:
+    """Whoever says "too many" for one job says it for all of the key; and when nobody answers a whole wave, the next
+    one need not hold a worker up for as long."""
+    asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
+    if asked:
+        _rests[who] = time.monotonic() + min(max(asked), LONGEST_REST_S)
+    elif len(replies) >= FEWEST_FOR_OUT_OF_REACH and all(isinstance(reply, ProviderDown) for reply in replies):
+        _rests[who] = time.monotonic() + OUT_OF_REACH_S
 
 
 def result_url(generation: Generation) -> str:

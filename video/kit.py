@@ -22,6 +22,7 @@ from providers.keys import ApiKey
 from providers.kling import Kling
 from providers.pika import Pika
 from providers.runway import Runway
+from providers.waves import WaveReader
 
 ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
 
@@ -35,6 +36,7 @@ class Kit:
             name: {key.fingerprint: key for key in settings.PROVIDER_KEYS[name]} for name in self._providers
         }
         self._senders = {name: Sender(provider.base_url) for name, provider in self._providers.items()}
+        self._readers = {name: WaveReader(provider.base_url) for name, provider in self._providers.items()}
 
     def provider(self, name: str) -> Provider:
         """The adapter of that name. Raises KeyError."""
@@ -43,6 +45,10 @@ class Kit:
     def sender(self, name: str) -> Sender:
         """The HTTP client bound to that provider's origin."""
         return self._senders[name]
+
+    def wave_reader(self, name: str) -> WaveReader:
+        """The client for many looks at once, bound to that provider's origin."""
+        return self._readers[name]
 
     def key(self, provider: str, fingerprint: str) -> ApiKey | None:
         """The key that a generation was submitted with; None when it is no longer configured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from providers.base import JobStatus
 from video.models import Stage
 
 
@@ -28,6 +29,7 @@ class Park:
     hint_delay_s: float = 0
     record: bool = True
     error_code: str = ""
+    look: JobStatus | None = None  # what the provider said of the job, to be noted with it
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,12 @@ def next_look_s(generation: Generation, age_s: float) -> float:
     return schedule.next_look_s(pace(generation), age_s, seed=f"{generation.pk}{generation.polls}")
 
 
+def spread_s(generation: Generation) -> float:
+    """Seconds that keep jobs which all wait for the same moment from being looked at in that moment."""
+    known = pace(generation)
+    return schedule.unit(f"{generation.pk}{generation.polls}") * max(known.least_s, known.share_s)
+
+
 def render_s(model: str) -> float:
     """How long a render of this model usually takes, in seconds: as measured, else as the catalogue thinks."""
     known = _known().usual.get(model)

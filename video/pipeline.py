@@ -1,16 +1,17 @@
-"""Runs one stage of one task: claim, work, and exactly one move that says how it ended."""
+"""Runs one stage of one task, or of a wave: claim, work, and exactly one move a task that says how it ended."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from django.db import DatabaseError
 
 from media_pipeline.errors import MediaError
-from video import bell, cores, media_stages, stages, states
+from video import bell, cores, media_stages, stages, states, waves
 from video.failpoints import failpoint
 from video.heartbeat import heartbeat
 from video.models import Stage
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 
 WORK = {
     Stage.GENERATE: stages.generate,
-    Stage.POLL: stages.poll,
     Stage.DOWNLOAD: media_stages.download,
     Stage.TRANSCODE: media_stages.transcode,
     Stage.THUMBNAIL: media_stages.thumbnail,
@@ -31,12 +31,14 @@ WORK = {
 
 def run_stage(stage: Stage, task_id: str) -> bool:
     """Do a stage if it is due and free. True when the task stands in the next stage and that is due now."""
+    if stage is Stage.POLL:
+        return bool(run_wave([task_id]))
     claim = states.claim(task_id, stage)
     if claim is None:
         return False
     with heartbeat.keep(claim):
         failpoint(f"{stage}.claimed")
-        outcome = _work(claim)
+        outcome = _decided(claim, partial(WORK[stage], claim))
         held = apply(claim, outcome)
     if held and isinstance(outcome, Advance):
         failpoint(f"{stage}.advanced")
@@ -45,8 +47,7 @@ def run_stage(stage: Stage, task_id: str) -> bool:
         _tidy(media_stages.drop_work_files, task_id)
     elif not held:
         _tidy(media_stages.drop_what_was_made, outcome)
-    if isinstance(outcome, Fail | WaitForSlot) or (stage is Stage.POLL and isinstance(outcome, Advance)):
-        # A slot is free, or somebody stands in line again.
+    if isinstance(outcome, Fail | WaitForSlot):  # a slot is free, or somebody stands in line again
         bell.ring_admission()
     if stage in cores.STAGES or (held and isinstance(outcome, Advance) and outcome.to is Stage.TRANSCODE):
         return _after_media(stage, task_id, outcome, held=held)
@@ -74,16 +75,52 @@ def _tidy(drop: Callable[[Any], None], what: Any) -> None:
         log.warning("files that are no longer needed stay for now: %s", err)
 
 
-def _work(claim: Claim) -> Outcome:
+def run_wave(task_ids: Sequence[str]) -> list[str]:
+    """Poll those of these tasks that are due and free. Returns the ids of those whose next stage is due now.
+
+    Jobs that go on cost a fixed number of statements together; every other outcome is a move of its own.
+    """
+    claims = waves.claim(task_ids)
+    if not claims:
+        return []
+    with heartbeat.keep(*claims):
+        failpoint("poll.claimed")
+        decisions = stages.looks([claim for claim in claims if not _is_deadly(claim)])
+        decisions += [(claim, _undecided) for claim in claims if _is_deadly(claim)]
+        outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
+        parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
+        waves.note_looks(
+            [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
+        )
+        waves.park(parks)
+        moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
+        held = [(claim, outcome) for claim, outcome in moves if apply(claim, outcome)]
+    advanced = [(claim.task.pk, outcome) for claim, outcome in held if isinstance(outcome, Advance)]
+    if advanced:
+        failpoint("poll.advanced")
+    if moves:  # a slot is free, or somebody stands in line again
+        bell.ring_admission()
+    return [task_id for task_id, outcome in advanced if outcome.delay_s == 0]
+
+
+def _is_deadly(claim: Claim) -> bool:
+    return claim.task.deaths > states.MAX_DEATHS
+
+
+def _undecided() -> Outcome:
+    raise AssertionError("a task that kills workers is not worked on")
+
+
+def _decided(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
     """The stage's own decision, or what an error that it did not foresee means: our trouble, tried again, bounded."""
-    if claim.task.deaths > states.MAX_DEATHS:
+    if _is_deadly(claim):
         return Fail(
             "worker_lost",
             "Processing this video failed again and again.",
             f"{claim.task.deaths - 1} claims of {claim.stage} ended without a word",
         )
     try:
-        return WORK[claim.stage](claim)
+        return decide()
     except MediaError as err:
         return media_stages.trouble(claim, err)
     except DatabaseError:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video import attempts, bell, health, jobs, settling, states
+from video import attempts, bell, health, jobs, settling, states, waves
 from video.kit import kit
 from video.models import Generation, Stage
 from video.stages import HOUR_S
@@ -80,7 +80,7 @@ def look(generation: Generation) -> None:
         if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
             # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
             if status is not None:
-                attempts.record_look(generation.pk, status)
+                waves.note_looks([(generation.pk, status)])
                 generation.provider_status = status.provider_status
             asked = jobs.cancel(generation)
             status = _read(generation) if asked is not None else status
@@ -103,7 +103,7 @@ def look(generation: Generation) -> None:
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
         _ended_badly(generation, status)
     else:
-        attempts.record_look(generation.pk, status)
+        waves.note_looks([(generation.pk, status)])
         _look_again(generation)
 
 

@@ -74,7 +74,7 @@ def next_look_s(pace: Pace, age_s: float, *, seed: str = "") -> float:
     longest_s = LONGEST_UNCALLED_S if pace.call_expected else LONGEST_UNSEEN_S
     # The budget comes last: a bound that it does not keep is none.
     wait_s = max(min(wait_s, longest_s), pace.share_s)
-    return max(pace.least_s, wait_s * (1 + _JITTER * (2 * _unit(seed) - 1)))
+    return max(pace.least_s, wait_s * (1 + _JITTER * (2 * unit(seed) - 1)))
 
 
 def _undisturbed(pace: Pace, age_s: float) -> float:
@@ -114,6 +114,6 @@ def progress(render_s: float, age_s: float) -> float:
     return min(0.95, age_s / max(render_s, 0.001))
 
 
-def _unit(seed: str) -> float:
+def unit(seed: str) -> float:
     """0 to 1, evenly spread, the same for the same seed."""
     return zlib.crc32(seed.encode()) / math.pow(2, 32)

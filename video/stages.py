@@ -9,7 +9,10 @@ in one place (`pipeline.py`). A stage that runs again finds what the last try wr
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 from django.conf import settings
 
@@ -18,13 +21,15 @@ from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
     JobNotFound,
+    KeyRefused,
     NotSent,
+    OutOfCredits,
     ProviderDown,
     ProviderError,
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling
+from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling, waves
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -177,29 +182,69 @@ NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"})
 # --- poll ----------------------------------------------------------------------------------------------------------
 
 
-def poll(claim: Claim) -> Outcome:
-    """Look at the job once."""
-    generation = attempts.latest(claim.task.pk)
+def looks(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
+    """Look once at the jobs of all these tasks, together; each with the decision that is left to be made.
+
+    A fixed number of statements for those whose jobs go on, however many they are.
+    """
+    found = attempts.latest_of([claim.task.pk for claim in claims])
+    for claim in claims:
+        if claim.task.pk in found:
+            found[claim.task.pk].task = claim.task
+    answers = jobs.look_many([one for one in found.values() if one.state == State.ACCEPTED])
+    failpoint("poll.after_read")
+    trouble = [pk for pk, answer in answers.items() if isinstance(answer, jobs.READ_TROUBLE)]
+    in_a_row = waves.note_failed_looks(trouble)
+    for generation in found.values():
+        generation.poll_errors = in_a_row.get(generation.pk, 0)
+    _note_faults(found.values(), answers)
+    return [(claim, partial(_poll, claim, found.get(claim.task.pk), answers)) for claim in claims]
+
+
+def _note_faults(generations: Iterable[Generation], answers: Mapping[str, jobs.Answer]) -> None:
+    """Reads that failed count against their models: each request once, and no more than open a circuit."""
+    faults: dict[str, dict[int, Generation]] = {}
+    for generation in generations:
+        answer = answers.get(generation.pk)
+        if isinstance(answer, ProviderDown):
+            faults.setdefault(generation.model, {})[id(answer)] = generation
+    for model, of_model in faults.items():
+        for generation in list(of_model.values())[: settings.CIRCUIT_FAULTS]:
+            health.note_fault(model, generation.provider, str(answers[generation.pk]))
+
+
+def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, jobs.Answer]) -> Outcome:
+    """What the look at this task's job means."""
     if generation is None or generation.state in {State.PLANNED, State.UNKNOWN}:
         raise RuntimeError(f"{claim.task.pk} polls without an accepted job")
     claim.generation_id = generation.pk
     if generation.state != State.ACCEPTED:
         return _after_attempt(claim, generation)
-    try:
-        status = jobs.look(generation)
-    except JobNotFound as err:
-        return _not_found(claim, generation, str(err))
-    except jobs.READ_TROUBLE as err:
-        return _no_look(claim, generation, err)
-    except jobs.KeyGone:
-        log.error(  # noqa: TRY400 - the traceback tells nothing
-            "%s: key %s is gone while a paid job hangs on it; put it back", claim.task.pk, generation.key_fingerprint
-        )
-        return _overdue(claim, generation) or Park(
-            30, f"key {generation.key_fingerprint} is gone: put it back", hint_delay_s=30
-        )
-    failpoint("poll.after_read")
-    return _decide(claim, generation, status)
+    match answers[generation.pk]:
+        case JobStatus() as status:
+            return _decide(claim, generation, status)
+        case JobNotFound() as err:
+            return _not_found(claim, generation, str(err))
+        case ProviderDown() | KeyRefused() | OutOfCredits() | Busy() as err:
+            return _no_look(claim, generation, err)
+        case jobs.HeldBack() as err:
+            delay_s = err.wait_s + paces.spread_s(generation)
+            return _overdue(claim, generation) or _quiet(claim, Park(delay_s, str(err), hint_delay_s=err.wait_s))
+        case jobs.KeyGone():
+            log.error(
+                "%s: key %s is gone while a paid job hangs on it; put it back",
+                claim.task.pk,
+                generation.key_fingerprint,
+            )
+            reason = f"key {generation.key_fingerprint} is gone: put it back"
+            return _overdue(claim, generation) or _quiet(claim, Park(30, reason, hint_delay_s=30))
+        case err:
+            raise err
+
+
+def _quiet(claim: Claim, park: Park) -> Park:
+    """The same park, recorded only when the task did not wait for this very reason before."""
+    return replace(park, record=claim.task.park_reason != park.reason)
 
 
 def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
@@ -224,14 +269,18 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
             generation.provider,
             status.provider_status,
         )
-    attempts.record_look(generation.pk, status)
+    over = _overdue(claim, generation)
+    if over is not None:
+        waves.note_looks([(generation.pk, status)])
+        return over
     span = PROGRESS_AT[Stage.DOWNLOAD] - PROGRESS_AT[Stage.POLL]
-    return _overdue(claim, generation) or Park(
+    return Park(
         paces.next_look_s(generation, _age_s(claim, generation)),
         f"{generation.provider}: {status.provider_status.lower()}",
         progress=PROGRESS_AT[Stage.POLL] + int(span * _progress(claim, generation, status)),
         hint_delay_s=inbound.least_interval_s(generation.provider),
         record=generation.provider_status != status.provider_status,
+        look=status,
     )
 
 
@@ -299,9 +348,7 @@ def _not_found(claim: Claim, generation: Generation, detail: str) -> Outcome:
 
 def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcome:
     """A look that could not be had never fails a paid job."""
-    in_a_row = attempts.record_failed_look(generation.pk)
-    if isinstance(err, ProviderDown):
-        health.note_fault(generation.model, generation.provider, str(err))
+    in_a_row = generation.poll_errors
     delay_s = max(jobs.poll_interval_s(generation.provider), min(60.0, 2.0 ** min(in_a_row, 6)))
     if isinstance(err, Busy) and err.retry_after_s:
         delay_s = max(delay_s, err.retry_after_s)

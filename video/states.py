@@ -127,17 +127,24 @@ def beat(claims: list[Claim]) -> set[tuple[str, int]]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
+            WITH known AS MATERIALIZED (
+                SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS k (id, fence, progress)
+            ), held AS MATERIALIZED (
+                -- In the order of ids, as waves lock theirs.
+                SELECT t.id, known.progress FROM video_videotask t
+                JOIN known ON known.id = t.id AND known.fence = t.fence
+                WHERE t.lease_until IS NOT NULL ORDER BY t.id FOR UPDATE OF t
+            )
             UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
                 progress = greatest(t.progress, held.progress)
-            FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS held (id, fence, progress)
-            WHERE t.id = held.id AND t.fence = held.fence AND t.lease_until IS NOT NULL
+            FROM held WHERE t.id = held.id
             RETURNING t.id, t.fence
             """,
             [
-                settings.STAGE_LEASE_SECONDS,
                 [c.task.pk for c in claims],
                 [c.fence for c in claims],
                 [c.progress for c in claims],
+                settings.STAGE_LEASE_SECONDS,
             ],
         )
         return {(row[0], row[1]) for row in cursor.fetchall()}
@@ -443,19 +450,27 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
 
 def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]]:
     """Up to `limit` tasks that are due, unheld and were not rung for a while; marks them as rung, so that a backlog
-    never fills the broker with copies. Transcodes are rung when a core is free, by `cores.py`."""
+    never fills the broker with copies. Downloads come first, the one whose video dies soonest before all. Polls are
+    rung in waves (`waves.ring_due`), transcodes when a core is free (`cores.py`).
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH due AS MATERIALIZED (
                 SELECT id FROM video_videotask
-                WHERE next_run_at <= statement_timestamp() AND stage <> 'transcode'
+                WHERE next_run_at <= statement_timestamp() AND stage NOT IN ('poll', 'transcode')
                     AND (lease_until IS NULL OR lease_until < statement_timestamp())
                     AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
                 ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
+            ), rung AS (
+                UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
+                RETURNING t.id, t.stage, t.next_run_at
             )
-            UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
-            RETURNING t.id, t.stage
+            SELECT r.id, r.stage FROM rung r LEFT JOIN LATERAL (
+                SELECT result_dies_at FROM video_generation g
+                WHERE g.task_id = r.id AND r.stage = 'download' ORDER BY attempt DESC LIMIT 1
+            ) g ON true
+            ORDER BY r.stage <> 'download', g.result_dies_at, r.next_run_at
             """,
             [again_after_s, limit],
         )

@@ -35,7 +35,7 @@ def poll(self: Task, task_ids: list[str]) -> None:
         drain.pass_on(task_ids, Stage.POLL)
         self.request.chain = None
         return
-    on_their_way = [task_id for task_id in task_ids if pipeline.run_stage(Stage.POLL, task_id)]
+    on_their_way = pipeline.run_wave(task_ids)
     if self.request.chain and not on_their_way:
         self.request.chain = None
     elif not self.request.chain:

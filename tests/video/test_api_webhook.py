@@ -224,11 +224,11 @@ def test_nothing_in_it_is_believed(fal: Fal, monkeypatch: pytest.MonkeyPatch) ->
     assert (task.status, task.stage, task.error_code) == ("running", "poll", "")
     looked = []
 
-    def look(generation: Generation) -> JobStatus:
-        looked.append(generation.pk)
-        return JobStatus(JobState.RUNNING, "processing")
+    def look_many(asked: list[Generation]) -> dict[str, jobs.Answer]:
+        looked.extend(one.pk for one in asked)
+        return {one.pk: JobStatus(JobState.RUNNING, "processing") for one in asked}
 
-    monkeypatch.setattr(jobs, "look", look)
+    monkeypatch.setattr(jobs, "look_many", look_many)
     assert not pipeline.run_stage(Stage.POLL, task.pk)
     assert looked == [generation.pk]
     assert reload(task).stage == "poll"

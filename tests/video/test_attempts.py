@@ -7,7 +7,7 @@ from django.db import connection
 
 from providers.base import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, reconcile, states
+from video import attempts, reconcile, states, waves
 from video.models import Generation, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -109,23 +109,23 @@ def test_an_answer_in_between_starts_the_count_anew() -> None:
     for _ in range(3):
         attempts.record_not_found(generation.pk)
     age(task.pk, 61)
-    attempts.record_look(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))
+    waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
     assert not attempts.record_not_found(generation.pk)
 
 
 def test_progress_at_the_provider_never_falls() -> None:
     generation = accepted(make_task())
     for progress in (0.5, 0.2, None):
-        attempts.record_look(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))
+        waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
     generation.refresh_from_db()
     assert (generation.provider_progress, generation.polls) == (0.5, 3)
 
 
 def test_failed_looks_are_counted_in_a_row() -> None:
     generation = accepted(make_task())
-    assert [attempts.record_failed_look(generation.pk) for _ in range(2)] == [1, 2]
-    attempts.record_look(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))
-    assert attempts.record_failed_look(generation.pk) == 1
+    assert [waves.note_failed_looks([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
+    waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
+    assert waves.note_failed_looks([generation.pk]) == {generation.pk: 1}
 
 
 def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:

@@ -12,7 +12,7 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user
 from tests.video.signs import everybody, sign
-from video import attempts, figures, health, keyring, states
+from video import attempts, figures, health, keyring, states, waves
 from video.figures import stages, trouble
 from video.figures.stages import QUEUE_OF, StageFigures
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
@@ -95,7 +95,7 @@ class TestStages:
         parked("runway: running")
         parked("runway: pending")
         failing = parked("HTTP 502", "provider_down")
-        attempts.record_failed_look(failing.pk)
+        waves.note_failed_looks([failing.pk])
         missing = parked("the provider does not know the job; asking again")
         attempts.record_not_found(missing.pk)
         assert of(Stage.POLL).parked == {"rendering": 2, "provider_trouble": 1, "job_not_found": 1}

@@ -39,13 +39,8 @@ def sending(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
 def looking(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     """The next looks are answered so."""
 
-    def look(generation: Generation) -> JobStatus:
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, JobStatus)
-        return answer
-
-    monkeypatch.setattr(jobs, "look", look)
+    assert isinstance(answer, jobs.Answer)
+    monkeypatch.setattr(jobs, "_look_with_one_key", lambda asked: {generation.pk: answer for generation in asked})
 
 
 SUBMITS: dict[str, tuple[object, str, str, str, str]] = {

@@ -1,0 +1,275 @@
+"""Waves: what one task gets alone, many get together, in a fixed number of statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from providers.base import HttpReply, HttpRequest, JobState, JobStatus
+from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
+from tests.factories import accepted, age, claimed, make_task, reload
+from video import jobs, paces, pipeline, states, waves
+from video.kit import kit
+from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
+from video.outcomes import Park
+from video.waves import MOST_IN_WAVE, DuePoll
+
+pytestmark = pytest.mark.django_db
+
+RUNS = JobStatus(JobState.RUNNING, "RUNNING")
+
+
+@pytest.fixture(autouse=True)
+def _no_rests() -> Iterator[None]:
+    jobs._rests.clear()
+    yield
+    jobs._rests.clear()
+
+
+def rendering(count: int, model: str = "gen4.5") -> list[VideoTask]:
+    """Tasks whose jobs are at the provider, due in poll."""
+    tasks = [make_task(model_requested=model) for _ in range(count)]
+    for task in tasks:
+        accepted(task, f"job-{task.pk}")
+    return tasks
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, said: dict[str, jobs.Answer] | None = None) -> list[list[str]]:
+    """Looks are answered so, by task; RUNS for the rest. Returns the tasks of each look."""
+    asked: list[list[str]] = []
+
+    def look(group: list[Generation]) -> dict[str, jobs.Answer]:
+        asked.append([one.task_id for one in group])
+        return {one.pk: (said or {}).get(one.task_id, RUNS) for one in group}
+
+    monkeypatch.setattr(jobs, "_look_with_one_key", look)
+    return asked
+
+
+def fields(task: VideoTask) -> dict[str, object]:
+    """What a move may have written, without ids and times."""
+    row = reload(task)
+    names = ("status", "stage", "progress", "fence", "park_reason", "tries", "deaths", "claimed_by", "error_code")
+    clocks = ("next_run_at", "lease_until", "claimed_at", "rung_at", "hinted_at")
+    return {name: getattr(row, name) for name in names} | {name: getattr(row, name) is not None for name in clocks}
+
+
+def test_a_wave_claims_and_parks_as_a_task_alone_is_claimed_and_parked() -> None:
+    alone, one, other = rendering(3)
+    single = claimed(alone, Stage.POLL)
+    claims = waves.claim([one.pk, other.pk])
+    assert {claim.task.pk for claim in claims} == {one.pk, other.pk}
+    assert fields(one) == fields(other) == fields(alone)
+    park = Park(60, "runway: running", progress=30, hint_delay_s=5)
+    assert pipeline.apply(single, park)
+    assert waves.park([(claim, park) for claim in claims]) == {one.pk, other.pk}
+    assert fields(one) == fields(other) == fields(alone)
+    events = [
+        list(TaskEvent.objects.filter(task=task).values_list("stage", "outcome", "detail", "fence"))
+        for task in (alone, one)
+    ]
+    assert events[0] == events[1]
+
+
+@pytest.mark.parametrize("why", ["held", "not due", "in another stage", "ended", "not there"])
+def test_a_wave_takes_only_what_is_due_and_free(why: str) -> None:
+    free, other = rendering(2)
+    ids = [free.pk, other.pk]
+    if why == "held":
+        claimed(other, Stage.POLL)
+    elif why == "not due":
+        states.park(claimed(other, Stage.POLL), delay_s=60, reason="later")
+    elif why == "in another stage":
+        states.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
+    elif why == "ended":
+        states.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
+    else:
+        ids = [free.pk, "task_nobody"]
+    assert [claim.task.pk for claim in waves.claim(ids)] == [free.pk]
+
+
+def test_who_lost_a_task_of_a_wave_parks_the_others_only() -> None:
+    kept, lost = rendering(2)
+    claims = waves.claim([kept.pk, lost.pk])
+    age(lost.pk)
+    newer = claimed(lost, Stage.POLL)
+    assert waves.park([(claim, Park(60, "late")) for claim in claims]) == {kept.pk}
+    assert reload(lost).fence == newer.fence
+    assert reload(lost).lease_until is not None
+
+
+def test_a_hint_that_came_during_the_look_makes_that_task_due_soon() -> None:
+    hinted, other = rendering(2)
+    claims = waves.claim([hinted.pk, other.pk])
+    assert states.hint(hinted.pk)
+    waves.park([(claim, Park(600, "running", hint_delay_s=0)) for claim in claims])
+    assert [claim.task.pk for claim in waves.claim([hinted.pk, other.pk])] == [hinted.pk]
+
+
+def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answering(monkeypatch)
+    many, (alone,) = rendering(40), rendering(1)
+    ids = [task.pk for task in many]
+    pipeline.run_wave([*ids, alone.pk])  # what is usual is measured, the first word of the provider is recorded
+    costs, events = [], TaskEvent.objects.count()
+    for wave in ([alone.pk], ids):
+        for task_id in wave:
+            age(task_id)
+        with CaptureQueriesContext(connection) as captured:
+            assert pipeline.run_wave(wave) == []
+        costs.append(len(captured))
+    assert costs == [4, 4]
+    assert TaskEvent.objects.count() == events
+    assert set(Generation.objects.values_list("polls", flat=True)) == {2}
+    assert not waves.claim(ids)
+
+
+def test_an_outage_costs_no_statement_a_job_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = rendering(30)
+    down = {task.pk: ProviderDown("503") for task in tasks}
+    answering(monkeypatch, dict(down))
+    paces.next_look_s(Generation.objects.all()[0], 0)
+    with CaptureQueriesContext(connection) as captured:
+        pipeline.run_wave(list(down))
+    assert len(captured) <= 4 + 5  # five faults open the circuit; more are not counted
+    assert Circuit.objects.get().open_until is not None
+    assert set(Generation.objects.values_list("poll_errors", flat=True)) == {1}
+    assert {task.status for task in VideoTask.objects.all()} == {"running"}
+
+
+def test_each_job_of_a_wave_gets_what_its_own_answer_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, done, failed, lost, down, odd = rendering(6)
+    answering(
+        monkeypatch,
+        {
+            done.pk: JobStatus(JobState.SUCCEEDED, "SUCCEEDED"),
+            failed.pk: JobStatus(JobState.FAILED, "FAILED", error=JobFailed("x", another_model_could=False)),
+            lost.pk: JobNotFound("404"),
+            down.pk: ProviderDown("503"),
+            odd.pk: ZeroDivisionError(),  # a reply that the adapter stumbles over
+        },
+    )
+    tasks = (runs, done, failed, lost, down, odd)
+    assert pipeline.run_wave([task.pk for task in tasks]) == [done.pk]
+    stands = {task: (reload(task).status, reload(task).stage) for task in tasks}
+    assert stands[done] == ("running", "download")
+    assert stands[failed] == ("failed", "poll")
+    assert {stands[task] for task in (runs, lost, down, odd)} == {("running", "poll")}
+    assert reload(odd).tries == 1
+    assert not VideoTask.objects.exclude(lease_until=None).exists()
+
+
+def test_a_task_that_kills_workers_is_set_aside_without_a_look_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    deadly, other = rendering(2)
+    asked = answering(monkeypatch)
+    VideoTask.objects.filter(pk=deadly.pk).update(deaths=states.MAX_DEATHS)
+    pipeline.run_wave([deadly.pk, other.pk])
+    assert asked == [[other.pk]]
+    assert (reload(deadly).status, reload(deadly).error_code) == ("failed", "worker_lost")
+    assert reload(other).deaths == 0
+
+
+def test_waves_are_made_by_account_and_who_saw_a_worker_die_goes_alone() -> None:
+    due = [DuePoll(f"a{number}", 1, False) for number in range(MOST_IN_WAVE + 1)]
+    due += [DuePoll("b", 2, False), DuePoll("c", 1, True), DuePoll("d", 2, False)]
+    found = waves.in_waves(due)
+    assert [len(wave) for wave in found] == [MOST_IN_WAVE, 1, 2, 1]
+    assert found[2:] == [["b", "d"], ["c"]]
+
+
+def test_the_sweeper_rings_a_due_poll_once_in_ten_seconds() -> None:
+    first, second = rendering(2), rendering(1, "pika-2.2")
+    for task in first + second:
+        age(task.pk, 60)
+    found = waves.ring_due(10)
+    assert sorted(map(sorted, found)) == sorted([sorted(task.pk for task in first), [second[0].pk]])  # type: ignore[type-var]
+    assert waves.ring_due(10) == []
+    age(first[0].pk, 60)
+    assert waves.ring_due(10) == [[first[0].pk]]
+    assert states.ring_due(10) == []
+
+
+def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all() -> None:
+    late, soon, never, poll = rendering(4)
+    for task, dies_at in ((late, "2031-01-01T00:00:00Z"), (soon, "2030-01-01T00:00:00Z"), (never, None)):
+        states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+        Generation.objects.filter(task=task).update(result_dies_at=dies_at)
+    other = make_task()
+    accepted(other, "other")
+    states.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
+    thumbnail = claimed(other, Stage.DOWNLOAD)
+    states.advance(thumbnail, Stage.TRANSCODE)
+    VideoTask.objects.filter(pk=other.pk).update(stage="thumbnail")
+    for task in (late, soon, never, poll, other):
+        age(task.pk, 60)
+    assert [task_id for task_id, _ in states.ring_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
+
+
+class Reader:
+    """A provider that answers waves as a test says; counts requests."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, reply: HttpReply | ProviderDown) -> None:
+        self.reply = reply
+        self.waves: list[int] = []
+        monkeypatch.setattr(kit(), "wave_reader", lambda name: self)
+
+    def read_many(self, wanted: list[HttpRequest], *, deadline_s: float) -> list[HttpReply | ProviderDown]:
+        if wanted:
+            self.waves.append(len(wanted))
+        return [self.reply] * len(wanted)
+
+
+def test_kling_is_asked_for_twenty_jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = rendering(45, "kling-2.6")
+    reader = Reader(monkeypatch, HttpReply(200, {}, b'{"code": 0, "data": []}'))
+    pipeline.run_wave([task.pk for task in tasks])
+    assert reader.waves == [3]
+    assert set(Generation.objects.values_list("not_found", flat=True)) == {1}
+
+
+def test_who_is_told_too_many_for_one_job_asks_for_none_of_that_key_for_as_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tasks, others = rendering(3), rendering(2)
+    reader = Reader(monkeypatch, HttpReply(429, {"retry-after": "60"}, b"{}"))
+    pipeline.run_wave([task.pk for task in tasks])
+    pipeline.run_wave([task.pk for task in others])
+    assert reader.waves == [3]
+    assert not waves.claim([task.pk for task in tasks + others])
+    assert "left alone" in reload(others[0]).park_reason
+    with pytest.raises(Busy):  # who is not in a wave still asks
+        jobs.look(Generation.objects.get(task=tasks[0]))
+
+
+def test_a_wave_that_nobody_answered_spares_the_next_one_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, many, others = rendering(2), rendering(jobs.FEWEST_FOR_OUT_OF_REACH), rendering(1)
+    reader = Reader(monkeypatch, ProviderDown("the time was over"))
+    for tasks in (few, many, others):
+        pipeline.run_wave([task.pk for task in tasks])
+    assert reader.waves == [2, len(many)]  # two alone prove nothing
+    assert Generation.objects.get(task=others[0]).poll_errors == 0
+    assert reload(others[0]).status == "running"
+
+
+def test_a_finished_job_of_fal_is_followed_to_its_result_in_the_same_wave(monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = rendering(1, "pika-2.2")
+    asked: list[str] = []
+
+    def read_many(wanted: list[HttpRequest], *, deadline_s: float) -> list[HttpReply]:
+        asked.extend(request.url for request in wanted)
+        done = b'{"video": {"url": "https://cdn.example/v.mp4"}}'
+        return [
+            HttpReply(200, {}, b'{"status": "COMPLETED"}' if "/status" in request.url else done) for request in wanted
+        ]
+
+    monkeypatch.setattr(kit(), "wave_reader", lambda name: type("R", (), {"read_many": staticmethod(read_many)}))
+    assert pipeline.run_wave([task.pk]) == [task.pk]
+    assert len(asked) == 2
+    assert reload(task).stage == "download"
