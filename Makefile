@@ -6,10 +6,10 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test lint format check bench chaos lock dev
+.PHONY: help demo up test lint format check bench chaos chaos-mutants lock dev
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' Makefile | sed -e 's/:.*##/	/'
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
 
 # Nothing that is configured, in the environment or in .env.local, is touched by the demo or the tests.
 demo: .venv/runtime  ## make one simulated video from a prompt, and show it
@@ -45,6 +45,9 @@ SEED =
 ARGS =
 chaos: .venv/dev  ## kill everything at random under N jobs, then check that no promise broke (N=200 SEED=)
 	@.venv/bin/python -m bench.chaos --jobs "$(N)" --seed "$(SEED)" $(ARGS)
+
+chaos-mutants: .venv/dev  ## take one guard at a time out of a copy of the code: chaos must see each
+	@.venv/bin/python -m bench.chaos.mutants $(ARGS)
 
 lock: .venv/dev  ## new pins from the *.in files
 	@.venv/bin/python -m uv --version >/dev/null 2>&1 || .venv/bin/python -m pip install --quiet uv

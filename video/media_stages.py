@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 # Reserve that must stay free on the disk, beside what a job is expected to need.
 DISK_RESERVE_BYTES = 512 * 1024**2
-DISK_FULL_DELAY_S = 30.0
+DISK_FULL_DELAY_S = 10.0
 STORAGE_DOWN_DELAY_S = 10.0
 STORAGE_REFUSED_DELAY_S = 60.0
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 
 from media_pipeline.errors import MediaError
 from video import accounts, admission, bell, cores, media_stages, reconcile, states, waves, workers
@@ -22,6 +22,7 @@ from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
 
+AWAY = (OperationalError, InterfaceError)  # any other error of the database is a mistake of ours
 TICK_S = 0.5
 PERIODIC_TICK_S = 5.0
 JOIN_S = 3.0  # given to a periodic job at the end; each is safe to be cut
@@ -125,7 +126,7 @@ def run_periodic() -> None:
         try:
             if take_period(name, every_s):
                 job()
-        except DatabaseError:
+        except AWAY:
             raise
         except Exception:  # the boundary of a job: its next period tries again
             log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
@@ -135,8 +136,11 @@ def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -
     while not stop.is_set():
         try:
             work()
-        except DatabaseError as err:
+        except AWAY as err:
             log.warning("sweeper: the database can't be reached (%s); trying again", type(err).__name__)
+            connection.close()
+        except DatabaseError:  # a mistake of ours, which the next round may not make
+            log.exception("sweeper: the database refused a statement; trying again")
             connection.close()
         finally:
             close_old_connections()

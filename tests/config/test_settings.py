@@ -226,3 +226,9 @@ def test_a_database_that_was_away_for_long_is_asked_again_soon() -> None:
     # After giving up, the next request begins anew; one that waits already does so for `timeout` at most.
     assert max(pauses) <= 5
     assert pool["timeout"] <= 10
+
+
+def test_a_window_of_one_provider_and_the_default_of_the_others_go_into_one_list(tmp_path: Path) -> None:
+    # PostgreSQL's driver takes no list of whole and of other numbers, and reconcile passes these as one.
+    show = "{type(value) for value in settings.UNKNOWN_WINDOW_SECONDS.values()}"
+    assert load(tmp_path, show, PIKA_UNKNOWN_WINDOW_SECONDS="10").stdout.strip() == "{<class 'float'>}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video import attempts, media_stages, states, sweeper
@@ -95,3 +95,22 @@ def test_every_periodic_job_runs_once_a_period(monkeypatch: pytest.MonkeyPatch) 
     sweeper.run_periodic()
     sweeper.run_periodic()
     assert done == [name for name, _, _ in jobs]
+
+
+def test_a_statement_that_the_database_refuses_is_no_absence_of_the_database(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    done: list[str] = []
+
+    def refused() -> int:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SELECT 1/0")
+        return 0
+
+    monkeypatch.setattr(
+        sweeper, "PERIODIC", (("first", 15, refused), ("second", 15, lambda: done.append("second") or 0))
+    )
+    sweeper.run_periodic()
+    assert done == ["second"]
+    assert "the periodic job first failed" in caplog.text
+    assert "division by zero" in caplog.text
