@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from video.api.auth_views import LoginView, LogoutView, RefreshView
 from video.api.base import UnknownAddress
+from video.api.list_views import CreditsView, TasksView
 from video.api.model_views import ModelsView, QuoteView
 from video.api.queue_views import QueuesView, TaskView
 from video.api.steering_views import CancelView, RetryView
@@ -17,6 +18,8 @@ urlpatterns = [
     path("api/video/retry", RetryView.as_view(), name="api-retry"),
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
     path("api/models", ModelsView.as_view(), name="api-models"),
+    path("api/video/tasks", TasksView.as_view(), name="api-tasks"),
+    path("api/credits", CreditsView.as_view(), name="api-credits"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
     path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),
     path("api/video/webhook", WebhookView.as_view(), name="api-webhook-of-any"),

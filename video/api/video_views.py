@@ -77,7 +77,7 @@ def status_of(task_id: str, request: Request, *, owner_id: int | None = None) ->
     row = _find(task_id, owner) if TASK_ID.fullmatch(task_id) else None
     if row is None:
         raise errors.not_found()
-    return _shown(task_id, row[:8], request) | _place(*row[8:], user_id=owner)
+    return shown(task_id, row[:8], request) | _place(*row[8:], user_id=owner)
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -112,7 +112,7 @@ def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None
     return shown
 
 
-def _shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_find` begins."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}

@@ -28,7 +28,8 @@ class Generation(models.Model):
     LIVE = (State.PLANNED, State.UNKNOWN, State.ACCEPTED)
 
     id = models.CharField(primary_key=True, max_length=40, default=ids.generation_id, editable=False)
-    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="generations")
+    # Found by its task through generation_attempt_once.
+    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="generations", db_index=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         on_delete=models.PROTECT,

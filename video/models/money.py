@@ -36,10 +36,13 @@ class CreditEntry(models.Model):
         ADJUST = "adjust"  # a correction, with its reason in the note
 
     id = models.BigAutoField(primary_key=True)
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries")
+    # Neither has an index of its own: entry_list_of_account and entry_once_a_run begin with them.
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries", db_index=False)
     kind = models.CharField(max_length=8, choices=Kind.choices)
     amount = models.BigIntegerField(help_text="Credits; what is taken is negative.")
-    task = models.ForeignKey(VideoTask, on_delete=models.PROTECT, null=True, blank=True, related_name="credit_entries")
+    task = models.ForeignKey(
+        VideoTask, on_delete=models.PROTECT, null=True, blank=True, related_name="credit_entries", db_index=False
+    )
     run = models.PositiveIntegerField(null=True, blank=True)
     note = models.CharField(max_length=200, blank=True, default="")
     created_at = models.DateTimeField(db_default=Now(), editable=False)

@@ -57,7 +57,12 @@ class VideoTask(models.Model):
         SOURCE = "source"
 
     id = models.CharField(primary_key=True, max_length=40, default=ids.task_id, editable=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="video_tasks")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        related_name="video_tasks",
+        db_index=False,  # task_list_of_user begins with it
+    )
     run = models.PositiveIntegerField(default=1, help_text="1 at create; a retry that pays again is the next run.")
 
     # What was asked for.
@@ -230,7 +235,8 @@ class TaskEvent(models.Model):
         RESUMED = "resumed"  # brought back by a retry or a late result
 
     id = models.BigAutoField(primary_key=True)
-    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="events")
+    # Without an index of its own: event_timeline_of_task begins with it, and this is the row that is written most.
+    task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="events", db_index=False)
     run = models.PositiveIntegerField()
     generation = models.ForeignKey("Generation", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     stage = models.CharField(max_length=10, choices=Stage.choices)

@@ -1,0 +1,198 @@
+"""What looking at the queues costs with a million finished tasks in the tables, over the same with a thousand.
+
+Judged by the pages that the database touches, which no busy neighbour changes; times stand beside.
+
+`python -m bench.queues` runs it alone; the default run of all measurements leaves it out, since filling the tables
+takes some minutes. The load of active tasks is the same both times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench import fill
+from bench.system import BenchError, home
+from bench.tables import ms, table, verdict
+
+FEW, MANY = 1_000, 1_000_000
+CALLS = 40
+HOST = "127.0.0.1"
+MOST_RATIO = 2  # of pages: a tree of a million is one or two levels higher than one of a thousand
+#: Tables that grow with finished tasks: none of these calls may read one whole.
+GROWING = {"video_videotask", "video_generation", "video_taskevent", "video_creditentry"}
+
+
+def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[[str], None]) -> dict[str, Any]:
+    """Each call at both sizes: seconds, statements with their indexes, and pages that the database touched."""
+    from video import keyring
+
+    keyring.sync()
+    asks = _asks()
+    active = fill.active()
+    fill.finished(1, few)
+    fill.settle()
+    say(f"{few} finished tasks, {active} active ones")
+    at_few = {name: _look(ask, calls) for name, ask in asks.items()}
+    say(f"filling up to {many}")
+    fill.finished(few + 1, many)
+    fill.settle()
+    say(f"{many} finished tasks")
+    at_many = {name: _look(ask, calls) for name, ask in asks.items()}
+    return {"few": few, "many": many, "active": active, "at_few": at_few, "at_many": at_many, "ledger": _ledger()}
+
+
+def show(found: dict[str, Any]) -> str:
+    """Two tables: what a call costs, and what serves it."""
+    rows, used, whole = [], dict[str, set[str]](), set[str]()
+    for name, many in found["at_many"].items():
+        few = found["at_few"][name]
+        pages = many["pages"] / few["pages"]
+        rows.append(
+            [
+                name,
+                len(many["plans"]),
+                f"{few['pages']:,} → {many['pages']:,}",
+                f"{pages:.2f}",
+                verdict(pages, at_most=MOST_RATIO),
+                f"{ms(few['seconds'])} → {ms(many['seconds'])}",
+                f"{many['seconds'] / few['seconds']:.2f}",
+            ]
+        )
+        for plan in many["plans"]:
+            whole |= set(plan["whole"])
+            for index in plan["indexes"]:
+                used.setdefault(index, set()).add(name)
+    title = f"Looking at the queues, {found['active']:,} tasks active, {found['few']:,} → {found['many']:,} finished"
+    head = ["call", "statements", "pages", "ratio", "target", "ms, the quickest", "ratio"]
+    indexes = [[index, ", ".join(sorted(names))] for index, names in sorted(used.items())]
+    indexes.append(["tables that grow, read whole", ", ".join(sorted(whole)) or "none"])
+    ledger = found["ledger"]
+    said = (
+        f"check_ledger: {ledger['entries']:,} entries in {ledger['seconds']:.1f} s, {ledger['differences']} differences"
+    )
+    return f"{table(title, head, rows)}\n{table('What serves them', ['index', 'call'], indexes)}\n\n{said}"
+
+
+def _look(ask: Callable[[], object], calls: int) -> dict[str, Any]:
+    """The quickest of some calls (others may want the machine too), and what the database does for one."""
+    ask()
+    took = []
+    for _ in range(calls):
+        started = time.perf_counter()
+        ask()
+        took.append(time.perf_counter() - started)
+    found = plans(ask)
+    return {"seconds": min(took), "pages": sum(one["pages"] for one in found), "plans": found}
+
+
+def plans(ask: Callable[[], object]) -> list[dict[str, Any]]:
+    """Each statement of a call: the indexes that it uses, the growing tables that it reads whole, pages touched."""
+    from django.db import connection
+
+    asked: list[tuple[str, Any]] = []
+
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        asked.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        ask()
+    found = []
+    with connection.cursor() as cursor:
+        for sql, params in asked:
+            if not sql.lstrip().upper().startswith(("SELECT", "WITH")):
+                raise BenchError(f"looking at something wrote: {sql[:200]}")
+            cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
+            plan = cursor.fetchone()[0][0]["Plan"]
+            nodes = list(_nodes(plan))
+            read_whole = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"}
+            found.append(
+                {
+                    "sql": " ".join(sql.split())[:200],
+                    "indexes": sorted({node["Index Name"] for node in nodes if "Index Name" in node}),
+                    "whole": sorted(read_whole & GROWING),
+                    "pages": plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
+                    "ms": plan["Actual Total Time"],
+                }
+            )
+    return found
+
+
+def _nodes(plan: dict[str, Any]) -> Any:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)
+
+
+def _asks() -> dict[str, Callable[[], object]]:
+    """The calls, through Django's own client: the view, its statements and its JSON, no web server."""
+    from django.contrib.auth import get_user_model
+    from django.test import Client
+    from rest_framework_simplejwt.tokens import AccessToken
+
+    users = get_user_model()
+    operator = users.objects.create_superuser("bench-operator")
+    owner = users.objects.get(pk=fill.users()[1])
+    page = Client(SERVER_NAME=HOST)
+    page.force_login(operator)
+
+    def api(user: Any, address: str) -> Callable[[], object]:
+        client = Client(SERVER_NAME=HOST, headers={"Authorization": f"Bearer {AccessToken.for_user(user)}"})
+        return lambda: _get(client, address)
+
+    story = f"/api/queues/tasks/{fill.task_id(500)}"
+    return {
+        "queue status, staff": api(operator, "/api/queues/status"),
+        "queue status, a user": api(owner, "/api/queues/status"),
+        "task details, staff": api(operator, story),
+        "own tasks": api(owner, "/api/video/tasks"),
+        "own credits": api(owner, "/api/credits"),
+        "task details, its owner": api(users.objects.get(pk=fill.users()[500 % fill.USERS]), story),
+        "the admin's page": lambda: _get(page, "/admin/queues/"),
+    }
+
+
+def _ledger() -> dict[str, float]:
+    """The whole ledger, added up once: what the command `check_ledger` does."""
+    from video import ledger_check
+
+    started = time.perf_counter()
+    differences = len(ledger_check.find())
+    return {
+        "entries": ledger_check.extent().entries,
+        "differences": differences,
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _get(client: Any, address: str) -> None:
+    answer = client.get(address)
+    if answer.status_code != 200:
+        raise BenchError(f"{address} answered {answer.status_code}: {answer.content[:300]!r}")
+
+
+def main() -> int:
+    """Run alone."""
+    parser = argparse.ArgumentParser(prog="python -m bench.queues", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=MANY, help="finished tasks, a million by default")
+    parser.add_argument("--calls", type=int, default=CALLS, help="of each kind")
+    parser.add_argument("--json", action="store_true", help="print the raw figures, with each statement's indexes")
+    flags = parser.parse_args()
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"bench: {time.monotonic() - started:4.0f} s: {text}", file=sys.stderr, flush=True)
+
+    with home():
+        found = cost(many=flags.tasks, calls=flags.calls, say=say)
+    print(json.dumps(found, indent=1) if flags.json else show(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
