@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
+    "video.away.AwayMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -140,6 +141,12 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Reelworks runs on PostgreSQL only.")
     parsed["HOST"] = unquote(str(parsed.get("HOST") or ""))
     parsed["OPTIONS"] = {
+        # A host that has gone silent is noticed. On a socket file these say nothing.
+        "connect_timeout": 5,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
         **parsed.get("OPTIONS", {}),
         # Threads of one process share few connections; nothing is opened before it is needed. Connecting is tried again
         # after pauses that double until `reconnect_timeout`: with the default of 300 s, a database that was away for a
@@ -147,7 +154,7 @@ def _database() -> dict[str, Any]:
         "pool": {
             "min_size": 0,
             "max_size": 24,
-            "timeout": 10,
+            "timeout": read.number(env, "DATABASE_WAIT_SECONDS", 10, least=0.1, most=60),
             "num_workers": 1,
             "max_idle": 60,
             "reconnect_timeout": 5,

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from video import media_view, pages
+from video import media_view, pages, readiness
 from video.admin.queues import queues_view
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -11,6 +11,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("video.api.urls")),
     path("storage/<path:key>", media_view.media, name="media"),
     path("healthz", pages.healthz, name="healthz"),
+    path("readyz", readiness.readyz, name="readyz"),
     path("admin/queues/", admin.site.admin_view(queues_view), name="admin-queues"),
     path("admin/", admin.site.urls),
 ]

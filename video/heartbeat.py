@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import Error, close_old_connections, connection
 
 from video import states
 from video.states import Claim
@@ -76,9 +76,11 @@ class Heartbeat:
         asked_at = time.monotonic()
         try:
             ours = states.beat(claims)
-        except DatabaseError as err:
+        except Exception as err:  # whatever it is, this thread must go on: all leases of the process hang on it
             log.warning(
-                "heartbeat: the database can't be reached (%s); leases run out by themselves", type(err).__name__
+                "heartbeat: leases can't be renewed now (%s); without it they run out by themselves",
+                type(err).__name__,
+                exc_info=not isinstance(err, Error),
             )
             connection.close()
             ours = None

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import Error
 
 from media_pipeline.errors import MediaError
-from video import bell, cores, media_stages, stages, states, waves
+from video import bell, cores, database, media_stages, stages, states, waves
 from video.failpoints import failpoint
 from video.heartbeat import heartbeat
 from video.models import Stage
@@ -19,6 +19,8 @@ from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAg
 from video.states import Claim
 
 log = logging.getLogger(__name__)
+
+DATABASE_BACK_S = 1.0  # until a stage that met a database that was away is begun anew
 
 WORK = {
     Stage.GENERATE: stages.generate,
@@ -39,13 +41,13 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     with heartbeat.keep(claim):
         failpoint(f"{stage}.claimed")
         outcome = _decided(claim, partial(WORK[stage], claim))
-        held = apply(claim, outcome)
+        held, sure = _move(claim, outcome)
     if held and isinstance(outcome, Advance):
         failpoint(f"{stage}.advanced")
     elif held and isinstance(outcome, Succeed):
         failpoint("save.finished")
         _tidy(media_stages.drop_work_files, task_id)
-    elif not held:
+    elif not held and sure:
         _tidy(media_stages.drop_what_was_made, outcome)
     if isinstance(outcome, Fail | WaitForSlot):  # a slot is free, or somebody stands in line again
         bell.ring_admission()
@@ -85,22 +87,33 @@ def run_wave(task_ids: Sequence[str]) -> list[str]:
         return []
     with heartbeat.keep(*claims):
         failpoint("poll.claimed")
-        decisions = stages.looks([claim for claim in claims if not _is_deadly(claim)])
+        decisions = _looks([claim for claim in claims if not _is_deadly(claim)])
         decisions += [(claim, _undecided) for claim in claims if _is_deadly(claim)]
         outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
         parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
-        waves.note_looks(
-            [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
-        )
-        waves.park(parks)
+        seen = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
+        database.insist(partial(waves.note_looks, seen), f"a wave of {len(claims)} looks")
+        database.insist(partial(waves.park, parks), f"a wave of {len(claims)} looks")
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
-        held = [(claim, outcome) for claim, outcome in moves if apply(claim, outcome)]
+        held = [(claim, outcome) for claim, outcome in moves if _move(claim, outcome)[0]]
     advanced = [(claim.task.pk, outcome) for claim, outcome in held if isinstance(outcome, Advance)]
     if advanced:
         failpoint("poll.advanced")
     if moves:  # a slot is free, or somebody stands in line again
         bell.ring_admission()
     return [task_id for task_id, outcome in advanced if outcome.delay_s == 0]
+
+
+def _looks(claims: list[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
+    """What the jobs' looks say; where the database went away meanwhile, each claim's decision says that."""
+    try:
+        return stages.looks(claims)
+    except database.TROUBLE as err:
+        return [(claim, partial(_raise, err)) for claim in claims]
+
+
+def _raise(err: Exception) -> Outcome:
+    raise err
 
 
 def _is_deadly(claim: Claim) -> bool:
@@ -123,11 +136,30 @@ def _decided(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
         return decide()
     except MediaError as err:
         return media_stages.trouble(claim, err)
-    except DatabaseError:
-        raise  # nothing can be written: the lease runs out and the sweeper rings
+    except database.TROUBLE as err:  # nobody's fault: begun anew from the row as soon as it is back
+        log.warning("%s %s: the database can't be used (%s)", claim.task.pk, claim.stage, err)
+        return Park(DATABASE_BACK_S, "the database could not be used")
+    except Error:
+        raise  # ours: the lease runs out, and the claim counts as one that ended without a word
     except Exception as err:  # the boundary of a stage: whatever it is, the task must not be lost
         log.exception("%s: %s failed", claim.task.pk, claim.stage)
         return TryAgain("internal_error", "Processing this video failed.", f"{type(err).__name__} in {claim.stage}")
+
+
+def _move(claim: Claim, outcome: Outcome) -> tuple[bool, bool]:
+    """Write the outcome's move, as soon as the database lets us: (whether it is written by us, whether that is sure).
+
+    A write whose answer was lost may have been made: then nothing that it named may be thrown away.
+    """
+    times = 0
+
+    def write() -> bool:
+        nonlocal times
+        times += 1
+        return apply(claim, outcome)
+
+    held = database.insist(write, f"{claim.task.pk} {claim.stage}")
+    return held, held or times == 1
 
 
 def backoff_s(tries: int, jitter: float) -> float:

@@ -29,7 +29,7 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling, waves
+from video import accounts, attempts, choice, database, health, inbound, jobs, paces, schedule, settling, waves
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -91,20 +91,29 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
         return Dropped()
     try:
         failpoint("generate.after_mark_sent")
-        submitted = submission.send()
-    except NotSent as err:
-        return _not_sent(claim, generation, err, again=again)
-    except SubmissionUnknown as err:
-        if health.is_fault(err):
-            health.note_fault(generation.model, generation.provider, str(err))
-        return settling.after_unknown(generation, err)
-    except accounts.ACCOUNT_ERRORS as err:
-        return _refused(generation, err)
+        answer: Submitted | ProviderError = submission.send()
     except ProviderError as err:
-        return _rejected(generation, err)
-    attempts.record_accepted(generation.pk, submitted)
-    failpoint("generate.after_record")
-    return _to_poll(generation)
+        answer = err
+    # It may be a paid job's id: not forgotten because the database is away at this moment.
+    return database.insist(lambda: _answered(claim, generation, answer, again=again), f"{claim.task.pk} submit")
+
+
+def _answered(claim: Claim, generation: Generation, answer: Submitted | ProviderError, *, again: bool) -> Outcome:
+    """Write down what the submit's end says of the attempt. Harmless when done twice."""
+    match answer:
+        case Submitted():
+            attempts.record_accepted(generation.pk, answer)
+            failpoint("generate.after_record")
+            return _to_poll(generation)
+        case NotSent():
+            return _not_sent(claim, generation, answer, again=again)
+        case SubmissionUnknown():
+            if health.is_fault(answer):
+                health.note_fault(generation.model, generation.provider, str(answer))
+            return settling.after_unknown(generation, answer)
+    if isinstance(answer, accounts.ACCOUNT_ERRORS):
+        return _refused(generation, answer)
+    return _rejected(generation, answer)
 
 
 def _rejected(generation: Generation, err: ProviderError) -> Outcome:

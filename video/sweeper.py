@@ -13,16 +13,15 @@ import time
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import accounts, admission, bell, cores, media_stages, reconcile, states, waves, workers
+from video import accounts, admission, bell, cores, database, media_stages, reconcile, states, waves, workers
 from video.kit import kit
 from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
 
-AWAY = (OperationalError, InterfaceError)  # any other error of the database is a mistake of ours
 TICK_S = 0.5
 PERIODIC_TICK_S = 5.0
 JOIN_S = 3.0  # given to a periodic job at the end; each is safe to be cut
@@ -126,22 +125,30 @@ def run_periodic() -> None:
         try:
             if take_period(name, every_s):
                 job()
-        except AWAY:
+        except database.TROUBLE:
             raise
         except Exception:  # the boundary of a job: its next period tries again
             log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
 
 
 def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -> None:
+    well = True
     while not stop.is_set():
         try:
             work()
-        except AWAY as err:
-            log.warning("sweeper: the database can't be reached (%s); trying again", type(err).__name__)
+        except Exception as err:  # the boundary of a turn: nothing may end the loop that everything else rests on
+            if not well:
+                log.debug("sweeper: still failing: %s", err)
+            elif isinstance(err, database.TROUBLE):
+                log.warning("sweeper: the database can't be used (%s); trying again until it can", err)
+            else:
+                log.exception("sweeper: a turn failed; trying again")
+            well = False
             connection.close()
-        except DatabaseError:  # a mistake of ours, which the next round may not make
-            log.exception("sweeper: the database refused a statement; trying again")
-            connection.close()
+        else:
+            if not well:
+                log.info("sweeper: all is well again")
+            well = True
         finally:
             close_old_connections()
         stop.wait(pause_s)

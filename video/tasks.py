@@ -6,10 +6,15 @@ due and was not heard.
 
 from __future__ import annotations
 
-from celery import Task, shared_task
+import logging
 
-from video import admission, bell, drain, pipeline, reconcile
+from celery import Task, shared_task
+from django.db import connection
+
+from video import admission, bell, database, drain, pipeline, reconcile
 from video.models import Stage
+
+log = logging.getLogger(__name__)
 
 
 def _link(task: Task, stage: Stage, task_id: str) -> None:
@@ -18,8 +23,26 @@ def _link(task: Task, stage: Stage, task_id: str) -> None:
     if drain.begun():
         drain.pass_on([task_id], stage)
         task.request.chain = None
-    elif not pipeline.run_stage(stage, task_id):
+    elif not _run(stage, task_id):
         task.request.chain = None
+
+
+def _run(stage: Stage, task_id: str) -> bool:
+    try:
+        return pipeline.run_stage(stage, task_id)
+    except database.TROUBLE as err:
+        connection.close()
+        log.warning("%s %s: the database can't be used (%s); rung again when it can", task_id, stage, err)
+        return False
+
+
+def _run_wave(task_ids: list[str]) -> list[str]:
+    try:
+        return pipeline.run_wave(task_ids)
+    except database.TROUBLE as err:
+        connection.close()
+        log.warning("a wave of %s looks: the database can't be used (%s); rung again when it can", len(task_ids), err)
+        return []
 
 
 @shared_task(bind=True, name="video.generate")
@@ -35,7 +58,7 @@ def poll(self: Task, task_ids: list[str]) -> None:
         drain.pass_on(task_ids, Stage.POLL)
         self.request.chain = None
         return
-    on_their_way = pipeline.run_wave(task_ids)
+    on_their_way = _run_wave(task_ids)
     if self.request.chain and not on_their_way:
         self.request.chain = None
     elif not self.request.chain:

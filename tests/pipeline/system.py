@@ -189,6 +189,10 @@ class System:
         self._processes.append(process)
         return process
 
+    def logs(self) -> str:
+        """What all of them have said so far."""
+        return "".join(process.log() for process in self._processes)
+
     def stop(self) -> None:
         for process in self._processes:
             process.kill()

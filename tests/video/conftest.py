@@ -9,7 +9,7 @@ from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
 from tests.factories import make_user
-from video import estimates
+from video import database, estimates
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
 
@@ -19,6 +19,14 @@ def _fresh_estimates() -> Iterator[None]:
     estimates.forget()
     yield
     estimates.forget()
+
+
+@pytest.fixture(autouse=True)
+def gate(monkeypatch: pytest.MonkeyPatch) -> database.Gate:
+    """Open: a test before this one may have closed the process's own."""
+    gate = database.Gate()
+    monkeypatch.setattr(database, "gate", gate)
+    return gate
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import drain, states, tasks
+from video import drain, states, tasks, waves
 from video.models import Generation, Stage
 
 pytestmark = pytest.mark.django_db
@@ -32,9 +32,9 @@ def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(st
 def test_the_same_for_a_wave_of_looks(stopping: None) -> None:
     task = make_task()
     accepted(task)
-    assert states.ring_due(10) == []
+    assert waves.ring_due(10) == []
     tasks.poll([task.pk])
-    assert states.ring_due(10) == [(task.pk, Stage.POLL)]
+    assert waves.ring_due(10) == [[task.pk]]
 
 
 def test_a_stopping_worker_admits_nobody(stopping: None) -> None:

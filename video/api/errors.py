@@ -18,6 +18,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
+from video import away, database
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     if challenge:
         response["WWW-Authenticate"] = challenge
     if error.status_code == 503:
-        response["Retry-After"] = "5"
+        response["Retry-After"] = str(away.RETRY_AFTER_S)
     return response
 
 
@@ -112,7 +113,9 @@ def _translate(exc: Exception) -> ApiError:
             return ApiError(exc.status_code, str(exc.default_code), str(exc.detail))
         case OperationalError() | InterfaceError():
             log.error("the database can't be used: %s", exc)
-            return ApiError(503, "unavailable", "The database can't be reached just now. Please try again in a moment.")
+            if database.is_away(exc):
+                database.gate.close()
+            return ApiError(503, away.CODE, away.MESSAGE)
         case StorageRefused():  # the machine's role has no keys just now, so no link can be signed
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
