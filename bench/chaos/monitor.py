@@ -77,7 +77,7 @@ class Recovery:
     """How long each task that was open after the last fault stood still though it could have moved, in seconds."""
 
     stood: dict[str, tuple[float, str]] = field(default_factory=dict)  # by task: longest, and the stage
-    first_s: float | None = None  # from the last fault until nobody stood still
+    last_s: float = 0.0  # from the last fault until the last one that stood still for more than a second moved
 
     def note(self, task_id: str, seconds: float, stage: str) -> None:
         """Keep the longest."""
@@ -131,5 +131,5 @@ class Monitor:
             seconds = now - max(since, last_fault) if since is not None else 0.0
             standing += seconds > 1
             self.recovery.note(task_id, seconds, stage)
-        if not standing and self.recovery.first_s is None:
-            self.recovery.first_s = time.time() - last_fault
+        if standing:
+            self.recovery.last_s = time.time() - last_fault

@@ -48,7 +48,7 @@ def figures(
         "stood_p50_s": round(statistics.median(stood), 1) if stood else 0.0,
         "stood_max_s": round(max(stood), 1) if stood else 0.0,
         "stood_max_in": max(recovery.stood.values(), default=(0.0, ""))[1],
-        "nobody_stood_after_s": recovery.first_s and round(recovery.first_s, 1),
+        "nobody_stood_after_s": round(recovery.last_s, 1),
         "last_to_end": _last_to_end(found),
         "orphan_files": orphans(found),
         "breaches": {kind: sum(breach.kind == kind for breach in breaches) for kind in KINDS},
