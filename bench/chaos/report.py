@@ -15,6 +15,7 @@ from typing import Any
 from bench.chaos.checker import Breach, Evidence, orphans
 from bench.chaos.faults import Done
 from bench.chaos.monitor import Recovery
+from bench.chaos.plan import UNKNOWN
 from bench.tables import table
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -42,6 +43,10 @@ def figures(
         "longest_create_s": round(found.load.longest_wait_s, 1),
         "cancels": dict(Counter(t.cancel for t in found.load.accepted.values() if t.cancel)),
         "retries": dict(Counter(t.retry for t in found.load.accepted.values() if t.retry)),
+        "unknown_by_kill": sum(
+            t.status.get("errorCode") == UNKNOWN and UNKNOWN not in t.job.script.may_fail
+            for t in found.load.accepted.values()
+        ),
         "submits": found.submits["received"],
         "provider_jobs": found.submits["created"],
         "open_after_last_fault": len(stood),
@@ -77,6 +82,7 @@ def show(result: dict[str, Any]) -> str:
         ["jobs offered", result["jobs"]],
         ["accepted", result["accepted"]],
         *[[f"ended: {name}", count] for name, count in ends],
+        ["unknown though the provider did nothing wrong", result["unknown_by_kill"]],
         *[[f"cancel: {answer}", count] for answer, count in result["cancels"].items()],
         *[[f"retry: {answer}", count] for answer, count in result["retries"].items()],
         ["submits received by the simulator", result["submits"]],
