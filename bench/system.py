@@ -248,9 +248,10 @@ class Reelworks(Processes):
         self.lines = read_procfile(ROOT / "Procfile")
         self.url = f"http://127.0.0.1:{home.port}"
 
-    def start_simulator(self, *, fps: int, render_s: float) -> None:
+    def start_simulator(self, *, fps: int, render_s: float, keep_ended: int = 20_000) -> None:
         """One clip for all prompts, made once. 24 frames a second need a transcode to 30, 30 only a remux."""
         options = f"--canned --fps {fps} --render-seconds {render_s:g} --data-dir {self.home.clips / str(fps)}"
+        options += f" --keep-ended {keep_ended}"
         self.start("simulator", f"{self.lines['simulator']} {options}")
         self.wait_http("simulator", f"http://127.0.0.1:{self.home.simulator_port}/_sim/stats")
 

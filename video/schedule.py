@@ -32,6 +32,7 @@ _STEP = 0.02  # of a job's age, in the window
 _LOOKS_IN_WINDOW = 12  # at most
 _LATE_GROWTH = 0.25  # of the time since the latest usual end
 _JITTER = 0.15
+_MOST_PROGRESS = 0.95  # of a render that has not ended
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,14 @@ def share_s(open_jobs: int, *, jobs_per_request: int, requests_per_s: float) -> 
 
 def progress(render_s: float, age_s: float) -> float:
     """How far a render probably is, 0 to 1, by its age and the time that such jobs take; never quite done."""
-    return min(0.95, age_s / max(render_s, 0.001))
+    return min(_MOST_PROGRESS, age_s / max(render_s, 0.001))
+
+
+def progress_since(share: float, age_then_s: float, age_s: float) -> float:
+    """How far a render is that was `share` done at a look, as seen by the time gone by since; never less than then."""
+    if age_then_s <= 0:
+        return share
+    return max(share, min(_MOST_PROGRESS, share * age_s / age_then_s))
 
 
 def unit(seed: str) -> float:

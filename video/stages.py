@@ -33,7 +33,7 @@ from video import accounts, attempts, choice, database, health, inbound, jobs, p
 from video.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
-from video.states import PROGRESS_AT, Claim
+from video.states import Claim, progress_in_poll, render_of
 
 log = logging.getLogger(__name__)
 State = Generation.State
@@ -282,11 +282,10 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     if over is not None:
         waves.note_looks([(generation.pk, status)])
         return over
-    span = PROGRESS_AT[Stage.DOWNLOAD] - PROGRESS_AT[Stage.POLL]
     return Park(
         paces.next_look_s(generation, _age_s(claim, generation)),
         f"{generation.provider}: {status.provider_status.lower()}",
-        progress=PROGRESS_AT[Stage.POLL] + int(span * _progress(claim, generation, status)),
+        progress=max(_shown_progress(claim, generation), progress_in_poll(_progress(claim, generation, status))),
         hint_delay_s=inbound.least_interval_s(generation.provider),
         record=generation.provider_status != status.provider_status,
         look=status,
@@ -300,6 +299,17 @@ def _progress(claim: Claim, generation: Generation, status: JobStatus) -> float:
     if status.state is not JobState.RUNNING:
         return 0.0
     return schedule.progress(paces.render_s(generation.model), _age_s(claim, generation))
+
+
+def _shown_progress(claim: Claim, generation: Generation) -> int:
+    """What a status says at this moment, so that what is written never falls behind it."""
+    accepted_at, last = generation.accepted_at, generation.last_polled_at
+    if accepted_at is None or last is None:
+        return claim.task.progress
+    share = schedule.progress_since(
+        render_of(claim.task.progress), (last - accepted_at).total_seconds(), _age_s(claim, generation)
+    )
+    return progress_in_poll(share)
 
 
 def _age_s(claim: Claim, generation: Generation) -> float:
@@ -348,6 +358,7 @@ def _not_found(claim: Claim, generation: Generation, detail: str) -> Outcome:
         return Park(
             NOT_FOUND_DELAY_S,
             "the provider does not know the job; asking again",
+            progress=_shown_progress(claim, generation),
             hint_delay_s=inbound.least_interval_s(generation.provider),
             record=generation.not_found == 0,
         )
@@ -363,7 +374,12 @@ def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcom
         delay_s = max(delay_s, err.retry_after_s)
     # A hint does not make a provider in trouble any better.
     return _overdue(claim, generation) or Park(
-        delay_s, str(err), hint_delay_s=delay_s, error_code=err.code, record=in_a_row == 1
+        delay_s,
+        str(err),
+        progress=_shown_progress(claim, generation),
+        hint_delay_s=delay_s,
+        error_code=err.code,
+        record=in_a_row == 1,
     )
 
 

@@ -57,6 +57,20 @@ PROGRESS_AT: dict[Stage, int] = {
     Stage.DONE: 100,
 }
 STAGES = tuple(Stage)
+
+
+def progress_in_poll(render: float) -> int:
+    """A task's progress in percent while its job renders and is so far, 0 to 1."""
+    begin = PROGRESS_AT[Stage.POLL]
+    return begin + int((PROGRESS_AT[Stage.DOWNLOAD] - begin) * render)
+
+
+def render_of(progress: int) -> float:
+    """The other way round: how far the job is of a task in poll with this progress."""
+    begin = PROGRESS_AT[Stage.POLL]
+    return max(0, progress - begin) / (PROGRESS_AT[Stage.DOWNLOAD] - begin)
+
+
 WAITS_FOR_CORE = "waits for a core"
 
 

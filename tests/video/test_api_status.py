@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from pytest_django import Settings
 
+from providers.base import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video import admission, estimates, keyring
-from video.models import ProviderAccount, Stage, VideoTask
+from video import admission, estimates, jobs, keyring, pipeline
+from video.models import Generation, ProviderAccount, Stage, VideoTask
 
 STATUS = "/api/video/status"
 
@@ -188,3 +191,29 @@ def test_without_an_id_is_400_naming_it(api: Client, query: str) -> None:
     reply = api.get(STATUS + query)
     assert reply.status_code == 400
     assert reply.json()["error"]["details"][0]["field"] == "taskId"
+
+
+def test_progress_goes_on_between_two_looks_and_the_next_look_never_takes_it_back(
+    api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(user)
+    generation = accepted(task)
+
+    def age_job(**seconds_ago: float) -> None:
+        for column, seconds in seconds_ago.items():
+            Generation.objects.filter(pk=generation.pk).update(**{column: timezone.now() - timedelta(seconds=seconds)})
+
+    def progress() -> int:
+        return int(ask(api, task.pk).json()["data"]["progress"])
+
+    assert progress() == 5
+    put(task, progress=18)  # a fifth of the render, seen at its 30th second
+    age_job(accepted_at=90, last_polled_at=60)
+    before = progress()
+    assert before in range(43, 60)
+    said = {generation.pk: JobStatus(JobState.RUNNING, "RUNNING", 0.3)}
+    monkeypatch.setattr(jobs, "look_many", lambda asked: said)
+    assert pipeline.run_wave([task.pk]) == []
+    assert progress() >= before
+    age_job(accepted_at=900, last_polled_at=700)
+    assert progress() == 5 + int(0.95 * 65)  # however long it takes

@@ -15,6 +15,7 @@ from video.schedule import (
     Usual,
     next_look_s,
     progress,
+    progress_since,
     share_s,
     usual,
 )
@@ -141,3 +142,11 @@ def test_progress_grows_with_age_and_never_says_done() -> None:
     assert shown == sorted(shown)
     assert shown[5] == 0.5
     assert shown[-1] == 0.95
+
+
+def test_between_two_looks_progress_goes_on_with_the_time_and_never_falls() -> None:
+    shown = [progress_since(0.3, 60, age) for age in (60, 90, 120, 600)]
+    assert shown == [0.3, pytest.approx(0.45), 0.6, 0.95]
+    assert progress_since(0.99, 60, 600) == 0.99  # as the provider told
+    assert progress_since(0.0, 60, 600) == 0.0
+    assert progress_since(0.3, 0, 600) == 0.3

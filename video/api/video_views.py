@@ -11,7 +11,7 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import creation, estimates, media_view
+from video import creation, estimates, media_view, schedule, states
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of
@@ -77,7 +77,7 @@ def status_of(task_id: str, request: Request, *, owner_id: int | None = None) ->
     row = _find(task_id, owner) if TASK_ID.fullmatch(task_id) else None
     if row is None:
         raise errors.not_found()
-    return shown(task_id, row[:8], request) | _place(*row[8:], user_id=owner)
+    return shown(task_id, _up_to_now(row[:9]), request) | _place(*row[9:], user_id=owner)
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -86,14 +86,20 @@ def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
         cursor.execute(
             """
             SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
-                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1),
+                g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
+                    extract(epoch FROM g.last_polled_at - g.accepted_at),
+                    extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
                 t.eligible_models, t.rerun, t.created_at,
                 CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
                     SELECT FROM video_videotask o
                     WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
                         AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %s
                 ) own) END
-            FROM video_videotask t WHERE t.id = %s AND t.user_id = %s
+            FROM video_videotask t LEFT JOIN LATERAL (
+                SELECT model, state, accepted_at, last_polled_at FROM video_generation
+                WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
+            ) g ON true
+            WHERE t.id = %s AND t.user_id = %s
             """,
             [OWN_COUNTED, task_id, user_id],
         )
@@ -110,6 +116,15 @@ def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None
     if place.expected_wait_s is not None:
         shown["expectedWait"] = place.expected_wait_s
     return shown
+
+
+def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as `shown` takes it: the progress of a job that renders goes on between two looks."""
+    status, progress, *more, ages_s = row
+    if ages_s is not None and None not in ages_s:
+        share = schedule.progress_since(states.render_of(progress), *ages_s)
+        progress = max(progress, states.progress_in_poll(share))
+    return status, progress, *more
 
 
 def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
