@@ -88,9 +88,9 @@ MUTANTS = (
             ),
             Edit(
                 "video/stages.py",
-                "    attempts.record_accepted(generation.pk, submitted)\n    failpoint(",
-                "    attempts.mark_sent(claim, generation, expects_call=submission.expects_call)\n"
-                "    attempts.record_accepted(generation.pk, submitted)\n    failpoint(",
+                "            attempts.record_accepted(generation.pk, answer)\n",
+                "            attempts.mark_sent(claim, generation, expects_call=False)\n"
+                "            attempts.record_accepted(generation.pk, answer)\n",
             ),
         ),
         "--jobs 30 --rate 3 --lease 3 --script hang=3 --model gen4.5 --kinds 'kill worker' --faults 5",
