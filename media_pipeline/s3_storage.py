@@ -37,8 +37,10 @@ CONTENT_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30  # without a byte
 MOST_ATTEMPTS = 3
-#: Larger files go, and are copied, in parts; a repeat then costs one part.
+#: Larger files go in parts; a repeat then costs one part.
 PART_BYTES = 64 * 1024**2
+#: S3 copies no more in one call.
+MOST_COPIED_BYTES = 5 * 1024**3
 MOST_PARTS = 10_000
 CHUNK_BYTES = 1 << 20
 #: The most keys that one call lists or deletes.
@@ -146,7 +148,10 @@ class S3Storage(s3.S3Storage):
             self._same_or_refuse(dst_name, source["ContentLength"], digest)
             return
         with _trouble():
-            # Said again, since a copy in parts would lose them.
+            if source["ContentLength"] <= MOST_COPIED_BYTES:
+                self.client.copy_object(**self._of(dst_name), CopySource=self._of(src_name))
+                return
+            # Said again, since a copy in parts loses them.
             about = {"ContentType": source["ContentType"], "Metadata": source["Metadata"]}
             self.client.copy(
                 self._of(src_name),

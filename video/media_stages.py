@@ -10,7 +10,7 @@ task.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from django.conf import settings
@@ -81,9 +81,11 @@ def transcode(claim: Claim) -> Outcome:
     """Make the MP4 that was asked for; a source that already is one is only repacked."""
     task = claim.task
     storage = kit().storage
-    if not storage.exists(task.source_key):
-        return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
-    with _scratch(claim) as folder, storage.fetch_to(task.source_key, folder) as source:
+    with _scratch(claim) as folder, ExitStack() as fetched:
+        try:
+            source = fetched.enter_context(storage.fetch_to(task.source_key, folder))
+        except FileNotFoundError:
+            return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
         path = folder / "video.mp4"
         info = kit().prober.probe(source)
         require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
@@ -120,9 +122,11 @@ def transcode(claim: Claim) -> Outcome:
 def thumbnail(claim: Claim) -> Outcome:
     """Cut the first frame."""
     storage = kit().storage
-    if not storage.exists(claim.task.output_key):
-        return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
-    with _scratch(claim) as folder, storage.fetch_to(claim.task.output_key, folder) as video:
+    with _scratch(claim) as folder, ExitStack() as fetched:
+        try:
+            video = fetched.enter_context(storage.fetch_to(claim.task.output_key, folder))
+        except FileNotFoundError:
+            return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
         path = folder / "thumb.jpg"
         make_thumbnail(video, path, prober=kit().prober)
         failpoint("thumbnail.after_work")
@@ -135,14 +139,16 @@ def thumbnail(claim: Claim) -> Outcome:
 def save(claim: Claim) -> Outcome:
     """Give both files their final names, under a video id of this fence's own; the row then points to it."""
     task, storage = claim.task, kit().storage
-    if not (storage.exists(task.output_key) and storage.exists(task.thumbnail_key)):
-        return Advance(Stage.TRANSCODE, detail="a work file is gone from storage; making it again")
     video_id = ids.video_id()
     video_key = keys.video_key(task.user_id, video_id)
     thumbnail_key = keys.thumbnail_key(task.user_id, video_id)
-    storage.copy(task.output_key, video_key)
-    failpoint("save.after_video")
-    storage.copy(task.thumbnail_key, thumbnail_key)
+    try:
+        storage.copy(task.output_key, video_key)
+        failpoint("save.after_video")
+        storage.copy(task.thumbnail_key, thumbnail_key)
+    except FileNotFoundError:
+        storage.delete(video_key)
+        return Advance(Stage.TRANSCODE, detail="a work file is gone from storage; making it again")
     failpoint("save.after_thumbnail")
     return Succeed(fields={"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key})
 

@@ -87,8 +87,13 @@ def test_large_files_go_in_parts(
     media.put_file(path, KEY)
     assert len([call for call in s3.calls if call.startswith("PUT")]) == 3
     media.put_file(path, KEY)  # again: known by its sum
-    with media.fetch_to(KEY, tmp_path) as fetched:
-        assert sha256_of(fetched) == sha256_of(path)
+    monkeypatch.setattr(s3_storage, "MOST_COPIED_BYTES", 5 * 1024**2)
+    media.copy(KEY, "7/videos/vid_2.mp4")
+    for key in (KEY, "7/videos/vid_2.mp4"):
+        with media.fetch_to(key, tmp_path) as fetched:
+            assert sha256_of(fetched) == sha256_of(path)
+        about = s3.client.head_object(Bucket=bucket.bucket, Key=f"reels/{key}")
+        assert (about["ContentType"], about["Metadata"]) == ("video/mp4", {"sha256": sha256_of(path)})
     path.write_bytes(b"x" * 6 * 1024**2)
     with pytest.raises(FileExistsError):
         media.put_file(path, KEY)

@@ -208,7 +208,7 @@ class TestStages:
         assert list(kit().storage.scratch_root.iterdir()) == []
         s3.refuse = None
         age(task.pk)
-        assert pipeline.run_stage(Stage.DOWNLOAD, task.pk) is True
+        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
         found = reload(task)
         assert (found.stage, found.tries) == ("transcode", 0)
         assert s3.objects(bucket) == [f"reels/{found.source_key}"]
@@ -217,6 +217,17 @@ class TestStages:
         task = in_stage(Stage.TRANSCODE, source_key="work/t/1-s")
         pipeline.run_stage(Stage.TRANSCODE, task.pk)
         assert reload(task).stage == "download"
+
+    @pytest.mark.parametrize("there", ["", "work/t/1-o", "work/t/1-t"])
+    def test_save_without_both_work_files_goes_back_and_leaves_nothing(
+        self, bucket: S3Address, s3: S3Server, tmp_path: Path, there: str
+    ) -> None:
+        task = in_stage(Stage.SAVE, output_key="work/t/1-o", thumbnail_key="work/t/1-t")
+        if there:
+            store(tmp_path, there)
+        pipeline.run_stage(Stage.SAVE, task.pk)
+        assert reload(task).stage == "transcode"
+        assert s3.objects(bucket) == ([f"reels/{there}"] if there else [])
 
     def test_work_files_that_can_not_be_deleted_spoil_no_success(
         self, bucket: S3Address, s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
