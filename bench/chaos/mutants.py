@@ -67,6 +67,8 @@ MUTANTS = (
                 "WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
                 "        RETURNING id, run",
             ),
+            Edit("video/waves.py", "JOIN given ON given.id = t.id AND given.fence = t.fence", "JOIN given USING (id)"),
+            Edit("video/waves.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
         ),
         "--jobs 16 --rate 4 --lease 3 --render-seconds 8 --script poll_hang=3 --kinds 'freeze worker' --faults 5",
         frozenset({"wrong", "lost"}),
@@ -141,6 +143,13 @@ MUTANTS = (
         (
             Edit(
                 "video/states.py",
+                "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
+                "                    AND (rung_at IS NULL OR rung_at < "
+                "statement_timestamp() - %s * interval '1 second')",
+                "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",
+            ),
+            Edit(
+                "video/waves.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",
