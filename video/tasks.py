@@ -7,6 +7,7 @@ due and was not heard.
 from __future__ import annotations
 
 import logging
+import threading
 
 from celery import Task, shared_task
 from django.db import connection
@@ -90,12 +91,28 @@ def save(self: Task, task_id: str) -> None:
     _link(self, Stage.SAVE, task_id)
 
 
+_admitting = threading.Lock()
+_came_meanwhile = threading.Event()
+
+
 @shared_task(name="video.admit")
 def admit() -> None:
-    """Give free slots to those who wait."""
+    """Give free slots to those who wait.
+
+    One thread a worker: more would only wait for each other's lock, and a crowd of creates would take all threads away
+    from the jobs. Who comes meanwhile is served by one more pass, or by the sweeper's next.
+    """
     if drain.begun():  # the sweeper admits them
         return
-    bell.resume_all(admission.admit())
+    _came_meanwhile.set()
+    if not _admitting.acquire(blocking=False):
+        return
+    try:
+        while _came_meanwhile.is_set():
+            _came_meanwhile.clear()
+            bell.resume_all(admission.admit())
+    finally:
+        _admitting.release()
 
 
 @shared_task(name="video.look")
