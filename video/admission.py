@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 200  # tasks of one pass, which holds the lock on the accounts
 AT_ONCE = 50  # of them chosen by one statement
-EXPIRE_BATCH = 500
+EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
@@ -235,7 +235,20 @@ def expire_waiting() -> int:
 
     The second ends tasks that are admitted and refused again and again. Returns how many ended.
     """
-    overdue = VideoTask.objects.raw(
+    ended = 0
+    for _ in range(EXPIRE_BATCHES):
+        overdue = _overdue()
+        for task in overdue:
+            ended += states.fail_waiting(
+                task, code="no_capacity", message="No video provider had room for this video in time."
+            )
+        if len(overdue) < EXPIRE_BATCH:
+            break
+    return ended
+
+
+def _overdue() -> list[VideoTask]:
+    found = VideoTask.objects.raw(
         """
         SELECT * FROM video_videotask
         WHERE admit_at IS NOT NULL AND (admit_at < statement_timestamp() - %(most)s * interval '1 second'
@@ -244,8 +257,7 @@ def expire_waiting() -> int:
         """,
         {"most": settings.WAIT_DEADLINE_SECONDS, "limit": EXPIRE_BATCH},
     )
-    message = "No video provider had room for this video in time."
-    return sum(states.fail_waiting(task, code="no_capacity", message=message) for task in overdue)
+    return list(found)
 
 
 def _make_due(generations: list[Generation]) -> None:
