@@ -311,6 +311,8 @@ class TestTask:
         assert [one["detail"] for one in all_of_it["timeline"][-2:]] == [secret, "olga attached job x"]
         assert all_of_it["timeline"][-2]["worker"] == str(states.WORKER)
         assert all_of_it["now"]["reason"] == secret
+        assert all_of_it["user"] == user.get_username()
+        assert "user" not in own
         attempt = all_of_it["generations"][0]
         assert (attempt["keyFingerprint"], attempt["jobId"]) == (generation.key_fingerprint, "job-77")
 

@@ -122,7 +122,26 @@ def test_watch_shows_the_page_again_and_again(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(time, "sleep", sleep)
     code, said = ask("--watch")
     assert code == 130
-    assert "videoQueue" in said
+    assert said.count("Nothing is wrong.") == 2  # into a pipe, one below the other
+
+
+def test_watch_on_a_terminal_uses_its_screen_and_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "150")
+    out = Terminal()
+    with pytest.raises(SystemExit) as ended:
+        call_command("queue_status", "--watch", stdout=out)
+    assert ended.value.code == 130
+    opened, shown, closed = (out.getvalue().index(text) for text in ("\x1b[?1049h", "Nothing is wrong.", "\x1b[?1049l"))
+    assert opened < shown < closed
 
 
 @pytest.mark.parametrize("text", ["0.1", "soon", "4000"])

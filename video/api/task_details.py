@@ -31,12 +31,12 @@ _OWN_WORDS = frozenset(
 
 def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
     """The task; of one user only, unless that is None. One statement."""
-    rows = VideoTask.objects.filter(pk=task_id)
+    rows = VideoTask.objects.select_related("user").filter(pk=task_id)
     return (rows if of_user is None else rows.filter(user_id=of_user)).first()
 
 
 def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
-    """Everything below the status; three statements, however long its story."""
+    """Everything below the status; three statements (of `task` with its user), however long its story."""
     generations = list(
         task.generations.select_related("account").order_by("-attempt")[:GENERATIONS_SHOWN]
         if staff
@@ -45,6 +45,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
     entries = list(task.credit_entries.order_by("run", "id"))
     return {
+        **({"user": task.user.get_username()} if staff else {}),
         "run": task.run,
         "now": _now(task, timezone.now(), staff=staff),
         "request": _request(task),

@@ -75,16 +75,21 @@ class Command(BaseCommand):
 
     def _watch(self, every_s: float, *, as_lines: bool) -> None:
         """Until Ctrl-C; while the database is away it says so, and asks again."""
-        if as_lines:
-            while True:
-                found = _read_or_none()
-                self.stdout.write(json.dumps({"error": AWAY} if found is None else as_json.system(found)))
-                self.stdout.flush()
-                time.sleep(every_s)
         from rich.live import Live
         from rich.text import Text
 
-        with Live(console=self._console(), screen=self.stdout.isatty(), auto_refresh=False) as live:
+        if as_lines or not self.stdout.isatty():
+            console = self._console()
+            while True:
+                found = _read_or_none()
+                if as_lines:
+                    self.stdout.write(json.dumps({"error": AWAY} if found is None else as_json.system(found)))
+                else:
+                    console.print(AWAY if found is None else _page(found))
+                    console.print()
+                self.stdout.flush()
+                time.sleep(every_s)
+        with Live(console=self._console(), screen=True, auto_refresh=False) as live:
             while True:
                 found = _read_or_none()
                 live.update(Text(AWAY, style="red") if found is None else _page(found), refresh=True)
