@@ -20,7 +20,7 @@ import requests
 from bench import cpu
 
 ROOT = Path(__file__).resolve().parents[1]
-FOREIGN = ("RUNWAY_", "PIKA_", "KLING_", "AWS_", "REELWORKS_", "DATABASE_URL", "CELERY_BROKER_URL", "STORAGE_")
+FOREIGN = ("RUNWAY_", "PIKA_", "KLING_", "AWS_", "REELWORKS_", "DATABASE_", "CELERY_BROKER_URL", "STORAGE_", "SCRATCH_")
 READY_S = 90.0
 MANY_CREDITS = 100_000_000
 
