@@ -183,11 +183,11 @@ def _cancelled_before(task: VideoTask) -> Cancelled:
     if task.status != Status.CANCELLED:
         how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
         raise Refused("not_cancellable", f"This task can't be cancelled any more: {how}.")
-    refund = Refund.NONE
-    if _is_refunded(task):
+    refund = refund_of(_last(task.pk), task.run)
+    if _is_refunded(task):  # read after the attempt, whose end brings the refund
         refund = Refund.DONE
-    elif refund_of(_last(task.pk), task.run) is Refund.PENDING:
-        refund = Refund.PENDING
+    elif refund is not Refund.PENDING:
+        refund = Refund.NONE
     return Cancelled(task.pk, task.run, Stage(task.stage), refund, changed=False)
 
 

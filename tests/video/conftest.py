@@ -9,7 +9,10 @@ from django.test import Client
 from rest_framework_simplejwt.tokens import AccessToken
 
 from tests.factories import make_user
-from video import database, estimates
+from tests.video.machine.crash import Stranger
+from tests.video.machine.model import MOST_ATTEMPTS
+from tests.video.machine.reading import RECENTLY_S
+from video import admission, database, estimates
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
 
@@ -64,3 +67,13 @@ def api(user: AbstractBaseUser) -> Client:
 def order() -> dict[str, Any]:
     """The body that the front end posts."""
     return dict(SNIPPET_BODY)
+
+
+@pytest.fixture
+def other_actor(transactional_db: None, monkeypatch: pytest.MonkeyPatch, settings: Any) -> Iterator[Stranger]:
+    """A second actor for the stories of the state machine, in which no lease ends by itself."""
+    settings.STAGE_LEASE_SECONDS = RECENTLY_S
+    monkeypatch.setattr(admission, "MAX_ATTEMPTS", MOST_ATTEMPTS)
+    actor = Stranger()
+    yield actor
+    actor.close()

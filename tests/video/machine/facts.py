@@ -8,7 +8,7 @@ from typing import Any
 
 from providers.base import Submitted
 from tests.video.machine.model import Attempt, Model, Task
-from tests.video.machine.ops import Held, Op, Stock, holds
+from tests.video.machine.ops import Held, Op, Stock, holds, refund_cancelled
 from video import attempts, credits, reconcile
 from video.models import Generation
 
@@ -77,6 +77,7 @@ FACTS: dict[str, Callable[[Fact, str], Any]] = {
     "succeeded": _ended("succeeded"),
     "failed": _ended("failed"),
     "cancelled": _ended("cancelled"),
+    "cancelled for nothing": lambda fact, pk: attempts.record_ended(pk, Generation.State.CANCELLED, took_nothing=True),
 }
 
 
@@ -102,11 +103,13 @@ class Fact(Op):
                 if attempt.state not in {"planned", "unknown"}:
                     return False
                 attempt.state, attempt.code = "rejected", "no" if self.kind == "rejected" else "busy"
+                attempt.watched = False
+                refund_cancelled(model, self.task, attempt)
                 return True
             case "unknown":
                 return self._unknown(model, attempt)
             case "put back":
-                return self._put_back(task, attempt)
+                return self._put_back(model, task, attempt)
             case "not found":
                 if attempt.state != "unknown":
                     return 0
@@ -115,6 +118,8 @@ class Fact(Op):
             case "given up" | "job lost":
                 if attempt.state not in ({"unknown"} if self.kind == "given up" else {"unknown", "accepted"}):
                     return False
+                if attempt.state == "unknown":
+                    refund_cancelled(model, self.task, attempt)
                 attempt.state, attempt.watched = "lost", False
                 attempt.code = "outcome_unknown" if self.kind == "given up" else "job_lost"
                 return True
@@ -129,7 +134,7 @@ class Fact(Op):
                 attempt.watched = False
                 return True
             case _:
-                return self._ended(task, attempt)
+                return self._ended(model, task, attempt)
 
     def _unknown(self, model: Model, attempt: Attempt) -> bool:
         at = (self.task, self.number)
@@ -147,21 +152,25 @@ class Fact(Op):
         attempt.watched = another or not task.active or task.stage not in {"generate", "poll"} or attempt.cancel_wanted
         return True
 
-    def _put_back(self, task: Task, attempt: Attempt) -> bool:
+    def _put_back(self, model: Model, task: Task, attempt: Attempt) -> bool:
         if attempt.state != "unknown":
             return False
         if task.active:
             attempt.state = "planned"
         else:
             attempt.state, attempt.code = "rejected", "task_ended"
+            refund_cancelled(model, self.task, attempt)
+        attempt.watched = False
         return True
 
-    def _ended(self, task: Task, attempt: Attempt) -> bool:
+    def _ended(self, model: Model, task: Task, attempt: Attempt) -> bool:
         if not attempt.job or attempt.state not in {"accepted", "lost"}:
             return False
-        attempt.state, attempt.code = self.kind, ""
+        attempt.state, attempt.code = self.kind.removesuffix(" for nothing"), ""
         # A video that came too late for its task is left to reconcile.
         attempt.watched = self.kind == "succeeded" and task.status == "failed"
+        if self.kind == "cancelled for nothing":
+            refund_cancelled(model, self.task, attempt)
         return True
 
 

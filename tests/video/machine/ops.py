@@ -161,7 +161,12 @@ class Ring(Op):
         due = {
             label: task
             for label, task in model.world.tasks.items()
-            if task.active and not task.in_line and task.ready and task.free and not task.rung
+            if task.active
+            and not task.in_line
+            and task.ready
+            and task.free
+            and not task.rung
+            and task.stage != "transcode"
         }
         for task in due.values():
             task.rung = True
@@ -198,7 +203,8 @@ class Expire(Op):
         for label, task in model.world.tasks.items():
             for attempt in task.attempts:
                 if attempt.state == "unknown" and not task.active and (label, attempt.number) in model.beliefs.old:
-                    attempt.state, attempt.code = "lost", "outcome_unknown"
+                    attempt.state, attempt.code, attempt.watched = "lost", "outcome_unknown", False
+                    refund_cancelled(model, label, attempt)
                     number += 1
         return number
 
@@ -319,7 +325,8 @@ class Move(Op):
         task.held, task.lease_over, task.deaths = False, False, 0
         match kind:
             case "advance":
-                task.stage, task.tries, task.ready, task.rung = self.to, 0, not self.later, not self.later
+                task.stage, task.tries, task.ready = self.to, 0, not self.later
+                task.rung = not self.later and self.to != "transcode"  # which waits for a core
             case "park":
                 hinted = self.held.task in model.beliefs.hinted
                 task.ready = not self.later or (hinted and not self.hint_later)
@@ -335,6 +342,13 @@ class Move(Op):
                 task.end("success")
                 task.stage, task.tries = "done", 0
         return True
+
+
+def refund_cancelled(model: Model, label: int, attempt: Attempt) -> None:
+    """The end of an attempt that cost nothing gives a cancelled task's credits back."""
+    task = model.task(label)
+    if task.status == "cancelled" and len(task.attempts) == attempt.number:
+        model.world.refund(label)
 
 
 def leave_attempts(task: Task) -> None:

@@ -129,4 +129,7 @@ def _check_way(way: list[tuple[int, str, str, int]]) -> None:
             assert "generate" in MOVES[next_stage], way
         if next_outcome in {"advanced", "parked", "succeeded"}:
             assert not in_line, way
-        in_line = next_outcome == "waiting" or (in_line and next_outcome not in {"admitted", "failed", "cancelled"})
+        if outcome == "resumed":
+            assert next_stage == stage, way
+        if next_outcome in {"waiting", "admitted", "failed", "cancelled", "resumed"}:
+            in_line = next_outcome == "waiting" or (next_outcome == "resumed" and next_stage == "generate")
