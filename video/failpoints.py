@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 POINTS = (
     "admit.before_commit",  # the attempt's row is written, and gone if the process dies here
@@ -71,7 +72,8 @@ def failpoint(name: str) -> None:
     if action == "raise":
         raise FailpointError(name)
     if action == "freeze":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: sent to the process, another thread takes it, and this one runs on until that has been awake.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 for _pair in filter(None, os.environ.get("REELWORKS_FAILPOINT", "").split(",")):

@@ -49,6 +49,8 @@ def run_stage(stage: Stage, task_id: str) -> bool:
         _tidy(media_stages.drop_work_files, task_id)
     elif not held and sure:
         _tidy(media_stages.drop_what_was_made, outcome)
+        if stage is Stage.GENERATE and claim.generation_id:
+            bell.ring_look(claim.generation_id)  # cancelled in the middle of its submit: a job of it is to stop now
     if isinstance(outcome, Fail | WaitForSlot):  # a slot is free, or somebody stands in line again
         bell.ring_admission()
     if stage in cores.STAGES or (held and isinstance(outcome, Advance) and outcome.to is Stage.TRANSCODE):

@@ -323,6 +323,15 @@ def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry],
             if task.run in refunded
             else "Nothing was given back for this run."
         )
+    if task.status == Status.CANCELLED:
+        live = last is not None and last.state in {Generation.State.UNKNOWN, Generation.State.ACCEPTED}
+        notes.append(
+            "The credits of this run were given back."
+            if task.run in refunded
+            else "Whether its credits are given back is decided when its job has ended."
+            if live
+            else "Nothing was given back: the provider had done its work, or may charge for it."
+        )
     if task.status == Status.SUCCESS and task.run in refunded:
         notes.append("The video came after the refund; it was delivered, and the refund stays.")
     if last is None:
@@ -334,5 +343,8 @@ def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry],
             f"No other attempt is made meanwhile; its slot stays taken until {until} UTC at the latest."
         )
     if not task.is_active and last.state == Generation.State.ACCEPTED:
-        notes.append("The job is still open at its provider and is looked at now and then; a late video is delivered.")
+        late = (
+            "told to stop" if task.status == Status.CANCELLED else "looked at now and then; a late video is delivered"
+        )
+        notes.append(f"The job is still open at its provider and is {late}.")
     return notes

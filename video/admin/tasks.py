@@ -16,11 +16,12 @@ from video.admin import story
 from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since, span
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.stands import StandsFilter
-from video.models import Generation, TaskEvent, VideoTask
+from video.admin.steering import Steering
+from video.models import Generation, Status, TaskEvent, VideoTask
 
 
 @admin.register(VideoTask)
-class VideoTaskAdmin(ReadOnlyAdmin):
+class VideoTaskAdmin(Steering, ReadOnlyAdmin):
     list_display = (
         "task_id",
         "status_badge",
@@ -42,7 +43,7 @@ class VideoTaskAdmin(ReadOnlyAdmin):
     )
 
     action_form = PriorityForm
-    actions = ("set_priority",)
+    actions = ("cancel_chosen", "retry_chosen", "set_priority")
 
     def has_prioritise_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("video.change_videotask"))
@@ -138,7 +139,13 @@ class VideoTaskAdmin(ReadOnlyAdmin):
         task = self.get_object(request, unquote(object_id))
         extra = dict(extra_context or {})
         if task is not None and self.has_view_permission(request, task):
-            extra |= {"story": story.tell(task, timezone.now()), "title": "Task"}
+            may_steer = self.has_steer_permission(request)
+            extra |= {
+                "story": story.tell(task, timezone.now()),
+                "title": "Task",
+                "may_cancel": may_steer and task.is_active,
+                "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED},
+            }
         return super().change_view(request, object_id, form_url, extra)
 
 
