@@ -16,6 +16,7 @@ from bench.chaos.plan import MEDIA, SWEEPERS, WORKERS
 from bench.system import ROOT, BenchError, Home, until
 
 T = TypeVar("T")
+MEDIA_THREADS = 1  # of each media worker
 VICTIMS = ("web", *WORKERS, *MEDIA, *SWEEPERS)
 # Below it no work begins; on the small disk this much and what the run needs is all there is.
 DISK_RESERVE_BYTES = 512 * 1024**2
@@ -34,7 +35,7 @@ def settings(home: Home, *, lease_s: float, slots: int) -> dict[str, str]:
         # Misbehaviour by script comes at every model at once, and would close them all.
         "CIRCUIT_FAULTS": "1000",
         "VIDEO_CONCURRENCY": "8",
-        "MEDIA_CONCURRENCY": "1",
+        "MEDIA_CONCURRENCY": str(MEDIA_THREADS),
         "DOWNLOAD_TIMEOUT_SECONDS": "15",
         "FFMPEG_THREADS": "1",
     }

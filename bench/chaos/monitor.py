@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 
 import psycopg
 
-from bench.chaos.fleet import Fleet
+from bench.chaos.fleet import MEDIA_THREADS, Fleet
+from bench.chaos.plan import MEDIA
 
 EVERY_S = 0.5
 WATCH = """
@@ -51,7 +52,8 @@ WITH open_model AS (
         AND (SELECT count(*) FROM video_generation g
             WHERE g.account_id = a.id AND g.state IN ('planned', 'unknown', 'accepted')) < %(slots)s
 )
-SELECT t.id, t.stage, extract(epoch FROM statement_timestamp())::float8, extract(epoch FROM CASE
+SELECT t.id, t.stage, t.lease_until > statement_timestamp() AND t.claimed_by = ANY(%(living)s),
+    extract(epoch FROM statement_timestamp())::float8, extract(epoch FROM CASE
     WHEN t.admit_at IS NOT NULL THEN
         CASE WHEN t.eligible_models && ARRAY(SELECT model FROM open_model) THEN t.admit_at END
     WHEN t.lease_until > statement_timestamp() THEN
@@ -92,6 +94,7 @@ class Monitor:
         self.recovery = Recovery()
         self._fleet, self._slots = fleet, slots
         self._last_fault: float | None = None
+        self._cores_busy_at = 0.0  # when all of them were last seen at work
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="monitor", daemon=True)
 
@@ -126,9 +129,18 @@ class Monitor:
     def _look(self, connection: psycopg.Connection, last_fault: float) -> None:
         living = [f"{socket.gethostname()}:{pid}" for pid in self._fleet.pids()]
         rows = connection.execute(STANDING, {"slots": self._slots, "living": living}).fetchall()
+        # A transcode that waits while every core is at work does not stand still: the work before it moves.
+        at_work = sum(1 for _, stage, works, *_ in rows if works and stage in {"transcode", "thumbnail"})
+        if rows and at_work >= len(MEDIA) * MEDIA_THREADS:
+            self._cores_busy_at = rows[0][3]
         standing = 0
-        for task_id, stage, now, since in rows:
-            seconds = now - max(since, last_fault) if since is not None else 0.0
+        for task_id, stage, _, now, since in rows:
+            if since is None:
+                seconds = 0.0
+            elif stage == "transcode":
+                seconds = now - max(since, last_fault, self._cores_busy_at)
+            else:
+                seconds = now - max(since, last_fault)
             standing += seconds > 1
             self.recovery.note(task_id, seconds, stage)
         if standing:

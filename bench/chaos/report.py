@@ -52,6 +52,10 @@ def figures(
         "open_after_last_fault": len(stood),
         "stood_p50_s": round(statistics.median(stood), 1) if stood else 0.0,
         "stood_max_s": round(max(stood), 1) if stood else 0.0,
+        "stood_max_by_stage_s": {
+            stage: round(max(seconds for seconds, one in recovery.stood.values() if one == stage), 1)
+            for stage in sorted({one for _, one in recovery.stood.values()})
+        },
         "stood_max_in": max(recovery.stood.values(), default=(0.0, ""))[1],
         "nobody_stood_after_s": round(recovery.last_s, 1),
         "last_to_end": _last_to_end(found),
