@@ -322,6 +322,17 @@ SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, l
 WAIT_DEADLINE_SECONDS = read.number(env, "WAIT_DEADLINE_SECONDS", 86400, least=60, most=30 * 86400)
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)
 
+# --- web -----------------------------------------------------------------------------------------------------------
+
+# Requests at once in a web process, and how many of them may be videos that are being fetched: each holds a thread for
+# as long as its client reads.
+WEB_THREADS = int(read.number(env, "WEB_THREADS", 16, least=2, most=1000))
+MAX_STREAMS = int(read.number(env, "MAX_STREAMS", max(1, WEB_THREADS * 3 // 4), least=1, most=1000))
+if MAX_STREAMS >= WEB_THREADS:
+    raise ImproperlyConfigured(
+        f"MAX_STREAMS must be less than WEB_THREADS ({WEB_THREADS}), or the API may stand still."
+    )
+
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
 CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000))
@@ -342,6 +353,9 @@ MEDIA_CONCURRENCY = int(read.number(env, "MEDIA_CONCURRENCY", 2, least=1, most=1
 # Together they use every core once: more threads than cores only make each transcode cost more.
 _threads_each = max(1, (os.cpu_count() or 1) // MEDIA_CONCURRENCY)
 FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", _threads_each, least=1, most=64))
+# Tasks that may wait for a slot, of one user (unless an operator gave another number) and of all.
+MAX_WAITING_PER_USER = int(read.number(env, "MAX_WAITING_PER_USER", 1000, least=1, most=10_000_000))
+MAX_WAITING = int(read.number(env, "MAX_WAITING", 100_000, least=1, most=10_000_000))
 # A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
 MIN_FREE_BYTES = int(read.number(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5))
 PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
-from video import accounts, choice, fairness, health, keyring, states
+from video import accounts, choice, fairness, health, keyring, states, workers
 from video.failpoints import failpoint
 from video.keyring import Slot, Slots
 from video.kit import kit
@@ -75,8 +75,8 @@ class Market:
 
 def admit() -> list[tuple[str, Stage]]:
     """Give free slots to waiting tasks, the fairest first. Returns those to ring; call it outside a transaction."""
-    if not VideoTask.objects.filter(admit_at__isnull=False).exists():
-        return []
+    if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.no_room():
+        return []  # what is under way ends, and may use the room that is left
     with transaction.atomic():
         market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
         _widen(market)

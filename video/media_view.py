@@ -6,8 +6,9 @@ No login and no database is looked at. In a bucket files are served by S3 itself
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import urlencode
@@ -21,6 +22,9 @@ from media_pipeline.s3_address import S3Address
 
 PREFIX = "/storage/"
 CHUNK_BYTES = 256 * 1024
+STREAM_RETRY_S = 2
+# Each holds one of the web process's threads for as long as its client reads; the API must always have some left.
+_streams = threading.BoundedSemaphore(settings.MAX_STREAMS)
 TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 
 
@@ -94,9 +98,19 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
         file.close()
         response = HttpResponse()
         response["Content-Length"] = str(size_bytes)
+    elif decision.length <= CHUNK_BYTES:  # handed over whole: a thumbnail's slow reader holds no thread
+        file.seek(decision.start)
+        with file:
+            response = HttpResponse(file.read(decision.length), status=decision.status)
+        response["Content-Length"] = str(decision.length)
+    elif not _streams.acquire(blocking=False):
+        file.close()
+        response = _plain(503, "As many videos as may are being fetched from here. Please try again in a moment.")
+        response["Retry-After"] = str(STREAM_RETRY_S)
+        return response
     else:
         file.seek(decision.start)
-        response = StreamingHttpResponse(_Span(file, decision.length), status=decision.status)
+        response = StreamingHttpResponse(_Span(file, decision.length, _streams.release), status=decision.status)
         response["Content-Length"] = str(decision.length)
     if decision.content_range:
         response["Content-Range"] = decision.content_range
@@ -125,11 +139,15 @@ def _plain(status: int, sentence: str) -> HttpResponse:
 
 
 class _Span(Iterator[bytes]):
-    """`length` bytes of an open file from where it stands, in chunks; closes it, also when the client goes early."""
+    """`length` bytes of an open file from where it stands, in chunks; closes it, also when the client goes early.
 
-    def __init__(self, file: IO[bytes], length: int) -> None:
+    `done` is called once, when it is closed or nobody has it any more.
+    """
+
+    def __init__(self, file: IO[bytes], length: int, done: Callable[[], None]) -> None:
         self._file = file
         self._left = length
+        self._done: Callable[[], None] | None = done
 
     def __next__(self) -> bytes:
         chunk: bytes = self._file.read(min(CHUNK_BYTES, self._left)) if self._left else b""
@@ -141,3 +159,9 @@ class _Span(Iterator[bytes]):
 
     def close(self) -> None:
         self._file.close()
+        done, self._done = self._done, None
+        if done is not None:
+            done()
+
+    def __del__(self) -> None:
+        self.close()

@@ -132,7 +132,7 @@ def _decided(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
         return Fail(
             "worker_lost",
             "Processing this video failed again and again.",
-            f"{claim.task.deaths - 1} claims of {claim.stage} ended without a word",
+            states.story_of_deaths(claim),
         )
     try:
         return decide()

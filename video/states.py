@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
@@ -119,14 +119,16 @@ def claim(task_id: str, stage: Stage) -> Claim | None:
     """Take a due stage for one lease, under a new fence. None: not due, not there any more, or somebody has it."""
     rows = VideoTask.objects.raw(
         """
-        UPDATE video_videotask SET fence = fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
+        UPDATE video_videotask t SET fence = t.fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
             lease_until = statement_timestamp() + %(lease)s * interval '1 second',
-            rung_at = NULL, deaths = deaths + 1,
-            core_at = CASE WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
-        WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')
-            AND next_run_at <= statement_timestamp()
-            AND (lease_until IS NULL OR lease_until < statement_timestamp())
-        RETURNING *
+            rung_at = NULL, deaths = t.deaths + 1,
+            core_at = CASE WHEN t.stage IN ('transcode', 'thumbnail')
+                THEN coalesce(t.core_at, statement_timestamp()) END
+        FROM (SELECT id, claimed_by, claimed_at FROM video_videotask WHERE id = %(id)s) was
+        WHERE t.id = was.id AND t.stage = %(stage)s AND t.status IN ('pending', 'running')
+            AND t.next_run_at <= statement_timestamp()
+            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+        RETURNING t.*, was.claimed_by AS last_by, was.claimed_at AS last_at
         """,
         {"worker": str(WORKER), "lease": settings.STAGE_LEASE_SECONDS, "id": task_id, "stage": stage.value},
     )
@@ -134,6 +136,16 @@ def claim(task_id: str, stage: Stage) -> Claim | None:
         assert task.claimed_at is not None
         return Claim(task=task, stage=stage, fence=task.fence, claimed_at=task.claimed_at, progress=task.progress)
     return None
+
+
+def story_of_deaths(claim: Claim) -> str:
+    """What is known of a task whose workers die of it: how often, in which stage, and who was the last, since when."""
+    task = claim.task
+    told = f"{task.deaths - 1} claims of {claim.stage} ended without a word"
+    last_by, last_at = getattr(task, "last_by", ""), getattr(task, "last_at", None)
+    if not last_by or last_at is None:
+        return told
+    return f"{told}; the last by {last_by}, begun at {last_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def beat(claims: list[Claim]) -> set[tuple[str, int]]:

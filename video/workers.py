@@ -32,6 +32,7 @@ ALIVE_S = 20.0
 KEEP_DAYS = 1
 MEDIA_QUEUE = "mediaQueue"
 VIDEO_QUEUE = "videoQueue"
+NO_ROOM = "no worker has room on its disk for another video; make some, and it goes on by itself"
 
 
 class Sign:
@@ -143,6 +144,20 @@ def media_cores() -> int:
         for sign in alive()
         if sign.kind == WorkerSign.Kind.WORKER and not sign.draining and MEDIA_QUEUE in sign.queues.split(",")
     )
+
+
+def no_room() -> bool:
+    """Whether no worker that could fetch a video has room for one. Without any live worker nothing is known: False."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT coalesce(bool_and(disk_low), false) FROM video_workersign
+            WHERE kind = 'worker' AND NOT draining AND seen_at > statement_timestamp() - %s * interval '1 second'
+                AND %s = ANY (string_to_array(queues, ','))
+            """,
+            [ALIVE_S, VIDEO_QUEUE],
+        )
+        return bool(cursor.fetchone()[0])
 
 
 def sweep_old() -> int:

@@ -12,7 +12,7 @@ from tests.factories import make_user
 from tests.video.machine.crash import Stranger
 from tests.video.machine.model import MOST_ATTEMPTS
 from tests.video.machine.reading import RECENTLY_S
-from video import admission, database, estimates
+from video import admission, database, estimates, limits
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
 
@@ -30,6 +30,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> database.Gate:
     gate = database.Gate()
     monkeypatch.setattr(database, "gate", gate)
     return gate
+
+
+@pytest.fixture(autouse=True)
+def _uncounted_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "everybody", limits.Line())
 
 
 @pytest.fixture

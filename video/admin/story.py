@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from media_pipeline.errors import StorageRefused
-from video import settling
+from video import settling, workers
 from video.admin.reading import clock, short, span
 from video.media_view import link
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
@@ -126,6 +126,8 @@ def waits_for(task: VideoTask, now: datetime) -> str:
         reason = f": {task.park_reason}" if task.park_reason else ""
         if task.admit_at > now:
             return f"in line for a slot in {span((task.admit_at - now).total_seconds())}{reason}"
+        if workers.no_room():
+            return f"room, for {span((now - task.admit_at).total_seconds())}: {workers.NO_ROOM}"
         models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
         return f"a free slot{models}, for {span((now - task.admit_at).total_seconds())}{reason}"
     if task.lease_until is not None:

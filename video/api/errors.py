@@ -30,11 +30,20 @@ NO_STORE = "no-store"
 class ApiError(exceptions.APIException):
     """An answer that is no success, in the API's own words."""
 
-    def __init__(self, status: int, code: str, message: str, details: Details | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        details: Details | None = None,
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message, code)
         self.status_code = status
         self.code = code
         self.message = message
+        self.retry_after_s = away.RETRY_AFTER_S if status == 503 and retry_after_s is None else retry_after_s
         self.details: Details = {} if details is None else details
 
 
@@ -73,8 +82,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
     challenge = getattr(exc, "auth_header", None)
     if challenge:
         response["WWW-Authenticate"] = challenge
-    if error.status_code == 503:
-        response["Retry-After"] = str(away.RETRY_AFTER_S)
+    if error.retry_after_s is not None:
+        response["Retry-After"] = str(error.retry_after_s)
     return response
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import creation, estimates, media_view, schedule, states
+from video import creation, estimates, limits, media_view, schedule, states
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of
@@ -35,6 +35,8 @@ class CreateView(ApiView):
             task, is_new = creation.create(user_id(request), wanted["order"], idempotency_key=key)
         except InsufficientCredits as err:
             raise errors.short_of_credits(err.needed, err.balance) from None
+        except limits.TooManyWaiting as err:
+            raise errors.ApiError(429, "too_many_waiting", str(err), retry_after_s=err.retry_after_s) from None
         except creation.KeyReused:
             raise errors.ApiError(
                 409,

@@ -79,7 +79,7 @@ def _disk(figures: System) -> Iterator[Trouble]:
                 "disk_low",
                 True,
                 f"The disk of {one.host} is nearly full: {one.disk_free_bytes / 1e9:.1f} GB are free.",
-                "New work waits until there is room; what is under way ends.",
+                "When no worker has room, nothing new begins until one has; what is under way ends.",
                 "Make room, or move the storage folder to a larger disk. `manage.py cleanup_storage --dry-run` shows "
                 "files that no task needs.",
             )

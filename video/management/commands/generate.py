@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from video import creation, credits, demo, media_view
+from video import creation, credits, demo, limits, media_view, workers
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
@@ -113,6 +113,8 @@ class Progress:
             sweeping = PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists()
             if not sweeping:
                 return nobody
+            if workers.no_room():
+                return f"The task waits: {workers.NO_ROOM}."
             return (
                 f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
             )
@@ -319,6 +321,8 @@ class Command(BaseCommand):
                 f"Give some with: manage.py grant_credits {user.get_username()} {max(100, err.needed)}",
                 returncode=BAD_INPUT,
             ) from err
+        except limits.TooManyWaiting as err:
+            raise CommandError(f"Nothing was made. {err}", returncode=BAD_INPUT) from err
 
     def _follow(self, progress: Progress, *, timeout_s: float | None, quiet: bool) -> bool:
         """Until the task is over (True) or the time is up (False)."""

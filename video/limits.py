@@ -1,0 +1,58 @@
+"""How many tasks may wait for a slot: a full line is told at create, before anything is made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.utils import timezone
+
+from video import estimates
+
+COUNTED_FOR_S = 1.0  # a count of all that wait is good for so long
+LONGEST_S = 3600
+NOT_KNOWN_S = 60
+
+
+class TooManyWaiting(Exception):
+    """The line is full: the user's own, or everybody's. Nothing was made."""
+
+    def __init__(self, *, own: bool, retry_after_s: int) -> None:
+        self.own = own
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            "As many of your videos wait for their turn as may. Try again when some of them have begun."
+            if own
+            else "Too many videos of all users together wait for their turn just now. Please try again later."
+        )
+
+
+@dataclass
+class Line:
+    """All that wait for a slot, as this process counted them last."""
+
+    number: int = 0
+    counted_at: float = float("-inf")
+
+    def is_stale(self) -> bool:
+        """Whether the next statement that can should count anew."""
+        return time.monotonic() - self.counted_at > COUNTED_FOR_S
+
+    def note(self, number: int) -> None:
+        """Counted just now."""
+        self.number, self.counted_at = number, time.monotonic()
+
+    def is_full(self) -> bool:
+        """By the last count."""
+        return self.number >= settings.MAX_WAITING
+
+
+everybody = Line()
+
+
+def retry_after_s(user_id: int, models: list[str]) -> int:
+    """Seconds until the next of this user's waiting tasks probably begins. Only asked for one who is refused."""
+    place = estimates.place(models, user_id=user_id, own=0, rerun=False, created_at=timezone.now())
+    wait_s = NOT_KNOWN_S if place.expected_wait_s is None else place.expected_wait_s
+    return min(LONGEST_S, max(1, wait_s))
