@@ -15,7 +15,7 @@ LAST_DAY = 1_000  # tasks that ended in it, so that what looks at a day sees the
 #: (how many, SQL of its status, stage and clocks, whether an accepted job belongs to it)
 ACTIVE = (
     (600, "'pending', 'generate', now() - n * interval '100 ms', NULL, NULL, ''", False),
-    (1000, "'running', 'poll', NULL, now() + n * interval '100 ms', NULL, 'runway: running'", True),
+    (1000, "'running', 'poll', NULL, now() + interval '1 hour', NULL, 'runway: running'", True),
     (100, "'running', 'poll', NULL, now() - interval '2 s', NULL, 'runway: running'", True),
     (50, "'running', 'download', NULL, now() - interval '1 s', now() + interval '1 day', ''", False),
     (50, "'running', 'download', NULL, now() + interval '1 hour', NULL, 'HTTP 502'", False),
@@ -167,12 +167,44 @@ def active() -> int:
     return place
 
 
+def freshen(seconds: float) -> None:
+    """The active load as it was `seconds` ago: its clocks and its moves go along with the time."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        for statement in (
+            """
+            UPDATE video_videotask SET admit_at = admit_at + %(s)s * interval '1 second',
+                next_run_at = next_run_at + %(s)s * interval '1 second',
+                created_at = created_at + %(s)s * interval '1 second'
+            WHERE id LIKE 'task\\_z%%'
+            """,
+            """
+            UPDATE video_taskevent SET started_at = started_at + %(s)s * interval '1 second',
+                finished_at = finished_at + %(s)s * interval '1 second'
+            WHERE task_id LIKE 'task\\_z%%'
+            """,
+        ):
+            cursor.execute(statement, {"s": seconds})
+
+
 def settle() -> None:
     """Balances as the entries make them; statistics and visibility as autovacuum leaves them after a while."""
     from django.db import connection
 
     with connection.cursor() as cursor:
         cursor.execute("SET statement_timeout = 0")
+        add_up()
+        for table in ("video_videotask", "video_generation", "video_taskevent", "video_creditentry"):
+            cursor.execute(f"VACUUM (ANALYZE) {table}")
+        cursor.execute("RESET statement_timeout")
+
+
+def add_up() -> None:
+    """Balances as the entries make them."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
         cursor.execute(
             """
             UPDATE video_account a SET balance = total FROM (
@@ -180,9 +212,6 @@ def settle() -> None:
             ) e WHERE e.account_id = a.user_id AND a.balance <> total
             """
         )
-        for table in ("video_videotask", "video_generation", "video_taskevent", "video_creditentry"):
-            cursor.execute(f"VACUUM (ANALYZE) {table}")
-        cursor.execute("RESET statement_timeout")
 
 
 def _params(first: int, last: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from bench.tables import ms, table, verdict
 
 FEW, MANY = 1_000, 1_000_000
 CALLS = 40
+TASK_SHOWN = 500
 HOST = "127.0.0.1"
 MOST_RATIO = 2  # of pages: a tree of a million is one or two levels higher than one of a thousand
 #: Tables that grow with finished tasks: none of these calls may read one whole.
@@ -32,17 +33,18 @@ def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[
     from video import keyring
 
     keyring.sync()
-    asks = _asks()
-    active = fill.active()
+    calls_of = asks()
     fill.finished(1, few)
+    active, made_at = fill.active(), time.monotonic()
     fill.settle()
     say(f"{few} finished tasks, {active} active ones")
-    at_few = {name: _look(ask, calls) for name, ask in asks.items()}
+    at_few = {name: _look(ask, calls) for name, ask in calls_of.items()}
     say(f"filling up to {many}")
     fill.finished(few + 1, many)
+    fill.freshen(time.monotonic() - made_at)
     fill.settle()
     say(f"{many} finished tasks")
-    at_many = {name: _look(ask, calls) for name, ask in asks.items()}
+    at_many = {name: _look(ask, calls) for name, ask in calls_of.items()}
     return {"few": few, "many": many, "active": active, "at_few": at_few, "at_many": at_many, "ledger": _ledger()}
 
 
@@ -129,7 +131,7 @@ def _nodes(plan: dict[str, Any]) -> Any:
         yield from _nodes(below)
 
 
-def _asks() -> dict[str, Callable[[], object]]:
+def asks() -> dict[str, Callable[[], object]]:
     """The calls, through Django's own client: the view, its statements and its JSON, no web server."""
     from django.contrib.auth import get_user_model
     from django.test import Client
@@ -145,14 +147,14 @@ def _asks() -> dict[str, Callable[[], object]]:
         client = Client(SERVER_NAME=HOST, headers={"Authorization": f"Bearer {AccessToken.for_user(user)}"})
         return lambda: _get(client, address)
 
-    story = f"/api/queues/tasks/{fill.task_id(500)}"
+    story = f"/api/queues/tasks/{fill.task_id(TASK_SHOWN)}"
     return {
         "queue status, staff": api(operator, "/api/queues/status"),
         "queue status, a user": api(owner, "/api/queues/status"),
         "task details, staff": api(operator, story),
         "own tasks": api(owner, "/api/video/tasks"),
         "own credits": api(owner, "/api/credits"),
-        "task details, its owner": api(users.objects.get(pk=fill.users()[500 % fill.USERS]), story),
+        "task details, its owner": api(users.objects.get(pk=fill.users()[TASK_SHOWN % fill.USERS]), story),
         "the admin's page": lambda: _get(page, "/admin/queues/"),
     }
 
