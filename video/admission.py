@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 200  # tasks of one pass, which holds the lock on the accounts
 AT_ONCE = 50  # of them chosen by one statement
+#: Tasks that have a slot and wait for a worker. More would stand in the broker's line before the looks at other jobs,
+#: and be rung again and again; who is admitted later is chosen later, and more fairly.
+MOST_READY = 100
 EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
@@ -83,8 +86,9 @@ def admit() -> list[tuple[str, Stage]]:
         admitted: list[str] = []
         ended = 0
         passed_over: set[str] = set()
-        while len(admitted) + ended + len(passed_over) < BATCH:
-            limit = min(AT_ONCE, BATCH - len(admitted) - ended, market.free_slots())
+        most = min(BATCH, MOST_READY - _ready())
+        while len(admitted) + ended + len(passed_over) < most:
+            limit = min(AT_ONCE, most - len(admitted) - ended, market.free_slots())
             fairest = fairness.waiting(sorted(market.free()), limit, without=passed_over)
             if not fairest:
                 break
@@ -98,6 +102,23 @@ def admit() -> list[tuple[str, Stage]]:
             failpoint("admit.before_commit")
     failpoint("admit.committed")
     return [(task_id, Stage.GENERATE) for task_id in admitted]
+
+
+def _ready() -> int:
+    """How many tasks could be submitted this very moment, and wait for a worker; at most MOST_READY are counted."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT count(*) FROM (
+                SELECT FROM video_videotask
+                WHERE stage = 'generate' AND next_run_at <= statement_timestamp()
+                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                LIMIT %s
+            ) ready
+            """,
+            [MOST_READY],
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation], list[str]]:

@@ -157,3 +157,16 @@ def test_many_admissions_at_once_never_fill_more_slots_than_there_are() -> None:
     for thread in threads:
         thread.join()
     assert Generation.objects.filter(state="planned").count() == 4
+
+
+def test_no_more_are_admitted_than_workers_can_begin_with_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "MOST_READY", 2)
+    tasks = [make_task() for _ in range(5)]
+    assert len(admission.admit()) == 2
+    assert admission.admit() == []
+    first = next(task for task in tasks if Generation.objects.filter(task=task).exists())
+    claim = states.claim(first.pk, Stage.GENERATE)  # a worker has begun
+    assert claim is not None
+    assert len(admission.admit()) == 1
+    states.park(claim, delay_s=60, reason="out of reach")  # and one that waits for its provider takes nobody's place
+    assert admission.admit() == []
