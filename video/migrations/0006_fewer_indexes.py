@@ -23,10 +23,29 @@ class Migration(migrations.Migration):
             name='task',
             field=models.ForeignKey(blank=True, db_index=False, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='credit_entries', to='video.videotask'),
         ),
-        migrations.AlterField(
-            model_name='generation',
-            name='task',
-            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='generations', to='video.videotask'),
+        # By name: an AlterField would take the unique index behind generation_one_live_a_task along, for it is on that
+        # column alone too.
+        migrations.SeparateDatabaseAndState(
+            database_operations=[
+                migrations.RunSQL(
+                    '''
+                    DROP INDEX IF EXISTS video_generation_task_id_dc06941c;
+                    DROP INDEX IF EXISTS video_generation_task_id_dc06941c_like;
+                    ''',
+                    '''
+                    CREATE INDEX video_generation_task_id_dc06941c ON video_generation (task_id);
+                    CREATE INDEX video_generation_task_id_dc06941c_like ON video_generation
+                        (task_id varchar_pattern_ops);
+                    ''',
+                ),
+            ],
+            state_operations=[
+                migrations.AlterField(
+                    model_name='generation',
+                    name='task',
+                    field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='generations', to='video.videotask'),
+                ),
+            ],
         ),
         migrations.AlterField(
             model_name='taskevent',

@@ -1,5 +1,6 @@
 # Dropping the index of a foreign key takes along every index on that column alone that is not among the model's
-# `indexes`: with 0006 went the one behind the constraint that a task has at most one live attempt.
+# `indexes`: with the first form of 0006 went the one behind the constraint that a task has at most one live attempt.
+# Databases that have gone through it get it back here.
 
 from django.db import migrations
 
