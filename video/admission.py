@@ -30,6 +30,7 @@ AT_ONCE = 50  # of them chosen by one statement
 #: and be rung again and again; who is admitted later is chosen later, and more fairly.
 MOST_READY = 100
 EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
+_LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
@@ -77,10 +78,16 @@ class Market:
 
 
 def admit() -> list[tuple[str, Stage]]:
-    """Give free slots to waiting tasks, the fairest first. Returns those to ring; call it outside a transaction."""
+    """Give free slots to waiting tasks, the fairest first. Returns those to ring; call it outside a transaction.
+
+    One pass at a time, and who comes meanwhile does nothing: a thousand bells must not queue up for the same lock, with
+    every other message behind them. What that pass did not see yet the sweeper's next one does, half a second later.
+    """
     if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.no_room():
         return []  # what is under way ends, and may use the room that is left
     with transaction.atomic():
+        if not _only_pass():
+            return []
         market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
         _widen(market)
         admitted: list[str] = []
@@ -119,6 +126,13 @@ def _ready() -> int:
             [MOST_READY],
         )
         return int(cursor.fetchone()[0])
+
+
+def _only_pass() -> bool:
+    """Whether no other pass is under way; until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
+        return bool(cursor.fetchone()[0])
 
 
 def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation], list[str]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from tests.factories import admitted, age, claimed, make_task, make_user, reload
 from video import accounts, admission, attempts, states
@@ -170,3 +170,23 @@ def test_no_more_are_admitted_than_workers_can_begin_with_soon(monkeypatch: pyte
     assert len(admission.admit()) == 1
     states.park(claim, delay_s=60, reason="out of reach")  # and one that waits for its provider takes nobody's place
     assert admission.admit() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_bell_during_a_pass_of_admission_does_not_wait_for_it() -> None:
+    make_task()
+    found: list[list[tuple[str, Stage]]] = []
+
+    def other() -> None:
+        try:
+            found.append(admission.admit())
+        finally:
+            connection.close()
+
+    with transaction.atomic():
+        assert admission._only_pass()
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(60)
+    assert found == [[]]
+    assert len(admission.admit()) == 1
