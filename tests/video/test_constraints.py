@@ -9,7 +9,7 @@ from django.db import connection
 pytestmark = pytest.mark.django_db
 
 
-@pytest.mark.parametrize("model", apps.get_app_config("video").get_models(), ids=lambda model: model.__name__)
+@pytest.mark.parametrize("model", list(apps.get_app_config("video").get_models()), ids=lambda model: model.__name__)
 def test_every_index_and_constraint_of_the_models_is_there(model: type) -> None:
     with connection.cursor() as cursor:
         found = set(connection.introspection.get_constraints(cursor, model._meta.db_table))  # type: ignore[attr-defined]

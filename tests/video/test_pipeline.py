@@ -235,6 +235,17 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
     assert credits.balance(task.user_id) == 1000
 
 
+def test_the_timeline_says_who_died_of_it_last() -> None:
+    task = make_task()
+    admitted(task)
+    for _ in range(states.MAX_DEATHS):
+        assert states.claim(task.pk, Stage.GENERATE) is not None
+        age(task.pk)
+    pipeline.run_stage(Stage.GENERATE, task.pk)
+    told = TaskEvent.objects.filter(task=task).latest("id").detail
+    assert f"6 claims of generate ended without a word; the last by {states.WORKER}, begun at 20" in told
+
+
 def test_backoff_grows_and_is_bounded() -> None:
     assert [pipeline.backoff_s(tries, 0) for tries in range(7)] == [2, 4, 8, 16, 32, 60, 60]
     assert pipeline.backoff_s(3, 1) == pytest.approx(16 * 2 / 3)
