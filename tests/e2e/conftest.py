@@ -113,12 +113,16 @@ class Up:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        until("the API answers", self._answers, seconds=60)
+        try:
+            until("the API answers", self._answers, seconds=120)
+        except BaseException:
+            self.stop()
+            raise
 
     def _answers(self) -> bool:
         assert self.process.poll() is None, self.log()[-4000:]
-        with contextlib.suppress(requests.ConnectionError):
-            return requests.get(f"{self.url}/healthz", timeout=2).ok and str(self.port) in self.log()
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            return requests.get(f"{self.url}/healthz", timeout=5).ok and str(self.port) in self.log()
         return False
 
     def log(self) -> str:

@@ -175,7 +175,7 @@ class System:
 
         def answers() -> bool:
             with contextlib.suppress(requests.RequestException):
-                return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=2).ok
+                return requests.get(f"http://127.0.0.1:{port}/healthz", timeout=5).ok
             return False
 
         until("the API answers", answers)

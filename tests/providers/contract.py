@@ -201,7 +201,7 @@ class Contract(Simulated):
         assert (status.state, status.progress, status.error) == (JobState.SUCCEEDED, 1.0, None)
         assert status.result_url is not None
         assert status.result_url not in repr(status)  # signed: it opens without a key
-        video = requests.get(status.result_url, timeout=20)
+        video = requests.get(status.result_url, timeout=90)
         assert (video.status_code, video.headers["content-type"]) == (200, "video/mp4")
         assert video.content[4:8] == b"ftyp"
 
