@@ -6,7 +6,7 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test lint format check bench chaos chaos-mutants lock dev
+.PHONY: help demo up test scale lint format check bench chaos chaos-mutants lock dev
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
@@ -22,6 +22,9 @@ up: .venv/runtime  ## start everything and stay up (PORT=8000)
 test: .venv/dev  ## the whole suite; TESTS=path chooses
 	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
 
+scale: .venv/dev  ## every index and the sweep's cost, with 1,000,000 tasks
+	@.venv/bin/python -m pytest -m scale tests/scale
+
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
@@ -32,9 +35,10 @@ format: .venv/dev  ## let ruff rewrite the code
 	.venv/bin/python -m ruff check --fix .
 	.venv/bin/python -m ruff format .
 
-check: lint  ## what CI runs: lint, missing migrations, tests
+check: lint  ## what CI runs: lint, missing migrations, tests, scale
 	REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 .venv/bin/python manage.py makemigrations --check --dry-run
 	@$(MAKE) test
+	@$(MAKE) scale
 
 bench: .venv/dev  ## the measurements (docs in bench/)
 	@.venv/bin/python -m bench

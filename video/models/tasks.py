@@ -158,10 +158,8 @@ class VideoTask(models.Model):
                 name="task_work_to_sweep",
                 condition=Q(has_work_files=True, finished_at__isnull=False),
             ),
-            models.Index(fields=["deadline_at"], name="task_deadline", condition=Q(finished_at__isnull=True)),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
             models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
-            models.Index(F("finished_at").desc(), name="task_recent_successes", condition=Q(status="success")),
         ]
         constraints = [
             models.UniqueConstraint(

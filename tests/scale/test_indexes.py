@@ -1,0 +1,181 @@
+"""With 1,000,000 tasks: every index is used by the query that it is for, and the sweep costs what it costs with 50,000.
+
+The statements are those that the product sends, caught on their way; nothing here is a copy of them. An index that no
+case names fails, and so does one that its query does not use. The cost is counted in pages, never by a clock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.test import Client
+from pytest_django import DjangoDbBlocker
+from rest_framework_simplejwt.tokens import AccessToken
+
+from providers import catalogue
+from tests.scale.filling import ACTIVE, USER, empty, fill
+from video import (
+    admission,
+    attempts,
+    cores,
+    estimates,
+    figures,
+    health,
+    reconcile,
+    states,
+    sweeper,
+)
+from video.figures import users as own_figures
+
+pytestmark = [pytest.mark.scale, pytest.mark.django_db]  # nothing that a case does stays
+TASKS = int(os.environ.get("SCALE_TASKS", "1000000"))
+FEW = 50_000  # so many that the database goes by its indexes there too
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[dict[str, int]]:
+    """Pages that each part of the sweep reads beside a few ended tasks; the database is filled then."""
+    with django_db_blocker.unblock():
+        fill(FEW)
+        measured = {name: pages(do) for name, do in SWEEP.items()}
+        fill(TASKS)
+        yield measured
+        empty()
+
+
+@contextmanager
+def caught() -> Iterator[list[tuple[str, Any]]]:
+    """The statements that are sent inside, with their parameters."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        statements.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        yield statements
+
+
+def explained(sql: str, params: Any, *, options: str = "") -> dict[str, Any]:
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (FORMAT JSON{options}) {sql}", params)
+        found = cursor.fetchone()[0]
+    plan: dict[str, Any] = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+    return plan
+
+
+def plans(do: Callable[[], Any]) -> list[dict[str, Any]]:
+    """How the database runs what `do` sends."""
+    estimates.forget()
+    with caught() as statements:
+        do()
+    wanted = re.compile(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b")
+    return [explained(sql, params) for sql, params in statements if wanted.match(sql)]
+
+
+def indexes_in(plan: dict[str, Any]) -> set[str]:
+    found = {plan["Index Name"]} if "Index Name" in plan else set()
+    return found.union(*(indexes_in(part) for part in plan.get("Plans", [])))
+
+
+def api(path: str) -> Callable[[], Any]:
+    """A call of the API as that user."""
+
+    def get() -> None:
+        client = Client()
+        client.cookies["token"] = str(AccessToken.for_user(get_user_model().objects.get(pk=USER)))
+        assert client.get(path).status_code == 200
+
+    return get
+
+
+def page(path: str) -> Callable[[], Any]:
+    """A page of the admin as an operator."""
+
+    def get() -> None:
+        client = Client()
+        client.force_login(
+            get_user_model().objects.create(id=10_000, username="operator", is_staff=True, is_superuser=True)
+        )
+        assert client.get(path).status_code == 200
+
+    return get
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "task_due": lambda: states.ring_due(500),
+    "task_waiting_for_slot": admission.admit,
+    "task_waiting_for_core": cores.admit,
+    "task_with_core": cores.admit,
+    "task_active_of_user": lambda: own_figures.of_user(USER),
+    "task_work_to_sweep": sweeper.sweep_work_files,
+    "task_list_of_user": api("/api/video/tasks"),
+    "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
+    "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
+    "event_recent_moves": figures.read,
+    "generation_slots_taken": admission.admit,
+    "generation_slots_of_user": lambda: estimates.expected_seconds(catalogue.BY_ID["gen4.5"]),
+    "generation_to_look_at": lambda: reconcile._take_due(),
+    "generation_recent_by_model": health.snapshot,
+    "entry_list_of_account": api("/api/credits"),
+}
+
+
+def named() -> set[str]:
+    """Indexes on the tables that grow. Those of constraints are there for what they refuse."""
+    grow = ("VideoTask", "TaskEvent", "Generation", "CreditEntry")
+    found: set[str] = set()
+    for name in grow:
+        found |= {index.name for index in apps.get_model("video", name)._meta.indexes}
+    return found
+
+
+def test_every_index_has_a_query() -> None:
+    assert named() == set(CASES)
+
+
+@pytest.mark.parametrize("index", CASES)
+def test_the_query_uses_the_index(index: str) -> None:
+    used = set().union(*(indexes_in(plan) for plan in plans(CASES[index])))
+    assert index in used, f"its query uses {sorted(used)}"
+
+
+def pages(do: Callable[[], Any]) -> int:
+    """Pages that the statements of `do` read, from memory or disk, each run as they are and undone."""
+    with caught() as statements, transaction.atomic():
+        do()
+        transaction.set_rollback(True)
+    read = 0
+    for sql, params in statements:
+        if re.match(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b", sql):
+            with transaction.atomic():
+                plan = explained(sql, params, options=", ANALYZE, BUFFERS")
+                transaction.set_rollback(True)
+            read += plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+    return read
+
+
+SWEEP: dict[str, Callable[[], Any]] = {
+    "ring_due": lambda: states.ring_due(500),
+    "admit": admission.admit,
+    "cores": cores.admit,
+    "take_due": lambda: reconcile._take_due(),
+    "expire": lambda: attempts.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
+    "work_files": lambda: sweeper.sweep_work_files(),
+}
+
+
+def test_the_sweep_costs_the_same_however_many_tasks_have_ended(few: dict[str, int]) -> None:
+    many = {name: pages(do) for name, do in SWEEP.items()}
+    # Trees are a level deeper, and the join may be another. What read the tasks that have ended would read 20 times.
+    assert all(many[name] <= 4 * few[name] + 200 for name in SWEEP), f"pages with many {many}, with few {few}"
