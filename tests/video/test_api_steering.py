@@ -1,4 +1,4 @@
-"""POST /api/video/cancel and /api/video/retry. What they do to a task is told in test_steering.py and tests/pipeline/test_steering_live.py."""
+"""POST /api/video/cancel and /api/video/retry. What they do to a task is told in test_steering.py."""
 
 from __future__ import annotations
 
