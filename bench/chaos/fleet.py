@@ -20,11 +20,14 @@ MEDIA_THREADS = 1  # of each media worker
 VICTIMS = ("web", *WORKERS, *MEDIA, *SWEEPERS)
 # Below it no work begins; on the small disk this much and what the run needs is all there is.
 DISK_RESERVE_BYTES = 512 * 1024**2
+# The product's mark for "nothing new begins" is above the whole small disk, so that it would always count as full.
+MIN_FREE_BYTES = DISK_RESERVE_BYTES + 64 * 1024**2
 
 
 def settings(home: Home, *, lease_s: float, slots: int) -> dict[str, str]:
     """What differs from the defaults: waits that would only make the run longer, and limits that are worth breaking."""
     return {
+        "MIN_FREE_BYTES": str(MIN_FREE_BYTES),
         "STAGE_LEASE_SECONDS": f"{lease_s:g}",
         "SUBMIT_TIMEOUT_SECONDS": "5",
         "LOOKUP_SECONDS": "1,4,10",

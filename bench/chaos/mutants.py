@@ -130,8 +130,9 @@ MUTANTS = (
         (
             Edit(
                 "video/states.py",
-                "            AND (lease_until IS NULL OR lease_until < statement_timestamp())\n        RETURNING *",
-                "        RETURNING *",
+                "            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())\n"
+                "        RETURNING t.*",
+                "        RETURNING t.*",
             ),
         ),
         "--jobs 30 --rate 4 --script hang=3 --kinds echo --faults 8",
