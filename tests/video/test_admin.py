@@ -16,8 +16,9 @@ from pytest_django import DjangoAssertNumQueries
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video import attempts, states
 from video.admin import story
-from video.admin.reading import BoundedPaginator, short, span
+from video.admin.reading import BoundedPaginator, short
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
+from video.spans import span
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"

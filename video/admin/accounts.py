@@ -20,8 +20,9 @@ from django.utils.safestring import SafeString
 
 from providers import catalogue
 from video import bell, keyring
-from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge, span
+from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+from video.spans import span
 
 if TYPE_CHECKING:
     ModelSettingFormBase = forms.ModelForm[ModelSetting]

@@ -16,8 +16,9 @@ from django.utils import timezone
 
 from video import cases
 from video.admin import story
-from video.admin.reading import ModelAdmin, clock, span
+from video.admin.reading import ModelAdmin, clock
 from video.models import Generation
+from video.spans import span
 
 LIST, ONE = "video_generation_open_cases", "video_generation_open_case"
 

@@ -16,12 +16,12 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from video import figures
-from video.admin.reading import span
 from video.figures import System
 from video.figures.providers import AccountFigures, KeyFigures
 from video.figures.stages import COUNTED, QUEUES, Spread, StageFigures
 from video.figures.trouble import Trouble
 from video.figures.workers import Worker
+from video.spans import span
 
 #: Where a trouble can be looked into: (name of the address, its query, the permission that it needs, the link's words).
 _PAGES: dict[str, tuple[str, dict[str, str], str, str]] = {

@@ -15,6 +15,8 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from video.spans import span
+
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     PaginatorOfRows = Paginator[Any]
@@ -54,23 +56,6 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         # A `change` permission on these means no more than being allowed to look.
         return super().has_view_permission(request, obj) or super().has_change_permission(request, obj)
-
-
-def span(seconds: float | None) -> str:
-    """A length of time at the precision that matters: 0.42 s, 12 s, 3 min 05 s, 2 h 10 min, 4 d 3 h."""
-    if seconds is None:
-        return ""
-    seconds = max(0.0, seconds)
-    if seconds < 9.95:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
 def since(moment: datetime | None) -> str:

@@ -11,9 +11,10 @@ from django.conf import settings
 
 from media_pipeline.errors import StorageRefused
 from video import settling, workers
-from video.admin.reading import clock, short, span
+from video.admin.reading import clock, short
 from video.media_view import link
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
+from video.spans import span
 
 EVENTS_SHOWN = 400
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}

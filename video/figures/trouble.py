@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from video.figures import workers
 from video.figures.stages import QUEUES
 from video.models import ProviderKey
+from video.spans import span
 
 if TYPE_CHECKING:
     from video.figures import System
@@ -58,7 +59,7 @@ def _no_worker(figures: System) -> Iterator[Trouble]:
 def _last_seen(figures: System, queue: str) -> str:
     seen = [one for one in figures.workers if queue in one.queues]
     last = min(seen, key=lambda one: one.seen_s, default=None)
-    return f" The last one, {last.name}, was seen {_span(last.seen_s)} ago." if last else ""
+    return f" The last one, {last.name}, was seen {span(last.seen_s)} ago." if last else ""
 
 
 def _no_sweeper(figures: System) -> Iterator[Trouble]:
@@ -102,7 +103,7 @@ def _unheard(figures: System) -> Iterator[Trouble]:
             yield Trouble(
                 "behind",
                 False,
-                f"{number} in {names} wait for a thread of {queue}, the oldest for {_span(oldest)}: {at_work}.",
+                f"{number} in {names} wait for a thread of {queue}, the oldest for {span(oldest)}: {at_work}.",
                 "They are taken in turn.",
                 f"If it stays so, add workers on more cores, or raise {_CONCURRENCY[queue]} if cores are idle.",
             )
@@ -110,7 +111,7 @@ def _unheard(figures: System) -> Iterator[Trouble]:
         yield Trouble(
             "unheard",
             True,
-            f"{number} in {names} are due, the oldest for {_span(oldest)}, and nobody takes them: {at_work}, and "
+            f"{number} in {names} are due, the oldest for {span(oldest)}, and nobody takes them: {at_work}, and "
             f"nothing of {queue} has moved for a minute.",
             "The sweeper rings them again every ten seconds.",
             "See whether the broker can be reached (CELERY_BROKER_URL) and what the workers' log says; restarting the "
@@ -196,7 +197,7 @@ def _circuits(figures: System) -> Iterator[Trouble]:
     for circuit in figures.circuits:
         if circuit.state == "closed":
             continue
-        left = f", {_span(circuit.open_s)} more" if circuit.open_s else ""
+        left = f", {span(circuit.open_s)} more" if circuit.open_s else ""
         yield Trouble(
             "circuit_open",
             False,
@@ -251,9 +252,3 @@ _CHECKS: tuple[Callable[[System], Iterable[Trouble]], ...] = (
 
 def _many(number: int, one: str) -> str:
     return f"{number} {one}{'s'[: number != 1]}"
-
-
-def _span(seconds: float) -> str:
-    from video.admin.reading import span
-
-    return span(seconds)

@@ -13,9 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
 from video import figures
-from video.admin.reading import span
 from video.figures import as_json
 from video.figures.stages import QUEUES, Spread
+from video.spans import span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,6 +14,7 @@ from django.utils import timezone
 from video import cases, reconcile
 from video.management.arguments import seconds
 from video.models import Generation
+from video.spans import span
 
 SOME_OPEN, BAD_USAGE = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
@@ -60,7 +61,6 @@ class Command(BaseCommand):
         from rich.text import Text
 
         from video.admin.open_cases import stake_of
-        from video.admin.reading import span
 
         console = Console(
             file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
