@@ -20,7 +20,7 @@ up: .venv/runtime  ## start everything and stay up (PORT=8000)
 	@exec .venv/bin/python manage.py up
 
 test: .venv/dev  ## the whole suite; TESTS=path chooses
-	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(TESTS)
+	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 scale: .venv/dev  ## every index and the sweep's cost, with 1,000,000 tasks
 	@.venv/bin/python -m pytest -m scale tests/scale

@@ -1,12 +1,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from tests.s3 import S3Server
+
+
+#: Files that start whole systems: few tests, long waits. They begin first, so that no core idles for the last of them.
+SYSTEMS = ("pipeline", "e2e", "bench", "browser", "config")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put them in front; `make test` lets xdist hand out the files in this order."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: item.path.relative_to(here).parts[0] not in SYSTEMS)
 
 
 @pytest.fixture(scope="session")

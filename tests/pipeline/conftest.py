@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -20,6 +21,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.pipeline)
             item.add_marker(pytest.mark.django_db(transaction=True))  # so that the database is made at all
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """A failure comes with what its processes said last, and with what every unfinished task waits for."""
+    report = yield
+    if report.failed and call.when == "call":
+        for system in (value for value in item.funcargs.values() if isinstance(value, System)):  # type: ignore[attr-defined]
+            report.sections.append(("unfinished tasks", unfinished()))
+            report.sections += [(f"end of {name}", text) for name, text in system.ends_of_logs()]
+    return report
+
+
+def unfinished() -> str:
+    """One line a task that has not ended."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT t FROM video_videotask t WHERE finished_at IS NULL ORDER BY id LIMIT 10")
+        return "\n".join(str(row[0]) for row in cursor.fetchall())
 
 
 @pytest.fixture

@@ -19,12 +19,18 @@ from django.conf import settings
 from django.db import connection
 
 from config import embedded
+from tests.pipeline.zygote import zygote
+from video.models import WorkerSign
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def until(what: str, check: Callable[[], Any], *, seconds: float = 90) -> Any:
-    """Wait until `check` answers something true, and return that; fail with a plain sentence when it never does."""
+def until(what: str, check: Callable[[], Any], *, seconds: float = 240) -> Any:
+    """Wait until `check` answers something true, and return that; fail with a plain sentence when it never does.
+
+    So many `seconds` that only what will never come is missed, however busy the machine is; fewer where coming soon is
+    what the test is about.
+    """
     deadline = time.monotonic() + seconds
     while True:
         found = check()
@@ -102,39 +108,36 @@ class Process:
 
     def __init__(self, folder: Path, name: str, argv: list[str], env: dict[str, str]) -> None:
         self.log_path = folder / f"{name}.log"
-        self._log = self.log_path.open("ab")
-        self._process = subprocess.Popen(
-            argv,
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-        )
+        self.log_path.touch()
+        self._returncode: int | None = None
+        self._reaped = False
+        self.pid = zygote().start(argv, env, self.log_path)
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        return self.returncode is None
 
     @property
     def returncode(self) -> int | None:
-        return self._process.poll()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+        if self._returncode is None:
+            self._returncode = zygote().look(self.pid)
+        return self._returncode
 
     def signal(self, number: signal.Signals) -> None:
         """To the process alone, as a supervisor does it."""
-        self._process.send_signal(number)
+        if self.alive:
+            os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """kill -9 of the process and all its children."""
+        """kill -9 of the process and all its children, also of those that outlived it. Once is enough."""
+        if self._reaped:
+            return
+        self._reaped = True
+        with contextlib.suppress(ProcessLookupError):  # it has not come to its own session yet
+            os.killpg(self.pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._log.close()
+            os.kill(self.pid, signal.SIGKILL)
+        self._returncode = zygote().reap(self.pid)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -157,7 +160,7 @@ class System:
         process = self._start(
             name,
             [
-                *(sys.executable, "-m", "celery", "-A", "config", "worker", "--pool", "threads"),
+                *("-m", "celery", "-A", "config", "worker", "--pool", "threads"),
                 *("-c", str(threads)),
                 *("-Q", queues, "-n", f"{name}-{len(self._processes)}@%h", "--without-gossip", "--without-mingle"),
                 *("--loglevel", "info"),
@@ -170,7 +173,7 @@ class System:
 
     def web(self, port: int) -> Process:
         """The API, answering when this returns."""
-        argv = [sys.executable, "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
+        argv = ["-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
         process = self._start("web", [*argv, "--blocking-threads", "2", "config.wsgi:application"], self.env)
 
         def answers() -> bool:
@@ -182,7 +185,7 @@ class System:
         return process
 
     def sweeper(self) -> Process:
-        return self._start("sweeper", [sys.executable, "manage.py", "sweeper"], self.env)
+        return self._start("sweeper", ["manage.py", "sweeper"], self.env)
 
     def _start(self, name: str, argv: list[str], env: dict[str, str]) -> Process:
         process = Process(self.folder, f"{name}-{len(self._processes)}", argv, env)
@@ -193,6 +196,11 @@ class System:
         """What all of them have said so far."""
         return "".join(process.log() for process in self._processes)
 
+    def ends_of_logs(self) -> Iterator[tuple[str, str]]:
+        """Name and last lines of each log."""
+        for process in self._processes:
+            yield process.log_path.name, "\n".join(process.log().splitlines()[-25:])
+
     def stop(self) -> None:
         for process in self._processes:
             process.kill()
@@ -201,7 +209,8 @@ class System:
 
 @contextlib.contextmanager
 def running(folder: Path, simulator: Simulator) -> Iterator[System]:
-    """A system that is gone afterwards, whatever happened."""
+    """A system that is gone afterwards, whatever happened. It begins alone: nobody counts a killed one's workers."""
+    WorkerSign.objects.all().delete()
     system = System(folder, simulator)
     try:
         yield system

@@ -116,7 +116,7 @@ def test_work_goes_on_after_the_broker_was_away(apart: Apart, simulator: Simulat
 
 def check_all_done(tasks: list[VideoTask], simulator: Simulator, prompt: str) -> None:
     for task in tasks:
-        until(f"{task.pk} ends", lambda task=task: reload(task).finished_at, seconds=120)
+        until(f"{task.pk} ends", lambda task=task: reload(task).finished_at)
     assert {reload(task).status for task in tasks} == {"success"}
     submits = simulator.submits(prompt)
     assert (submits["created"], submits["doubled"]) == (len(tasks), 0)

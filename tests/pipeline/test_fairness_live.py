@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from collections.abc import Iterator
 
@@ -62,6 +64,12 @@ def at_once(events: list[TaskEvent]) -> int:
     return most
 
 
+def rung() -> set[str]:
+    """The tasks that the media workers' queue holds a message for. One that nobody took in time is rung again."""
+    messages = [json.loads(one) for one in broker().lrange("mediaQueue", 0, -1)]
+    return {json.loads(base64.b64decode(message["body"]))[0][0] for message in messages}
+
+
 def test_the_broker_holds_no_more_transcodes_than_there_are_cores_on_all_hosts(system: System) -> None:
     ProviderAccount.objects.filter(model="gen4.5").update(slots=1000)
     cores = 2
@@ -76,7 +84,7 @@ def test_the_broker_holds_no_more_transcodes_than_there_are_cores_on_all_hosts(s
     deadline = time.monotonic() + 240
     while VideoTask.objects.filter(pk__in=[task.pk for task in tasks], finished_at__isnull=True).exists():
         assert time.monotonic() < deadline, "they did not end in four minutes"
-        longest = max(longest, broker().llen("mediaQueue"))
+        longest = max(longest, len(rung()))
         waited |= set(
             VideoTask.objects.filter(stage=Stage.TRANSCODE, rung_at=None, lease_until=None, core_at=None).values_list(
                 "id", flat=True

@@ -25,7 +25,7 @@ def working(system: System, simulator: Simulator) -> System:
 
 
 def ended(task: VideoTask) -> VideoTask:
-    found: VideoTask = until(f"{task.pk} ends", lambda: (now := reload(task)).finished_at and now, seconds=60)
+    found: VideoTask = until(f"{task.pk} ends", lambda: (now := reload(task)).finished_at and now)
     return found
 
 

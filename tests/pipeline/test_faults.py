@@ -113,13 +113,13 @@ def ends(
             for directive in CASES:
                 made[provider, directive] = _task(provider, directive, user)
         for task in made.values():
-            until(f"{task.pk} ends", lambda task=task: reload(task).finished_at, seconds=90)
+            until(f"{task.pk} ends", lambda task=task: reload(task).finished_at)
         system.stop()
         system.env.update(older)
         _work(system)
         pair = {("kling-older", directive): _task("kling-older", directive, user) for directive in CASES}
         for task in pair.values():
-            until(f"{task.pk} ends", lambda task=task: reload(task).finished_at, seconds=120)
+            until(f"{task.pk} ends", lambda task=task: reload(task).finished_at)
     return {**made, **pair}
 
 

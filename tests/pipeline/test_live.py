@@ -13,9 +13,9 @@ from video import credits
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
 
-def ended(task: VideoTask, seconds: float = 40) -> VideoTask:
+def ended(task: VideoTask) -> VideoTask:
     """The task, once it has ended."""
-    return until(f"{task.pk} ends", lambda: (found := reload(task)).finished_at and found, seconds=seconds)
+    return until(f"{task.pk} ends", lambda: (found := reload(task)).finished_at and found)
 
 
 def check_done(task: VideoTask, simulator: Simulator) -> None:
@@ -153,7 +153,7 @@ def test_a_failure_at_the_provider_is_told_and_refunded(system: System, directiv
 def test_trouble_that_passes_costs_only_time(system: System, simulator: Simulator, directive: str) -> None:
     system.worker()
     system.sweeper()
-    task = ended(make_task(prompt=f"live pass [[sim {directive}]]"), seconds=60)
+    task = ended(make_task(prompt=f"live pass [[sim {directive}]]"))
     check_done(task, simulator)
 
 

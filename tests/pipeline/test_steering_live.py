@@ -179,7 +179,7 @@ class Run:
             return not left
 
         try:
-            until("each stands where it is to be cancelled", all_cancelled, seconds=120)
+            until("each stands where it is to be cancelled", all_cancelled)
         except AssertionError as err:
             where = [(*one, reload(self.tasks[one]).stage, generation_of(self.tasks[one])) for one in left]
             raise AssertionError(f"{err}; not yet: {where}") from None
@@ -202,7 +202,7 @@ class Run:
                     end_there(self.simulator, generation, CASES[name].then)
             return not left
 
-        until("every attempt ends", all_over, seconds=180)
+        until("every attempt ends", all_over)
 
 
 @pytest.fixture(scope="module")

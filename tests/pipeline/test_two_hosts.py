@@ -100,7 +100,7 @@ def test_each_stage_may_run_on_another_host(
     works = there.worker("media", queues="mediaQueue")
     there.sweeper()
     task = make_task(prompt="Two hosts, one video.", fps=24, quality="low", resolution="480p")  # a real transcode
-    until("the task ends", lambda: ended(task), seconds=180)
+    until("the task ends", lambda: ended(task))
     check_delivered(task, s3, bucket, simulator)
     assert stages_of(task, waits) == {Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.SAVE}
     assert stages_of(task, works) == {Stage.TRANSCODE, Stage.THUMBNAIL}
@@ -117,9 +117,9 @@ def test_a_host_goes_on_with_what_another_ones_worker_left_when_it_died(
     for number, point in enumerate(DEATHS):
         dying = hosts[number % 2].worker(failpoint=f"{point}=kill")
         workers.append(dying)
-        until(f"the worker dies at {point}", lambda dying=dying: not dying.alive, seconds=120)  # type: ignore[misc]
+        until(f"the worker dies at {point}", lambda dying=dying: not dying.alive)  # type: ignore[misc]
     last = hosts[len(DEATHS) % 2].worker()
-    until("the task ends", lambda: ended(task), seconds=120)
+    until("the task ends", lambda: ended(task))
     check_delivered(task, s3, bucket, simulator)
     assert reload(task).deaths == 0
     # Whoever finished a stage was on the other host than the one who died in it.

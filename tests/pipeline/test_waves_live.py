@@ -45,7 +45,7 @@ def test_many_due_jobs_are_looked_at_in_one_wave_an_account_and_those_that_ended
     worker = system.worker()
     sweeper = system.sweeper()
     in_poll = VideoTask.objects.filter(pk__in=[task.pk for task in tasks], stage="poll", lease_until=None)
-    until("all jobs are at their provider", lambda: in_poll.count() == len(tasks), seconds=120)
+    until("all jobs are at their provider", lambda: in_poll.count() == len(tasks))
     assert polls(simulator) == [0] * len(tasks)
     rung_before = worker.log().count("video.poll[")
 
@@ -53,8 +53,8 @@ def test_many_due_jobs_are_looked_at_in_one_wave_an_account_and_those_that_ended
     requests.post(f"{simulator.url}/_sim/jobs/{done.job_id}", json={"state": "succeeded"}, timeout=5).raise_for_status()
     due(tasks, 1)
     looked = Generation.objects.filter(task__in=tasks, polls=1)
-    until("each job was looked at", lambda: looked.count() == len(tasks), seconds=60)
-    until("the one that had ended is a video", lambda: reload(tasks[0]).status == "success", seconds=60)
+    until("each job was looked at", lambda: looked.count() == len(tasks))
+    until("the one that had ended is a video", lambda: reload(tasks[0]).status == "success")
     assert sorted(polls(simulator)) == [1] * (len(tasks) - 1) + [2]  # the download asks for a fresh link
     assert worker.log().count("video.poll[") - rung_before <= 2 * 2 * len(MODELS)  # received and succeeded, two ticks
 
@@ -70,8 +70,8 @@ def test_a_worker_that_dies_in_a_wave_costs_its_tasks_only_time(system: System, 
     system.env["POLL_INTERVAL_SECONDS"] = "1"
     doomed = system.worker("doomed", failpoint="poll.after_read=kill")
     system.sweeper()
-    until("the worker is dead", lambda: not doomed.alive, seconds=60)
+    until("the worker is dead", lambda: not doomed.alive)
     system.worker("healthy")
-    until("all are videos", lambda: {reload(task).status for task in tasks} == {"success"}, seconds=120)
+    until("all are videos", lambda: {reload(task).status for task in tasks} == {"success"})
     assert Generation.objects.filter(task__in=tasks).count() == len(tasks)
     assert all(simulator.submits(task.prompt)["created"] == 1 for task in tasks)

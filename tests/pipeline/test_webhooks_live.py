@@ -27,8 +27,8 @@ def reachable(system: System) -> System:
     return system
 
 
-def ended(task: VideoTask, seconds: float = 25) -> VideoTask:
-    found: VideoTask = until(f"{task.pk} ends", lambda: (now := reload(task)).finished_at and now, seconds=seconds)
+def ended(task: VideoTask) -> VideoTask:
+    found: VideoTask = until(f"{task.pk} ends", lambda: (now := reload(task)).finished_at and now)
     return found
 
 
@@ -49,7 +49,7 @@ def test_fals_signed_call_settles_a_submit_whose_answer_was_lost(reachable: Syst
 def test_a_forged_call_moves_nothing(reachable: System) -> None:
     task = make_task(prompt="call forged [[sim callback=forged render=1]]", model_requested="pika-2.2")
     generation = until("it is accepted", lambda: Generation.objects.filter(task=task, state="accepted").first())
-    until("the forged call was refused", lambda: "401" in reachable_log(reachable) or None, seconds=15)
+    until("the forged call was refused", lambda: "401" in reachable_log(reachable) or None)
     generation.refresh_from_db()
     assert (generation.state, generation.polls) == ("accepted", 0)
 

@@ -13,4 +13,4 @@ def test_a_worker_with_all_threads_busy_goes_on_as_soon_as_one_is_free(system: S
     for _ in range(100):
         current_app.send_task("video.admit")
     valkey = broker()
-    until("the queue is empty", lambda: valkey.llen("videoQueue") == 0, seconds=8)
+    until("the queue is empty", lambda: valkey.llen("videoQueue") == 0, seconds=25)
