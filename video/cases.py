@@ -21,7 +21,7 @@ from django.utils import timezone
 from providers import catalogue
 from providers.base import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
-from video import attempts, bell, jobs, reconcile, settling, states
+from video import attempts, bell, due, jobs, reconcile, settling
 from video.kit import kit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
@@ -183,12 +183,12 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
     if over_at > now and generation.task.is_active:
         return False, "being sent", over_at, over_at
     window_until = generation.sent_at + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[generation.provider])
-    if generation.task.status == Status.CANCELLED:
-        doing = "its task was cancelled: a job that is found is stopped; else it is lost, and the task refunded"
+    if not generation.task.is_active:
+        doing = "its task has ended: a job that is found is waited for; else it keeps its slot, then is lost"
+        if generation.task.status == Status.CANCELLED:
+            doing = "its task was cancelled: a job that is found is stopped; else it is lost, and the task refunded"
         next_at = generation.look_at if kit().provider(generation.provider).can_look_up else None
         return True, doing, next_at, window_until
-    if not generation.task.is_active:
-        return True, "its task has ended; keeps its slot, then is lost", None, window_until
     provider = kit().provider(generation.provider)
     times = settings.LOOKUP_SECONDS
     next_at = generation.task.next_run_at
@@ -399,5 +399,5 @@ def _note(generation: Generation, by: str, detail: str) -> None:
 
 def _go_on(task_id: str) -> None:
     """A task that waited for the truth looks at once."""
-    if states.hint(task_id):
+    if due.hint(task_id):
         bell.resume(task_id, Stage.GENERATE)

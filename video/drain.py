@@ -18,7 +18,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from video import states
+from video import due, states
 from video.heartbeat import heartbeat
 from video.models import Stage
 from video.states import Claim
@@ -48,7 +48,7 @@ def begin(last_words: Callable[[], None] = lambda: None) -> None:
 
 def pass_on(task_ids: list[str], stage: Stage) -> None:
     """Messages that came too late for this worker: the sweeper rings for their tasks again, at once."""
-    states.unring(task_ids, stage)
+    due.unring(task_ids, stage)
 
 
 def _drain(last_words: Callable[[], None]) -> None:

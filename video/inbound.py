@@ -29,7 +29,7 @@ from providers.kling import Kling
 from providers.pika import Pika
 from providers.runway import Runway
 from providers.webhooks import KeysUnavailable, Notice
-from video import attempts, bell, states
+from video import attempts, bell, due
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
         (Stage.GENERATE, State.ACCEPTED),
         (Stage.GENERATE, State.UNKNOWN),
     }
-    if not waits or not states.hint(job.task_id, least_interval_s=least_interval_s(provider)):
+    if not waits or not due.hint(job.task_id, least_interval_s=least_interval_s(provider)):
         return Outcome.SETTLED
     if job.is_free and job.wait_s == 0:
         transaction.on_commit(partial(bell.resume, job.task_id, job.stage))

@@ -1,4 +1,4 @@
-"""How many tasks may wait for a slot: a full line is told at create, before anything is made."""
+"""How many tasks may wait for a slot: a full line is told at create and at a user's retry, before anything is made."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import connection
 from django.utils import timezone
 
 from video import estimates
@@ -49,6 +50,29 @@ class Line:
 
 
 everybody = Line()
+
+
+def check(user_id: int, models: list[str]) -> None:
+    """For a task that its user puts in line again; create asks the same within its insert, before anything is made.
+
+    Raises TooManyWaiting.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH room AS (SELECT coalesce(
+                (SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s) AS most_own)
+            SELECT (SELECT count(*) FROM (SELECT FROM video_videotask
+                    WHERE user_id = %(user_id)s AND admit_at IS NOT NULL LIMIT most_own) own) >= most_own,
+                (SELECT count(*) FROM (SELECT FROM video_videotask
+                    WHERE admit_at IS NOT NULL LIMIT %(most)s) line) >= %(most)s
+            FROM room
+            """,
+            {"user_id": user_id, "most_own": settings.MAX_WAITING_PER_USER, "most": settings.MAX_WAITING},
+        )
+        own_is_full, line_is_full = cursor.fetchone()
+    if own_is_full or line_is_full:
+        raise TooManyWaiting(own=own_is_full, retry_after_s=retry_after_s(user_id, models))
 
 
 def retry_after_s(user_id: int, models: list[str]) -> int:

@@ -145,7 +145,7 @@ def _ended_badly(generation: Generation, status: JobStatus) -> None:
 
 
 def _look_up(generation: Generation) -> None:
-    """A submit whose answer never came, and whose task was cancelled: ask by our reference where one can.
+    """A submit whose answer never came, and whose task has ended: ask by our reference where one can.
 
     It is never sent again. Where nobody can be asked it is lost when its window is over (`attempts.expire_unknown`).
     """

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video import bell, choice, cores, credits, health, states
+from video import bell, choice, cores, credits, health, limits, states
 from video.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order
@@ -210,12 +210,15 @@ def retry(
     """Let a failed or cancelled task go on where it stopped; of this user only, if one is given.
 
     `free`: what it costs is granted first. `regenerate`: another attempt at a provider, whatever is there already.
-    Raises NoSuchTask, InsufficientCredits, and Refused as `plan` does; nothing is changed then.
+    Raises NoSuchTask, InsufficientCredits, Refused as `plan` does, and TooManyWaiting for a user whose task would have
+    to wait in a full line (operators may overfill it); nothing is changed then.
     """
     with transaction.atomic():
         task = _find(task_id, user_id, lock=True)
         last = _lock_last(task_id)
         chosen = plan(task, last, regenerate=regenerate)
+        if chosen.models is not None and user_id is not None:
+            limits.check(user_id, list(chosen.models))
         fence = _resume_row(task, chosen)
         if last is not None and chosen.models is None:
             _take_along(last, chosen.run)

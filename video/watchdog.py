@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from celery.worker import state as celery_state
 from django.conf import settings
 
-from video import broker, drain, states
+from video import broker, drain, due
 from video.figures.stages import QUEUE_OF
 from video.heartbeat import heartbeat
 
@@ -63,7 +63,7 @@ class Watchdog:
 
     def _is_deaf(self, queue: str) -> bool:
         stages = [stage for stage, its_queue in QUEUE_OF.items() if its_queue == queue]
-        if not states.unheard(stages, for_s=settings.WATCHDOG_SECONDS, rung_within_s=RUNG_LATELY_S):
+        if not due.unheard(stages, for_s=settings.WATCHDOG_SECONDS, rung_within_s=RUNG_LATELY_S):
             return False
         try:
             return broker.depth(queue) > 0

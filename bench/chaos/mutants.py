@@ -143,7 +143,7 @@ MUTANTS = (
         "the sweeper rings again what was rung and not heard, and what a dead worker held",
         (
             Edit(
-                "video/states.py",
+                "video/due.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",

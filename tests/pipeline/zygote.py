@@ -5,7 +5,7 @@ product itself, with the settings of its own environment. Only the import of the
 seconds of CPU that a Celery worker's start takes) is shared. What `make up` starts, it starts as users get it: that is
 tested in tests/e2e.
 
-Run as a program it reads one JSON object a line: {"argv", "env", "cwd", "log"} starts a program and is answered with its
+Run as a program it reads one JSON object a line: {"argv", "env", "cwd", "log"} starts a program, answered with its
 process id; {"look": pid} is answered with its return code, or null while it runs, and {"reap": pid} when it has ended.
 Until it is reaped its process id belongs to nobody else. It ends with its standard input.
 """
@@ -120,9 +120,10 @@ def _become(program: dict[str, Any]) -> None:
         os.dup2(there, here)
     os.close(null)
     os.close(log)
-    sys.stdin = open(0)
-    sys.stdout = open(1, "w", buffering=1)  # PYTHONUNBUFFERED is read too early to be of use here
-    sys.stderr = open(2, "w", buffering=1)
+    sys.stdin = open(0)  # noqa: SIM115 - as long as the process lives
+    # PYTHONUNBUFFERED is read too early to be of use here.
+    sys.stdout = open(1, "w", buffering=1)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1)  # noqa: SIM115
     os.chdir(program["cwd"])
     os.environ.clear()
     os.environ.update(program["env"])

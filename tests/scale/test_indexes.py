@@ -28,11 +28,11 @@ from video import (
     admission,
     attempts,
     cores,
+    due,
     estimates,
     figures,
     health,
     reconcile,
-    states,
     sweeper,
 )
 from video.figures import users as own_figures
@@ -113,7 +113,7 @@ def page(path: str) -> Callable[[], Any]:
 
 
 CASES: dict[str, Callable[[], Any]] = {
-    "task_due": lambda: states.ring_due(500),
+    "task_due": lambda: due.ring_due(500),
     "task_waiting_for_slot": admission.admit,
     "task_waiting_for_core": cores.admit,
     "task_with_core": cores.admit,
@@ -166,7 +166,7 @@ def pages(do: Callable[[], Any]) -> int:
 
 
 SWEEP: dict[str, Callable[[], Any]] = {
-    "ring_due": lambda: states.ring_due(500),
+    "ring_due": lambda: due.ring_due(500),
     "admit": admission.admit,
     "cores": cores.admit,
     "take_due": lambda: reconcile._take_due(),

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AbstractBaseUser, Permission
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
-from video import attempts, credits, states
+from video import attempts, credits, states, steering
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -132,6 +133,21 @@ class TestRetry:
         api = client_for(user)
         assert "costs 10 credits" in error(post(api, RETRY, {"taskId": task.pk}), 402, "insufficient_credits")
         assert reload(task).status == "failed"
+
+    @pytest.mark.parametrize("limit", ["MAX_WAITING_PER_USER", "MAX_WAITING"])
+    def test_into_a_full_line_is_429_and_changes_nothing(
+        self, api: Client, user: AbstractBaseUser, settings: Settings, limit: str
+    ) -> None:
+        setattr(settings, limit, 1)
+        task = make_task(user)
+        assert steering.cancel(task.pk, by="its user").changed
+        make_task(user)
+        reply = post(api, RETRY, {"taskId": task.pk})
+        error(reply, 429, "too_many_waiting")
+        assert int(reply["Retry-After"]) >= 1
+        assert (reload(task).status, reload(task).run) == ("cancelled", 1)
+        assert credits.balance(user.pk) == 990
+        assert steering.retry(task.pk, by="an operator").run == 2  # who may overfill it
 
     def test_while_nobody_knows_whether_a_job_exists_it_is_409(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)

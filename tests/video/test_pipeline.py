@@ -200,6 +200,25 @@ def test_a_late_video_is_delivered_and_the_refund_stays(monkeypatch: pytest.Monk
     assert credits.balance(task.user_id) == 1000
 
 
+def test_a_failed_tasks_unanswered_submit_is_looked_up_and_its_late_video_delivered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its look-ups failed until the task's deadline; Kling has had the job all the while."""
+    task = make_task(model_requested="kling-2.5-turbo")
+    generation = admitted(task)
+    claim = _claimed(task, Stage.GENERATE)
+    assert attempts.mark_sent(claim, generation)
+    assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    Generation.objects.filter(pk=generation.pk).update(unknown_since="2020-01-01T00:00:00Z")
+    monkeypatch.setattr(jobs, "look_up", lambda generation: Submitted("job-1"))
+    assert reconcile.reconcile() == 1
+    looking(monkeypatch, JobStatus(JobState.SUCCEEDED, "succeed"))
+    assert reconcile.reconcile() == 1
+    task = reload(task)
+    assert (task.status, task.stage) == ("running", "download")
+    assert credits.balance(task.user_id) == 1000
+
+
 def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task()
     generation = accepted(task)
@@ -216,8 +235,8 @@ def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) ->
     assert generation.state == "lost"
 
 
-def _claimed(task: VideoTask) -> states.Claim:
-    claim = states.claim(task.pk, Stage.POLL)
+def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> states.Claim:
+    claim = states.claim(task.pk, stage)
     assert claim is not None
     return claim
 

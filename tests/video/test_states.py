@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, credits, states
+from video import attempts, credits, due, states
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -161,7 +161,7 @@ def test_a_hint_during_the_work_makes_the_park_short() -> None:
     task = make_task()
     accepted(task)
     claim = claimed(task, Stage.POLL)
-    states.hint(task.pk)
+    due.hint(task.pk)
     states.park(claim, delay_s=600, reason="running", hint_delay_s=0)
     assert states.claim(task.pk, Stage.POLL) is not None
 
@@ -174,25 +174,25 @@ def test_a_hint_makes_an_unheld_task_due_but_no_sooner_than_the_least_interval()
         cursor.execute(
             "UPDATE video_generation SET last_polled_at = statement_timestamp() WHERE id = %s", [generation.pk]
         )
-    states.hint(task.pk, least_interval_s=60)
+    due.hint(task.pk, least_interval_s=60)
     assert states.claim(task.pk, Stage.POLL) is None
-    states.hint(task.pk, least_interval_s=0)
+    due.hint(task.pk, least_interval_s=0)
     assert states.claim(task.pk, Stage.POLL) is not None
 
 
 def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> None:
     states.fail(claimed(task), code="x", message="x")
-    assert not states.hint(task.pk)
+    assert not due.hint(task.pk)
 
 
 def test_only_due_unheld_and_unrung_tasks_are_rung_and_only_once(task: VideoTask) -> None:
-    assert (task.pk, Stage.GENERATE) not in states.ring_due(100)  # rung by admission a moment ago
-    assert (task.pk, Stage.GENERATE) in states.ring_due(100, again_after_s=0)
-    assert (task.pk, Stage.GENERATE) not in states.ring_due(100)
+    assert (task.pk, Stage.GENERATE) not in due.ring_due(100)  # rung by admission a moment ago
+    assert (task.pk, Stage.GENERATE) in due.ring_due(100, again_after_s=0)
+    assert (task.pk, Stage.GENERATE) not in due.ring_due(100)
     age(task.pk, 11)
-    assert (task.pk, Stage.GENERATE) in states.ring_due(100)
+    assert (task.pk, Stage.GENERATE) in due.ring_due(100)
     claimed(task)
-    assert (task.pk, Stage.GENERATE) not in states.ring_due(100, again_after_s=0)
+    assert (task.pk, Stage.GENERATE) not in due.ring_due(100, again_after_s=0)
 
 
 def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:

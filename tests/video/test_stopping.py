@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import drain, states, tasks, waves
+from video import drain, due, states, tasks, waves
 from video.models import Generation, Stage
 
 pytestmark = pytest.mark.django_db
@@ -23,10 +23,10 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(stopping: None) -> None:
     task = make_task()
     admitted(task)  # rung just now: without a word the sweeper would wait ten seconds
-    assert states.ring_due(10) == []
+    assert due.ring_due(10) == []
     tasks.generate(task.pk)
     assert reload(task).claimed_at is None
-    assert states.ring_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.ring_due(10) == [(task.pk, Stage.GENERATE)]
 
 
 def test_the_same_for_a_wave_of_looks(stopping: None) -> None:

@@ -8,7 +8,7 @@ import pytest
 from celery.worker import state as celery_state
 
 from tests.factories import admitted, age, claimed, make_task
-from video import broker, states, watchdog
+from video import broker, due, watchdog
 from video.models import Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -60,7 +60,7 @@ def unheard_task() -> VideoTask:
     task = make_task()
     admitted(task)
     age(task.pk)
-    assert states.ring_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.ring_due(10) == [(task.pk, Stage.GENERATE)]
     return task
 
 

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from providers.base import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
-from video import jobs, paces, pipeline, states, waves
+from video import due, jobs, paces, pipeline, states, waves
 from video.kit import kit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
 from video.outcomes import Park
@@ -104,7 +104,7 @@ def test_who_lost_a_task_of_a_wave_parks_the_others_only() -> None:
 def test_a_hint_that_came_during_the_look_makes_that_task_due_soon() -> None:
     hinted, other = rendering(2)
     claims = waves.claim([hinted.pk, other.pk])
-    assert states.hint(hinted.pk)
+    assert due.hint(hinted.pk)
     waves.park([(claim, Park(600, "running", hint_delay_s=0)) for claim in claims])
     assert [claim.task.pk for claim in waves.claim([hinted.pk, other.pk])] == [hinted.pk]
 
@@ -193,7 +193,7 @@ def test_the_sweeper_rings_a_due_poll_once_in_ten_seconds() -> None:
     assert waves.ring_due(10) == []
     age(first[0].pk, 60)
     assert waves.ring_due(10) == [[first[0].pk]]
-    assert states.ring_due(10) == []
+    assert due.ring_due(10) == []
 
 
 def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all() -> None:
@@ -209,7 +209,7 @@ def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all(
     VideoTask.objects.filter(pk=other.pk).update(stage="thumbnail")
     for task in (late, soon, never, poll, other):
         age(task.pk, 60)
-    assert [task_id for task_id, _ in states.ring_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
+    assert [task_id for task_id, _ in due.ring_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
 
 
 class Reader:

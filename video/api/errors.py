@@ -18,7 +18,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
-from video import away, database
+from video import away, database, limits
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,11 @@ def short_of_credits(needed: int, balance: int) -> ApiError:
         f"This video costs {needed} credits, and your account holds {balance}.",
         {"needed": needed, "balance": balance},
     )
+
+
+def too_many_waiting(err: limits.TooManyWaiting) -> ApiError:
+    """A 429 that says whose line is full, and when to come again."""
+    return ApiError(429, "too_many_waiting", str(err), retry_after_s=err.retry_after_s)
 
 
 def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import steering
+from video import limits, steering
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
@@ -43,6 +43,8 @@ class RetryView(ApiView):
             )
         except InsufficientCredits as err:
             raise errors.short_of_credits(err.needed, err.balance) from None
+        except limits.TooManyWaiting as err:
+            raise errors.too_many_waiting(err) from None
         except steering.Refused as err:
             raise _refusal(err) from None
         return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})

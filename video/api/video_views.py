@@ -36,7 +36,7 @@ class CreateView(ApiView):
         except InsufficientCredits as err:
             raise errors.short_of_credits(err.needed, err.balance) from None
         except limits.TooManyWaiting as err:
-            raise errors.ApiError(429, "too_many_waiting", str(err), retry_after_s=err.retry_after_s) from None
+            raise errors.too_many_waiting(err) from None
         except creation.KeyReused:
             raise errors.ApiError(
                 409,

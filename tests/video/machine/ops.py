@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tests.factories import age
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
-from video import admission, attempts, creation, credits, pipeline, states
+from video import admission, attempts, creation, credits, due, pipeline, states
 from video.models import Generation, Stage
 from video.orders import Order
 from video.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot
@@ -152,7 +152,7 @@ class Admit(Op):
 @dataclass
 class Ring(Op):
     def act(self, stock: Stock) -> Any:
-        return states.ring_due(100, again_after_s=RECENTLY_S)
+        return due.ring_due(100, again_after_s=RECENTLY_S)
 
     def told(self, stock: Stock, seen: Any) -> Any:
         return sorted((stock.label(task_id), stage.value) for task_id, stage in seen)
@@ -214,7 +214,7 @@ class Hint(Op):
     task: int
 
     def act(self, stock: Stock) -> Any:
-        return states.hint(stock.tasks[self.task])
+        return due.hint(stock.tasks[self.task])
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.task)
