@@ -19,8 +19,9 @@ demo: .venv/runtime  ## make one simulated video from a prompt, and show it
 up: .venv/runtime  ## start everything and stay up (PORT=8000)
 	@exec .venv/bin/python manage.py up
 
+# Without bytecode on disk every process compiles the suite anew; some machines are set so.
 test: .venv/dev  ## the whole suite; TESTS=path chooses
-	@.venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 scale: .venv/dev  ## every index and the sweep's cost, with 1,000,000 tasks
 	@.venv/bin/python -m pytest -m scale tests/scale

@@ -183,13 +183,15 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
     if over_at > now and generation.task.is_active:
         return False, "being sent", over_at, over_at
     window_until = generation.sent_at + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[generation.provider])
+    provider = kit().provider(generation.provider)
     if not generation.task.is_active:
-        doing = "its task has ended: a job that is found is waited for; else it keeps its slot, then is lost"
         if generation.task.status == Status.CANCELLED:
             doing = "its task was cancelled: a job that is found is stopped; else it is lost, and the task refunded"
-        next_at = generation.look_at if kit().provider(generation.provider).can_look_up else None
-        return True, doing, next_at, window_until
-    provider = kit().provider(generation.provider)
+        elif provider.can_look_up:
+            doing = "its task has ended: looked up by our reference; a job that is found is waited for"
+        else:
+            doing = "its task has ended; keeps its slot, then is lost"
+        return True, doing, generation.look_at if provider.can_look_up else None, window_until
     times = settings.LOOKUP_SECONDS
     next_at = generation.task.next_run_at
     if provider.can_look_up and generation.lookups < len(times):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -22,7 +23,9 @@ from providers.keys import ApiKey
 from providers.kling import Kling
 from providers.pika import Pika
 from providers.runway import Runway
-from providers.waves import WaveReader
+
+if TYPE_CHECKING:
+    from providers.waves import WaveReader
 
 ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
 
@@ -36,7 +39,6 @@ class Kit:
             name: {key.fingerprint: key for key in settings.PROVIDER_KEYS[name]} for name in self._providers
         }
         self._senders = {name: Sender(provider.base_url) for name, provider in self._providers.items()}
-        self._readers = {name: WaveReader(provider.base_url) for name, provider in self._providers.items()}
 
     def provider(self, name: str) -> Provider:
         """The adapter of that name. Raises KeyError."""
@@ -49,6 +51,12 @@ class Kit:
     def wave_reader(self, name: str) -> WaveReader:
         """The client for many looks at once, bound to that provider's origin."""
         return self._readers[name]
+
+    @cached_property
+    def _readers(self) -> dict[str, WaveReader]:
+        from providers.waves import WaveReader  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
+
+        return {name: WaveReader(provider.base_url) for name, provider in self._providers.items()}
 
     def key(self, provider: str, fingerprint: str) -> ApiKey | None:
         """The key that a generation was submitted with; None when it is no longer configured."""
