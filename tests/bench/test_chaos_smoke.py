@@ -42,6 +42,7 @@ def test_the_simulator_understands_every_script() -> None:
         assert len(groups) == 1
 
 
+@pytest.mark.scale
 def test_thirty_jobs_under_every_kind_of_fault_break_no_promise() -> None:
     # In a process of its own, on servers of its own; how long recovery takes is for a quiet machine to say.
     done = subprocess.run(

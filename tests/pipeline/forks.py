@@ -18,37 +18,33 @@ from pathlib import Path
 from typing import Any
 
 
-def _enter(database: str, conn: Connection, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _enter(database: str, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
     from django.db import connections
 
     connections["default"].settings_dict["NAME"] = database
-    try:
-        conn.send(("ok", work(*args)))
-    except BaseException:
-        conn.send(("error", traceback.format_exc()))
-        raise
+    work(*args)
+
+
+def _serve(database: str, conn: Connection) -> None:
+    from django.db import connections
+
+    connections["default"].settings_dict["NAME"] = database
+    while True:
+        try:
+            work, args = conn.recv()
+        except EOFError:
+            return
+        try:
+            conn.send(("ok", work(*args)))
+        except BaseException:
+            conn.send(("error", traceback.format_exc()))
 
 
 class Child:
-    """One forked process and what it answered."""
+    """One forked process, which is to go wrong somewhere."""
 
-    def __init__(self, process: BaseProcess, conn: Connection) -> None:
+    def __init__(self, process: BaseProcess) -> None:
         self.process = process
-        self._conn = conn
-
-    def result(self, seconds: float = 40) -> Any:
-        """What the work returned. Raises AssertionError with its traceback, or when the child died without a word."""
-        try:
-            if not self._conn.poll(seconds):
-                self.process.kill()
-                raise AssertionError(f"the child did not answer within {seconds:g} s")
-            kind, value = self._conn.recv()
-        except EOFError:
-            self.process.join()
-            raise AssertionError(f"the child ended with {self.process.exitcode} and no answer") from None
-        self.process.join()
-        assert kind == "ok", value
-        return value
 
     def stands_still(self, seconds: float = 30) -> None:
         """Wait until it has frozen itself."""
@@ -79,6 +75,7 @@ class ForkServer:
         self._context.set_forkserver_preload(["tests.pipeline.preload"])
         self._database = database
         self._children: list[Child] = []
+        self._healthy: tuple[BaseProcess, Connection] | None = None
 
     def close(self) -> None:
         """End every child that a failed test has left standing."""
@@ -87,20 +84,34 @@ class ForkServer:
                 child.process.kill()
                 child.process.join()
         self._children.clear()
+        if self._healthy is not None:
+            process, conn = self._healthy
+            conn.close()
+            process.join()
+            self._healthy = None
 
     def start(self, work: Callable[..., Any], *args: Any) -> Child:
         """Run `work(*args)` in a child."""
-        ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_enter, args=(self._database, theirs, work, args), daemon=True)
+        process = self._context.Process(target=_enter, args=(self._database, work, args), daemon=True)
         process.start()
-        theirs.close()
         self._children = [child for child in self._children if child.process.is_alive()]
-        self._children.append(Child(process, ours))
+        self._children.append(Child(process))
         return self._children[-1]
 
-    def call(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run it and return its result."""
-        return self.start(work, *args).result()
+    def call(self, work: Callable[..., Any], *args: Any, seconds: float = 60) -> Any:
+        """Run it in the child that lives on and goes wrong nowhere, and return its result."""
+        if self._healthy is None:
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_serve, args=(self._database, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._healthy = (process, ours)
+        conn = self._healthy[1]
+        conn.send((work, args))
+        assert conn.poll(seconds), f"the child did not answer within {seconds:g} s"
+        kind, value = conn.recv()
+        assert kind == "ok", value
+        return value
 
 
 # --- work for children -----------------------------------------------------------------------------------------------
