@@ -30,12 +30,16 @@ WORK = {
     Stage.SAVE: media_stages.save,
 }
 
+#: How long a claim is tried again while the database is away: through a restart, which cuts all connections. A bell
+#: that was heard in vain is rung again after ten seconds only.
+CLAIM_FOR_S = 5.0
+
 
 def run_stage(stage: Stage, task_id: str) -> bool:
     """Do a stage if it is due and free. True when the task stands in the next stage and that is due now."""
     if stage is Stage.POLL:
         return bool(run_wave([task_id]))
-    claim = states.claim(task_id, stage)
+    claim = database.insist(partial(states.claim, task_id, stage), f"{task_id} {stage}", for_s=CLAIM_FOR_S)
     if claim is None:
         return False
     with heartbeat.keep(claim):
@@ -84,7 +88,8 @@ def run_wave(task_ids: Sequence[str]) -> list[str]:
 
     Jobs that go on cost a fixed number of statements together; every other outcome is a move of its own.
     """
-    claims = waves.claim(task_ids)
+    what = f"a wave of {len(task_ids)} looks"
+    claims = database.insist(partial(waves.claim, task_ids), what, for_s=CLAIM_FOR_S)
     if not claims:
         return []
     with heartbeat.keep(*claims):
@@ -94,8 +99,8 @@ def run_wave(task_ids: Sequence[str]) -> list[str]:
         outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
         parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
         seen = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
-        database.insist(partial(waves.note_looks, seen), f"a wave of {len(claims)} looks")
-        database.insist(partial(waves.park, parks), f"a wave of {len(claims)} looks")
+        database.insist(partial(waves.note_looks, seen), what)
+        database.insist(partial(waves.park, parks), what)
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
         held = [(claim, outcome) for claim, outcome in moves if _move(claim, outcome)[0]]
     advanced = [(claim.task.pk, outcome) for claim, outcome in held if isinstance(outcome, Advance)]

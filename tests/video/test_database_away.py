@@ -10,9 +10,9 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import attempts, database, heartbeat, media_stages, pipeline, states, sweeper
+from video import attempts, database, heartbeat, media_stages, pipeline, stages, states, sweeper, waves
 from video.models import Generation, Stage
-from video.outcomes import Advance
+from video.outcomes import Advance, Park
 
 
 def away(*_: Any, **__: Any) -> Any:
@@ -119,6 +119,23 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pipeline.run_wave([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("stage", [Stage.GENERATE, Stage.POLL])
+def test_a_claim_on_a_connection_that_a_restart_has_cut_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, now: Now, stage: Stage
+) -> None:
+    task = make_task()
+    admitted(task) if stage is Stage.GENERATE else accepted(task)
+    module, real = (states, states.claim) if stage is Stage.GENERATE else (waves, waves.claim)
+    answers: list[Any] = [away, real]
+    monkeypatch.setattr(module, "claim", lambda *args: answers.pop(0)(*args))
+    monkeypatch.setitem(pipeline.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
+    monkeypatch.setattr(stages, "looks", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims])
+    pipeline.run_stage(stage, task.pk)
+    assert answers == []
+    assert reload(task).park_reason in {"it waits", "it runs"}
 
 
 @pytest.mark.django_db
