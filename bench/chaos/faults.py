@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -182,13 +183,25 @@ class Harm:
             ballast = self.disk / ".scratch" / "ballast"
             ballast.parent.mkdir(exist_ok=True)
             try:
-                free = os.statvfs(self.disk)
                 with ballast.open("wb") as file:
-                    os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize - DISK_RESERVE_BYTES // 64)
+                    while not self._fill(file.fileno()):
+                        file.truncate(0)
                 time.sleep(fault.seconds)
             finally:
                 ballast.unlink()
         return f"full for {fault.seconds:g} s"
+
+    def _fill(self, file: int) -> bool:
+        """Take all that is free but for a little. False: the product took some of it a moment before."""
+        assert self.disk is not None
+        free = os.statvfs(self.disk)
+        try:
+            os.posix_fallocate(file, 0, free.f_bavail * free.f_frsize - DISK_RESERVE_BYTES // 64)
+        except OSError as err:
+            if err.errno != errno.ENOSPC:
+                raise
+            return False
+        return True
 
 
 def _is_gone(pid: int) -> bool:
