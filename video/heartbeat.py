@@ -60,6 +60,13 @@ class Heartbeat:
         with self._lock:
             return list(self._claims.values()) if self._pid == os.getpid() else []
 
+    def stood_still(self, claim: Claim) -> bool:
+        """Whether this process did not run for longer than a lease while it worked on this (frozen, swapped out, a
+        suspended machine): a deadline that passed meanwhile says nothing of the work."""
+        with self._lock:
+            renewed_at = self._renewed.get((claim.task.pk, claim.fence))
+        return claim.stood_still or (renewed_at is not None and _is_long_ago(renewed_at))
+
     def held(self) -> int:
         """How many stages that is."""
         return len(self.claims())
@@ -91,13 +98,18 @@ class Heartbeat:
             with self._lock:
                 if key not in self._claims:
                     continue  # it ended while we asked
+                outlived = _is_long_ago(self._renewed[key])
                 if ours is not None and key in ours:
+                    claim.stood_still |= outlived
                     self._renewed[key] = asked_at
                     continue
-                outlived = time.monotonic() - self._renewed[key] > settings.STAGE_LEASE_SECONDS
             if ours is not None or outlived:
                 log.warning("%s %s: the lease is lost, the work on it stops here", claim.task.pk, claim.stage)
                 claim.lost.set()
+
+
+def _is_long_ago(at: float) -> bool:
+    return time.monotonic() - at > settings.STAGE_LEASE_SECONDS
 
 
 heartbeat = Heartbeat()

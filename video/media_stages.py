@@ -24,6 +24,7 @@ from media_pipeline.transcode import transcode as encode
 from providers.errors import JobNotFound
 from video import attempts, drain, ids, jobs
 from video.failpoints import failpoint
+from video.heartbeat import heartbeat
 from video.kit import kit
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
@@ -187,6 +188,9 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
         case errors.StorageRefused():
             log.error("%s: %s; %s waits until STORAGE_URL and AWS_* are right", claim.task.pk, err, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=STORAGE_REFUSED_DELAY_S, counts=False)
+        case errors.MediaTimeout() if heartbeat.stood_still(claim):
+            log.warning("%s: this process stood still; %s is begun anew", claim.task.pk, claim.stage)
+            return TryAgain(err.code, err.user_message, f"this process stood still: {err}", counts=False)
         case errors.DownloadTooLarge() | errors.ForbiddenAddress():
             return Fail(err.code, err.user_message, str(err))
         case errors.NotAVideo() | errors.TranscodeFailed() | errors.MediaTimeout():

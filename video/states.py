@@ -94,6 +94,7 @@ class Claim:
     fence: int
     claimed_at: datetime
     lost: threading.Event = field(default_factory=threading.Event)
+    stood_still: bool = False  # for longer than a lease, with its whole process
     let_go: bool = False  # with `lost`: it is still ours, but the worker stops; park it for another
     progress: int = 0  # of the whole task, written by the next heartbeat
     generation_id: str | None = None  # the attempt that the stage works on, for the timeline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pytest_django.fixtures import Settings
 
+from media_pipeline.errors import MediaTimeout
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
@@ -19,6 +20,7 @@ from providers.errors import (
 )
 from tests.factories import accepted, admitted, age, make_task, reload
 from video import attempts, credits, jobs, pipeline, reconcile, stages, states, sweeper
+from video.heartbeat import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -239,6 +241,35 @@ def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> states.Claim:
     claim = states.claim(task.pk, stage)
     assert claim is not None
     return claim
+
+
+@pytest.mark.parametrize("seen_by_the_heartbeat_first", [True, False])
+def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, seen_by_the_heartbeat_first: bool
+) -> None:
+    task = make_task()
+    generation = accepted(task)
+    assert attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert states.advance(_claimed(task), Stage.DOWNLOAD)
+    stood_still = True
+
+    def too_long(claim: states.Claim) -> None:
+        if stood_still:
+            heartbeat._renewed[claim.task.pk, claim.fence] -= settings.STAGE_LEASE_SECONDS + 1
+            if seen_by_the_heartbeat_first:
+                heartbeat._beat([claim])
+        raise MediaTimeout("the download passed its deadline")
+
+    monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, too_long)
+    for _ in range(3):
+        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+        assert (reload(task).status, reload(task).tries) == ("running", 0)
+        age(task.pk)
+    stood_still = False
+    for _ in range(2):
+        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+        age(task.pk)
+    assert (reload(task).status, reload(task).error_code) == ("failed", "media_timeout")
 
 
 def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
