@@ -261,6 +261,7 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
         raise MediaTimeout("the download passed its deadline")
 
     monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, too_long)
+    monkeypatch.setattr("video.heartbeat.close_old_connections", lambda: None)  # the test's own
     for _ in range(3):
         pipeline.run_stage(Stage.DOWNLOAD, task.pk)
         assert (reload(task).status, reload(task).tries) == ("running", 0)
