@@ -264,6 +264,7 @@ def test_server_that_dies_takes_its_sitter_along(home: Path) -> None:
 
 def test_data_of_another_version_is_refused_in_plain_words(home: Path) -> None:
     embedded.hold(home, valkey=False, fast=True).release()
+    until(lambda: all_gone(home), "it has stopped")
     version = pg.place(home).data / "PG_VERSION"
     try:
         version.write_text("17\n")
@@ -275,6 +276,7 @@ def test_data_of_another_version_is_refused_in_plain_words(home: Path) -> None:
 
 def test_server_that_cannot_start_says_why(home: Path) -> None:
     embedded.hold(home, postgres=False).release()
+    until(lambda: all_gone(home), "it has stopped, and writes nothing more")
     manifest = next((vk.place(home).data / "appendonlydir").glob("*.manifest"))
     before = manifest.read_bytes()
     try:

@@ -114,7 +114,7 @@ class Up:
             start_new_session=True,
         )
         try:
-            until("the API answers", self._answers, seconds=120)
+            until("the API answers", self._answers, seconds=300)
         except BaseException:
             self.stop()
             raise
