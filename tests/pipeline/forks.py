@@ -84,9 +84,14 @@ class ForkServer:
                 child.process.kill()
                 child.process.join()
         self._children.clear()
+        self._end_healthy()
+
+    def _end_healthy(self) -> None:
+        """Whatever it is doing."""
         if self._healthy is not None:
             process, conn = self._healthy
             conn.close()
+            process.kill()
             process.join()
             self._healthy = None
 
@@ -108,8 +113,12 @@ class ForkServer:
             self._healthy = (process, ours)
         conn = self._healthy[1]
         conn.send((work, args))
-        assert conn.poll(seconds), f"the child did not answer within {seconds:g} s"
-        kind, value = conn.recv()
+        try:
+            assert conn.poll(seconds), f"the child did not answer within {seconds:g} s"
+            kind, value = conn.recv()
+        except (AssertionError, EOFError):
+            self._end_healthy()  # its answer, should it still come, is to no later question
+            raise
         assert kind == "ok", value
         return value
 
