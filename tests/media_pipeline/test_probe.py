@@ -139,6 +139,20 @@ def test_child_killed_from_outside_is_replaced(clip: Clip) -> None:
         prober.close()
 
 
+def test_a_child_is_replaced_after_so_many_answers(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("media_pipeline.probe._ANSWERS_OF_A_CHILD", 2)
+    prober = Prober(workers=1)
+    try:
+        path, pids = clip("ready.mp4"), []
+        for _ in range(5):
+            assert prober.probe(path).video_codec == "h264"
+            pids += _child_pids(prober)
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+        wait_gone(pids[0])
+    finally:
+        prober.close()
+
+
 def test_hanging_child_is_killed_and_replaced(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
     prober = Prober(workers=1, timeout_s=0.1)
     try:
