@@ -28,6 +28,8 @@ GIVE_UP_SECONDS = 2.0
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 #: Who has lived so long is healthy again: its next death counts as the first.
 HEALTHY_SECONDS = 60.0
+#: Who has lived so long and then ended with code 0 was told to, by a deploy or an operator: that is no death at all.
+STEADY_SECONDS = 5.0
 
 COLOURS = (36, 32, 33, 35, 34, 31)
 
@@ -261,7 +263,8 @@ class Supervisor:
                 lived = now - service.child.started_at
                 service.child.end()
                 service.child = None
-                service.deaths = 1 if lived > HEALTHY_SECONDS else service.deaths + 1
+                healthy = lived > (HEALTHY_SECONDS if code else STEADY_SECONDS)
+                service.deaths = 1 if healthy else service.deaths + 1
                 wait = BACKOFF_SECONDS[min(service.deaths, len(BACKOFF_SECONDS)) - 1]
                 service.start_at = now + wait
                 self.say(

@@ -37,7 +37,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kinds", default="", help=f"only these, separated by commas: {', '.join(plan.KINDS)}")
     parser.add_argument("--script", default=None, help="this misbehaviour for every job instead of the mix")
     parser.add_argument("--model", default=None, help="this model for every job")
-    parser.add_argument("--rate", type=float, default=4.0, help="jobs a second that are offered")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        default=None,
+        help="jobs offered a second; default 4, rolling: until the last restart",
+    )
     parser.add_argument("--most-open", type=int, default=200, help="jobs that are under way at once")
     parser.add_argument("--render-seconds", type=float, default=2.0)
     parser.add_argument("--lease", type=float, default=20.0, help="STAGE_LEASE_SECONDS")
@@ -101,6 +106,8 @@ class Run:
         else:
             count = plan.default_faults(flags.jobs) if flags.faults is None else flags.faults
             self.faults = plan.make_faults(flags.jobs, count, rng, lease_s=flags.lease, kinds=kinds)
+        if flags.rate is None:
+            flags.rate = min(4.0, flags.jobs / (len(self.faults) * plan.RESTART_S)) if self.rolling else 4.0
         self.harm = Harm(self.fleet, place, disk=disk)
         self._lock = threading.Lock()
         api = Api(self.fleet.url, tokens())
@@ -132,7 +139,7 @@ class Run:
         found = checker.gather(self.load, simulator_url=self.fleet.simulator_url, storage=storage, slots=flags.slots)
         breaches = checker.check(found) + self._slow()
         if self.rolling:
-            breaches += checker.check_rolling(found, self.harm.stops, grace_s=flags.grace)
+            breaches += checker.check_rolling(found, self.harm.stops, self.harm.loads, grace_s=flags.grace)
         result = report.figures(
             found,
             self.harm.done,

@@ -100,8 +100,12 @@ def check(found: Evidence) -> list[Breach]:
     return [breach for one in checks for breach in one(found)]
 
 
-def check_rolling(found: Evidence, stops: Sequence[tuple[str, float]], *, grace_s: float) -> list[Breach]:
-    """What a deploy may not do: fail a task, send a submit twice, or need to be killed."""
+def check_rolling(
+    found: Evidence, stops: Sequence[tuple[str, float]], loads: Sequence[int], *, grace_s: float
+) -> list[Breach]:
+    """What a deploy may not do: fail a task, send a submit twice, or need to be killed. `loads`: the unfinished tasks
+    at the begin of each restart; one without any proves nothing.
+    """
     breaches = [
         Breach("wrong", f"failed: {task.status.get('errorCode')}", task.task_id)
         for task in found.load.accepted.values()
@@ -115,6 +119,7 @@ def check_rolling(found: Evidence, stops: Sequence[tuple[str, float]], *, grace_
         for name, seconds in stops
         if seconds > grace_s
     ]
+    breaches += [Breach("wrong", f"restart {n} met no task") for n, load in enumerate(loads, start=1) if not load]
     return breaches
 
 

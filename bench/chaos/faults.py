@@ -47,6 +47,7 @@ class Harm:
             for name in ("postgres", "valkey", "disk", "restart", "freeze worker", "freeze media")
         }
         self.stops: list[tuple[str, float]] = []  # name, seconds from SIGTERM to its end
+        self.loads: list[int] = []  # unfinished tasks at the begin of each rolling restart
         self._do: dict[str, Callable[[Fault], str]] = {
             **dict.fromkeys(("kill worker", "kill media", "kill sweeper", "kill web"), self._kill),
             **dict.fromkeys(("freeze worker", "freeze media"), self._freeze),
@@ -108,6 +109,7 @@ class Harm:
         """SIGTERM for each, wave after wave, as a deploy does."""
         with self._locks["restart"]:
             before = len(self.stops)
+            self.loads.append(_unfinished())
             for wave in WAVES:
                 starts = {name: self.fleet.starts(name) for name in wave}
                 began, pids = time.monotonic(), {name: self._present(name) for name in wave}
@@ -117,7 +119,8 @@ class Harm:
                     until(f"{name} is gone", partial(_is_gone, pid), seconds=60, every_s=0.02)
                     self.stops.append((name, time.monotonic() - began))
                 until(f"{', '.join(wave)} are back", partial(self._are_back, starts))
-        return f"the slowest stop took {max(seconds for _, seconds in self.stops[before:]):.1f} s"
+        slowest = max(seconds for _, seconds in self.stops[before:])
+        return f"{self.loads[-1]} tasks under way; the slowest stop took {slowest:.1f} s"
 
     def _are_back(self, starts: Mapping[str, int]) -> bool:
         """Whether each of these has said so once more; the web server says nothing, it answers."""
@@ -202,6 +205,12 @@ class Harm:
                 raise
             return False
         return True
+
+
+def _unfinished() -> int:
+    from video.models import VideoTask
+
+    return VideoTask.objects.filter(finished_at=None).count()
 
 
 def _is_gone(pid: int) -> bool:

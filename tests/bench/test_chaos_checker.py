@@ -96,3 +96,20 @@ def test_a_task_that_has_not_ended_and_one_that_failed_without_a_reason_are_seen
     failed = evidence([], status="failed", stage="poll", park_reason="")
     failed.load.accepted[1].status = {"status": "failed", "errorCode": "worker_lost"}
     assert [breach.kind for breach in checker._ends(failed)] == ["wrong"]
+
+
+def test_a_rolling_restart_may_fail_no_task_repeat_no_submit_and_take_no_longer_than_its_grace() -> None:
+    found = evidence([job("a", 0, 10, "succeeded")], status="failed")
+    found.submits["received"] = 2
+    breaches = checker.check_rolling(found, [("web", 1.0), ("media1", 8.0)], [3, 0], grace_s=7.0)
+    assert [breach.text for breach in breaches] == [
+        "failed: None",
+        "1 more submits than tasks",
+        "media1 was gone only 8.0 s after SIGTERM",
+        "restart 2 met no task",
+    ]
+
+
+def test_an_orderly_rolling_restart_under_load_is_no_breach() -> None:
+    found = evidence([job("a", 0, 10, "succeeded")])
+    assert checker.check_rolling(found, [("web", 1.0)], [3, 1], grace_s=7.0) == []

@@ -77,6 +77,25 @@ def test_dead_process_is_started_again_and_said_so(tmp_path: Path, capfd: pytest
     assert "web ended (exit code 3)" in capfd.readouterr().out
 
 
+def test_who_ends_in_good_order_is_started_again_without_a_longer_and_longer_wait(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("config.supervisor.STEADY_SECONDS", 0.05)
+    with supervisor(
+        tmp_path, told="sh -c 'echo x >> told; sleep 0.1'", broken="sh -c 'echo x >> broken; sleep 0.1; exit 3'"
+    ) as running:
+        running.start()
+        assert running.run_until(lambda: all(_starts(tmp_path / name) >= 3 for name in ("told", "broken")))
+    said = capfd.readouterr().out
+    assert said.count("told ended (exit code 0)") >= 2
+    assert "s; starting it again in 1 s" in said  # the broken one's second death
+    assert all("in 0.5 s" in line for line in said.splitlines() if "told ended" in line)
+
+
+def _starts(path: Path) -> int:
+    return len(path.read_text().split()) if path.exists() else 0
+
+
 def test_stop_is_polite_first(tmp_path: Path) -> None:
     command = "sh -c 'trap \"echo bye > bye; exit 0\" TERM; echo > up; while :; do sleep 0.05; done'"
     with supervisor(tmp_path, web=command) as running:
