@@ -14,6 +14,7 @@ import pytest
 from media_pipeline import probe as probe_module
 from media_pipeline.errors import MediaTimeout, NotAVideo
 from media_pipeline.probe import ProbeLimits, Prober
+from tests.media_pipeline.test_ffmpeg import wait_gone
 
 Clip = Callable[[str], Path]
 
@@ -201,8 +202,6 @@ def test_child_ends_with_its_parent(clip: Clip) -> None:
     pid = int(parent.stdout.readline())
     parent.kill()
     parent.communicate(timeout=10)
-    from tests.media_pipeline.test_ffmpeg import wait_gone
-
     wait_gone(pid)
 
 
