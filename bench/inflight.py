@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 
-from bench import cpu, watch
+from bench import cpu, fill, prefill, watch
 from bench.system import BenchError, Home, Reelworks, home, reelworks
 from bench.tables import ms, table, verdict
 
@@ -30,6 +30,8 @@ CREATES_AT_ONCE = 8
 MODELS = ("gen4.5", "pika-2.2", "kling-2.5-turbo")
 CALLING_BACK = MODELS[1:]
 LIVE_S = 900.0  # until all jobs are at the provider
+COPIES_PER_S = 250  # about
+MOST_BY_API = 10_000  # beyond, jobs are copied into flight: their creates alone would take longer than the measuring
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -45,10 +47,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--interval", type=float, default=5.0, help="least seconds between two looks at a job")
     parser.add_argument("--webhook", action="store_true", help="providers call back")
     parser.add_argument("--probe", type=float, default=10.0, help="status requests a second meanwhile")
+    parser.add_argument(
+        "--copy",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fill by copies; default: beyond 10,000",
+    )
     parser.add_argument("--report", action="store_true", help="no targets: exit 0 whatever comes out")
     flags = parser.parse_args(argv)
     if flags.spread is None:
         flags.spread = flags.jobs >= 2000
+    if flags.copy is None:
+        flags.copy = flags.jobs > MOST_BY_API
     if flags.warm is None:
         flags.warm = 0.0 if flags.spread else flags.render * 1.6
     return flags
@@ -72,8 +82,8 @@ class Load:
         self._random = random.Random(20261125)
         self._models = CALLING_BACK if flags.webhook else MODELS
 
-    async def create(self, session: aiohttp.ClientSession, render_s: float) -> None:
-        """One job; tried again when the server says that too many wait."""
+    async def create(self, session: aiohttp.ClientSession, render_s: float) -> str:
+        """One job; tried again when the server says that too many wait. Returns the task's id."""
         self._numbers += 1
         body = {
             "prompt": f"Job {self._numbers} in flight [[sim render={render_s:.1f}]]",
@@ -85,7 +95,7 @@ class Load:
                 answer = await reply.json()
                 if reply.status == 201:
                     self.made.append(answer["data"]["taskId"])
-                    return
+                    return self.made[-1]
                 if reply.status not in {429, 503}:
                     raise BenchError(f"create answered {reply.status}: {answer}")
             await asyncio.sleep(1)
@@ -94,6 +104,16 @@ class Load:
         """All at once, each somewhere in its render."""
         left = [self.flags.render * (n + 0.5) / self.flags.jobs for n in range(self.flags.jobs)]
         self._random.shuffle(left)
+        if self.flags.copy:
+            originals = [await self.create(session, self.flags.render) for _ in self._models]
+            while await self.live(session) < len(originals) or await asyncio.to_thread(_unsent):
+                await asyncio.sleep(0.5)
+            async with aiohttp.ClientSession(timeout=session.timeout) as provider_session:
+                begin_at = time.monotonic() + self.flags.jobs / COPIES_PER_S
+                ends_at = [begin_at + seconds for seconds in left]
+                self.made += await prefill.clone(provider_session, originals, ends_at)
+            await asyncio.to_thread(fill.add_up)
+            return
 
         async def some() -> None:
             while left:
@@ -104,7 +124,7 @@ class Load:
     async def keep_up(self, session: aiohttp.ClientSession) -> None:
         """As many as end, until cancelled."""
         every_s, next_at = self.flags.render / self.flags.jobs, time.monotonic()
-        pending = set[asyncio.Task[None]]()
+        pending = set[asyncio.Task[str]]()
         try:
             while True:
                 spread = 1.0 if self.flags.spread else 1 + VARIES * (2 * self._random.random() - 1)
@@ -121,6 +141,11 @@ class Load:
         url = f"http://127.0.0.1:{self.product.home.simulator_port}/_sim/stats"
         async with session.get(url) as reply:
             return int((await reply.json())["live"])
+
+
+def _unsent() -> int:
+    """Tasks that have not been seen as accepted by their providers."""
+    return int(sql("SELECT count(*) FROM video_videotask WHERE stage = 'generate'")[0][0])
 
 
 # --- what is noted while it runs -----------------------------------------------------------------------------------
@@ -358,6 +383,7 @@ def measure(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
         POLL_INTERVAL_SECONDS=f"{flags.interval:g}",
         MAX_WAITING=str(10 * flags.jobs),
         MAX_WAITING_PER_USER=str(10 * flags.jobs),
+        TASK_DEADLINE_SECONDS=f"{max(3600, 2 * flags.render):.0f}",
     )
     if flags.webhook:
         os.environ.update(PUBLIC_BASE_URL=f"http://127.0.0.1:{place.port}", COOKIE_SECURE="0")

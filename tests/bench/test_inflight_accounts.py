@@ -62,3 +62,8 @@ def test_each_target_that_is_missed_is_named_and_latency_is_one_of_the_steady_sh
     assert missed("", ends=slow) == []
     assert missed("--jobs 1000 --render 300", ends=slow) == ["provider done → visible, p95", "polls a job"]
     assert missed("--jobs 1000 --render 300 --webhook") == ["provider done → visible, p95"]  # 5 s are too many there
+
+
+def test_more_jobs_than_creates_can_bring_in_are_copied_into_flight() -> None:
+    assert [inflight.parse(["--jobs", jobs]).copy for jobs in ("1000", "10000", "30000")] == [False, False, True]
+    assert inflight.parse(["--jobs", "30000", "--no-copy"]).copy is False
