@@ -11,15 +11,15 @@ TESTS =
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
 
+# PYTHONDONTWRITEBYTECODE: without bytecode on disk every process compiles everything anew; some machines are set so.
 # Nothing that is configured, in the environment or in .env.local, is touched by the demo or the tests.
 demo: .venv/runtime  ## make one simulated video from a prompt, and show it
-	@unset DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH STORAGE_URL STORAGE_PUBLIC_ENDPOINT SCRATCH_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
+	@unset PYTHONDONTWRITEBYTECODE DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH STORAGE_URL STORAGE_PUBLIC_ENDPOINT SCRATCH_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
 		.venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
 
 up: .venv/runtime  ## start everything and stay up (PORT=8000)
-	@exec .venv/bin/python manage.py up
+	@unset PYTHONDONTWRITEBYTECODE; exec .venv/bin/python manage.py up
 
-# Without bytecode on disk every process compiles the suite anew; some machines are set so.
 test: .venv/dev  ## the whole suite; TESTS=path chooses
 	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 

@@ -65,6 +65,16 @@ def accepted(task: VideoTask, job_id: str = "job-1") -> Generation:
     return Generation.objects.get(pk=generation.pk)
 
 
+def end_lease(task: VideoTask) -> None:
+    """The lease, and nothing else, runs out."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_videotask SET lease_until = statement_timestamp() - interval '1 second' "
+            "WHERE id = %s AND lease_until IS NOT NULL",
+            [task.pk],
+        )
+
+
 def age(task_id: str, seconds: float = 3600) -> None:
     """Let time pass for one task: every clock of its row, and of its generations, moves into the past."""
     with connection.cursor() as cursor:

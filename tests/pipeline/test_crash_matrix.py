@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.db import connection
 
-from tests.factories import age, make_task, reload
+from tests.factories import age, end_lease, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator
@@ -21,16 +20,6 @@ from video.models import CreditEntry, Generation, VideoTask
 STAGE_POINTS = [point for point in POINTS if not point.startswith("admit.")]
 # Between the commit of `unknown` and the commit of the answer nobody can tell whether Runway has the job.
 CANT_TELL = {"generate.after_mark_sent": 0, "generate.before_send": 0, "generate.after_send": 1}
-
-
-def end_lease(task: VideoTask) -> None:
-    """The lease, and nothing else, runs out."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE video_videotask SET lease_until = statement_timestamp() - interval '1 second' "
-            "WHERE id = %s AND lease_until IS NOT NULL",
-            [task.pk],
-        )
 
 
 def files(task: VideoTask) -> list[str]:

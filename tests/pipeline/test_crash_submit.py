@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.factories import age, make_task, reload
+from tests.factories import age, end_lease, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, environment
-from tests.pipeline.test_crash_matrix import check_success, end_lease
+from tests.pipeline.test_crash_matrix import check_success
 from video import credits
 from video.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
