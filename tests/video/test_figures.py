@@ -277,6 +277,17 @@ class TestTrouble:
         assert (one.code, one.needs_person) == ("disk_low", True)
         assert "0.3 GB" in one.sentence
 
+    @pytest.mark.parametrize("code", ["storage_down", "storage_refused"])
+    def test_a_storage_that_tasks_wait_for(self, code: str) -> None:
+        for number in range(2):
+            task = make_task()
+            to_transcode(task, f"job-{number}")
+            claim = claimed(task, Stage.TRANSCODE)
+            assert states.park(claim, delay_s=60, reason="the storage answered", error_code=code)
+        (one,) = figures.read().troubles
+        assert (one.code, one.needs_person) == (code, True)
+        assert "2 tasks can't store or read a file" in one.sentence
+
     def test_keys_and_accounts(self) -> None:
         key = ProviderKey.objects.filter(provider="kling").get()
         ProviderKey.objects.filter(pk=key.pk).update(state="quarantined")

@@ -87,6 +87,31 @@ def _disk(figures: System) -> Iterator[Trouble]:
             return  # several workers of one machine say the same
 
 
+_STORAGE = {
+    "storage_down": (
+        "the storage can't be reached, or fails",
+        "See whether the server of STORAGE_URL runs and can be reached from the workers' hosts.",
+    ),
+    "storage_refused": (
+        "the storage refuses this server",
+        "Put STORAGE_URL, AWS_* and the bucket's permissions right, then restart the workers; "
+        "`manage.py check --deploy` says what is refused.",
+    ),
+}
+
+
+def _storage(figures: System) -> Iterator[Trouble]:
+    for code, (what, operator) in _STORAGE.items():
+        if number := sum(one.parked.get(code, 0) for one in figures.stages):
+            yield Trouble(
+                code,
+                True,
+                f"{_many(number, 'task')} can't store or read a file: {what}.",
+                "They keep what they have and try again within a minute, without losing a try.",
+                operator,
+            )
+
+
 def _unheard(figures: System) -> Iterator[Trouble]:
     for queue in QUEUES:
         listening = workers.listening(figures.workers, queue)
@@ -241,6 +266,7 @@ _CHECKS: tuple[Callable[[System], Iterable[Trouble]], ...] = (
     _no_worker,
     _unheard,
     _disk,
+    _storage,
     _keys,
     _nothing_open,
     _accounts,
