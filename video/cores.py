@@ -42,7 +42,7 @@ at_work AS MATERIALIZED (
 free AS MATERIALIZED (
     SELECT greatest(0, (
         SELECT coalesce(sum(threads), 0) FROM video_workersign
-        WHERE kind = 'worker' AND NOT draining AND %(queue)s = ANY(string_to_array(queues, ','))
+        WHERE kind = 'worker' AND NOT draining AND gone_at IS NULL AND %(queue)s = ANY(string_to_array(queues, ','))
             AND seen_at > statement_timestamp() - %(alive)s * interval '1 second'
     ) - (SELECT coalesce(sum(jobs), 0) FROM at_work)) AS cores
 ),

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import accounts, admission, bell, cores, database, due, media_stages, reconcile, waves, workers
+from video import accounts, admission, bell, cores, database, due, media_stages, reaper, reconcile, waves, workers
 from video.kit import kit
 from video.models import WorkerSign
 
@@ -31,7 +31,9 @@ RING_POLLS = 2000  # in waves of a hundred, so they cost the broker little
 
 
 def tick() -> int:
-    """Ring what is due, admit who can be admitted, to slots and to cores. Returns how many tasks were rung."""
+    """Ring what is due, also of dead workers, admit who can be admitted, to slots and to cores. Returns how many tasks
+    were rung."""
+    reaper.reap()
     rung = bell.resume_all(due.ring_due(RING_BATCH))
     rung += bell.ring_waves(waves.ring_due(RING_POLLS))
     rung += bell.resume_all(admission.admit())

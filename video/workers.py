@@ -1,7 +1,7 @@
 """Signs of life: each worker and each sweeper writes a row every few seconds, and others read from it who is there.
 
-A process that ends in good order takes its row along; the row of one that was killed grows old, and is no longer
-counted after ALIVE_S. Nothing depends on a sign for safety: leases do that.
+A process that ends in good order takes its row along. That of one that was killed is marked by a sweeper of its host
+(`reaper.py`), or grows old: it is no longer counted after ALIVE_S.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class Sign:
             cursor.execute(
                 """
                 INSERT INTO video_workersign (name, kind, host, queues, threads, held, draining, memory_bytes,
-                    disk_free_bytes, disk_low)
+                    disk_free_bytes, disk_low, pid_space)
                 VALUES (%(name)s, %(kind)s, %(host)s, %(queues)s, %(threads)s, %(held)s, %(draining)s,
-                    %(memory)s, %(free)s, %(low)s)
+                    %(memory)s, %(free)s, %(low)s, %(pid_space)s)
                 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, host = excluded.host,
                     queues = excluded.queues, threads = excluded.threads, held = excluded.held,
                     draining = excluded.draining, memory_bytes = excluded.memory_bytes,
                     disk_free_bytes = excluded.disk_free_bytes, disk_low = excluded.disk_low,
-                    seen_at = statement_timestamp(),
+                    pid_space = excluded.pid_space, gone_at = NULL, seen_at = statement_timestamp(),
                     -- The name may have been another process's before.
                     started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
                 """,
@@ -96,6 +96,7 @@ class Sign:
                     "memory": resident_bytes(),
                     "free": free,
                     "low": free < settings.MIN_FREE_BYTES,
+                    "pid_space": pid_space(),
                     "first": self._first,
                 },
             )
@@ -131,10 +132,19 @@ class Sign:
             cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(states.WORKER)])
 
 
+def pid_space() -> str:
+    """What makes a process id of this host unique: boot and pid namespace. Empty where the system can't tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
+
+
 def alive() -> list[WorkerSign]:
     """Workers and sweepers that were seen in the last ALIVE_S seconds, by name."""
     limit = RawSQL("statement_timestamp() - %s * interval '1 second'", [ALIVE_S])
-    return list(WorkerSign.objects.filter(seen_at__gt=limit).order_by("name"))
+    return list(WorkerSign.objects.filter(seen_at__gt=limit, gone_at=None).order_by("name"))
 
 
 def media_cores() -> int:
@@ -152,7 +162,8 @@ def no_room() -> bool:
         cursor.execute(
             """
             SELECT coalesce(bool_and(disk_low), false) FROM video_workersign
-            WHERE kind = 'worker' AND NOT draining AND seen_at > statement_timestamp() - %s * interval '1 second'
+            WHERE kind = 'worker' AND NOT draining AND gone_at IS NULL
+                AND seen_at > statement_timestamp() - %s * interval '1 second'
                 AND %s = ANY (string_to_array(queues, ','))
             """,
             [ALIVE_S, VIDEO_QUEUE],

@@ -7,6 +7,7 @@ import signal
 from django.conf import settings
 from django.db import connection
 
+from tests.factories import make_task, reload
 from tests.pipeline.system import Process, System, until
 from video import workers
 from video.models import WorkerSign
@@ -60,3 +61,20 @@ def test_the_sign_of_a_killed_worker_is_not_counted_any_more_and_swept_after_a_d
     silent_for(sign, 86_400)
     assert workers.sweep_old() == 1
     assert sign_of(worker) is None
+
+
+def test_what_a_killed_worker_held_goes_on_at_once_on_the_same_host(system: System) -> None:
+    system.env["STAGE_LEASE_SECONDS"] = "20"
+    system.worker("video", queues="videoQueue")
+    sweeper = system.sweeper()
+    dying = system.worker("media", queues="mediaQueue", failpoint="transcode.after_work=kill")
+    until("it shows a sign of life", lambda: sign_of(dying))
+    task = make_task(prompt="outlived.")
+    until("it dies in the middle of its work", lambda: not dying.alive)
+    system.worker("media", queues="mediaQueue")
+    until("another one has done it", lambda: reload(task).status == "success")
+    sign = sign_of(dying)
+    assert sign is not None
+    assert sign.gone_at is not None
+    assert f"{sign.name} died without a word" in sweeper.log()
+    assert "may take over now: 1\n" in sweeper.log()  # before its lease had run out

@@ -30,11 +30,19 @@ class Worker:
     disk_free_bytes: int
     disk_low: bool
     started_at: datetime
+    gone: bool  # found to have died
     seen_s: float  # since its last sign of life
 
     @property
     def alive(self) -> bool:
-        return self.seen_s < ALIVE_S
+        return not self.gone and self.seen_s < ALIVE_S
+
+    @property
+    def state(self) -> str:
+        """In a word: died, silent, draining, alive."""
+        if not self.alive:
+            return "died" if self.gone else "silent"
+        return "draining" if self.draining else "alive"
 
 
 def workers() -> list[Worker]:
@@ -43,7 +51,8 @@ def workers() -> list[Worker]:
         cursor.execute(
             """
             SELECT name, kind, host, queues, threads, held, draining, memory_bytes, disk_free_bytes, disk_low,
-                started_at, greatest(0, extract(epoch FROM statement_timestamp() - seen_at))::float8
+                started_at, gone_at IS NOT NULL,
+                greatest(0, extract(epoch FROM statement_timestamp() - seen_at))::float8
             FROM video_workersign WHERE seen_at > statement_timestamp() - %s * interval '1 second'
             ORDER BY kind DESC, queues DESC, name
             """,

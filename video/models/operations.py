@@ -85,6 +85,14 @@ class WorkerSign(models.Model):
     disk_low = models.BooleanField(default=False, help_text="Too little of it for new work.")
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
+    pid_space = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The boot and pid namespace in which its process id is unique.",
+    )
+    gone_at = models.DateTimeField(null=True, blank=True, help_text="When it was found to have died.")
 
     class Meta:
         indexes = [models.Index(fields=["-seen_at"], name="worker_seen_lately")]

@@ -197,7 +197,8 @@ def _workers(found: figures.System) -> Any:
 
     table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
     for one in found.workers:
-        seen = f"{span(one.seen_s)} ago" if one.alive else f"silent for {span(one.seen_s)}"
+        ago = span(one.seen_s)
+        seen = f"{ago} ago" if one.alive else f"died, seen {ago} ago" if one.gone else f"silent for {ago}"
         table.add_row(
             one.name,
             ", ".join(one.queues) or one.kind,
