@@ -43,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--spread", action=argparse.BooleanOptionalAction, default=None, help="default: from 2,000 jobs"
     )
-    parser.add_argument("--warm", type=float, default=None, help="seconds before measuring; default: --render x 1.6")
+    parser.add_argument("--warm", type=float, default=None, help="seconds before measuring; default: --render x 2.3")
     parser.add_argument("--interval", type=float, default=5.0, help="least seconds between two looks at a job")
     parser.add_argument("--webhook", action="store_true", help="providers call back")
     parser.add_argument("--probe", type=float, default=10.0, help="status requests a second meanwhile")
@@ -60,7 +60,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if flags.copy is None:
         flags.copy = flags.jobs > MOST_BY_API
     if flags.warm is None:
-        flags.warm = 0.0 if flags.spread else flags.render * 1.6
+        # A render until times are known, half a minute until they are measured, and the whole life of who comes then.
+        flags.warm = 0.0 if flags.spread else flags.render * 2.3
     return flags
 
 
