@@ -159,9 +159,10 @@ def _database() -> dict[str, Any]:
             "max_idle": 60,
             "reconnect_timeout": 5,
         },
-        # No statement, lock or forgotten transaction may hold the queue up: an idle snapshot stops dead index
-        # entries from being cleaned, and claims slow down tenfold within seconds.
-        "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000",
+        # No statement, lock or forgotten transaction may hold the queue up. An idle snapshot stops dead index
+        # entries from being cleaned, and claims slow down tenfold within seconds; and the transaction of a process that
+        # is frozen in the middle of an admission holds the lock of all admissions.
+        "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=10000",
     }
     return parsed
 

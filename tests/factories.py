@@ -48,8 +48,19 @@ def admitted(task: VideoTask) -> Generation:
     return generation
 
 
+def give_core(task_id: str) -> None:
+    """Its turn has come, whoever else waits."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_videotask SET core_at = statement_timestamp() WHERE id = %s AND stage = 'transcode'",
+            [task_id],
+        )
+
+
 def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> states.Claim:
-    """A claim on a due stage."""
+    """A claim on a due stage; a transcode gets a core for it."""
+    if stage is Stage.TRANSCODE:
+        give_core(task.pk)
     claim = states.claim(task.pk, stage)
     assert claim is not None
     return claim

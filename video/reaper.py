@@ -56,7 +56,8 @@ def _release(name: str, space: str) -> int:
                 WHERE claimed_by = %s AND next_run_at <= statement_timestamp() AND lease_until > statement_timestamp()
                 ORDER BY id FOR UPDATE
             )
-            UPDATE video_videotask t SET lease_until = statement_timestamp(), rung_at = NULL
+            UPDATE video_videotask t SET lease_until = statement_timestamp(), rung_at = NULL,
+                core_at = CASE WHEN t.stage <> 'transcode' THEN t.core_at END
             FROM left_over WHERE t.id = left_over.id
             """,
             [name],

@@ -117,7 +117,11 @@ def next_stage(stage: Stage) -> Stage:
 
 
 def claim(task_id: str, stage: Stage) -> Claim | None:
-    """Take a due stage for one lease, under a new fence. None: not due, not there any more, or somebody has it."""
+    """Take a due stage for one lease, under a new fence.
+
+    None: not due, not there any more, or somebody has it; a transcode also when no core was given to it, as with a bell
+    that was rung twice: its turn is still to come.
+    """
     rows = VideoTask.objects.raw(
         """
         UPDATE video_videotask t SET fence = t.fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
@@ -129,6 +133,7 @@ def claim(task_id: str, stage: Stage) -> Claim | None:
         WHERE t.id = was.id AND t.stage = %(stage)s AND t.status IN ('pending', 'running')
             AND t.next_run_at <= statement_timestamp()
             AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+            AND (t.stage <> 'transcode' OR t.core_at IS NOT NULL)
         RETURNING t.*, was.claimed_by AS last_by, was.claimed_at AS last_at
         """,
         {"worker": str(WORKER), "lease": settings.STAGE_LEASE_SECONDS, "id": task_id, "stage": stage.value},

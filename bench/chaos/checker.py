@@ -22,6 +22,7 @@ from bench.chaos.load import Accepted, Load
 from bench.chaos.plan import UNKNOWN
 
 COST = 10
+JUST_BEGUN_S = 1.0  # for so long a look may be old when it is acted upon, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -265,8 +266,12 @@ def _refunds_of_cancelled(found: Evidence, task_id: str, run: int) -> set[int]:
     if last["state"] == "lost":
         return {0, 1} if last["job_id"] else {1}
     mark = found.tasks[task_id]["prompt"].partition(".")[0] + "."
-    charged = next((job["cost"] for job in found.jobs.get(mark, []) if job["id"] == last["job_id"]), 0)
-    return {0} if charged else {0, 1}
+    job = next((job for job in found.jobs.get(mark, []) if job["id"] == last["job_id"]), None)
+    if job is None or not job["cost"]:
+        return {0, 1}
+    # fal says no cost, so what was in its queue at the look right before the cancel counts as free.
+    began_meanwhile = job["provider"] == "pika" and job["cancelled"] and job["endAt"] - job["runAt"] < JUST_BEGUN_S
+    return {0, 1} if began_meanwhile else {0}
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

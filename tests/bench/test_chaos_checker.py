@@ -90,6 +90,25 @@ def test_refunds_follow_the_end_of_the_run(status: str, outcomes: list[str], sta
     assert checker._refunds(found, TASK, 1) == allowed
 
 
+@pytest.mark.parametrize(
+    ("provider", "cost", "ran_s", "allowed"),
+    [
+        ("pika", 10, 5.0, {0}),
+        ("pika", 0, 0.0, {0, 1}),
+        ("pika", 10, 0.2, {0, 1}),  # it began between the look that saw it in the queue and the cancel
+        ("runway", 10, 0.2, {0}),  # tells what it charges
+    ],
+)
+def test_a_cancelled_job_that_was_charged_is_not_refunded(
+    provider: str, cost: int, ran_s: float, allowed: set[int]
+) -> None:
+    one = job("a", 0, 10, "cancelled") | {"provider": provider, "cost": cost, "cancelled": True, "runAt": 10 - ran_s}
+    found = evidence([one], status="cancelled")
+    found.events[TASK] = [event("created"), event("cancelled")]
+    found.generations[TASK][0]["ended_at"] = datetime(2026, 1, 2, tzinfo=UTC)
+    assert checker._refunds(found, TASK, 1) == allowed
+
+
 def test_a_task_that_has_not_ended_and_one_that_failed_without_a_reason_are_seen() -> None:
     unended = evidence([], status="running", stage="poll", park_reason="")
     assert [breach.kind for breach in checker._ends(unended)] == ["lost"]

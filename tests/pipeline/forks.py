@@ -138,11 +138,13 @@ def admit(point: str = "", action: str = "") -> int:
 
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
+    from tests.factories import give_core
     from video import failpoints, pipeline
     from video.models import Stage
 
     if point:
         failpoints.arm(point, action)
+    give_core(task_id)
     return pipeline.run_stage(Stage(stage), task_id)
 
 
@@ -153,6 +155,7 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
     """
     from django.db import connection
 
+    from tests.factories import give_core
     from video import admission, pipeline
     from video.models import Stage, VideoTask
 
@@ -171,6 +174,7 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
                 "UPDATE video_videotask SET next_run_at = least(next_run_at, statement_timestamp()) WHERE id = %s",
                 [task_id],
             )
+        give_core(task_id)
         if not pipeline.run_stage(Stage(task.stage), task_id):
             time.sleep(0.02)
     raise AssertionError(f"{task_id} has not ended")

@@ -121,6 +121,17 @@ def test_a_bell_that_nobody_heard_frees_the_core_and_the_task_is_rung_again() ->
     assert admit() == [task.pk]
 
 
+def test_a_bell_that_was_rung_twice_starts_no_transcode_before_its_turn() -> None:
+    media_worker(1)
+    first, second = waiting(), waiting()
+    assert admit() == [first.pk]
+    assert states.claim(second.pk, Stage.TRANSCODE) is None
+    claim = states.claim(first.pk, Stage.TRANSCODE)
+    assert claim is not None
+    assert states.park(claim, delay_s=0, reason="again")
+    assert states.claim(first.pk, Stage.TRANSCODE) is None  # in line anew
+
+
 @pytest.mark.parametrize("outcome", [Park(60, "later"), Advance(Stage.DOWNLOAD)])
 def test_a_transcode_that_ends_otherwise_gives_its_core_back(outcome: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
     media_worker(1)

@@ -19,7 +19,7 @@ from pytest_django import Settings
 
 from media_pipeline import errors
 from media_pipeline.s3_address import S3Address
-from tests.factories import accepted, age, claimed, make_task, reload
+from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
 from video import attempts, checks, media_stages, media_view, pipeline, states, sweeper
@@ -185,6 +185,7 @@ class TestStages:
         task = in_stage(stage, source_key="work/t/1-s", output_key="work/t/1-o", thumbnail_key="work/t/1-t")
         s3.refuse = refuse
         for _ in range(7):  # more often than a stage may fail
+            give_core(task.pk)
             assert pipeline.run_stage(stage, task.pk) is False
             age(task.pk)
         found = reload(task)
@@ -215,6 +216,7 @@ class TestStages:
 
     def test_a_work_file_that_is_gone_from_the_bucket_is_made_again(self, bucket: S3Address) -> None:
         task = in_stage(Stage.TRANSCODE, source_key="work/t/1-s")
+        give_core(task.pk)
         pipeline.run_stage(Stage.TRANSCODE, task.pk)
         assert reload(task).stage == "download"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tests.factories import age
+from tests.factories import age, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
 from video import admission, attempts, creation, credits, due, pipeline, states
@@ -235,6 +235,8 @@ class Claim(Op):
     stage: str
 
     def act(self, stock: Stock) -> Any:
+        if self.stage == Stage.TRANSCODE:
+            give_core(stock.tasks[self.task])
         claim = states.claim(stock.tasks[self.task], Stage(self.stage))
         if claim is None:
             return None
