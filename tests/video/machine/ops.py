@@ -358,5 +358,7 @@ def leave_attempts(task: Task) -> None:
     for attempt in task.attempts:
         if attempt.state == "planned":
             attempt.state, attempt.code = "rejected", "task_ended"
-        elif attempt.state == "accepted" or (attempt.state == "succeeded" and task.stage in {"generate", "poll"}):
+        elif attempt.state in {"unknown", "accepted"} or (
+            attempt.state == "succeeded" and task.stage in {"generate", "poll"}
+        ):
             attempt.watched = True
