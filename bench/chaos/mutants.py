@@ -131,8 +131,8 @@ MUTANTS = (
             Edit(
                 "video/states.py",
                 "            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())\n"
-                "        RETURNING t.*",
-                "        RETURNING t.*",
+                "            AND (t.stage <> 'transcode'",
+                "            AND (t.stage <> 'transcode'",
             ),
         ),
         "--jobs 30 --rate 4 --script hang=3 --kinds echo --faults 8",

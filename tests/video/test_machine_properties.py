@@ -20,7 +20,7 @@ from tests.video.machine.ops import Create, Op
 from tests.video.machine.story import DEAD, Story
 
 NIGHT = "MACHINE_EXAMPLES" in os.environ
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "15"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "10"))
 STEPS = int(os.environ.get("MACHINE_STEPS", "40"))
 # By day a failure is told as it is found; by night it is also made short, which takes minutes.
 PHASES = (Phase.explicit, Phase.generate, *((Phase.shrink,) if NIGHT else ()))
