@@ -23,8 +23,8 @@ up: .venv/runtime  ## start everything and stay up (PORT=8000)
 test: .venv/dev  ## the whole suite; TESTS=path chooses
 	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
 
-scale: .venv/dev  ## every index and the sweep's cost with 1,000,000 tasks, and 30 jobs under chaos
-	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench
+scale: .venv/dev  ## every index and the sweep's cost with 1,000,000 tasks, 10,000 jobs at the simulator, 30 jobs under chaos
+	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,27 +15,37 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from config import env as read
 from providers.keys import fingerprint
+from tests.pipeline.zygote import zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load(tmp_path: Path, show: str = "'ok'", **variables: str) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Loaded:
+    """How reading the settings ended, and all that was said."""
+
+    returncode: int
+    said: str
+
+
+def load(tmp_path: Path, show: str = "'ok'", **variables: str) -> Loaded:
     """Read the settings in a process of its own."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return subprocess.run(
-        [sys.executable, "-c", f"from django.conf import settings; settings.DEBUG; print({show})"],
-        cwd=ROOT,
-        env={
+    script, log = tmp_path / "show.py", tmp_path / "show.log"
+    script.write_text(f"from django.conf import settings\n\nsettings.DEBUG\nprint({show})\n")
+    log.write_text("")
+    pid = zygote().start(
+        [str(script)],
+        {
             **clean,
             "DJANGO_SETTINGS_MODULE": "config.settings",
             "REELWORKS_HOME": str(tmp_path / "home"),
             "REELWORKS_ENV_FILE": "",
             **variables,
         },
-        capture_output=True,
-        text=True,
-        check=False,
+        log,
     )
+    return Loaded(zygote().reap(pid), log.read_text())
 
 
 BUCKET = {"STORAGE_URL": "s3://reels?region=eu-central-1"}
@@ -83,15 +94,15 @@ def test_a_wrong_value_stops_the_start_and_names_the_variable(
 ) -> None:
     done = load(tmp_path, **variables)
     assert done.returncode != 0
-    assert message in done.stderr
-    assert "key_aaaaaaaa" not in done.stderr
+    assert message in done.said
+    assert "key_aaaaaaaa" not in done.said
 
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:
     file = tmp_path / "local.env"
     file.write_text("CREDITS_PER_VIDEO=7\nPORT=9001\n")
     done = load(tmp_path, "settings.CREDITS_PER_VIDEO, settings.PORT", REELWORKS_ENV_FILE=str(file), PORT="9002")
-    assert done.stdout.split() == ["(7,", "9002)"] or done.stdout.strip() == "7 9002", done.stderr
+    assert done.said.split() == ["(7,", "9002)"] or done.said.strip() == "7 9002", done.said
 
 
 def test_with_simulation_on_no_configured_key_or_address_is_even_looked_at(tmp_path: Path) -> None:
@@ -106,29 +117,29 @@ def test_with_simulation_on_no_configured_key_or_address_is_even_looked_at(tmp_p
         KLING_API_KEY="a_real:b_real",
         KLING_BASE_URL="https://canary.example",
     )
-    assert done.returncode == 0, done.stderr
-    assert "real" not in done.stdout
-    assert "canary" not in done.stdout
+    assert done.returncode == 0, done.said
+    assert "real" not in done.said
+    assert "canary" not in done.said
 
 
 def test_call_backs_are_checked_with_the_simulators_keys_exactly_while_simulating(tmp_path: Path) -> None:
     show = "settings.PIKA_WEBHOOK_JWKS_URL, repr(settings.KLING_WEBHOOK_SECRET)"
     mine = {"PIKA_WEBHOOK_JWKS_URL": "http://127.0.0.1:7/jwks", "KLING_WEBHOOK_SECRET": "whsec_c2VjcmV0"}
     done = load(tmp_path, show, REELWORKS_SIMULATE="1", REELWORKS_SIMULATOR_URL="http://127.0.0.1:9", **mine)
-    assert done.stdout.strip() == "http://127.0.0.1:9/.well-known/jwks.json ''", done.stderr
+    assert done.said.strip() == "http://127.0.0.1:9/.well-known/jwks.json ''", done.said
     # Plain http only from where the jobs go too.
     done = load(tmp_path, show, PIKA_BASE_URL="http://127.0.0.1:7", **mine)
-    assert done.stdout.strip() == "http://127.0.0.1:7/jwks 'whsec_c2VjcmV0'", done.stderr
+    assert done.said.strip() == "http://127.0.0.1:7/jwks 'whsec_c2VjcmV0'", done.said
     done = load(tmp_path, show)
-    assert done.stdout.strip() == "https://rest.fal.ai/.well-known/jwks.json ''", done.stderr
+    assert done.said.strip() == "https://rest.fal.ai/.well-known/jwks.json ''", done.said
 
 
 def test_keys_are_grouped_into_accounts_by_fingerprint(tmp_path: Path) -> None:
     group = f"runway:studio={fingerprint('key_real')}"
     done = load(tmp_path, "settings.KEY_ACCOUNTS", RUNWAY_API_KEY="key_real,key_other", KEY_ACCOUNTS=group)
-    assert done.stdout.strip() == str({("runway", fingerprint("key_real")): "studio"}), done.stderr
+    assert done.said.strip() == str({("runway", fingerprint("key_real")): "studio"}), done.said
     simulating = load(tmp_path, "settings.KEY_ACCOUNTS", KEY_ACCOUNTS=group, REELWORKS_SIMULATE="1")
-    assert simulating.stdout.strip() == "{}", simulating.stderr
+    assert simulating.said.strip() == "{}", simulating.said
 
 
 def test_with_a_real_key_nothing_is_simulated(tmp_path: Path) -> None:
@@ -138,15 +149,15 @@ def test_with_a_real_key_nothing_is_simulated(tmp_path: Path) -> None:
         RUNWAY_API_KEY="key_real",
         REELWORKS_SIMULATOR_URL="http://127.0.0.1:9",
     )
-    assert "False" in done.stdout
-    assert "{'runway': 1, 'pika': 0, 'kling': 0}" in done.stdout
-    assert "127.0.0.1" not in done.stdout
+    assert "False" in done.said
+    assert "{'runway': 1, 'pika': 0, 'kling': 0}" in done.said
+    assert "127.0.0.1" not in done.said
 
 
 def test_keys_never_show_in_what_settings_print(tmp_path: Path) -> None:
     done = load(tmp_path, "settings.PROVIDER_KEYS", RUNWAY_API_KEY="key_very_secret")
     assert done.returncode == 0
-    assert "very_secret" not in done.stdout
+    assert "very_secret" not in done.said
 
 
 def test_the_bucket_and_its_keys_are_read_and_not_shown(tmp_path: Path) -> None:
@@ -160,22 +171,22 @@ def test_the_bucket_and_its_keys_are_read_and_not_shown(tmp_path: Path) -> None:
         AWS_ACCESS_KEY_ID="AKIATEST",
         AWS_SECRET_ACCESS_KEY="very_secret",
     )
-    assert "s3://reels/prod https://videos.example.com" in done.stdout, done.stderr
-    assert "AKIATEST" in done.stdout
-    assert ".scratch" in done.stdout
-    assert "very_secret" not in done.stdout
+    assert "s3://reels/prod https://videos.example.com" in done.said, done.said
+    assert "AKIATEST" in done.said
+    assert ".scratch" in done.said
+    assert "very_secret" not in done.said
 
 
 def test_without_a_bucket_files_are_local_and_stray_keys_mean_nothing(tmp_path: Path) -> None:
     done = load(
         tmp_path, "settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS", AWS_ACCESS_KEY_ID="of something else"
     )
-    assert done.stdout.strip() == "None None", done.stderr
+    assert done.said.strip() == "None None", done.said
 
 
 def test_the_generated_secret_is_private_and_stays(tmp_path: Path) -> None:
-    first = load(tmp_path, "settings.SECRET_KEY").stdout
-    assert first == load(tmp_path, "settings.SECRET_KEY").stdout
+    first = load(tmp_path, "settings.SECRET_KEY").said
+    assert first == load(tmp_path, "settings.SECRET_KEY").said
     assert len(first.strip()) >= 32
     assert (tmp_path / "home" / "secret_key").stat().st_mode & 0o077 == 0
 
@@ -231,4 +242,4 @@ def test_a_database_that_was_away_for_long_is_asked_again_soon() -> None:
 def test_a_window_of_one_provider_and_the_default_of_the_others_go_into_one_list(tmp_path: Path) -> None:
     # PostgreSQL's driver takes no list of whole and of other numbers, and reconcile passes these as one.
     show = "{type(value) for value in settings.UNKNOWN_WINDOW_SECONDS.values()}"
-    assert load(tmp_path, show, PIKA_UNKNOWN_WINDOW_SECONDS="10").stdout.strip() == "{<class 'float'>}"
+    assert load(tmp_path, show, PIKA_UNKNOWN_WINDOW_SECONDS="10").said.strip() == "{<class 'float'>}"

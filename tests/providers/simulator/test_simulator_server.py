@@ -133,6 +133,7 @@ def test_other_hosts_have_no_control() -> None:
     assert not any(map(_is_loopback, ("10.0.0.1", "", "::ffff:10.0.0.1")))
 
 
+@pytest.mark.scale
 def test_ten_thousand_live_jobs_are_all_answered() -> None:
     process, base = start("--canned", "--render-seconds", "2400")
     try:
