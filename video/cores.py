@@ -2,8 +2,8 @@
 
 A transcode that is due waits in the database, not in the broker's queue, so its order is decided when a core is free.
 `core_at` says that a task was given one; without it a transcode can't be claimed, so a bell that comes twice starts
-nothing before its turn. It holds it while it is held or was rung a moment ago, from its transcode to
-the end of its thumbnail; when its worker dies the lease runs out, the core is free, and the task is in line again.
+nothing before its turn. It holds it while it is held or was rung a moment ago, from its transcode to the end of its
+thumbnail; when its worker dies the lease ends, the core is free, and the task is in line again.
 """
 
 from __future__ import annotations

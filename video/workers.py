@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 from django.conf import settings
@@ -132,6 +133,7 @@ class Sign:
             cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(states.WORKER)])
 
 
+@cache
 def pid_space() -> str:
     """What makes a process id of this host unique: boot and pid namespace. Empty where the system can't tell."""
     try:

@@ -214,9 +214,6 @@ def _unfinished() -> int:
 
 
 def _is_gone(pid: int) -> bool:
-    """Whether there is no such process any more; a zombie is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
+    from video import reaper
+
+    return not reaper.lives(pid)

@@ -154,8 +154,8 @@ class Fault:
 
 
 WORKERS, MEDIA, SWEEPERS = ("worker1", "worker2"), ("media1", "media2"), ("sweeper1", "sweeper2")
-# A rolling restart stops these together, and waits until they are back before it goes on.
-RESTART_S = 18.0  # what one of them is given; more come only when it is over
+RESTART_S = 18.0  # for one rolling restart in the middle of the load; they come one after the other
+# It stops these together, and waits until they are back before it goes on.
 WAVES = (("web",), ("worker1", "media1", "sweeper1"), ("worker2", "media2", "sweeper2"))
 # kind → (its share, whom it may hit, shortest and longest)
 KINDS: dict[str, tuple[int, tuple[str, ...], tuple[float, float]]] = {

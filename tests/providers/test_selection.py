@@ -256,7 +256,7 @@ def test_a_negative_prompt_has_the_prompts_limit():
     assert said.startswith("negativePrompt: ")
 
 
-def test_what_a_choice_costs_is_told_by_a_bench_and_not_asserted_here():
+def test_the_bench_of_choosing_has_a_figure_for_each_part():
     from bench.choice import cost
 
     assert len(catalogue.MODELS) > 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -77,10 +78,7 @@ def test_a_process_that_its_parent_has_not_reaped_is_dead(process: subprocess.Po
     signed(process)
     task = held_by(process)
     process.kill()
-    while (
-        "Z" not in subprocess.run(["ps", "-o", "stat=", "-p", str(process.pid)], capture_output=True, text=True).stdout
-    ):
-        pass
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is over, and still to be reaped
     assert reaper.reap() == 1
     assert not is_held(task)
 

@@ -198,7 +198,7 @@ def _workers(found: figures.System) -> Any:
     table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
     for one in found.workers:
         ago = span(one.seen_s)
-        seen = f"{ago} ago" if one.alive else f"died, seen {ago} ago" if one.gone else f"silent for {ago}"
+        seen = {"died": f"died, seen {ago} ago", "silent": f"silent for {ago}"}.get(one.state, f"{ago} ago")
         table.add_row(
             one.name,
             ", ".join(one.queues) or one.kind,
