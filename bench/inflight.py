@@ -1,7 +1,8 @@
 """`python -m bench.inflight`: thousands of jobs live at the provider, everything on this machine.
 
 Two shapes of load. `--spread` (10,000 jobs of 2,400 s): all are made at once, with what is left of a render spread
-evenly, and as many are added as end, so that the run begins in the middle of a long day. Without it (1,000 jobs of
+evenly, and as many are added as end, so that the run begins in the middle of a long day. Copied into flight
+(`--copy`), they are as old as what is left of their renders says. Without it (1,000 jobs of
 300 s): they come at a steady rate, renders vary by a tenth, and what is measured are jobs that came when the model's
 times were known.
 """
@@ -30,7 +31,7 @@ CREATES_AT_ONCE = 8
 MODELS = ("gen4.5", "pika-2.2", "kling-2.5-turbo")
 CALLING_BACK = MODELS[1:]
 LIVE_S = 900.0  # until all jobs are at the provider
-COPIES_PER_S = 250  # about
+COPIES_PER_S = 300  # at least
 MOST_BY_API = 10_000  # beyond, jobs are copied into flight: their creates alone would take longer than the measuring
 
 
@@ -106,14 +107,7 @@ class Load:
         left = [self.flags.render * (n + 0.5) / self.flags.jobs for n in range(self.flags.jobs)]
         self._random.shuffle(left)
         if self.flags.copy:
-            originals = [await self.create(session, self.flags.render) for _ in self._models]
-            while await self.live(session) < len(originals) or await asyncio.to_thread(_unsent):
-                await asyncio.sleep(0.5)
-            async with aiohttp.ClientSession(timeout=session.timeout) as provider_session:
-                begin_at = time.monotonic() + self.flags.jobs / COPIES_PER_S
-                ends_at = [begin_at + seconds for seconds in left]
-                self.made += await prefill.clone(provider_session, originals, ends_at)
-            await asyncio.to_thread(fill.add_up)
+            await self._copy(session, left)
             return
 
         async def some() -> None:
@@ -121,6 +115,21 @@ class Load:
                 await self.create(session, left.pop())
 
         await asyncio.gather(*(some() for _ in range(CREATES_AT_ONCE)))
+
+    async def _copy(self, session: aiohttp.ClientSession, left: list[float]) -> None:
+        """The first ones by the system, the others while it stands still: renders go on meanwhile, and it would be
+        busy with those that end."""
+        originals = [await self.create(session, self.flags.render) for _ in self._models]
+        while await self.live(session) < len(originals) or await asyncio.to_thread(_unsent):
+            await asyncio.sleep(0.5)
+        await asyncio.to_thread(self.product.stop, *self.product.OWN)
+        begin_at = time.monotonic() + self.flags.jobs / COPIES_PER_S
+        async with aiohttp.ClientSession(timeout=session.timeout) as provider_session:
+            self.made += await prefill.clone(provider_session, originals, left, self.flags.render, begin_at)
+        await asyncio.to_thread(fill.settle)
+        say(f"{len(self.made)} are in flight; starting the system again")
+        await asyncio.to_thread(self.product.start_own)
+        await asyncio.sleep(max(0.0, begin_at - time.monotonic()))
 
     async def keep_up(self, session: aiohttp.ClientSession) -> None:
         """As many as end, until cancelled."""

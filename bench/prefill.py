@@ -31,19 +31,22 @@ LOOKS_BEGIN_WITHIN_S = 60.0
 Original = tuple["VideoTask", "Generation", "CreditEntry"]
 
 
-async def clone(session: aiohttp.ClientSession, task_ids: Sequence[str], ends_at: Sequence[float]) -> list[str]:
-    """One more job in flight for each end (`time.monotonic()`), copied from these tasks in turn. Returns the new ids.
+async def clone(
+    session: aiohttp.ClientSession, task_ids: Sequence[str], left_s: Sequence[float], render_s: float, begin_at: float
+) -> list[str]:
+    """One more job in flight for each of `left_s`, copied from these tasks in turn. Returns the new ids.
 
+    At `begin_at` (`time.monotonic()`) that many seconds of a render of `render_s` are left, and looks become due.
     Raises BenchError when the simulator refuses one. The debits are in the ledger; balances are not touched by this:
     see `fill.add_up`.
     """
     models = await asyncio.to_thread(_originals, task_ids)
     made: list[str] = []
-    for first in range(0, len(ends_at), BATCH):
+    for first in range(0, len(left_s), BATCH):
         batch = []
-        for number, end_at in enumerate(ends_at[first : first + BATCH], start=first):
-            left_s = max(1.0, end_at - time.monotonic())
-            batch.append(_copy(models[number % len(models)], number, left_s))
+        for number, left in enumerate(left_s[first : first + BATCH], start=first):
+            begins_in_s = begin_at - time.monotonic()
+            batch.append(_copy(models[number % len(models)], number, left + begins_in_s, render_s, begins_in_s))
         await asyncio.gather(*(_submit_each(session, todo) for todo in _shares(batch)))
         await asyncio.to_thread(_write, batch)
         made += [task.pk for task, _, _ in batch]
@@ -74,7 +77,7 @@ def _originals(task_ids: Sequence[str]) -> list[Original]:
     return found
 
 
-def _copy(original: Original, number: int, left_s: float) -> Original:
+def _copy(original: Original, number: int, left_s: float, render_s: float, begins_in_s: float) -> Original:
     from django.utils import timezone
 
     from video import ids
@@ -82,12 +85,13 @@ def _copy(original: Original, number: int, left_s: float) -> Original:
     task, generation, entry = (copy.copy(row) for row in original)
     now = timezone.now()
     task.pk, generation.pk, entry.pk = ids.task_id(), ids.generation_id(), None
-    task.prompt = f"Copy {number} in flight [[sim render={left_s:.1f}]]"
+    task.prompt = f"Copy {number} in flight [[sim render={max(1.0, left_s):.1f}]]"
     task.fence, task.lease_until, task.rung_at, task.hinted_at = 1, None, None, None
-    task.next_run_at = now + timedelta(seconds=random.uniform(0, LOOKS_BEGIN_WITHIN_S))
-    task.created_at = task.started_at = task.claimed_at = now
+    task.next_run_at = now + timedelta(seconds=begins_in_s + random.uniform(0, LOOKS_BEGIN_WITHIN_S))
+    accepted_at = now - timedelta(seconds=max(0.0, render_s - left_s))
+    task.created_at = task.started_at = task.claimed_at = accepted_at
     generation.task, entry.task = task, task
-    generation.planned_at = generation.sent_at = generation.accepted_at = now
+    generation.planned_at = generation.sent_at = generation.accepted_at = accepted_at
     generation.last_polled_at, generation.polls = None, 0
     return task, generation, entry
 

@@ -17,6 +17,13 @@ from config.wakeup import WakeStep, wake
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
+#: Who is served first where messages stand in line: 0, which all others have, then 3, then 6. What is nearer its end
+#: comes first: an overload shows as submits that wait, not as videos that nobody fetches. Each priority is a line of
+#: its own at the broker, named after queue and priority.
+PRIORITY_OF = {"video.poll": 3, "video.generate": 6}
+PRIORITIES = (0, 3, 6)
+LINE_SEPARATOR = ":"
+
 app = Celery("reelworks", task_cls="config.wakeup:WakingTask")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
@@ -27,6 +34,10 @@ app.conf.update(
     task_create_missing_queues=False,
     task_routes={
         name: {"queue": "mediaQueue", "routing_key": "mediaQueue"} for name in ("video.transcode", "video.thumbnail")
+    }
+    | {
+        name: {"queue": "videoQueue", "routing_key": "videoQueue", "priority": priority}
+        for name, priority in PRIORITY_OF.items()
     },
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
@@ -45,6 +56,8 @@ app.conf.update(
     # A publish that can't be made now is made by the sweeper, so a create must not wait for the broker.
     task_publish_retry=False,
     broker_transport_options={
+        "priority_steps": list(PRIORITIES),
+        "sep": LINE_SEPARATOR,
         "visibility_timeout": 1800,
         "socket_timeout": 10,
         "socket_connect_timeout": 2,

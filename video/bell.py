@@ -13,11 +13,16 @@ from celery import chain, current_app
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
+from video import broker
 from video.models import Stage
 
 log = logging.getLogger(__name__)
 
 ADMISSION_EVERY_S = 0.05
+#: Messages in a stage's line at the broker from which on the sweeper rings no more of it. Enough to keep some ten
+#: workers busy from tick to tick; more would only grow old, and fill the broker with copies once they are rung again.
+MOST_IN_LINE = 200
+MOST_WAVES_IN_LINE = 40
 _admission_rung = float("-inf")
 
 WAY = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
@@ -29,6 +34,8 @@ def way_from(task_id: str, stage: Stage) -> Signature:
         current_app.signature(f"video.{s}", args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
         for s in WAY[WAY.index(stage) :]
     ]
+    if stage is Stage.POLL:  # there is news, or somebody asked for it: not behind the waves of looks
+        links[0].set(priority=0)
     return chain(*links) if len(links) > 1 else links[0]
 
 
@@ -50,6 +57,20 @@ def resume_all(due: Iterable[tuple[str, Stage]]) -> int:
             break
         rung += 1
     return rung
+
+
+def with_room() -> list[Stage]:
+    """The stages whose lines at the broker are short enough to ring more. The database remembers who waits; the line
+    only has to keep workers busy. All of them when the broker can't be asked: ringing says what is wrong."""
+    try:
+        lengths = broker.lines([f"video.{stage}" for stage in WAY])
+    except broker.BrokerAway:
+        return list(WAY)
+    return [
+        stage
+        for stage, length in zip(WAY, lengths, strict=True)
+        if length < (MOST_WAVES_IN_LINE if stage is Stage.POLL else MOST_IN_LINE)
+    ]
 
 
 def ring_waves(waves: Iterable[list[str]]) -> int:

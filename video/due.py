@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db import connection
 
 from video.models import Stage
@@ -28,17 +30,22 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
         return cursor.rowcount == 1
 
 
-def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]]:
-    """Up to `limit` tasks that are due, unheld and were not rung for a while; marks them as rung, so that a backlog
-    never fills the broker with copies. Downloads come first, the one whose video dies soonest before all. Polls are
-    rung in waves (`waves.ring_due`), transcodes when a core is free (`cores.py`).
+#: Polls are rung in waves (`waves.ring_due`), transcodes when a core is free (`cores.py`).
+RUNG_ALONE = (Stage.GENERATE, Stage.DOWNLOAD, Stage.THUMBNAIL, Stage.SAVE)
+
+
+def ring_due(
+    limit: int, stages: Collection[Stage] = RUNG_ALONE, *, again_after_s: float = 10
+) -> list[tuple[str, Stage]]:
+    """Up to `limit` tasks of those of `stages` that are rung alone: due, unheld and not rung for a while; marks them as
+    rung. Downloads come first, the one whose video dies soonest before all.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH due AS MATERIALIZED (
                 SELECT id FROM video_videotask
-                WHERE next_run_at <= statement_timestamp() AND stage NOT IN ('poll', 'transcode')
+                WHERE next_run_at <= statement_timestamp() AND stage = ANY(%s)
                     AND (lease_until IS NULL OR lease_until < statement_timestamp())
                     AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
                 ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
@@ -52,7 +59,7 @@ def ring_due(limit: int, *, again_after_s: float = 10) -> list[tuple[str, Stage]
             ) g ON true
             ORDER BY r.stage <> 'download', g.result_dies_at, r.next_run_at
             """,
-            [again_after_s, limit],
+            [[stage.value for stage in RUNG_ALONE if stage in stages], again_after_s, limit],
         )
         return [(row[0], Stage(row[1])) for row in cursor.fetchall()]
 

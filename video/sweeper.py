@@ -18,7 +18,7 @@ from django.db import close_old_connections, connection
 from media_pipeline.errors import MediaError
 from video import accounts, admission, bell, cores, database, due, media_stages, reaper, reconcile, waves, workers
 from video.kit import kit
-from video.models import WorkerSign
+from video.models import Stage, WorkerSign
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +34,10 @@ def tick() -> int:
     """Ring what is due, also of dead workers, admit who can be admitted, to slots and to cores. Returns how many tasks
     were rung."""
     reaper.reap()
-    rung = bell.resume_all(due.ring_due(RING_BATCH))
-    rung += bell.ring_waves(waves.ring_due(RING_POLLS))
+    room = bell.with_room()
+    rung = bell.resume_all(due.ring_due(RING_BATCH, room))
+    if Stage.POLL in room:
+        rung += bell.ring_waves(waves.ring_due(RING_POLLS))
     rung += bell.resume_all(admission.admit())
     return rung + bell.resume_all(cores.admit())
 

@@ -24,7 +24,7 @@ from video.heartbeat import heartbeat
 log = logging.getLogger(__name__)
 
 EXIT_CODE = 70
-RUNG_LATELY_S = 30.0  # the sweeper rings again every 10 s
+RUNG_LATELY_S = 30.0  # before the idling began; where messages stand in a long line, none is rung again meanwhile
 
 
 class Watchdog:
@@ -63,7 +63,9 @@ class Watchdog:
 
     def _is_deaf(self, queue: str) -> bool:
         stages = [stage for stage, its_queue in QUEUE_OF.items() if its_queue == queue]
-        if not due.unheard(stages, for_s=settings.WATCHDOG_SECONDS, rung_within_s=RUNG_LATELY_S):
+        if not due.unheard(
+            stages, for_s=settings.WATCHDOG_SECONDS, rung_within_s=settings.WATCHDOG_SECONDS + RUNG_LATELY_S
+        ):
             return False
         try:
             return broker.depth(queue) > 0

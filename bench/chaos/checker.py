@@ -10,6 +10,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import requests
 from django.db import connection, transaction
 
 from bench.chaos.load import Accepted, Load
-from bench.chaos.plan import UNKNOWN
+from bench.chaos.plan import PIKA_WINDOW_S, UNKNOWN
 
 COST = 10
 JUST_BEGUN_S = 1.0  # for so long a look may be old when it is acted upon, on a busy machine
@@ -259,6 +260,8 @@ def _refunds_of_cancelled(found: Evidence, task_id: str, run: int) -> set[int]:
     cancelled_at = max(e["finished_at"] for e in found.events[task_id] if e["outcome"] == "cancelled")
     if last is None or last["run"] != run or last["state"] == "rejected":
         return {1}
+    if _came_late(last):
+        return {0, 1}  # given up as lost and refunded before the provider said that the job exists; or not quite yet
     if last["state"] in {"unknown", "accepted", "succeeded"}:
         return {0}
     if last["ended_at"] < cancelled_at:  # between two attempts
@@ -272,6 +275,12 @@ def _refunds_of_cancelled(found: Evidence, task_id: str, run: int) -> set[int]:
     # fal says no cost, so what was in its queue at the look right before the cancel counts as free.
     began_meanwhile = job["provider"] == "pika" and job["cancelled"] and job["endAt"] - job["runAt"] < JUST_BEGUN_S
     return {0, 1} if began_meanwhile else {0}
+
+
+def _came_late(generation: dict[str, Any]) -> bool:
+    """Whether its outcome was unknown for longer than its call-back is waited for: twice as long as any answer."""
+    sent_at, accepted_at = generation["sent_at"], generation["accepted_at"]
+    return accepted_at is not None and accepted_at - sent_at >= timedelta(seconds=PIKA_WINDOW_S)
 
 
 # --- files ---------------------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ class Harm:
 
     def _empty_broker(self, fault: Fault) -> str:
         with self._locks["valkey"], self._broker() as broker:
-            messages = sum(int(broker.llen(name)) for name in ("videoQueue", "mediaQueue"))
+            messages = sum(int(broker.llen(line)) for line in broker.scan_iter("*Queue*", _type="list"))
             unacked = int(broker.hlen("unacked"))
             broker.flushall()
         return f"{messages} waiting and {unacked} unacknowledged messages"

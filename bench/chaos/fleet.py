@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import requests
 
-from bench.chaos.plan import MEDIA, SWEEPERS, WORKERS
+from bench.chaos.plan import MEDIA, PIKA_WINDOW_S, SWEEPERS, WORKERS
 from bench.system import ROOT, BenchError, Home, until
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def settings(home: Home, *, lease_s: float, slots: int) -> dict[str, str]:
         "STAGE_LEASE_SECONDS": f"{lease_s:g}",
         "SUBMIT_TIMEOUT_SECONDS": "5",
         "LOOKUP_SECONDS": "1,4,10",
-        "PIKA_UNKNOWN_WINDOW_SECONDS": "10",
+        "PIKA_UNKNOWN_WINDOW_SECONDS": f"{PIKA_WINDOW_S:g}",
         "PUBLIC_BASE_URL": f"http://127.0.0.1:{home.port}",  # so that providers call back
         "COOKIE_SECURE": "0",
         "SLOTS_PER_KEY": str(slots),

@@ -13,6 +13,7 @@ from typing import Any
 
 # --- jobs ----------------------------------------------------------------------------------------------------------
 
+PIKA_WINDOW_S = 10.0  # after which a submit of unknown outcome is given up as lost, and its task refunded
 UNKNOWN = "outcome_unknown"  # may be the end of any submit whose worker died with the answer on its way
 
 

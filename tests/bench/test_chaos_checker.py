@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import pytest
 from bench.chaos import checker
 from bench.chaos.checker import Evidence
 from bench.chaos.load import Accepted, Api, Load
-from bench.chaos.plan import Job, Script, mark
+from bench.chaos.plan import PIKA_WINDOW_S, Job, Script, mark
 
 TASK = "task_1"
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def job(job_id: str, begin: float, end: float, phase: str = "failed") -> dict[str, Any]:
@@ -27,7 +28,10 @@ def evidence(jobs: list[dict[str, Any]], *, status: str = "success", **row: Any)
     load.accepted[1] = Accepted(one, TASK, at=0, status={"status": status})
     found = Evidence(load, Path("/nowhere"), slots=10)
     found.tasks[TASK] = {"id": TASK, "status": status, "run": 1, "prompt": f"{mark(1)} A cat", **row}
-    found.generations[TASK] = [{"job_id": j["id"], "state": j["phase"], "run": 1, "ended_at": None} for j in jobs]
+    found.generations[TASK] = [
+        {"job_id": j["id"], "state": j["phase"], "run": 1, "sent_at": BEGIN, "accepted_at": BEGIN, "ended_at": None}
+        for j in jobs
+    ]
     found.jobs[mark(1)] = jobs
     found.submits, found.stats = {"doubled": {}, "received": len(jobs)}, {"lanes": []}
     return found
@@ -69,7 +73,7 @@ def test_more_live_jobs_than_slots_are_seen() -> None:
 
 
 def event(outcome: str) -> dict[str, Any]:
-    return {"run": 1, "outcome": outcome, "finished_at": datetime(2026, 1, 1, tzinfo=UTC)}
+    return {"run": 1, "outcome": outcome, "finished_at": BEGIN}
 
 
 @pytest.mark.parametrize(
@@ -106,6 +110,14 @@ def test_a_cancelled_job_that_was_charged_is_not_refunded(
     found = evidence([one], status="cancelled")
     found.events[TASK] = [event("created"), event("cancelled")]
     found.generations[TASK][0]["ended_at"] = datetime(2026, 1, 2, tzinfo=UTC)
+    assert checker._refunds(found, TASK, 1) == allowed
+
+
+@pytest.mark.parametrize(("found_after_s", "allowed"), [(PIKA_WINDOW_S + 1, {0, 1}), (PIKA_WINDOW_S - 1, {0})])
+def test_a_job_that_came_after_it_was_given_up_may_have_been_refunded(found_after_s: float, allowed: set[int]) -> None:
+    found = evidence([job("a", 0, 10, "succeeded")], status="cancelled")
+    found.events[TASK] = [event("created"), event("cancelled")]
+    found.generations[TASK][0]["accepted_at"] = BEGIN + timedelta(seconds=found_after_s)
     assert checker._refunds(found, TASK, 1) == allowed
 
 

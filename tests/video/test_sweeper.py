@@ -3,11 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, media_stages, states, sweeper
+from video import attempts, bell, broker, media_stages, states, sweeper
 from video.kit import kit
 from video.models import Generation, Stage, VideoTask
 
@@ -114,3 +115,34 @@ def test_a_statement_that_the_database_refuses_is_no_absence_of_the_database(
     assert done == ["second"]
     assert "the periodic job first failed" in caplog.text
     assert "division by zero" in caplog.text
+
+
+def test_no_more_is_rung_than_a_line_at_the_broker_holds_so_that_an_overload_never_fills_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bell, "MOST_IN_LINE", 3)
+    monkeypatch.setattr(bell, "MOST_WAVES_IN_LINE", 1)
+    submits, renders = [make_task() for _ in range(4)], [make_task() for _ in range(2)]
+    for task in submits:
+        admitted(task)
+    for number, task in enumerate(renders):
+        accepted(task, f"job-{number}")
+    lengths = []
+    empty_broker()
+    try:
+        for _ in range(3):  # nobody hears them: without a bound each turn would add copies of all
+            for task in submits + renders:
+                age(task.pk, 60)
+            sweeper.tick()
+            lengths.append(broker.lines(["video.generate", "video.poll"]))
+        assert lengths == [[4, 1]] * 3
+        empty_broker()  # as if they were heard
+        sweeper.tick()
+        assert broker.lines(["video.generate", "video.poll"]) == [4, 1]
+    finally:
+        empty_broker()
+
+
+def empty_broker() -> None:
+    with current_app.connection_for_write() as connection:
+        connection.default_channel.client.flushdb()
