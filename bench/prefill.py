@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SUBMITS_AT_ONCE = 32
 BATCH = 2_000
 LOOKS_BEGIN_WITHIN_S = 60.0
+#: Looks hardly grow rarer with age beyond it. Jobs past their model's longest render time (1,800 s) are told to stop.
+OLDEST_S = 1_000.0
 
 
 Original = tuple["VideoTask", "Generation", "CreditEntry"]
@@ -36,7 +38,8 @@ async def clone(
 ) -> list[str]:
     """One more job in flight for each of `left_s`, copied from these tasks in turn. Returns the new ids.
 
-    At `begin_at` (`time.monotonic()`) that many seconds of a render of `render_s` are left, and looks become due.
+    At `begin_at` (`time.monotonic()`) that many seconds of a render of `render_s` are left, and looks become due. Their
+    age is then what is gone of the render, up to `OLDEST_S`.
     Raises BenchError when the simulator refuses one. The debits are in the ledger; balances are not touched by this:
     see `fill.add_up`.
     """
@@ -46,7 +49,8 @@ async def clone(
         batch = []
         for number, left in enumerate(left_s[first : first + BATCH], start=first):
             begins_in_s = begin_at - time.monotonic()
-            batch.append(_copy(models[number % len(models)], number, left + begins_in_s, render_s, begins_in_s))
+            age_s = min(render_s - left, OLDEST_S)
+            batch.append(_copy(models[number % len(models)], number, left, age_s, begins_in_s))
         await asyncio.gather(*(_submit_each(session, todo) for todo in _shares(batch)))
         await asyncio.to_thread(_write, batch)
         made += [task.pk for task, _, _ in batch]
@@ -77,7 +81,7 @@ def _originals(task_ids: Sequence[str]) -> list[Original]:
     return found
 
 
-def _copy(original: Original, number: int, left_s: float, render_s: float, begins_in_s: float) -> Original:
+def _copy(original: Original, number: int, left_s: float, age_s: float, begins_in_s: float) -> Original:
     from django.utils import timezone
 
     from video import ids
@@ -85,10 +89,10 @@ def _copy(original: Original, number: int, left_s: float, render_s: float, begin
     task, generation, entry = (copy.copy(row) for row in original)
     now = timezone.now()
     task.pk, generation.pk, entry.pk = ids.task_id(), ids.generation_id(), None
-    task.prompt = f"Copy {number} in flight [[sim render={max(1.0, left_s):.1f}]]"
+    task.prompt = f"Copy {number} in flight [[sim render={max(1.0, begins_in_s + left_s):.1f}]]"
     task.fence, task.lease_until, task.rung_at, task.hinted_at = 1, None, None, None
     task.next_run_at = now + timedelta(seconds=begins_in_s + random.uniform(0, LOOKS_BEGIN_WITHIN_S))
-    accepted_at = now - timedelta(seconds=max(0.0, render_s - left_s))
+    accepted_at = now + timedelta(seconds=min(0.0, begins_in_s - age_s))
     task.created_at = task.started_at = task.claimed_at = accepted_at
     generation.task, entry.task = task, task
     generation.planned_at = generation.sent_at = generation.accepted_at = accepted_at
