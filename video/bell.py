@@ -28,42 +28,45 @@ _admission_rung = float("-inf")
 WAY = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
 
 
-def way_from(task_id: str, stage: Stage) -> Signature:
+def way_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
     """The chain from this stage to save. Poll takes a list: the chain's link is a wave of one."""
     links = [
         current_app.signature(f"video.{s}", args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
         for s in WAY[WAY.index(stage) :]
     ]
-    if stage is Stage.POLL:  # there is news, or somebody asked for it: not behind the waves of looks
+    if urgent:
         links[0].set(priority=0)
     return chain(*links) if len(links) > 1 else links[0]
 
 
-def resume(task_id: str, stage: Stage) -> bool:
-    """Send a task into the chain from its present stage on. False: the broker can't be reached."""
+def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
+    """Send a task into the chain from its present stage on. False: the broker can't be reached.
+
+    Urgent: before all looks and first submits. There is news, somebody asked for it, or its first bell was not heard.
+    """
     try:
-        way_from(task_id, stage).apply_async()
+        way_from(task_id, stage, urgent=urgent).apply_async()
     except (OperationalError, OSError) as err:
         log.warning("%s: the broker can't be reached (%s); the sweeper will ring", task_id, type(err).__name__)
         return False
     return True
 
 
-def resume_all(due: Iterable[tuple[str, Stage]]) -> int:
+def resume_all(due: Iterable[tuple[str, Stage]], *, urgent: bool = True) -> int:
     """Resume each of these until the broker refuses one. Returns how many were rung."""
     rung = 0
     for task_id, stage in due:
-        if not resume(task_id, stage):
+        if not resume(task_id, stage, urgent=urgent):
             break
         rung += 1
     return rung
 
 
 def with_room() -> list[Stage]:
-    """The stages whose lines at the broker are short enough to ring more. The database remembers who waits; the line
-    only has to keep workers busy. All of them when the broker can't be asked: ringing says what is wrong."""
+    """The stages of which the sweeper may ring more: those whose lines at the broker are short. The database remembers
+    who waits; a line only has to keep workers busy. All of them when the broker can't be asked: ringing says why."""
     try:
-        lengths = broker.lines([f"video.{stage}" for stage in WAY])
+        lengths = broker.lengths([broker.line_of(f"video.{stage}", urgent=stage is not Stage.POLL) for stage in WAY])
     except broker.BrokerAway:
         return list(WAY)
     return [

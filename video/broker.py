@@ -25,26 +25,26 @@ def require() -> None:
     _ask(lambda channel: _depth(channel, "videoQueue"))
 
 
-def lines(tasks: Sequence[str]) -> list[int]:
-    """Messages that lie, taken by nobody, in the line in which each of these Celery tasks stands: a queue has one for
-    each priority. Over a pooled connection, in one round trip. Raises BrokerAway.
+def line_of(task: str, *, urgent: bool = False) -> str:
+    """The line in which messages of a Celery task stand: a queue has one a priority. The names are as Celery says."""
+    route = current_app.amqp.router.route({}, task)
+    priority = 0 if urgent else route.get("priority", 0)
+    separator = current_app.conf.broker_transport_options["sep"]
+    return f"{route['queue'].name}{separator}{priority}" if priority else str(route["queue"].name)
+
+
+def lengths(lines: Sequence[str]) -> list[int]:
+    """Messages that lie in each of these lines and were taken by nobody. Over a pooled connection, in one round trip.
+    Raises BrokerAway.
     """
     with current_app.pool.acquire(block=True) as connection:
         try:
-            channel = connection.default_channel
-            pipeline = channel.client.pipeline(transaction=False)
-            for task in tasks:
-                pipeline.llen(_line(channel, task))
+            pipeline = connection.default_channel.client.pipeline(transaction=False)
+            for line in lines:
+                pipeline.llen(line)
             return [int(length) for length in pipeline.execute()]
         except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
             raise BrokerAway(type(err).__name__) from err
-
-
-def _line(channel: Any, task: str) -> str:
-    """Celery documents the names: the queue's own for priority 0, else with the priority behind a separator."""
-    route = current_app.amqp.router.route({}, task)
-    priority = route.get("priority", 0)
-    return f"{route['queue'].name}{channel.sep}{priority}" if priority else str(route["queue"].name)
 
 
 def _depth(channel: Any, queue: str) -> int:

@@ -38,7 +38,7 @@ def tick() -> int:
     rung = bell.resume_all(due.ring_due(RING_BATCH, room))
     if Stage.POLL in room:
         rung += bell.ring_waves(waves.ring_due(RING_POLLS))
-    rung += bell.resume_all(admission.admit())
+    rung += bell.resume_all(admission.admit(), urgent=False)
     return rung + bell.resume_all(cores.admit())
 
 

@@ -110,7 +110,7 @@ def admit() -> None:
     try:
         while _came_meanwhile.is_set():
             _came_meanwhile.clear()
-            bell.resume_all(admission.admit())
+            bell.resume_all(admission.admit(), urgent=False)
     finally:
         _admitting.release()
 

@@ -8,7 +8,7 @@ from celery import current_app
 
 from tests.pipeline.system import System, broker, until
 from video import bell
-from video.broker import lines
+from video.broker import lengths, line_of
 from video.models import Stage
 
 
@@ -21,19 +21,23 @@ def test_a_worker_with_all_threads_busy_goes_on_as_soon_as_one_is_free(system: S
     until("the queue is empty", lambda: valkey.llen("videoQueue") == 0, seconds=25)
 
 
-def test_what_is_nearer_its_end_is_served_first_and_news_before_all_other_looks(system: System) -> None:
+def test_what_is_nearer_its_end_is_served_first_and_what_is_urgent_before_all(system: System) -> None:
     """Rung in the opposite order, for tasks that do not exist."""
     for number in range(5):
-        bell.resume(f"task_{number}", Stage.GENERATE)
+        bell.resume(f"task_{number}", Stage.GENERATE, urgent=False)
     bell.ring_waves([[f"task_{number}"] for number in range(5)])
     for number in range(5):
         bell.resume(f"task_{number}", Stage.DOWNLOAD)
     bell.resume("task_news", Stage.POLL)
-    assert lines(["video.generate", "video.poll", "video.download"]) == [5, 5, 6]
+    bell.resume("task_unheard", Stage.GENERATE)
+    lines = [line_of("video.generate"), line_of("video.poll"), line_of("video.download")]
+    assert lengths(lines) == [5, 5, 7]
     worker = system.worker(threads=1)
-    until("all are served", lambda: not any(lines(["video.generate", "video.poll", "video.download"])))
-    until("the last is noted", lambda: len(served(worker.log_path.read_text())) == 16)
-    assert served(worker.log_path.read_text()) == ["download"] * 5 + ["poll"] * 6 + ["generate"] * 5
+    until("all are served", lambda: not any(lengths(lines)))
+    until("the last is noted", lambda: len(served(worker.log_path.read_text())) == 17)
+    assert served(worker.log_path.read_text()) == (
+        ["download"] * 5 + ["poll", "generate"] + ["poll"] * 5 + ["generate"] * 5
+    )
 
 
 def served(log: str) -> list[str]:
@@ -43,6 +47,7 @@ def served(log: str) -> list[str]:
 
 def test_a_link_of_a_chain_stands_in_the_line_of_its_own_stage() -> None:
     """Celery sends the next link with `priority=None`, which must not make it urgent."""
-    before = lines(["video.poll", "video.download"])
+    lines = [line_of("video.poll"), line_of("video.poll", urgent=True)]
+    before = lengths(lines)
     current_app.signature("video.poll", args=([],), immutable=True).apply_async(priority=None)
-    assert lines(["video.poll", "video.download"]) == [before[0] + 1, before[1]]
+    assert lengths(lines) == [before[0] + 1, before[1]]

@@ -78,7 +78,7 @@ def test_a_task_that_came_back_to_life_keeps_its_mark(work_file: str, monkeypatc
 
 def test_a_tick_rings_what_is_due_and_admits(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(sweeper.bell, "resume_all", lambda due: rung.extend(due) or len(rung))
+    monkeypatch.setattr(sweeper.bell, "resume_all", lambda due, **_: rung.extend(due) or len(rung))
     orphan = make_task()
     admitted(orphan)
     claimed(orphan)
@@ -134,13 +134,18 @@ def test_no_more_is_rung_than_a_line_at_the_broker_holds_so_that_an_overload_nev
             for task in submits + renders:
                 age(task.pk, 60)
             sweeper.tick()
-            lengths.append(broker.lines(["video.generate", "video.poll"]))
+            lengths.append(lengths_of_lines())
         assert lengths == [[4, 1]] * 3
         empty_broker()  # as if they were heard
         sweeper.tick()
-        assert broker.lines(["video.generate", "video.poll"]) == [4, 1]
+        assert lengths_of_lines() == [4, 1]
     finally:
         empty_broker()
+
+
+def lengths_of_lines() -> list[int]:
+    """Of what is urgent, and of waves."""
+    return broker.lengths([broker.line_of("video.generate", urgent=True), broker.line_of("video.poll")])
 
 
 def empty_broker() -> None:
