@@ -88,12 +88,14 @@ def admit() -> list[tuple[str, Stage]]:
     with transaction.atomic():
         if not _only_pass():
             return []
+        most = min(BATCH, MOST_READY - _ready())
+        if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
+            return []
         market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
         _widen(market)
         admitted: list[str] = []
         ended = 0
         passed_over: set[str] = set()
-        most = min(BATCH, MOST_READY - _ready())
         while len(admitted) + ended + len(passed_over) < most:
             limit = min(AT_ONCE, most - len(admitted) - ended, market.free_slots())
             fairest = fairness.waiting(sorted(market.free()), limit, without=passed_over)
