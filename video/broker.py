@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from celery import current_app
@@ -25,6 +26,7 @@ def require() -> None:
     _ask(lambda channel: _depth(channel, "videoQueue"))
 
 
+@cache
 def line_of(task: str, *, urgent: bool = False) -> str:
     """The line in which messages of a Celery task stand: a queue has one a priority. The names are as Celery says."""
     route = current_app.amqp.router.route({}, task)
