@@ -53,6 +53,8 @@ class Mutant:
     edits: tuple[Edit, ...]
     run: str  # flags of bench.chaos
     breaks: frozenset[str]
+    #: Made with the guard and without: a moment in which two must meet, made long enough for a short run to hit it.
+    slower: tuple[Edit, ...] = ()
 
 
 MUTANTS = (
@@ -119,10 +121,21 @@ MUTANTS = (
     ),
     Mutant(
         "no lock in admission",
-        "slots are counted under the lock of their account's row",
-        (Edit("video/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),),
-        "--jobs 60 --rate 20 --slots 3 --render-seconds 1 --model gen4.5 --kinds echo --faults 3",
+        "slots are given by one pass at a time, and counted under the lock of their account's row",
+        (
+            Edit("video/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
+            Edit("video/admission.py", "        if not _only_pass():\n            return []\n", ""),
+        ),
+        # No submit of unknown outcome, which would keep one of few slots for an hour.
+        "--jobs 60 --rate 20 --slots 3 --render-seconds 1 --script render=1 --model gen4.5 --kinds echo --faults 3",
         frozenset({"doubled"}),
+        slower=(
+            Edit(
+                "video/admission.py",
+                "        _widen(market)\n        admitted",
+                '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n        _widen(market)\n        admitted',
+            ),
+        ),
     ),
     Mutant(
         "no check in the claim",
@@ -186,9 +199,8 @@ def run(mutant: Mutant, *, control: bool) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="reelworks-mutant-") as name:
         root = copy_of_the_code(Path(name))
         root.chmod(0o755)  # PostgreSQL may run as another user
-        if not control:
-            for edit in mutant.edits:
-                edit.apply(root)
+        for edit in mutant.slower if control else mutant.slower + mutant.edits:
+            edit.apply(root)
         started = time.monotonic()
         done = subprocess.run(
             [sys.executable, "-m", "bench.chaos", "--seed", "1", "--recovery-limit", "0", *shlex.split(mutant.run)],

@@ -62,5 +62,5 @@ def test_thirty_jobs_under_every_kind_of_fault_break_no_promise() -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_each_guard_that_is_taken_out_to_test_the_harness_is_where_it_is_looked_for(mutant: Mutant) -> None:
-    for edit in mutant.edits:
+    for edit in mutant.edits + mutant.slower:
         assert edit.found(ROOT) == 1, f"{edit.path} has this text {edit.found(ROOT)} times: {edit.old!r}"
