@@ -138,7 +138,7 @@ def test_a_transcode_that_ends_otherwise_gives_its_core_back(outcome: Outcome, m
     task, other = waiting(), waiting()
     assert admit() == [task.pk]
     rung: list[str] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: rung.append(f"{task_id} {stage}") or True)
+    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append(f"{task_id} {stage}") or True)
     monkeypatch.setitem(pipeline.WORK, Stage.TRANSCODE, lambda claim: outcome)
     assert pipeline.run_stage(Stage.TRANSCODE, task.pk) is False
     assert reload(task).core_at is None
@@ -215,7 +215,7 @@ def test_after_a_download_the_chain_goes_on_when_a_core_is_free_and_ends_when_no
 
 def test_a_download_does_not_overtake_who_waits_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     user = make_user()
     older = waiting(user)
     newer = downloading(user)
@@ -226,7 +226,7 @@ def test_a_download_does_not_overtake_who_waits_for_a_core(monkeypatch: pytest.M
 
 def test_the_end_of_a_thumbnail_rings_the_next_and_its_own_chain_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     monkeypatch.setitem(pipeline.WORK, Stage.TRANSCODE, lambda claim: Advance(Stage.THUMBNAIL))
     monkeypatch.setitem(pipeline.WORK, Stage.THUMBNAIL, lambda claim: Advance(Stage.SAVE))
     media_worker(1)
@@ -240,7 +240,7 @@ def test_the_end_of_a_thumbnail_rings_the_next_and_its_own_chain_goes_on(monkeyp
 
 def test_the_sweeper_rings_no_transcode_past_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     tasks = [waiting() for _ in range(3)]
     sweeper.tick()
     assert rung == []
@@ -254,7 +254,7 @@ def test_a_retry_that_goes_on_at_the_transcode_waits_for_a_core(
     monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: object
 ) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     media_worker(1)
     busy = waiting()
     admit()
