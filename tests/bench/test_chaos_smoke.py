@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from bench.chaos import plan
 from bench.chaos.mutants import MUTANTS, Mutant
 from providers.simulator.faults import split_prompt
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.bench.runs import ROOT, run
 
 
 def planned(seed: int) -> tuple[list[plan.Job], list[plan.Fault]]:
@@ -44,19 +39,9 @@ def test_the_simulator_understands_every_script() -> None:
 
 @pytest.mark.scale
 def test_thirty_jobs_under_every_kind_of_fault_break_no_promise() -> None:
-    # In a process of its own, on servers of its own; how long recovery takes is for a quiet machine to say.
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "bench.chaos", "--jobs", "30", "--seed", "2", "--lease", "4"),
-            *("--render-seconds", "1", "--recovery-limit", "0"),
-        ],
-        cwd=ROOT,
-        env=dict(os.environ),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    # How long recovery takes is for a quiet machine to say.
+    flags = "--jobs 30 --seed 2 --lease 4 --render-seconds 1 --recovery-limit 0"
+    done = run("bench.chaos", *flags.split(), timeout_s=600)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-12000:]
 
 
