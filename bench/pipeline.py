@@ -104,7 +104,7 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
     from media_pipeline.ffmpeg import FFmpeg
     from media_pipeline.probe import Prober
     from media_pipeline.transcode import Target, command, plan
-    from video.kit import ffmpeg_binary
+    from video.infra.kit import ffmpeg_binary
 
     prober = Prober()
     try:

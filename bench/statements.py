@@ -105,7 +105,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     found.clear()
     once("counted")
     connection.close()
-    from video.kit import kit
+    from video.infra.kit import kit
 
     kit().prober.close()
     return found

@@ -21,7 +21,7 @@ REELWORKS_NAMES = frozenset(
         "REELWORKS_SIMULATE",  # 1: every provider is the simulator, all keys are ignored
         "REELWORKS_SIMULATOR_URL",  # where the simulator listens; set by `manage.py up`
         "REELWORKS_ENV_FILE",  # the file read beside the environment; empty: none
-        "REELWORKS_FAILPOINT",  # crash tests only, see video/failpoints.py
+        "REELWORKS_FAILPOINT",  # crash tests only, see video/infra/failpoints.py
         "REELWORKS_REQUIRE_BROWSER",  # tests: a missing Chromium is an error, not a skip
     }
 )

@@ -22,7 +22,7 @@ from providers.base import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
 from providers.keys import ApiKey, account_of
 from video import keyring
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
 
 log = logging.getLogger(__name__)

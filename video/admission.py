@@ -17,9 +17,9 @@ from django.db import connection, transaction
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
 from video import accounts, choice, fairness, health, keyring, states, workers
-from video.failpoints import failpoint
+from video.infra.failpoints import failpoint
+from video.infra.kit import kit
 from video.keyring import Slot, Slots
-from video.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from django.db import Error
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 
-from video import database
+from video.infra import database
 
 RETRY_AFTER_S = 5
 CODE = "unavailable"

@@ -13,7 +13,7 @@ from celery import chain, current_app
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
-from video import broker
+from video.infra import broker
 from video.models import Stage
 
 log = logging.getLogger(__name__)

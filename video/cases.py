@@ -22,7 +22,7 @@ from providers import catalogue
 from providers.base import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video import attempts, bell, due, jobs, reconcile, settling
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State

@@ -85,7 +85,7 @@ def _request(wanted: Order | VideoTask, resolution: str, model: str = "") -> Gen
 
 def providers_here() -> frozenset[str]:
     """Providers that have both an adapter and a key on this server."""
-    from video import kit  # it brings HTTP clients and media code, which most API calls need not wait for
+    from video.infra import kit  # it brings HTTP clients and media code, which most API calls need not wait for
 
     return frozenset(adapter.name for adapter in kit.ADAPTERS if settings.PROVIDER_KEYS.get(adapter.name))
 

@@ -12,8 +12,8 @@ from django.conf import settings
 from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video import inbound
-from video.failpoints import failpoint
-from video.kit import kit
+from video.infra.failpoints import failpoint
+from video.infra.kit import kit
 from video.models import Generation, VideoTask
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.keys import ApiKey, account_of
-from video.kit import ADAPTERS
+from video.infra.kit import ADAPTERS
 from video.models import ProviderAccount, ProviderKey
 
 log = logging.getLogger(__name__)

@@ -23,9 +23,9 @@ from media_pipeline.transcode import Target
 from media_pipeline.transcode import transcode as encode
 from providers.errors import JobNotFound
 from video import attempts, drain, ids, jobs
-from video.failpoints import failpoint
 from video.heartbeat import heartbeat
-from video.kit import kit
+from video.infra.failpoints import failpoint
+from video.infra.kit import kit
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
 from video.states import PROGRESS_AT, Claim, next_stage

@@ -38,7 +38,7 @@ def link(key: str, *, base: str = "") -> str:
 
 
 def _bucket_link(bucket: S3Address, key: str) -> str:
-    from video.kit import bucket_keys  # lazily: it brings HTTP clients and media code
+    from video.infra.kit import bucket_keys  # lazily: it brings HTTP clients and media code
 
     return s3_links.presign(bucket, key, bucket_keys(), now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS)
 
@@ -65,7 +65,7 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
         moved = HttpResponseRedirect(_bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key))
         moved["Cache-Control"] = "no-store"
         return moved
-    from video.kit import kit  # lazily: it brings HTTP clients and media code
+    from video.infra.kit import kit  # lazily: it brings HTTP clients and media code
 
     try:
         file = kit().storage.open(key)

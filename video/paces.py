@@ -11,7 +11,7 @@ from django.db import connection
 
 from providers import catalogue
 from video import jobs, schedule
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation
 from video.schedule import Pace, Usual
 

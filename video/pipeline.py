@@ -11,9 +11,10 @@ from typing import Any
 from django.db import Error
 
 from media_pipeline.errors import MediaError
-from video import bell, cores, database, media_stages, stages, states, waves
-from video.failpoints import failpoint
+from video import bell, cores, media_stages, stages, states, waves
 from video.heartbeat import heartbeat
+from video.infra import database
+from video.infra.failpoints import failpoint
 from video.models import Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
 from video.states import Claim

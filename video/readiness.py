@@ -9,7 +9,8 @@ from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from video import away, broker, database
+from video import away
+from video.infra import broker, database
 
 log = logging.getLogger(__name__)
 

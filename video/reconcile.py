@@ -16,7 +16,7 @@ from django.utils import timezone
 from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
 from video import attempts, bell, health, jobs, settling, states, waves
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, Stage
 from video.stages import HOUR_S
 

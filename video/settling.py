@@ -14,7 +14,7 @@ from django.conf import settings
 from providers.base import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
 from video import attempts, jobs
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation
 from video.outcomes import Fail, Outcome, Park, WaitForSlot
 from video.states import Claim

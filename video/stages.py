@@ -29,8 +29,9 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, database, health, inbound, jobs, paces, schedule, settling, waves
-from video.failpoints import failpoint
+from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling, waves
+from video.infra import database
+from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
 from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
 from video.states import Claim, progress_in_poll, render_of

@@ -18,7 +18,7 @@ from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
 from video import bell, choice, cores, credits, health, limits, states
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order
 from video.states import PROGRESS_AT, RESUMES_AT

@@ -16,8 +16,9 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import accounts, admission, bell, cores, database, due, media_stages, reaper, reconcile, waves, workers
-from video.kit import kit
+from video import accounts, admission, bell, cores, due, media_stages, reaper, reconcile, waves, workers
+from video.infra import database
+from video.infra.kit import kit
 from video.models import Stage, WorkerSign
 
 log = logging.getLogger(__name__)

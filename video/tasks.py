@@ -12,7 +12,8 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video import admission, bell, database, drain, pipeline, reconcile
+from video import admission, bell, drain, pipeline, reconcile
+from video.infra import database
 from video.models import Stage
 
 log = logging.getLogger(__name__)

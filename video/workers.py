@@ -23,7 +23,7 @@ from django.db.models.expressions import RawSQL
 from media_pipeline.disk import free_bytes
 from video import states
 from video.heartbeat import heartbeat
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import WorkerSign
 
 log = logging.getLogger(__name__)

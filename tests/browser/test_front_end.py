@@ -13,7 +13,8 @@ from playwright.sync_api import Page
 from pytest_django import Settings
 
 from tests.browser.snippet import FAILED, READY, log_in, run_snippet
-from video import credits, kit
+from video import credits
+from video.infra import kit
 from video.models import VideoTask
 
 NAME, PASSWORD = "ann", "correct horse battery staple"

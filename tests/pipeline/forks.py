@@ -128,7 +128,8 @@ class ForkServer:
 
 def admit(point: str = "", action: str = "") -> int:
     """One pass of admission, with the child's keys and a fail point armed."""
-    from video import admission, failpoints
+    from video import admission
+    from video.infra import failpoints
 
     if point:
         failpoints.arm(point, action)
@@ -139,7 +140,8 @@ def admit(point: str = "", action: str = "") -> int:
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
     from tests.factories import give_core
-    from video import failpoints, pipeline
+    from video import pipeline
+    from video.infra import failpoints
     from video.models import Stage
 
     if point:

@@ -13,7 +13,7 @@ from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator
 from video import admission, credits
-from video.failpoints import POINTS
+from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 
 # Those of admission stand in test_crash_submit.py.

@@ -18,7 +18,7 @@ from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, environment
 from tests.pipeline.test_crash_matrix import check_success
 from video import credits
-from video.failpoints import POINTS
+from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 
 SUBMIT_POINTS = [point for point in POINTS if point.startswith("generate.")]

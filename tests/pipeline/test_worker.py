@@ -8,7 +8,7 @@ from celery import current_app
 
 from tests.pipeline.system import System, broker, until
 from video import bell
-from video.broker import lengths, line_of
+from video.infra.broker import lengths, line_of
 from video.models import Stage
 
 

@@ -27,7 +27,7 @@ from providers.errors import (
 from providers.keys import ApiKey
 from tests.factories import make_task
 from video import accounts, keyring
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
 
 pytestmark = pytest.mark.django_db

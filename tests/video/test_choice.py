@@ -8,7 +8,8 @@ from pytest_django import Settings
 from providers import catalogue
 from providers.catalogue import BY_ID, UnknownModel
 from tests.factories import make_task
-from video import choice, health, kit
+from video import choice, health
+from video.infra import kit
 from video.models import ModelSetting, ProviderAccount
 from video.orders import Order
 

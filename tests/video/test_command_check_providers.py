@@ -15,7 +15,7 @@ from providers.keys import ApiKey
 from providers.simulator.accounts import fingerprint as simulators_name
 from tests.pipeline.system import Simulator
 from video import accounts, keyring
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import ProviderAccount, ProviderKey
 
 pytestmark = pytest.mark.django_db

@@ -19,7 +19,7 @@ from media_pipeline.errors import StorageDown
 from media_pipeline.storage import MediaStorage
 from tests.factories import make_task, make_user
 from video import cleanup, ids
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -15,7 +15,7 @@ from providers.keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
 from video import attempts, jobs, keyring, states
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

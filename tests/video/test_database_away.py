@@ -10,7 +10,8 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import attempts, database, heartbeat, media_stages, pipeline, stages, states, sweeper, waves
+from video import attempts, heartbeat, media_stages, pipeline, stages, states, sweeper, waves
+from video.infra import database
 from video.models import Generation, Stage
 from video.outcomes import Advance, Park
 

@@ -13,7 +13,8 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from video import kit, media_view
+from video import media_view
+from video.infra import kit
 
 KEY, THUMB = "7/videos/vid_1.mp4", "7/videos/vid_1_thumb.jpg"
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks

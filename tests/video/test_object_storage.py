@@ -23,7 +23,7 @@ from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
 from video import attempts, checks, media_stages, media_view, pipeline, states, sweeper
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 
 
@@ -267,7 +267,7 @@ def test_local_storage_never_loads_awss_library() -> None:
     """It would cost each process 50 MB and each command most of a second."""
     program = (
         "import tests.environment, django; django.setup();"
-        "from video.kit import kit; import config.urls, video.tasks, video.sweeper; kit().storage.exists('a');"
+        "from video.infra.kit import kit; import config.urls, video.tasks, video.sweeper; kit().storage.exists('a');"
         "import sys; print([name for name in sys.modules if name.startswith(('boto', 'storages', 's3transfer'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,8 +8,9 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, bell, broker, media_stages, states, sweeper
-from video.kit import kit
+from video import attempts, bell, media_stages, states, sweeper
+from video.infra import broker
+from video.infra.kit import kit
 from video.models import Generation, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db

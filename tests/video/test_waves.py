@@ -12,7 +12,7 @@ from providers.base import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
 from video import due, jobs, paces, pipeline, states, waves
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
 from video.outcomes import Park
 from video.waves import MOST_IN_WAVE, DuePoll

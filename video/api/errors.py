@@ -18,7 +18,8 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
-from video import away, database, limits
+from video import away, limits
+from video.infra import database
 
 log = logging.getLogger(__name__)
 

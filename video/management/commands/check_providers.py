@@ -18,7 +18,7 @@ from django.utils import timezone
 from providers.errors import Busy, KeyRefused, OutOfCredits
 from providers.keys import ApiKey
 from video import accounts, bell, keyring
-from video.kit import kit
+from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
 
 SOME_BAD, NO_KEY = 1, 2

@@ -13,7 +13,7 @@ from django.db import InterfaceError, OperationalError
 from media_pipeline.errors import MediaError
 from video import cleanup
 from video.cleanup import LEAST_AGE_S, Orphan, Seen
-from video.kit import kit
+from video.infra.kit import kit
 from video.management.arguments import seconds
 
 SOME_LEFT, CANNOT_ASK, INTERRUPTED = 1, 2, 130
