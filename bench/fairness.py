@@ -44,7 +44,7 @@ def make_users(number: int, credit: int) -> list[int]:
     """Their ids; each with so many credits."""
     from django.contrib.auth import get_user_model
 
-    from video import credits
+    from video.credits import credits
 
     found = []
     for _ in range(number):

@@ -48,7 +48,7 @@ def users() -> list[int]:
     """Ids of the users that own all of it."""
     from django.contrib.auth import get_user_model
 
-    from video import credits
+    from video.credits import credits
 
     model = get_user_model()
     found = []

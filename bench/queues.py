@@ -162,7 +162,7 @@ def asks() -> dict[str, Callable[[], object]]:
 
 def _ledger() -> dict[str, float]:
     """The whole ledger, added up once: what the command `check_ledger` does."""
-    from video import ledger_check
+    from video.credits import ledger_check
 
     started = time.perf_counter()
     differences = len(ledger_check.find())

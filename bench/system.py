@@ -145,7 +145,7 @@ def _rich_user() -> str:
     from django.contrib.auth import get_user_model
     from rest_framework_simplejwt.tokens import AccessToken
 
-    from video import credits
+    from video.credits import credits
     from video.demo import NAME, ensure_demo_user
 
     ensure_demo_user()

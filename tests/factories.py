@@ -9,7 +9,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.base import Submitted
-from video import admission, attempts, creation, credits, states
+from video import admission, attempts, creation, states
+from video.credits import credits
 from video.models import Generation, Stage, VideoTask
 from video.orders import Order
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from providers.base import Submitted
-from video import credits
+from video.credits import credits
 from video.models import Generation
 from video.states import Claim
 

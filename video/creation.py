@@ -7,7 +7,8 @@ from dataclasses import asdict
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from video import bell, choice, credits, ids, limits
+from video import bell, choice, ids, limits
+from video.credits import credits
 from video.models import TaskEvent, VideoTask
 from video.orders import Order
 

@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Model
 from django.http import HttpRequest
 
-from video import credits
+from video.credits import credits
 
 NAME = PASSWORD = "demo"  # noqa: S105 - public on purpose, and refused outside simulation
 CREDITS = 1000

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils.functional import SimpleLazyObject
 
-from video import credits
+from video.credits import credits
 from video.models import Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome

@@ -17,7 +17,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video import bell, choice, cores, credits, health, limits, states
+from video import bell, choice, cores, health, limits, states
+from video.credits import credits
 from video.infra.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order

@@ -67,7 +67,7 @@ def tokens() -> list[str]:
     from django.contrib.auth import get_user_model
     from rest_framework_simplejwt.tokens import AccessToken
 
-    from video import credits
+    from video.credits import credits
 
     made = []
     for number in range(USERS):

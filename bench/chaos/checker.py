@@ -224,7 +224,7 @@ def _risked(found: Evidence, task_id: str) -> bool:
 
 def _ledger(found: Evidence) -> Iterator[Breach]:
     """Each run paid once, and given back once if it failed, by the rule if it was cancelled, and never otherwise."""
-    from video import credits
+    from video.credits import credits
 
     for user, balance, total in credits.differences():
         yield Breach("ledger", f"user {user}: the balance is {balance}, the entries make {total}")

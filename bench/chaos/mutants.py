@@ -105,7 +105,7 @@ MUTANTS = (
         "a run is refunded once: the unique constraint and its ON CONFLICT",
         (
             Edit(
-                "video/credits.py",
+                "video/credits/credits.py",
                 "                ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING\n",
                 "",
             ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench import fill, queues
-from video import figures, keyring, ledger_check
+from video import figures, keyring
+from video.credits import ledger_check
 from video.models import TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

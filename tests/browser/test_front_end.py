@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 from pytest_django import Settings
 
 from tests.browser.snippet import FAILED, READY, log_in, run_snippet
-from video import credits
+from video.credits import credits
 from video.infra import kit
 from video.models import VideoTask
 

@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, database_url, until
 from tests.proxy import Proxy, postgres_behind, valkey_behind
-from video import credits
+from video.credits import credits
 from video.models import Generation, VideoTask
 
 

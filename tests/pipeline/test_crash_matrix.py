@@ -12,7 +12,8 @@ from tests.factories import age, end_lease, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator
-from video import admission, credits
+from video import admission
+from video.credits import credits
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 

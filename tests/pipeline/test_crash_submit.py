@@ -17,7 +17,7 @@ from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, environment
 from tests.pipeline.test_crash_matrix import check_success
-from video import credits
+from video.credits import credits
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 

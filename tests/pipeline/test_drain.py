@@ -9,7 +9,7 @@ from django.db import connection
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, until
-from video import credits
+from video.credits import credits
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask, WorkerSign
 
 

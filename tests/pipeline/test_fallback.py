@@ -11,7 +11,7 @@ import requests
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, until
-from video import credits
+from video.credits import credits
 from video.models import Generation, ModelSetting, ProviderKey, VideoTask
 
 

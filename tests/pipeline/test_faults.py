@@ -11,7 +11,7 @@ import pytest
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, running, until
-from video import credits
+from video.credits import credits
 from video.models import CreditEntry, Generation, VideoTask
 
 MODELS = {"runway": "gen4.5", "pika": "pika-2.2", "kling": "kling-2.5-turbo", "kling-older": "kling-2.5-turbo"}

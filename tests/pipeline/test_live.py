@@ -9,7 +9,7 @@ from django.conf import settings
 
 from tests.factories import make_task, reload
 from tests.pipeline.system import Simulator, System, broker, until
-from video import credits
+from video.credits import credits
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
 

@@ -8,7 +8,7 @@ from django.db.models import F
 
 from tests.factories import end_lease, make_task, reload
 from tests.pipeline.system import Process, System, until
-from video import credits
+from video.credits import credits
 from video.models import TaskEvent, VideoTask
 from video.states import MAX_DEATHS
 

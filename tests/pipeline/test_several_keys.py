@@ -16,7 +16,8 @@ from django.test import Client
 from providers.keys import fingerprint
 from tests.factories import accepted, make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, broker, until
-from video import attempts, credits, schedule, steering
+from video import attempts, schedule, steering
+from video.credits import credits
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 
 KEYS = ("key_of_tests_one", "key_of_tests_two", "key_of_tests_three")

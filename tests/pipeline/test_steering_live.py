@@ -20,7 +20,8 @@ from django.conf import settings
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, running, until
-from video import admission, credits, steering
+from video import admission, steering
+from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, VideoTask
 
 State = Generation.State

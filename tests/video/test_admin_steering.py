@@ -13,7 +13,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video import attempts, credits, demo, states
+from video import attempts, demo, states
+from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

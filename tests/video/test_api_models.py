@@ -13,7 +13,8 @@ from pytest_django import Settings
 
 from providers import catalogue
 from providers.catalogue import BY_ID
-from video import choice, credits, health
+from video import choice, health
+from video.credits import credits
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
 
 MODELS, QUOTE, CREATE = "/api/models", "/api/video/quote", "/api/video/create"

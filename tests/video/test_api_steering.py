@@ -10,7 +10,8 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
-from video import attempts, credits, states, steering
+from video import attempts, states, steering
+from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -16,7 +16,8 @@ from django.db import OperationalError
 from providers.base import Submitted
 from providers.keys import parse_keys
 from tests.factories import admitted, claimed, make_user
-from video import attempts, credits, demo, states, sweeper
+from video import attempts, demo, states, sweeper
+from video.credits import credits
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
 

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import make_user
-from video import credits
+from video.credits import credits
 from video.models import CreditEntry
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import attempts, credits, states, steering
+from video import attempts, states, steering
+from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

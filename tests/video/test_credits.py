@@ -4,7 +4,7 @@ import pytest
 from django.db import DatabaseError, IntegrityError, transaction
 
 from tests.factories import make_task, make_user
-from video import credits
+from video.credits import credits
 from video.models import Account, CreditEntry, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,8 @@ from django.contrib.auth import authenticate, get_user_model
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from video import credits, demo
+from video import demo
+from video.credits import credits
 
 pytestmark = pytest.mark.django_db
 

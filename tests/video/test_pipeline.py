@@ -19,7 +19,8 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video import attempts, credits, jobs, pipeline, reconcile, stages, states, sweeper
+from video import attempts, jobs, pipeline, reconcile, stages, states, sweeper
+from video.credits import credits
 from video.heartbeat import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 

@@ -17,8 +17,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
-from video import credits
 from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
+from video.credits import credits
 from video.models import Account, CreditEntry
 
 ENTRIES_SHOWN = 100

@@ -16,7 +16,7 @@ from django.urls import reverse
 
 from video import steering
 from video.admin.reading import ModelAdmin, short
-from video.credits import InsufficientCredits
+from video.credits.credits import InsufficientCredits
 from video.models import VideoTask
 
 MOST = 200  # at once; the commands take any number

@@ -11,10 +11,10 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import credits
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.video_views import TASK_ID, shown
+from video.credits import credits
 from video.models import ACTIVE, Status
 
 PAGE, LARGEST_PAGE = 20, 100

@@ -15,7 +15,7 @@ from video import creation, estimates, limits, media_view, schedule, states
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of
-from video.credits import InsufficientCredits
+from video.credits.credits import InsufficientCredits
 from video.models import Status
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)

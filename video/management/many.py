@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from video import chosen
 from video.chosen import BadChoice, Filter
-from video.credits import InsufficientCredits
+from video.credits.credits import InsufficientCredits
 from video.models import Stage
 from video.steering import Refused
 

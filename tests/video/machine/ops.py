@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from tests.factories import age, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
-from video import admission, attempts, creation, credits, due, pipeline, states
+from video import admission, attempts, creation, due, pipeline, states
+from video.credits import credits
 from video.models import Generation, Stage
 from video.orders import Order
 from video.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot

@@ -10,8 +10,8 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
-from video import ledger_check
-from video.ledger_check import Difference
+from video.credits import ledger_check
+from video.credits.ledger_check import Difference
 
 SOME_WRONG, CANNOT_ASK = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold

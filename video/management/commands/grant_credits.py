@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from video import credits
+from video.credits import credits
 
 MOST = 1_000_000_000
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db import connection
 
-from video import credits
+from video.credits import credits
 
 MOST_LISTED = 1000  # of each kind
 
