@@ -9,8 +9,9 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.base import Submitted
-from video import admission, attempts, creation, states
+from video import admission, attempts, creation
 from video.credits import credits
+from video.engine import states
 from video.models import Generation, Stage, VideoTask
 from video.orders import Order
 

@@ -16,7 +16,8 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
-from video import accounts, choice, fairness, health, keyring, states, workers
+from video import accounts, choice, fairness, health, keyring
+from video.engine import states, workers
 from video.infra.failpoints import failpoint
 from video.infra.kit import kit
 from video.keyring import Slot, Slots

@@ -14,8 +14,8 @@ from django.db import connection, transaction
 
 from providers.base import Submitted
 from video.credits import credits
+from video.engine.states import Claim
 from video.models import Generation
-from video.states import Claim
 
 State = Generation.State
 NOT_THE_MODELS_FAULT = ("busy", "key_refused", "out_of_credits", "task_ended")

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from video import bell, choice, ids, limits
+from video import choice, ids, limits
 from video.credits import credits
+from video.engine import bell
 from video.models import TaskEvent, VideoTask
 from video.orders import Order
 

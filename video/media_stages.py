@@ -22,13 +22,14 @@ from media_pipeline.thumbnail import make_thumbnail
 from media_pipeline.transcode import Target
 from media_pipeline.transcode import transcode as encode
 from providers.errors import JobNotFound
-from video import attempts, drain, ids, jobs
-from video.heartbeat import heartbeat
+from video import attempts, ids, jobs
+from video.engine import drain
+from video.engine.heartbeat import heartbeat
+from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
+from video.engine.states import PROGRESS_AT, Claim, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.kit import kit
 from video.models import Generation, Stage
-from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
-from video.states import PROGRESS_AT, Claim, next_stage
 
 log = logging.getLogger(__name__)
 

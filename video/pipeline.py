@@ -11,13 +11,14 @@ from typing import Any
 from django.db import Error
 
 from media_pipeline.errors import MediaError
-from video import bell, cores, media_stages, stages, states, waves
-from video.heartbeat import heartbeat
+from video import cores, media_stages, stages
+from video.engine import bell, states, waves
+from video.engine.heartbeat import heartbeat
+from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
+from video.engine.states import Claim
 from video.infra import database
 from video.infra.failpoints import failpoint
 from video.models import Stage
-from video.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
-from video.states import Claim
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video import attempts, bell, health, jobs, settling, states, waves
+from video import attempts, health, jobs, settling
+from video.engine import bell, states, waves
 from video.infra.kit import kit
 from video.models import Generation, Stage
 from video.stages import HOUR_S

@@ -14,10 +14,10 @@ from django.conf import settings
 from providers.base import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
 from video import attempts, jobs
+from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot
+from video.engine.states import Claim
 from video.infra.kit import kit
 from video.models import Generation
-from video.outcomes import Fail, Outcome, Park, WaitForSlot
-from video.states import Claim
 
 # Beyond the HTTP deadline, before an answer that never came is believed never to come.
 GRACE_S = 10.0

@@ -29,12 +29,13 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling, waves
+from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling
+from video.engine import waves
+from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
+from video.engine.states import Claim, progress_in_poll, render_of
 from video.infra import database
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
-from video.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
-from video.states import Claim, progress_in_poll, render_of
 
 log = logging.getLogger(__name__)
 State = Generation.State

@@ -12,7 +12,8 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video import admission, bell, drain, pipeline, reconcile
+from video import admission, pipeline, reconcile
+from video.engine import bell, drain
 from video.infra import database
 from video.models import Stage
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from celery.worker import state as celery_state
 from django.conf import settings
 
-from video import drain, due
+from video.engine import drain, due
+from video.engine.heartbeat import heartbeat
 from video.figures.stages import QUEUE_OF
-from video.heartbeat import heartbeat
 from video.infra import broker
 
 log = logging.getLogger(__name__)

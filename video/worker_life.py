@@ -6,7 +6,8 @@ import logging
 import os
 from collections.abc import Sequence
 
-from video import drain, watchdog, workers
+from video import watchdog
+from video.engine import drain, workers
 from video.models import WorkerSign
 
 _sign: workers.Sign | None = None

@@ -146,7 +146,7 @@ class Harm:
 
     def _echo(self, fault: Fault) -> str:
         """A broker may deliver twice: ring for tasks of every kind that nobody rang for."""
-        from video import bell
+        from video.engine import bell
         from video.models import Stage
 
         with self._locks["postgres"], psycopg.connect(os.environ["DATABASE_URL"]) as connection:
@@ -214,6 +214,6 @@ def _unfinished() -> int:
 
 
 def _is_gone(pid: int) -> bool:
-    from video import reaper
+    from video.engine import reaper
 
     return not reaper.lives(pid)

@@ -63,14 +63,18 @@ MUTANTS = (
         "the token in the WHERE of a move",
         (
             Edit(
-                "video/states.py",
+                "video/engine/states.py",
                 "WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
                 "        RETURNING id, run",
                 "WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
                 "        RETURNING id, run",
             ),
-            Edit("video/waves.py", "JOIN given ON given.id = t.id AND given.fence = t.fence", "JOIN given USING (id)"),
-            Edit("video/waves.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
+            Edit(
+                "video/engine/waves.py",
+                "JOIN given ON given.id = t.id AND given.fence = t.fence",
+                "JOIN given USING (id)",
+            ),
+            Edit("video/engine/waves.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
         ),
         "--jobs 16 --rate 4 --lease 3 --render-seconds 8 --script poll_hang=3 --kinds 'freeze worker' --faults 5",
         frozenset({"wrong", "lost"}),
@@ -142,7 +146,7 @@ MUTANTS = (
         "a stage is taken only if nobody holds it",
         (
             Edit(
-                "video/states.py",
+                "video/engine/states.py",
                 "            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())\n"
                 "            AND (t.stage <> 'transcode'",
                 "            AND (t.stage <> 'transcode'",
@@ -156,14 +160,14 @@ MUTANTS = (
         "the sweeper rings again what was rung and not heard, and what a dead worker held",
         (
             Edit(
-                "video/due.py",
+                "video/engine/due.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",
                 "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",
             ),
             Edit(
-                "video/waves.py",
+                "video/engine/waves.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",

@@ -82,7 +82,7 @@ def test_a_worker_killed_while_it_submits_ends_as_outcome_unknown_with_one_refun
 
 
 def test_two_workers_do_each_stage_once(system: System, simulator: Simulator) -> None:
-    from video import bell
+    from video.engine import bell
     from video.models import Stage
 
     system.worker("one")

@@ -9,8 +9,8 @@ from django.db.models import F
 from tests.factories import end_lease, make_task, reload
 from tests.pipeline.system import Process, System, until
 from video.credits import credits
+from video.engine.states import MAX_DEATHS
 from video.models import TaskEvent, VideoTask
-from video.states import MAX_DEATHS
 
 
 def test_a_task_that_kills_its_workers_is_set_aside_with_its_cause_and_the_next_one_lives(system: System) -> None:

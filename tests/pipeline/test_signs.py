@@ -9,7 +9,7 @@ from django.db import connection
 
 from tests.factories import make_task, reload
 from tests.pipeline.system import Process, System, until
-from video import workers
+from video.engine import workers
 from video.models import WorkerSign
 
 

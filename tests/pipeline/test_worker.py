@@ -7,7 +7,7 @@ import re
 from celery import current_app
 
 from tests.pipeline.system import System, broker, until
-from video import bell
+from video.engine import bell
 from video.infra.broker import lengths, line_of
 from video.models import Stage
 

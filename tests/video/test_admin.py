@@ -14,9 +14,10 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import attempts, states
+from video import attempts
 from video.admin import story
 from video.admin.reading import BoundedPaginator, short
+from video.engine import states
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
 from video.spans import span
 

@@ -13,8 +13,9 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video import attempts, demo, states
+from video import attempts, demo
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

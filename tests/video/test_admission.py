@@ -6,7 +6,8 @@ import pytest
 from django.db import connection, transaction
 
 from tests.factories import admitted, age, claimed, make_task, make_user, reload
-from video import accounts, admission, attempts, states
+from video import accounts, admission, attempts
+from video.engine import states
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from video import admission, bell, tasks
+from video import admission, tasks
+from video.engine import bell
 
 WAIT_S = 60
 

@@ -12,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import accepted, claimed, make_task, make_user
 from tests.video.conftest import client_of
-from video import states, steering
+from video import steering
 from video.credits import credits
+from video.engine import states
 from video.models import Stage, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -10,8 +10,9 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
-from video import attempts, states, steering
+from video import attempts, steering
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -14,8 +14,9 @@ from django.utils import timezone
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, cases, jobs, pipeline, reconcile, states, steering
+from video import attempts, cases, jobs, pipeline, reconcile, steering
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

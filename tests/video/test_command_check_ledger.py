@@ -12,8 +12,8 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video import states
 from video.credits import credits, ledger_check
+from video.engine import states
 from video.models import Account, CreditEntry, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -16,8 +16,9 @@ from django.db import OperationalError
 from providers.base import Submitted
 from providers.keys import parse_keys
 from tests.factories import admitted, claimed, make_user
-from video import attempts, demo, states, sweeper
+from video import attempts, demo, sweeper
 from video.credits import credits
+from video.engine import states
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
 

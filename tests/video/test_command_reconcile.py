@@ -14,7 +14,8 @@ from django.core.management.base import CommandError
 from providers.keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
-from video import attempts, jobs, keyring, states
+from video import attempts, jobs, keyring
+from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 

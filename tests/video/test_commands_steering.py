@@ -11,8 +11,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import attempts, states, steering
+from video import attempts, steering
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

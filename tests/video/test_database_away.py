@@ -10,10 +10,11 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import attempts, heartbeat, media_stages, pipeline, stages, states, sweeper, waves
+from video import attempts, media_stages, pipeline, stages, sweeper
+from video.engine import heartbeat, states, waves
+from video.engine.outcomes import Advance, Park
 from video.infra import database
 from video.models import Generation, Stage
-from video.outcomes import Advance, Park
 
 
 def away(*_: Any, **__: Any) -> Any:

@@ -9,8 +9,9 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import admitted, claimed, make_task, make_user, reload
-from video import admission, attempts, fairness, keyring, states
+from video import admission, attempts, fairness, keyring
 from video.credits import credits
+from video.engine import states
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
 
 pytestmark = pytest.mark.django_db

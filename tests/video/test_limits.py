@@ -11,9 +11,10 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
-from video import admission, estimates, limits, workers
+from video import admission, estimates, limits
 from video.admin.story import waits_for
 from video.credits import credits
+from video.engine import workers
 from video.models import CreditEntry, Stage, UserShare, VideoTask, WorkerSign
 
 pytestmark = pytest.mark.django_db

@@ -19,9 +19,10 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video import attempts, jobs, pipeline, reconcile, stages, states, sweeper
+from video import attempts, jobs, pipeline, reconcile, stages, sweeper
 from video.credits import credits
-from video.heartbeat import heartbeat
+from video.engine import states
+from video.engine.heartbeat import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -262,7 +263,7 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
         raise MediaTimeout("the download passed its deadline")
 
     monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, too_long)
-    monkeypatch.setattr("video.heartbeat.close_old_connections", lambda: None)  # the test's own
+    monkeypatch.setattr("video.engine.heartbeat.close_old_connections", lambda: None)  # the test's own
     for _ in range(3):
         pipeline.run_stage(Stage.DOWNLOAD, task.pk)
         assert (reload(task).status, reload(task).tries) == ("running", 0)

@@ -13,7 +13,8 @@ from django.db import connection
 
 from tests.factories import accepted, claimed, make_task, reload
 from tests.video.signs import sign
-from video import cores, reaper, states, workers
+from video import cores
+from video.engine import reaper, states, workers
 from video.models import Stage, VideoTask, WorkerSign
 
 pytestmark = pytest.mark.django_db

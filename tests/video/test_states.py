@@ -6,8 +6,9 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, due, states
+from video import attempts
 from video.credits import credits
+from video.engine import due, states
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,9 @@ from django.db import connection
 from providers.base import CancelOutcome, JobState, JobStatus, Submitted
 from providers.errors import JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import admission, attempts, jobs, reconcile, states, steering
+from video import admission, attempts, jobs, reconcile, steering
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.steering import Refund
 

@@ -13,8 +13,9 @@ from django.db import connection, transaction
 from providers.base import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
-from video import admission, attempts, states, steering
+from video import admission, attempts, steering
 from video.credits import credits
+from video.engine import states
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.steering import Refund
 

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import drain, due, states, tasks, waves
+from video import tasks
+from video.engine import drain, due, states, waves
 from video.models import Generation, Stage
 
 pytestmark = pytest.mark.django_db

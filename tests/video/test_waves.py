@@ -11,11 +11,12 @@ from django.test.utils import CaptureQueriesContext
 from providers.base import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
-from video import due, jobs, paces, pipeline, states, waves
+from video import jobs, paces, pipeline
+from video.engine import due, states, waves
+from video.engine.outcomes import Park
+from video.engine.waves import MOST_IN_WAVE, DuePoll
 from video.infra.kit import kit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
-from video.outcomes import Park
-from video.waves import MOST_IN_WAVE, DuePoll
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
-from video import bell, keyring
+from video import keyring
 from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge
+from video.engine import bell
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.spans import span
 

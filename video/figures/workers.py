@@ -9,8 +9,8 @@ from typing import Any
 
 from django.db import connection
 
+from video.engine.workers import ALIVE_S
 from video.models import WorkerSign
-from video.workers import ALIVE_S
 
 SHOWN_S = 3600.0  # one that died is shown for so long
 

@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from providers.errors import Busy, KeyRefused, OutOfCredits
 from providers.keys import ApiKey
-from video import accounts, bell, keyring
+from video import accounts, keyring
+from video.engine import bell
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
 

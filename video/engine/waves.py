@@ -13,9 +13,9 @@ from django.conf import settings
 from django.db import connection
 
 from providers.base import JobStatus
+from video.engine.outcomes import Park
+from video.engine.states import WORKER, Claim
 from video.models import Stage, VideoTask
-from video.outcomes import Park
-from video.states import WORKER, Claim
 
 #: Jobs that one wave looks at. More would let its last jobs wait for its first, and one worker's death stop too many.
 MOST_IN_WAVE = 100

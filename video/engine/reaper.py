@@ -14,7 +14,7 @@ from pathlib import Path
 
 from django.db import connection, transaction
 
-from video import workers
+from video.engine import workers
 
 log = logging.getLogger(__name__)
 

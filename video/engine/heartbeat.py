@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from video import states
-from video.states import Claim
+from video.engine import states
+from video.engine.states import Claim
 
 log = logging.getLogger(__name__)
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from video import due, states
-from video.heartbeat import heartbeat
+from video.engine import due, states
+from video.engine.heartbeat import heartbeat
+from video.engine.states import Claim
 from video.models import Stage
-from video.states import Claim
 
 log = logging.getLogger(__name__)
 

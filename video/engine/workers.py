@@ -21,8 +21,8 @@ from django.db import Error, close_old_connections, connection
 from django.db.models.expressions import RawSQL
 
 from media_pipeline.disk import free_bytes
-from video import states
-from video.heartbeat import heartbeat
+from video.engine import states
+from video.engine.heartbeat import heartbeat
 from video.infra.kit import kit
 from video.models import WorkerSign
 
