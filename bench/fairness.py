@@ -65,8 +65,8 @@ def create(user_id: int, number: int) -> list[str]:
 
 def set_slots(number: int) -> None:
     """So many slots on the only account of the model."""
-    from video import keyring
     from video.models import ProviderAccount
+    from video.routing import keyring
 
     keyring.sync()
     ProviderAccount.objects.filter(model=MODEL).update(slots_override=number)

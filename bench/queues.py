@@ -32,7 +32,7 @@ GROWING = {"video_videotask", "video_generation", "video_taskevent", "video_cred
 
 def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[[str], None]) -> dict[str, Any]:
     """Each call at both sizes: seconds, statements with their indexes, and pages that the database touched."""
-    from video import keyring
+    from video.routing import keyring
 
     keyring.sync()
     calls_of = asks()

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from video import choice, ids, limits
+from video import ids, limits
 from video.credits import credits
 from video.engine import bell
 from video.models import TaskEvent, VideoTask
 from video.orders import Order
+from video.routing import choice
 
 
 class KeyReused(Exception):

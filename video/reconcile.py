@@ -15,10 +15,11 @@ from django.utils import timezone
 
 from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video import attempts, health, jobs, settling
+from video import attempts, jobs, settling
 from video.engine import bell, states, waves
 from video.infra.kit import kit
 from video.models import Generation, Stage
+from video.routing import health
 from video.stages import HOUR_S
 
 log = logging.getLogger(__name__)

@@ -29,13 +29,14 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import accounts, attempts, choice, health, inbound, jobs, paces, schedule, settling
+from video import attempts, inbound, jobs, paces, schedule, settling
 from video.engine import waves
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
 from video.engine.states import Claim, progress_in_poll, render_of
 from video.infra import database
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
+from video.routing import accounts, choice, health
 
 log = logging.getLogger(__name__)
 State = Generation.State

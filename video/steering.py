@@ -17,13 +17,14 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video import choice, cores, health, limits
+from video import cores, limits
 from video.credits import credits
 from video.engine import bell, states
 from video.engine.states import PROGRESS_AT, RESUMES_AT
 from video.infra.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order
+from video.routing import choice, health
 
 State = Generation.State
 

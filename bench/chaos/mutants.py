@@ -127,7 +127,7 @@ MUTANTS = (
         "no lock in admission",
         "slots are given by one pass at a time, and counted under the lock of their account's row",
         (
-            Edit("video/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
+            Edit("video/routing/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
             Edit("video/admission.py", "        if not _only_pass():\n            return []\n", ""),
         ),
         # No submit of unknown outcome, which would keep one of few slots for an hour.

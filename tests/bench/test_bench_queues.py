@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bench import fill, queues
-from video import figures, keyring
+from video import figures
 from video.credits import ledger_check
 from video.models import TaskEvent, VideoTask
+from video.routing import keyring
 
 pytestmark = pytest.mark.django_db
 

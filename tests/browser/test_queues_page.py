@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.factories import make_task
 from tests.video.signs import everybody
-from video import keyring
+from video.routing import keyring
 
 Open = Callable[..., Page]
 

@@ -11,8 +11,8 @@ import pytest
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import System, broker, until
-from video import keyring
 from video.models import ProviderAccount, Stage, TaskEvent, VideoTask
+from video.routing import keyring
 
 SLOTS = 3
 

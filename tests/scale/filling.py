@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import connection
 
-from video import keyring
 from video.orders import Order
+from video.routing import keyring
 
 USERS = 1000
 USER = 7  # one of them

@@ -26,9 +26,9 @@ from providers.errors import (
 )
 from providers.keys import ApiKey
 from tests.factories import make_task
-from video import accounts, keyring
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
+from video.routing import accounts, keyring
 
 pytestmark = pytest.mark.django_db
 

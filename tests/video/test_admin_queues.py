@@ -14,11 +14,12 @@ from pytest_django import DjangoAssertNumQueries
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task
 from tests.video.signs import everybody, sign
-from video import figures, health, keyring
+from video import figures
 from video.admin.queues import with_code
 from video.admin.reading import short
 from video.engine import states
 from video.models import ProviderAccount, ProviderKey, Stage, VideoTask
+from video.routing import health, keyring
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/queues/"

@@ -13,9 +13,9 @@ from pytest_django import Settings
 
 from providers import catalogue
 from providers.catalogue import BY_ID
-from video import choice, health
 from video.credits import credits
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
+from video.routing import choice, health
 
 MODELS, QUOTE, CREATE = "/api/models", "/api/video/quote", "/api/video/create"
 MOST_FOR_MODELS = 8

@@ -14,8 +14,9 @@ from pytest_django import Settings
 
 from providers.base import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video import admission, estimates, jobs, keyring, pipeline
+from video import admission, estimates, jobs, pipeline
 from video.models import Generation, ProviderAccount, Stage, VideoTask
+from video.routing import keyring
 
 STATUS = "/api/video/status"
 

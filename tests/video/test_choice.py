@@ -8,10 +8,10 @@ from pytest_django import Settings
 from providers import catalogue
 from providers.catalogue import BY_ID, UnknownModel
 from tests.factories import make_task
-from video import choice, health
 from video.infra import kit
 from video.models import ModelSetting, ProviderAccount
 from video.orders import Order
+from video.routing import choice, health
 
 IMAGE = "https://images.example.com/cat.jpg"
 

@@ -14,9 +14,9 @@ from django.core.management.base import CommandError
 from providers.keys import ApiKey
 from providers.simulator.accounts import fingerprint as simulators_name
 from tests.pipeline.system import Simulator
-from video import accounts, keyring
 from video.infra.kit import kit
 from video.models import ProviderAccount, ProviderKey
+from video.routing import accounts, keyring
 
 pytestmark = pytest.mark.django_db
 

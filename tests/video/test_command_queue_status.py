@@ -14,8 +14,9 @@ from django.db import OperationalError, connection
 
 from tests.factories import accepted, make_task
 from tests.video.signs import everybody
-from video import figures, keyring
+from video import figures
 from video.management.commands import queue_status
+from video.routing import keyring
 
 pytestmark = pytest.mark.django_db
 

@@ -14,10 +14,11 @@ from django.core.management.base import CommandError
 from providers.keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
-from video import attempts, jobs, keyring
+from video import attempts, jobs
 from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
+from video.routing import keyring
 
 pytestmark = pytest.mark.django_db
 SECRETS = ["key_reconcile_runway_0001", "fal-reconcile-0001:abcdef", "kling-reconcile-0001"]

@@ -12,11 +12,12 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user
 from tests.video.signs import everybody, sign
-from video import attempts, figures, health, keyring
+from video import attempts, figures
 from video.engine import states, waves
 from video.figures import stages, trouble
 from video.figures.stages import QUEUE_OF, StageFigures
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
+from video.routing import health, keyring
 
 pytestmark = pytest.mark.django_db
 

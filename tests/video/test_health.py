@@ -12,8 +12,8 @@ from pytest_django import Settings
 from providers import catalogue, errors
 from providers.selection import UNMEASURED, Override
 from tests.factories import make_task, make_user
-from video import health
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, VideoTask
+from video.routing import health
 
 pytestmark = pytest.mark.django_db
 MODEL, PROVIDER = "gen4.5", "runway"

@@ -12,10 +12,10 @@ from pytest_django import DjangoAssertNumQueries
 
 from providers.keys import ApiKey, fingerprint
 from tests.factories import make_task, make_user
-from video import keyring
 from video.infra.kit import kit
-from video.keyring import Slot
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
+from video.routing import keyring
+from video.routing.keyring import Slot
 
 pytestmark = pytest.mark.django_db
 

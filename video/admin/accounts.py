@@ -19,10 +19,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
-from video import keyring
 from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import bell
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+from video.routing import keyring
 from video.spans import span
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from media_pipeline.addresses import check_public_url, origin
 from media_pipeline.errors import ForbiddenAddress
 from providers import catalogue
 from providers.catalogue import UnknownModel
-from video import choice
 from video.api.errors import ApiError
 from video.models import VideoTask
 from video.orders import Order
+from video.routing import choice
 
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 #: Planned, and refused until then: a client must not believe that they work.

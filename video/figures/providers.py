@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db import connection
 
-from video import health, keyring
 from video.models import ProviderAccount, ProviderKey
+from video.routing import health, keyring
 
 
 @dataclass(frozen=True)

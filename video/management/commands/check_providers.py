@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from providers.errors import Busy, KeyRefused, OutOfCredits
 from providers.keys import ApiKey
-from video import accounts, keyring
 from video.engine import bell
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
+from video.routing import accounts, keyring
 
 SOME_BAD, NO_KEY = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold

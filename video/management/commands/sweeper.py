@@ -8,7 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from video import keyring, sweeper
+from video import sweeper
+from video.routing import keyring
 
 
 class Command(BaseCommand):

@@ -18,9 +18,9 @@ from providers import catalogue, selection
 from providers.base import GenerationRequest
 from providers.catalogue import Model, UnknownModel
 from providers.selection import Candidate, ModelHealth, Override
-from video import health as health_of_models
 from video.models import VideoTask
 from video.orders import Order
+from video.routing import health as health_of_models
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
@@ -212,7 +212,7 @@ def quote(order: Order) -> Quote:
 
 def availability() -> dict[str, Availability]:
     """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
-    from video import keyring  # as in `providers_here`
+    from video.routing import keyring  # as in `providers_here`
 
     slots, unused = keyring.look(), settings.SLOTS_PER_KEY
     reasons, free = keyring.availability(slots, full=FULL), keyring.free(slots)

@@ -21,9 +21,9 @@ from django.db import connection
 from providers.base import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
 from providers.keys import ApiKey, account_of
-from video import keyring
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
+from video.routing import keyring
 
 log = logging.getLogger(__name__)
 
