@@ -9,11 +9,12 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.base import Submitted
-from video import admission, attempts, creation
+from video import attempts, creation
 from video.credits import credits
 from video.engine import states
 from video.models import Generation, Stage, VideoTask
 from video.orders import Order
+from video.scheduling import admission
 
 
 def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:

@@ -7,12 +7,13 @@ from dataclasses import asdict
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
-from video import ids, limits
+from video import ids
 from video.credits import credits
 from video.engine import bell
 from video.models import TaskEvent, VideoTask
 from video.orders import Order
 from video.routing import choice
+from video.scheduling import limits
 
 
 class KeyReused(Exception):

@@ -17,7 +17,6 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video import cores, limits
 from video.credits import credits
 from video.engine import bell, states
 from video.engine.states import PROGRESS_AT, RESUMES_AT
@@ -25,6 +24,7 @@ from video.infra.kit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.orders import Order
 from video.routing import choice, health
+from video.scheduling import cores, limits
 
 State = Generation.State
 

@@ -12,10 +12,11 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video import admission, pipeline, reconcile
+from video import pipeline, reconcile
 from video.engine import bell, drain
 from video.infra import database
 from video.models import Stage
+from video.scheduling import admission
 
 log = logging.getLogger(__name__)
 

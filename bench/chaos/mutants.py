@@ -128,14 +128,14 @@ MUTANTS = (
         "slots are given by one pass at a time, and counted under the lock of their account's row",
         (
             Edit("video/routing/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
-            Edit("video/admission.py", "        if not _only_pass():\n            return []\n", ""),
+            Edit("video/scheduling/admission.py", "        if not _only_pass():\n            return []\n", ""),
         ),
         # No submit of unknown outcome, which would keep one of few slots for an hour.
         "--jobs 60 --rate 20 --slots 3 --render-seconds 1 --script render=1 --model gen4.5 --kinds echo --faults 3",
         frozenset({"doubled"}),
         slower=(
             Edit(
-                "video/admission.py",
+                "video/scheduling/admission.py",
                 "        _widen(market)\n        admitted",
                 '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n        _widen(market)\n        admitted',
             ),

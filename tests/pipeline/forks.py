@@ -128,8 +128,8 @@ class ForkServer:
 
 def admit(point: str = "", action: str = "") -> int:
     """One pass of admission, with the child's keys and a fail point armed."""
-    from video import admission
     from video.infra import failpoints
+    from video.scheduling import admission
 
     if point:
         failpoints.arm(point, action)
@@ -158,8 +158,9 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
     from django.db import connection
 
     from tests.factories import give_core
-    from video import admission, pipeline
+    from video import pipeline
     from video.models import Stage, VideoTask
+    from video.scheduling import admission
 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

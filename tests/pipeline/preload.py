@@ -6,4 +6,4 @@ import django
 
 django.setup()
 
-from video import admission, pipeline, reconcile, tasks  # noqa: E402, F401
+from video.scheduling import admission  # noqa: E402, F401

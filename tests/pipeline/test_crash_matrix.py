@@ -12,10 +12,10 @@ from tests.factories import age, end_lease, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator
-from video import admission
 from video.credits import credits
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
+from video.scheduling import admission
 
 # Those of admission stand in test_crash_submit.py.
 STAGE_POINTS = [point for point in POINTS if not point.startswith("admit.")]

@@ -20,9 +20,10 @@ from django.conf import settings
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, running, until
-from video import admission, steering
+from video import steering
 from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, VideoTask
+from video.scheduling import admission
 
 State = Generation.State
 MODELS = {"runway": "gen4.5", "pika": "pika-2.2", "kling": "kling-2.5-turbo", "kling-older": "kling-2.5-turbo"}

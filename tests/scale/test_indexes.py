@@ -25,10 +25,11 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
-from video import admission, attempts, cores, estimates, figures, reconcile, sweeper
+from video import attempts, figures, reconcile, sweeper
 from video.engine import due
 from video.figures import users as own_figures
 from video.routing import health
+from video.scheduling import admission, cores, estimates
 
 pytestmark = [pytest.mark.scale, pytest.mark.django_db]  # nothing that a case does stays
 TASKS = int(os.environ.get("SCALE_TASKS", "1000000"))

@@ -12,8 +12,8 @@ from tests.factories import make_user
 from tests.video.machine.crash import Stranger
 from tests.video.machine.model import MOST_ATTEMPTS
 from tests.video.machine.reading import RECENTLY_S
-from video import admission, estimates, limits
 from video.infra import database
+from video.scheduling import admission, estimates, limits
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
 

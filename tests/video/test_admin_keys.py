@@ -15,9 +15,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import admitted, make_task
-from video import admission
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import keyring
+from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
 KEYS, ACCOUNTS = "/admin/video/providerkey/", "/admin/video/provideraccount/"

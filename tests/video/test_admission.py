@@ -6,10 +6,11 @@ import pytest
 from django.db import connection, transaction
 
 from tests.factories import admitted, age, claimed, make_task, make_user, reload
-from video import admission, attempts
+from video import attempts
 from video.engine import states
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts
+from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
 

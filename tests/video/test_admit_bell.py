@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from video import admission, tasks
+from video import tasks
 from video.engine import bell
+from video.scheduling import admission
 
 WAIT_S = 60
 

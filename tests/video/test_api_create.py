@@ -15,11 +15,12 @@ from pytest_django import Settings
 
 from providers import catalogue
 from tests.factories import make_user
-from video import creation, estimates
+from video import creation
 from video.credits import credits
 from video.infra import kit
 from video.models import CreditEntry, TaskEvent, VideoTask
 from video.orders import Order
+from video.scheduling import estimates
 
 CREATE = "/api/video/create"
 JSON = "application/json"

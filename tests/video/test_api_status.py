@@ -14,9 +14,10 @@ from pytest_django import Settings
 
 from providers.base import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video import admission, estimates, jobs, pipeline
+from video import jobs, pipeline
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import keyring
+from video.scheduling import admission, estimates
 
 STATUS = "/api/video/status"
 

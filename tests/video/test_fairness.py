@@ -9,11 +9,12 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import admitted, claimed, make_task, make_user, reload
-from video import admission, attempts, fairness
+from video import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
 from video.routing import keyring
+from video.scheduling import admission, fairness
 
 pytestmark = pytest.mark.django_db
 IMAGE = {"image_url": "https://example.com/cat.png"}  # runs on another model than a task from text

@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
-from video import admission, estimates, limits
 from video.admin.story import waits_for
 from video.credits import credits
 from video.engine import workers
 from video.models import CreditEntry, Stage, UserShare, VideoTask, WorkerSign
+from video.scheduling import admission, estimates, limits
 
 pytestmark = pytest.mark.django_db
 CREATE = "/api/video/create"

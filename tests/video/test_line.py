@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.factories import make_task, make_user
-from video import admission, estimates
-from video.line import Line, before
 from video.models import Generation, ProviderAccount, UserShare, VideoTask
 from video.routing import keyring
+from video.scheduling import admission, estimates
+from video.scheduling.line import Line, before
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(hours=1)

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from tests.factories import accepted, make_task, make_user
-from video import estimates
+from video.scheduling import estimates
 
 MOST_FOR_CREATE = 6
 MOST_FOR_STATUS = 2

@@ -13,9 +13,9 @@ from django.db import connection
 
 from tests.factories import accepted, claimed, make_task, reload
 from tests.video.signs import sign
-from video import cores
 from video.engine import reaper, states, workers
 from video.models import Stage, VideoTask, WorkerSign
+from video.scheduling import cores
 
 pytestmark = pytest.mark.django_db
 

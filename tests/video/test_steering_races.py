@@ -13,10 +13,11 @@ from django.db import connection, transaction
 from providers.base import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
-from video import admission, attempts, steering
+from video import attempts, steering
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, VideoTask
+from video.scheduling import admission
 from video.steering import Refund
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -11,13 +11,13 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from video import admission
 from video.admin import story
 from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.stands import StandsFilter
 from video.admin.steering import Steering
 from video.models import Generation, Status, TaskEvent, VideoTask
+from video.scheduling import admission
 from video.spans import span
 
 

@@ -18,8 +18,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
-from video import away, limits
+from video import away
 from video.infra import database
+from video.scheduling import limits
 
 log = logging.getLogger(__name__)
 

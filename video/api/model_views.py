@@ -12,10 +12,10 @@ from rest_framework.response import Response
 from providers import catalogue, selection
 from providers.catalogue import Model
 from providers.selection import UNMEASURED, Candidate, ModelHealth, Override, Policy
-from video import estimates
 from video.api.base import ApiView, success
 from video.api.serializers import CreateSerializer, fields_of, unavailable
 from video.routing import choice, health
+from video.scheduling import estimates
 
 AS_IN_CATALOGUE = Override()
 

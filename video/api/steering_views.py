@@ -5,12 +5,13 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import limits, steering
+from video import steering
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
 from video.api.video_views import TASK_ID, status_of
 from video.credits.credits import InsufficientCredits
+from video.scheduling import limits
 
 
 class CancelView(ApiView):

@@ -11,13 +11,14 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import creation, estimates, limits, media_view, schedule
+from video import creation, media_view, schedule
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of
 from video.credits.credits import InsufficientCredits
 from video.engine import states
 from video.models import Status
+from video.scheduling import estimates, limits
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before one in line

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from django.db import connection
 
-from video import cores
 from video.models import Stage
+from video.scheduling import cores
 
 #: The queue of each stage, as Celery routes it.
 QUEUE_OF: dict[Stage, str] = {

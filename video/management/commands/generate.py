@@ -20,10 +20,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from video import creation, demo, limits, media_view
+from video import creation, demo, media_view
 from video.credits import credits
 from video.engine import workers
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
+from video.scheduling import limits
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25

@@ -16,13 +16,13 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.selection import Candidate, ModelHealth, Override
-from video import fairness
 from video.engine import states, workers
 from video.infra.failpoints import failpoint
 from video.infra.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.routing import accounts, choice, health, keyring
 from video.routing.keyring import Slot, Slots
+from video.scheduling import fairness
 
 log = logging.getLogger(__name__)
 

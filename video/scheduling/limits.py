@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
-from video import estimates
+from video.scheduling import estimates
 
 COUNTED_FOR_S = 1.0  # a count of all that wait is good for so long
 LONGEST_S = 3600

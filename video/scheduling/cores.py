@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from django.db import connection, transaction
 
-from video import fairness
 from video.engine import bell
 from video.engine.workers import ALIVE_S, MEDIA_QUEUE
 from video.models import Stage
+from video.scheduling import fairness
 
 STAGES = frozenset({Stage.TRANSCODE, Stage.THUMBNAIL})
 RUNG_S = 10.0  # after this a bell counts as lost

@@ -14,8 +14,8 @@ from django.db import connection
 from providers import catalogue
 from providers.catalogue import Model
 from providers.keys import account_of
-from video import fairness, line
-from video.line import Line
+from video.scheduling import fairness, line
+from video.scheduling.line import Line
 
 SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
