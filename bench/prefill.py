@@ -102,7 +102,7 @@ def _copy(original: Original, number: int, left_s: float, age_s: float, begins_i
 
 async def _submit(session: aiohttp.ClientSession, task: VideoTask, generation: Generation) -> Submitted:
     from providers.base import HttpReply
-    from video import jobs
+    from video.attempts import jobs
     from video.infra.kit import kit
 
     provider, key = kit().provider(generation.provider), kit().key(generation.provider, generation.key_fingerprint)

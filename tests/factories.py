@@ -9,7 +9,8 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.base import Submitted
-from video import attempts, creation
+from video import creation
+from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import Generation, Stage, VideoTask

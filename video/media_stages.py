@@ -22,7 +22,8 @@ from media_pipeline.thumbnail import make_thumbnail
 from media_pipeline.transcode import Target
 from media_pipeline.transcode import transcode as encode
 from providers.errors import JobNotFound
-from video import attempts, ids, jobs
+from video import ids
+from video.attempts import attempts, jobs
 from video.engine import drain
 from video.engine.heartbeat import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain

@@ -29,7 +29,7 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video import attempts, inbound, jobs, paces, schedule, settling
+from video.attempts import attempts, inbound, jobs, paces, schedule, settling
 from video.engine import waves
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
 from video.engine.states import Claim, progress_in_poll, render_of

@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import media_stages, reconcile
+from video import media_stages
+from video.attempts import reconcile
 from video.engine import bell, due, reaper, waves, workers
 from video.infra import database
 from video.infra.kit import kit

@@ -12,7 +12,8 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video import pipeline, reconcile
+from video import pipeline
+from video.attempts import reconcile
 from video.engine import bell, drain
 from video.infra import database
 from video.models import Stage

@@ -25,7 +25,8 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
-from video import attempts, figures, reconcile, sweeper
+from video import figures, sweeper
+from video.attempts import attempts, reconcile
 from video.engine import due
 from video.figures import users as own_figures
 from video.routing import health

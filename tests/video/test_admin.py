@@ -14,9 +14,9 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import attempts
 from video.admin import story
 from video.admin.reading import BoundedPaginator, short
+from video.attempts import attempts
 from video.engine import states
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
 from video.spans import span

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from providers.base import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
-from video import attempts, jobs
+from video.attempts import attempts, jobs
 from video.engine import states
 from video.models import Generation, Stage, TaskEvent
 

@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests.factories import admitted, age, claimed, make_task, make_user, reload
-from video import attempts
+from video.attempts import attempts
 from video.engine import states
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts

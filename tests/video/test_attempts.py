@@ -7,7 +7,7 @@ from django.db import connection
 
 from providers.base import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, reconcile
+from video.attempts import attempts, reconcile
 from video.engine import states, waves
 from video.models import Generation, Stage, VideoTask
 

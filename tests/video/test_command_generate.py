@@ -16,7 +16,8 @@ from django.db import OperationalError
 from providers.base import Submitted
 from providers.keys import parse_keys
 from tests.factories import admitted, claimed, make_user
-from video import attempts, demo, sweeper
+from video import demo, sweeper
+from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.management.commands import generate as command

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from providers.keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
-from video import attempts, jobs
+from video.attempts import attempts, jobs
 from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask

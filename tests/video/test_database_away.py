@@ -10,7 +10,8 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import attempts, media_stages, pipeline, stages, sweeper
+from video import media_stages, pipeline, stages, sweeper
+from video.attempts import attempts
 from video.engine import heartbeat, states, waves
 from video.engine.outcomes import Advance, Park
 from video.infra import database

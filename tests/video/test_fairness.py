@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import admitted, claimed, make_task, make_user, reload
-from video import attempts
+from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask

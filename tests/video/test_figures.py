@@ -12,7 +12,8 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user
 from tests.video.signs import everybody, sign
-from video import attempts, figures
+from video import figures
+from video.attempts import attempts
 from video.engine import states, waves
 from video.figures import stages, trouble
 from video.figures.stages import QUEUE_OF, StageFigures

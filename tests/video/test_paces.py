@@ -11,9 +11,9 @@ from pytest_django.fixtures import Settings
 
 from providers import catalogue
 from tests.factories import accepted, admitted, claimed, make_task
-from video import attempts, jobs, paces
+from video.attempts import attempts, jobs, paces
+from video.attempts.schedule import FEWEST
 from video.models import Generation, VideoTask
-from video.schedule import FEWEST
 
 pytestmark = pytest.mark.django_db
 

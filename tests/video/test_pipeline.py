@@ -19,7 +19,8 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video import attempts, jobs, pipeline, reconcile, stages, sweeper
+from video import pipeline, stages, sweeper
+from video.attempts import attempts, jobs, reconcile
 from video.credits import credits
 from video.engine import states
 from video.engine.heartbeat import heartbeat

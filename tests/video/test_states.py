@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts
+from video.attempts import attempts
 from video.credits import credits
 from video.engine import due, states
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask

@@ -13,7 +13,8 @@ from django.db import connection, transaction
 from providers.base import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
-from video import attempts, steering
+from video import steering
+from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, VideoTask

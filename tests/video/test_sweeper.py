@@ -8,7 +8,8 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import attempts, media_stages, sweeper
+from video import media_stages, sweeper
+from video.attempts import attempts
 from video.engine import bell, states
 from video.infra import broker
 from video.infra.kit import kit

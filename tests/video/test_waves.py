@@ -11,7 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from providers.base import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
-from video import jobs, paces, pipeline
+from video import pipeline
+from video.attempts import jobs, paces
 from video.engine import due, states, waves
 from video.engine.outcomes import Park
 from video.engine.waves import MOST_IN_WAVE, DuePoll

@@ -14,9 +14,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
-from video import cases
 from video.admin import story
 from video.admin.reading import ModelAdmin, clock
+from video.attempts import cases
 from video.models import Generation
 from video.spans import span
 

@@ -10,8 +10,8 @@ from typing import Any
 from django.conf import settings
 
 from media_pipeline.errors import StorageRefused
-from video import settling
 from video.admin.reading import clock, short
+from video.attempts import settling
 from video.engine import workers
 from video.media_view import link
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask

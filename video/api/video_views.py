@@ -11,10 +11,11 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import creation, media_view, schedule
+from video import creation, media_view
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of
+from video.attempts import schedule
 from video.credits.credits import InsufficientCredits
 from video.engine import states
 from video.models import Status

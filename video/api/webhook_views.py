@@ -9,9 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from providers import webhooks
-from video import inbound
 from video.api import errors, parsing
 from video.api.base import PublicApiView, success
+from video.attempts import inbound
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 from django.utils import timezone
 
-from video import cases
+from video.attempts import cases
 from video.figures import providers, stages, trouble, workers
 from video.figures.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.figures.stages import StageFigures, Waiting

@@ -9,7 +9,7 @@ from typing import Any
 from providers.base import Submitted
 from tests.video.machine.model import Attempt, Model, Task
 from tests.video.machine.ops import Held, Op, Stock, holds, refund_cancelled
-from video import attempts, reconcile
+from video.attempts import attempts, reconcile
 from video.credits import credits
 from video.models import Generation
 

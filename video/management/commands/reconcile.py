@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from video import cases, reconcile
+from video.attempts import cases, reconcile
 from video.management.arguments import seconds
 from video.models import Generation
 from video.spans import span

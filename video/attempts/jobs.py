@@ -11,7 +11,7 @@ from django.conf import settings
 
 from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
-from video import inbound
+from video.attempts import inbound
 from video.infra.failpoints import failpoint
 from video.infra.kit import kit
 from video.models import Generation, VideoTask

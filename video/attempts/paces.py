@@ -10,10 +10,10 @@ from django.conf import settings
 from django.db import connection
 
 from providers import catalogue
-from video import jobs, schedule
+from video.attempts import jobs, schedule
+from video.attempts.schedule import Pace, Usual
 from video.infra.kit import kit
 from video.models import Generation
-from video.schedule import Pace, Usual
 
 CACHE_S = 30.0
 SAMPLE = 50  # successes; more would follow a provider's mood too slowly

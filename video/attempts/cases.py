@@ -21,7 +21,7 @@ from django.utils import timezone
 from providers import catalogue
 from providers.base import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
-from video import attempts, jobs, reconcile, settling
+from video.attempts import attempts, jobs, reconcile, settling
 from video.engine import bell, due
 from video.infra.kit import kit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from providers.base import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
-from video import attempts, jobs
+from video.attempts import attempts, jobs
 from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot
 from video.engine.states import Claim
 from video.infra.kit import kit

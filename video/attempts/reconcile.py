@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from providers.base import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video import attempts, jobs, settling
+from video.attempts import attempts, jobs, settling
 from video.engine import bell, states, waves
 from video.infra.kit import kit
 from video.models import Generation, Stage

@@ -29,7 +29,7 @@ from providers.kling import Kling
 from providers.pika import Pika
 from providers.runway import Runway
 from providers.webhooks import KeysUnavailable, Notice
-from video import attempts
+from video.attempts import attempts
 from video.engine import bell, due
 from video.models import Generation, Stage
 
