@@ -60,9 +60,10 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     from django.contrib.auth import get_user_model
     from django.db import connection
 
-    from video import creation, demo, pipeline
+    from video import creation, demo
     from video.models import Stage, VideoTask
     from video.orders import Order
+    from video.pipeline import pipeline
     from video.scheduling import admission
 
     user = get_user_model().objects.get(username=demo.NAME)

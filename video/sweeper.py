@@ -16,12 +16,12 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
-from video import media_stages
 from video.attempts import reconcile
 from video.engine import bell, due, reaper, waves, workers
 from video.infra import database
 from video.infra.kit import kit
 from video.models import Stage, WorkerSign
+from video.pipeline import media_stages
 from video.routing import accounts
 from video.scheduling import admission, cores
 

@@ -12,11 +12,11 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video import pipeline
 from video.attempts import reconcile
 from video.engine import bell, drain
 from video.infra import database
 from video.models import Stage
+from video.pipeline import pipeline
 from video.scheduling import admission
 
 log = logging.getLogger(__name__)

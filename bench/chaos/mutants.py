@@ -84,7 +84,7 @@ MUTANTS = (
         "the attempt is marked unknown before the submit is sent",
         (
             Edit(
-                "video/stages.py",
+                "video/pipeline/stages.py",
                 "    marked = (\n"
                 "        attempts.mark_resent(claim, generation)\n"
                 "        if again\n"
@@ -95,7 +95,7 @@ MUTANTS = (
                 "",
             ),
             Edit(
-                "video/stages.py",
+                "video/pipeline/stages.py",
                 "            attempts.record_accepted(generation.pk, answer)\n",
                 "            attempts.mark_sent(claim, generation, expects_call=False)\n"
                 "            attempts.record_accepted(generation.pk, answer)\n",

@@ -140,9 +140,9 @@ def admit(point: str = "", action: str = "") -> int:
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
     from tests.factories import give_core
-    from video import pipeline
     from video.infra import failpoints
     from video.models import Stage
+    from video.pipeline import pipeline
 
     if point:
         failpoints.arm(point, action)
@@ -158,8 +158,8 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
     from django.db import connection
 
     from tests.factories import give_core
-    from video import pipeline
     from video.models import Stage, VideoTask
+    from video.pipeline import pipeline
     from video.scheduling import admission
 
     deadline = time.monotonic() + seconds

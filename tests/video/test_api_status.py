@@ -14,9 +14,9 @@ from pytest_django import Settings
 
 from providers.base import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video import pipeline
 from video.attempts import jobs
 from video.models import Generation, ProviderAccount, Stage, VideoTask
+from video.pipeline import pipeline
 from video.routing import keyring
 from video.scheduling import admission, estimates
 

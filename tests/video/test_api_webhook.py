@@ -28,10 +28,10 @@ from pytest_django import Settings
 from providers.base import JobState, JobStatus, Submitted
 from providers.simulator.signing import FalSigner, standard_webhook_headers
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import pipeline
 from video.attempts import attempts, inbound, jobs
 from video.engine import bell, states
 from video.models import Generation, Stage, VideoTask
+from video.pipeline import pipeline
 
 pytestmark = pytest.mark.django_db
 

@@ -14,11 +14,12 @@ from django.utils import timezone
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import pipeline, steering
+from video import steering
 from video.attempts import attempts, cases, jobs, reconcile
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
+from video.pipeline import pipeline
 
 pytestmark = pytest.mark.django_db
 State = Generation.State

@@ -11,12 +11,13 @@ from django.db import connection
 
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.test_fairness import fill, plan_of, rows_read
-from video import pipeline, steering, sweeper
+from video import steering, sweeper
 from video.attempts import attempts
 from video.engine import bell, states
 from video.engine.outcomes import Advance, Outcome, Park
 from video.engine.states import Claim
 from video.models import Generation, Stage, UserShare, VideoTask, WorkerSign
+from video.pipeline import pipeline
 from video.scheduling import cores, fairness
 
 pytestmark = pytest.mark.django_db

@@ -22,11 +22,12 @@ from media_pipeline.s3_address import S3Address
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
-from video import checks, media_stages, media_view, pipeline, sweeper
+from video import checks, media_view, sweeper
 from video.attempts import attempts
 from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
+from video.pipeline import media_stages, pipeline
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from django.test.utils import CaptureQueriesContext
 from providers.base import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
-from video import pipeline
 from video.attempts import jobs, paces
 from video.engine import due, states, waves
 from video.engine.outcomes import Park
 from video.engine.waves import MOST_IN_WAVE, DuePoll
 from video.infra.kit import kit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
+from video.pipeline import pipeline
 
 pytestmark = pytest.mark.django_db
 

@@ -19,8 +19,8 @@ from video.attempts import attempts, jobs, settling
 from video.engine import bell, states, waves
 from video.infra.kit import kit
 from video.models import Generation, Stage
+from video.pipeline.stages import HOUR_S
 from video.routing import health
-from video.stages import HOUR_S
 
 log = logging.getLogger(__name__)
 State = Generation.State

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 from tests.factories import age, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
-from video import creation, pipeline
+from video import creation
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import due, states
 from video.engine.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot
 from video.models import Generation, Stage
 from video.orders import Order
+from video.pipeline import pipeline
 from video.scheduling import admission
 
 LATER_S = 3600.0

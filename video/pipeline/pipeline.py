@@ -11,7 +11,6 @@ from typing import Any
 from django.db import Error
 
 from media_pipeline.errors import MediaError
-from video import media_stages, stages
 from video.engine import bell, states, waves
 from video.engine.heartbeat import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
@@ -19,6 +18,7 @@ from video.engine.states import Claim
 from video.infra import database
 from video.infra.failpoints import failpoint
 from video.models import Stage
+from video.pipeline import media_stages, stages
 from video.scheduling import cores
 
 log = logging.getLogger(__name__)
