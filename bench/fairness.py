@@ -56,7 +56,7 @@ def make_users(number: int, credit: int) -> list[int]:
 
 def create(user_id: int, number: int) -> list[str]:
     """So many tasks of one user, by the product's own way."""
-    from video import creation
+    from video.actions import creation
     from video.orders import Order
 
     order = Order(prompt="a bench", duration_s=5, aspect_ratio="16:9", model_requested=MODEL, fallback=False)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.base import Submitted
-from video import creation
+from video.actions import creation
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states

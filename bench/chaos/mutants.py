@@ -180,7 +180,13 @@ MUTANTS = (
     Mutant(
         "no idempotency key",
         "a create that is sent again finds the task that it made",
-        (Edit("video/creation.py", "        idempotency_key=idempotency_key,\n", "        idempotency_key=None,\n"),),
+        (
+            Edit(
+                "video/actions/creation.py",
+                "        idempotency_key=idempotency_key,\n",
+                "        idempotency_key=None,\n",
+            ),
+        ),
         "--jobs 60 --rate 8 --kinds 'kill web' --faults 2",
         frozenset({"doubled"}),
     ),

@@ -16,7 +16,7 @@ from django.test import Client
 from providers.keys import fingerprint
 from tests.factories import accepted, make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, broker, until
-from video import steering
+from video.actions import steering
 from video.attempts import attempts, schedule
 from video.credits import credits
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask

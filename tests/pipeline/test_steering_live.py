@@ -20,7 +20,7 @@ from django.conf import settings
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, running, until
-from video import steering
+from video.actions import steering
 from video.credits import credits
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission

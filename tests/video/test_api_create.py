@@ -15,7 +15,7 @@ from pytest_django import Settings
 
 from providers import catalogue
 from tests.factories import make_user
-from video import creation
+from video.actions import creation
 from video.credits import credits
 from video.infra import kit
 from video.models import CreditEntry, TaskEvent, VideoTask

@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.test import Client
 from pytest_django import Settings
 
-from video import creation
+from video.actions import creation
 from video.models import VideoTask
 
 CREATE = "/api/video/create"

@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from tests.factories import accepted, claimed, make_task, make_user
 from tests.video.conftest import client_of
-from video import steering
+from video.actions import steering
 from video.credits import credits
 from video.engine import states
 from video.models import Stage, VideoTask

@@ -17,7 +17,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.signs import everybody
-from video import figures, steering
+from video import figures
+from video.actions import steering
 from video.api import task_details
 from video.attempts import attempts
 from video.engine import states

@@ -10,7 +10,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
-from video import steering
+from video.actions import steering
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states

@@ -14,7 +14,7 @@ from django.utils import timezone
 from providers.base import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import steering
+from video.actions import steering
 from video.attempts import attempts, cases, jobs, reconcile
 from video.credits import credits
 from video.engine import states

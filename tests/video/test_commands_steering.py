@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import steering
+from video.actions import steering
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states

@@ -11,7 +11,8 @@ from django.db import connection
 
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.test_fairness import fill, plan_of, rows_read
-from video import steering, sweeper
+from video import sweeper
+from video.actions import steering
 from video.attempts import attempts
 from video.engine import bell, states
 from video.engine.outcomes import Advance, Outcome, Park

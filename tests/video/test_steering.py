@@ -12,13 +12,13 @@ from django.db import connection
 from providers.base import CancelOutcome, JobState, JobStatus, Submitted
 from providers.errors import JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video import steering
+from video.actions import steering
+from video.actions.steering import Refund
 from video.attempts import attempts, jobs, reconcile
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.scheduling import admission
-from video.steering import Refund
 
 pytestmark = pytest.mark.django_db
 State = Generation.State

@@ -13,13 +13,13 @@ from django.db import connection, transaction
 from providers.base import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
-from video import steering
+from video.actions import steering
+from video.actions.steering import Refund
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission
-from video.steering import Refund
 
 pytestmark = pytest.mark.django_db(transaction=True)
 State = Generation.State

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from video import steering
+from video.actions import steering
 from video.admin.reading import ModelAdmin, short
 from video.credits.credits import InsufficientCredits
 from video.models import VideoTask

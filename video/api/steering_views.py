@@ -5,7 +5,7 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import steering
+from video.actions import steering
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CancelSerializer, RetrySerializer, fields_of

@@ -11,7 +11,8 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import creation, media_view
+from video import media_view
+from video.actions import creation
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CreateSerializer, fields_of

@@ -12,11 +12,11 @@ from typing import IO, Any, cast
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from video import chosen
-from video.chosen import BadChoice, Filter
+from video.actions import chosen
+from video.actions.chosen import BadChoice, Filter
+from video.actions.steering import Refused
 from video.credits.credits import InsufficientCredits
 from video.models import Stage
-from video.steering import Refused
 
 SOME_REFUSED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 MOST_SHOWN = 100  # rows; of more, only those that were refused

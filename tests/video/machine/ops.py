@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from tests.factories import age, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
-from video import creation
+from video.actions import creation
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import due, states

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.video.machine.model import COST, Attempt, Model, Task
 from tests.video.machine.ops import Op, Stock
-from video import steering
+from video.actions import steering
 from video.credits import credits
 
 OPEN = ("unknown", "accepted")
