@@ -19,8 +19,8 @@ from django.conf import settings
 
 from video.engine import drain, due
 from video.engine.heartbeat import heartbeat
-from video.figures.stages import QUEUE_OF
 from video.infra import broker
+from video.monitoring.stages import QUEUE_OF
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import fill, queues
-from video import figures
+from video import monitoring
 from video.credits import ledger_check
 from video.models import TaskEvent, VideoTask
 from video.routing import keyring
@@ -24,7 +24,7 @@ def test_filled_rows_hold_every_constraint_and_look_like_the_real_ones():
     assert ledger_check.find() == []
     fill.freshen(-3600)
     fill.freshen(3600)
-    found = figures.read()
+    found = monitoring.read()
     assert (found.waiting.number, found.waiting_for_core.number) == (600, 200)
     by_stage = {one.stage.value: one for one in found.stages}
     assert (by_stage["poll"].due, by_stage["poll"].parked) == (100, {"rendering": 1000})

@@ -25,10 +25,10 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
-from video import figures, sweeper
+from video import monitoring, sweeper
 from video.attempts import attempts, reconcile
 from video.engine import due
-from video.figures import users as own_figures
+from video.monitoring import users as own_figures
 from video.routing import health
 from video.scheduling import admission, cores, estimates
 
@@ -123,7 +123,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "task_list_of_user": api("/api/video/tasks"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
-    "event_recent_moves": figures.read,
+    "event_recent_moves": monitoring.read,
     "generation_slots_taken": admit,
     "generation_slots_of_user": lambda: estimates.expected_seconds(catalogue.BY_ID["gen4.5"]),
     "generation_to_look_at": lambda: reconcile._take_due(),

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task
 from tests.video.signs import everybody, sign
-from video import figures
+from video import monitoring
 from video.admin.queues import with_code
 from video.admin.reading import short
 from video.engine import states
@@ -131,7 +131,7 @@ class TestPage:
 
 class TestRights:
     def test_who_may_look_at_tasks_and_accounts(self) -> None:
-        client = staff(*(name.partition(".")[2] for name in figures.PERMISSIONS))
+        client = staff(*(name.partition(".")[2] for name in monitoring.PERMISSIONS))
         keyring.sync()
         ProviderKey.objects.filter(provider="kling").update(state="quarantined")
         text = page(client)

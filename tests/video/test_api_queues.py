@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.signs import everybody
-from video import figures
+from video import monitoring
 from video.actions import steering
 from video.api import task_details
 from video.attempts import attempts
@@ -37,7 +37,7 @@ def staff(*codenames: str) -> AbstractBaseUser:
 
 @pytest.fixture
 def operator() -> Client:
-    return client_of(staff(*(name.partition(".")[2] for name in figures.PERMISSIONS)))
+    return client_of(staff(*(name.partition(".")[2] for name in monitoring.PERMISSIONS)))
 
 
 def data(client: Client, url: str = STATUS) -> Any:

@@ -12,12 +12,12 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user
 from tests.video.signs import everybody, sign
-from video import figures
+from video import monitoring
 from video.attempts import attempts
 from video.engine import states, waves
-from video.figures import stages, trouble
-from video.figures.stages import QUEUE_OF, StageFigures
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
+from video.monitoring import stages, trouble
+from video.monitoring.stages import QUEUE_OF, StageFigures
 from video.routing import health, keyring
 
 pytestmark = pytest.mark.django_db
@@ -28,7 +28,7 @@ def of(stage: Stage) -> StageFigures:
 
 
 def codes(*, needs_person: bool | None = None) -> list[str]:
-    return [one.code for one in figures.read().troubles if needs_person in {None, one.needs_person}]
+    return [one.code for one in monitoring.read().troubles if needs_person in {None, one.needs_person}]
 
 
 def test_each_stage_is_counted_in_the_queue_that_celery_sends_it_to() -> None:
@@ -166,7 +166,7 @@ class TestProviders:
         keyring.sync()
         generation = accepted(make_task())
         ProviderAccount.objects.filter(provider="kling").update(closed_reason="out_of_credits")
-        found = figures.read()
+        found = monitoring.read()
         row = next(one for one in found.accounts if one.model == "gen4.5")
         assert (row.live, row.open, row.free, row.state) == (1, True, row.limit - 1, "open")
         assert row.account == generation.account.account
@@ -176,9 +176,9 @@ class TestProviders:
     def test_a_cool_down_that_is_over_is_none(self) -> None:
         keyring.sync()
         set_cooldown(-5)
-        assert all(one.cooldown_s is None for one in figures.read().accounts)
+        assert all(one.cooldown_s is None for one in monitoring.read().accounts)
         set_cooldown(50)
-        row = figures.read().accounts[0]
+        row = monitoring.read().accounts[0]
         assert row.cooldown_s is not None
         assert 0 < row.cooldown_s <= 50
         assert (row.open, row.free, row.state) == (False, 0, "cools down")
@@ -188,7 +188,7 @@ class TestProviders:
         ProviderKey.objects.create(provider="runway", fingerprint="old", account="old")
         gone = ProviderKey.objects.create(provider="runway", fingerprint="gone", account="gone")
         ProviderKey.objects.filter(pk=gone.pk).update(gone_since="2026-01-01T00:00:00Z")
-        names = {one.fingerprint for one in figures.read().keys}
+        names = {one.fingerprint for one in monitoring.read().keys}
         assert "gone" in names
         assert "old" not in names
 
@@ -196,15 +196,15 @@ class TestProviders:
         model = catalogue.MODELS[0]
         for _ in range(5):
             health.note_fault(model.id, model.provider, "HTTP 500")
-        (one,) = figures.read().circuits
+        (one,) = monitoring.read().circuits
         assert (one.model, one.state, one.faults) == (model.id, "open", 5)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_circuit SET open_until = statement_timestamp() - interval '1 second'")
-        assert figures.read().circuits[0].state == "half_open"
+        assert monitoring.read().circuits[0].state == "half_open"
         assert health.take_probe(model.id)
-        assert figures.read().circuits[0].state == "probing"
+        assert monitoring.read().circuits[0].state == "probing"
         Circuit.objects.update(open_until=None, probing_since=None)
-        assert figures.read().circuits[0].state == "closed"
+        assert monitoring.read().circuits[0].state == "closed"
 
 
 def set_cooldown(seconds: float) -> None:
@@ -228,11 +228,11 @@ class TestTrouble:
 
     def test_nobody_works(self) -> None:
         sign("two:1", "videoQueue", age_s=300)
-        figures.read()  # a dead one beside a living one is no trouble
+        monitoring.read()  # a dead one beside a living one is no trouble
         assert codes() == []
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET seen_at = seen_at - interval '100 seconds'")
-        found = figures.read()
+        found = monitoring.read()
         assert [one.code for one in found.troubles] == ["no_sweeper", "no_worker", "no_worker"]
         assert found.needs_person
         assert "one:2, was seen 1 min " in found.troubles[1].sentence
@@ -240,7 +240,7 @@ class TestTrouble:
     def test_a_worker_that_stops_does_not_count(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET draining = true WHERE queues = 'mediaQueue'")
-        (one,) = figures.read().troubles
+        (one,) = monitoring.read().troubles
         assert one.code == "no_worker"
         assert "about to stop" in one.sentence
 
@@ -250,7 +250,7 @@ class TestTrouble:
         age(task.pk, 50)
         assert codes() == []
         age(task.pk, 50)
-        (one,) = figures.read().troubles
+        (one,) = monitoring.read().troubles
         assert (one.code, one.needs_person) == ("unheard", True)
         assert "1 in generate are due, the oldest for 1 min " in one.sentence
 
@@ -269,14 +269,14 @@ class TestTrouble:
         for task in tasks[:2]:
             claimed(task, Stage.TRANSCODE)
         age(tasks[2].pk, 100)
-        (one,) = figures.read().troubles
+        (one,) = monitoring.read().troubles
         assert (one.code, one.needs_person) == ("behind", False)
         assert "2 of 2 threads are at work" in one.sentence
 
     def test_a_full_disk_is_said_once_a_system(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET disk_low = true, disk_free_bytes = 300000000")
-        (one,) = figures.read().troubles
+        (one,) = monitoring.read().troubles
         assert (one.code, one.needs_person) == ("disk_low", True)
         assert "0.3 GB" in one.sentence
 
@@ -287,7 +287,7 @@ class TestTrouble:
             to_transcode(task, f"job-{number}")
             claim = claimed(task, Stage.TRANSCODE)
             assert states.park(claim, delay_s=60, reason="the storage answered", error_code=code)
-        (one,) = figures.read().troubles
+        (one,) = monitoring.read().troubles
         assert (one.code, one.needs_person) == (code, True)
         assert "2 tasks can't store or read a file" in one.sentence
 
@@ -296,7 +296,7 @@ class TestTrouble:
         ProviderKey.objects.filter(pk=key.pk).update(state="quarantined")
         ProviderAccount.objects.filter(provider="pika").update(closed_reason="out_of_credits")
         ProviderAccount.objects.filter(model="gen4.5").update(closed_reason="model_forbidden")
-        found = {one.code: one for one in figures.read().troubles}
+        found = {one.code: one for one in monitoring.read().troubles}
         assert set(found) == {"key_refused", "account_closed"}
         assert codes().count("account_closed") == 2  # one account with all its models, and one model
         assert key.fingerprint in found["key_refused"].sentence
@@ -307,7 +307,7 @@ class TestTrouble:
     def test_a_gone_key(self) -> None:
         generation = accepted(make_task())
         ProviderKey.objects.filter(fingerprint=generation.key_fingerprint).update(gone_since="2026-01-01T00:00:00Z")
-        sentences = [one.sentence for one in figures.read().troubles if one.code == "key_gone"]
+        sentences = [one.sentence for one in monitoring.read().troubles if one.code == "key_gone"]
         assert any("runway is gone from the settings while 1 job hangs on it" in sentence for sentence in sentences)
 
     def test_an_open_circuit_and_an_open_case_need_nobody(self) -> None:
@@ -320,7 +320,7 @@ class TestTrouble:
         assert attempts.mark_sent(claim, generation)
         attempts.record_unknown(generation.pk)
         assert states.fail(claim, code="outcome_unknown", message="Nobody knows.")
-        found = figures.read()
+        found = monitoring.read()
         assert {one.code for one in found.troubles} == {"circuit_open", "open_cases"}
         assert not found.needs_person
         assert "simulated) at stake" in next(one for one in found.troubles if one.code == "open_cases").sentence
@@ -331,7 +331,7 @@ class TestTrouble:
             task = make_task()
             accepted(task, f"job-{number}")
             assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-        one, _ = figures.read().troubles  # their jobs are still open at the provider
+        one, _ = monitoring.read().troubles  # their jobs are still open at the provider
         assert one.code == "many_failures"
         assert "5 tasks failed in the last five minutes and 0 were finished; most failed in poll" in one.sentence
 
@@ -357,11 +357,11 @@ def test_the_whole_costs_as_many_statements_for_many_as_for_none(
 ) -> None:
     keyring.sync()
     with django_assert_max_num_queries(11) as captured:
-        figures.read()
+        monitoring.read()
     few = len(captured.captured_queries)
     fill()
     with django_assert_max_num_queries(few):
-        figures.read()
+        monitoring.read()
 
 
 def fill() -> None:

@@ -15,12 +15,12 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from video import figures
-from video.figures import System
-from video.figures.providers import AccountFigures, KeyFigures
-from video.figures.stages import COUNTED, QUEUES, Spread, StageFigures
-from video.figures.trouble import Trouble
-from video.figures.workers import Worker
+from video import monitoring
+from video.monitoring import System
+from video.monitoring.providers import AccountFigures, KeyFigures
+from video.monitoring.stages import COUNTED, QUEUES, Spread, StageFigures
+from video.monitoring.trouble import Trouble
+from video.monitoring.workers import Worker
 from video.spans import span
 
 #: Where a trouble can be looked into: (name of the address, its query, the permission that it needs, the link's words).
@@ -73,9 +73,9 @@ class StageRow:
 
 def queues_view(request: HttpRequest) -> HttpResponse:
     """GET /admin/queues/, for staff who may look at tasks and accounts."""
-    if not figures.may_see_all(request.user):
+    if not monitoring.may_see_all(request.user):
         raise PermissionDenied
-    found = figures.read()
+    found = monitoring.read()
     context = {
         **admin.site.each_context(request),
         "title": "Queues",

@@ -5,19 +5,19 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import figures
+from video import monitoring
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
 from video.api.video_views import TASK_ID, status_of
-from video.figures import as_json, users
+from video.monitoring import as_json, users
 
 
 class QueuesView(ApiView):
     """GET /api/queues/status: all queues for staff who may look at tasks and accounts, else the caller's own tasks."""
 
     def get(self, request: Request) -> Response:
-        if figures.may_see_all(request.user):
-            return success(as_json.system(figures.read()))
+        if monitoring.may_see_all(request.user):
+            return success(as_json.system(monitoring.read()))
         return success(as_json.own(users.of_user(user_id(request))))
 
 
@@ -27,7 +27,7 @@ class TaskView(ApiView):
     def get(self, request: Request, task_id: str) -> Response:
         if not TASK_ID.fullmatch(task_id):
             raise errors.not_found()
-        staff = figures.may_see_all(request.user)
+        staff = monitoring.may_see_all(request.user)
         task = task_details.find(task_id, of_user=None if staff else user_id(request))
         if task is None:
             raise errors.not_found()

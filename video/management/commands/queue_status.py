@@ -12,9 +12,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from video import figures
-from video.figures import as_json
-from video.figures.stages import QUEUES, Spread
+from video import monitoring
+from video.monitoring import as_json
+from video.monitoring.stages import QUEUES, Spread
 from video.spans import span
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, watch: bool, interval: float, **options: Any) -> None:
         if not watch:
             try:
-                found = figures.read()
+                found = monitoring.read()
             except (OperationalError, InterfaceError) as err:
                 raise CommandError(f"{AWAY} ({type(err).__name__})", returncode=CANNOT_ASK) from None
             if options["json"]:
@@ -96,9 +96,9 @@ class Command(BaseCommand):
                 time.sleep(every_s)
 
 
-def _read_or_none() -> figures.System | None:
+def _read_or_none() -> monitoring.System | None:
     try:
-        return figures.read()
+        return monitoring.read()
     except (OperationalError, InterfaceError):
         connection.close()
         return None
@@ -107,7 +107,7 @@ def _read_or_none() -> figures.System | None:
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-def _page(found: figures.System) -> RenderableType:
+def _page(found: monitoring.System) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -143,7 +143,7 @@ def _table(*titles: str) -> Any:
     return table
 
 
-def _queues(found: figures.System) -> Any:
+def _queues(found: monitoring.System) -> Any:
     line, cores = found.waiting, found.waiting_for_core
     waits = (
         f"{_plus(line.number)} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
@@ -163,12 +163,12 @@ def _queues(found: figures.System) -> Any:
 
 
 def _plus(number: int) -> str:
-    from video.figures.stages import COUNTED
+    from video.monitoring.stages import COUNTED
 
     return f"{number}{'+' if number >= COUNTED else ''}"
 
 
-def _stages(found: figures.System) -> Any:
+def _stages(found: monitoring.System) -> Any:
     table = _table(
         "stage", "due", "oldest", "in work", "parked", "done/min 1, 5, 15", "failed/min", "p50", "p95", "work"
     )
@@ -192,7 +192,7 @@ def _both(spread: Spread) -> str:
     return "" if spread.p50_s is None else f"{span(spread.p50_s)} to {span(spread.p95_s)}"
 
 
-def _workers(found: figures.System) -> Any:
+def _workers(found: monitoring.System) -> Any:
     from rich.text import Text
 
     table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
@@ -212,7 +212,7 @@ def _workers(found: figures.System) -> Any:
     return table
 
 
-def _accounts(found: figures.System) -> Any:
+def _accounts(found: monitoring.System) -> Any:
     from rich.text import Text
 
     table = _table("account", "model", "slots in use", "balance", "state")
@@ -228,7 +228,7 @@ def _accounts(found: figures.System) -> Any:
     return table
 
 
-def _keys(found: figures.System) -> Any:
+def _keys(found: monitoring.System) -> Any:
     from rich.text import Text
 
     table = _table("key", "state", "jobs", "last error")
@@ -244,7 +244,7 @@ def _keys(found: figures.System) -> Any:
     return table
 
 
-def _circuits(found: figures.System) -> Any:
+def _circuits(found: monitoring.System) -> Any:
     table = _table("circuit", "state", "faults in a row", "last error")
     for one in found.circuits:
         left = f", {span(one.open_s)} more" if one.open_s else ""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from django.db import connection
 
-from video.figures import providers, workers
-from video.figures.stages import QUEUES
+from video.monitoring import providers, workers
+from video.monitoring.stages import QUEUES
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from video.figures import workers
-from video.figures.stages import QUEUES
 from video.models import ProviderKey
+from video.monitoring import workers
+from video.monitoring.stages import QUEUES
 from video.spans import span
 
 if TYPE_CHECKING:
-    from video.figures import System
+    from video.monitoring import System
 
 UNHEARD_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something

@@ -7,12 +7,12 @@ from typing import Any
 
 from django.conf import settings
 
-from video.figures import System
-from video.figures.providers import AccountFigures, CircuitFigures, KeyFigures
-from video.figures.stages import QUEUES, WINDOWS_MIN, Rate, Spread, StageFigures, Waiting
-from video.figures.trouble import Trouble
-from video.figures.users import OwnFigures
-from video.figures.workers import Worker
+from video.monitoring import System
+from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
+from video.monitoring.stages import QUEUES, WINDOWS_MIN, Rate, Spread, StageFigures, Waiting
+from video.monitoring.trouble import Trouble
+from video.monitoring.users import OwnFigures
+from video.monitoring.workers import Worker
 
 
 def system(figures: System) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permissi
 from django.utils import timezone
 
 from video.attempts import cases
-from video.figures import providers, stages, trouble, workers
-from video.figures.providers import AccountFigures, CircuitFigures, KeyFigures
-from video.figures.stages import StageFigures, Waiting
-from video.figures.trouble import Trouble
-from video.figures.workers import Worker
+from video.monitoring import providers, stages, trouble, workers
+from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
+from video.monitoring.stages import StageFigures, Waiting
+from video.monitoring.trouble import Trouble
+from video.monitoring.workers import Worker
 
 #: What lets staff see everything: who may look at all tasks and at the providers' accounts.
 PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
