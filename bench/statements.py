@@ -60,12 +60,12 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     from django.contrib.auth import get_user_model
     from django.db import connection
 
-    from video import demo
     from video.actions import creation
     from video.models import Stage, VideoTask
     from video.orders import Order
     from video.pipeline import pipeline
     from video.scheduling import admission
+    from video.web import demo
 
     user = get_user_model().objects.get(username=demo.NAME)
     found: dict[str, dict[str, float]] = {}

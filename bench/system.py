@@ -146,7 +146,7 @@ def _rich_user() -> str:
     from rest_framework_simplejwt.tokens import AccessToken
 
     from video.credits import credits
-    from video.demo import NAME, ensure_demo_user
+    from video.web.demo import NAME, ensure_demo_user
 
     ensure_demo_user()
     user = get_user_model().objects.get(username=NAME)

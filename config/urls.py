@@ -3,8 +3,8 @@
 from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
-from video import media_view, pages, readiness
 from video.admin.queues import queues_view
+from video.web import media_view, pages, readiness
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),

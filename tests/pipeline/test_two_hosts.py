@@ -14,9 +14,9 @@ from media_pipeline.s3_address import S3Address
 from tests.factories import make_task, reload
 from tests.pipeline.system import Process, Simulator, System, until
 from tests.s3 import KEYS, S3Server, parts_of
-from video import media_view
 from video.credits import credits
 from video.models import Stage, TaskEvent, VideoTask
+from video.web import media_view
 
 # Where a worker dies, in turn on this host and on that; each time with work done that no row names yet.
 DEATHS = ("download.after_put", "transcode.after_work", "thumbnail.after_put", "save.after_video")

@@ -13,11 +13,11 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video import demo
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.web import demo
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"

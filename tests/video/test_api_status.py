@@ -143,7 +143,7 @@ def test_links_stay_the_same_from_call_to_call(
     succeed(task)
     links = []
     for now in (1_800_000_000.5, 1_800_000_005.5, 1_800_003_600.5):
-        monkeypatch.setattr("video.media_view.time.time", lambda now=now: now)
+        monkeypatch.setattr("video.web.media_view.time.time", lambda now=now: now)
         links.append(ask(api, task.pk).json()["data"]["result"])
     assert links[0] == links[1]
     assert links[1] != links[2]

@@ -16,12 +16,13 @@ from django.db import OperationalError
 from providers.base import Submitted
 from providers.keys import parse_keys
 from tests.factories import admitted, claimed, make_user
-from video import demo, sweeper
+from video import sweeper
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
+from video.web import demo
 
 pytestmark = pytest.mark.django_db
 PROMPT = "A cat walking in a garden"

@@ -5,8 +5,8 @@ from django.contrib.auth import authenticate, get_user_model
 from django.test import Client
 from pytest_django.fixtures import Settings
 
-from video import demo
 from video.credits import credits
+from video.web import demo
 
 pytestmark = pytest.mark.django_db
 

@@ -13,8 +13,8 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from video import media_view
 from video.infra import kit
+from video.web import media_view
 
 KEY, THUMB = "7/videos/vid_1.mp4", "7/videos/vid_1_thumb.jpg"
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
@@ -166,9 +166,9 @@ def test_anything_but_a_genuine_link_is_403(web: Client, why: str) -> None:
 def test_an_expired_link_is_403(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     old = link()
     expires = int(parse_qs(urlsplit(old).query)["expires"][0])
-    monkeypatch.setattr("video.media_view.time.time", lambda: expires - 0.5)
+    monkeypatch.setattr("video.web.media_view.time.time", lambda: expires - 0.5)
     assert web.get(old).status_code == 200
-    monkeypatch.setattr("video.media_view.time.time", lambda: float(expires))
+    monkeypatch.setattr("video.web.media_view.time.time", lambda: float(expires))
     assert web.get(old).status_code == 403
 
 

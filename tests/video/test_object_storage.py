@@ -22,12 +22,13 @@ from media_pipeline.s3_address import S3Address
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
-from video import checks, media_view, sweeper
+from video import checks, sweeper
 from video.attempts import attempts
 from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import media_stages, pipeline
+from video.web import media_view
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ class TestStatus:
         succeed(task)
         seen = []
         for now in (1_800_000_000.5, 1_800_000_005.5, 1_800_003_600.5):
-            monkeypatch.setattr("video.media_view.time.time", lambda now=now: now)
+            monkeypatch.setattr("video.web.media_view.time.time", lambda now=now: now)
             seen.append(ask(api, task.pk).json()["data"]["result"]["videoUrl"])
         assert seen[0] == seen[1] != seen[2]
 

@@ -13,9 +13,9 @@ from media_pipeline.errors import StorageRefused
 from video.admin.reading import clock, short
 from video.attempts import settling
 from video.engine import workers
-from video.media_view import link
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.spans import span
+from video.web.media_view import link
 
 EVENTS_SHOWN = 400
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}

@@ -18,9 +18,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
-from video import away
 from video.infra import database
 from video.scheduling import limits
+from video.web import away
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from video import demo
+from video.web import demo
 
 ACCESS_COOKIE = "token"
 REFRESH_COOKIE = "refresh"

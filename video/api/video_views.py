@@ -11,7 +11,6 @@ from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video import media_view
 from video.actions import creation
 from video.api import errors
 from video.api.base import ApiView, success, user_id
@@ -21,6 +20,7 @@ from video.credits.credits import InsufficientCredits
 from video.engine import states
 from video.models import Status
 from video.scheduling import estimates, limits
+from video.web import media_view
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before one in line

@@ -20,12 +20,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from video import demo, media_view
 from video.actions import creation
 from video.credits import credits
 from video.engine import workers
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.scheduling import limits
+from video.web import demo, media_view
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25

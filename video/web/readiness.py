@@ -9,8 +9,8 @@ from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-from video import away
 from video.infra import broker, database
+from video.web import away
 
 log = logging.getLogger(__name__)
 
