@@ -66,13 +66,13 @@ app.conf.update(
     },
 )
 app.steps["consumer"].add(WakeStep)
-app.autodiscover_tasks(["video"])
+app.autodiscover_tasks(["video.processes"])
 
 
 @worker_ready.connect(weak=False)
 def _begin(sender: Any, **_: Any) -> None:
     """A worker takes messages from here on. (Not imported above: Django is not set up there yet.)"""
-    from video import worker_life
+    from video.processes import worker_life
 
     worker_life.begin(queues=list(sender.app.amqp.queues.consume_from), threads=sender.controller.concurrency)
 
@@ -80,7 +80,7 @@ def _begin(sender: Any, **_: Any) -> None:
 @worker_shutting_down.connect(weak=False)
 def _stop(**_: Any) -> None:
     """It was told to stop; Celery calls this in the signal's handler."""
-    from video import worker_life
+    from video.processes import worker_life
 
     worker_life.stop()
     wake()
@@ -88,6 +88,6 @@ def _stop(**_: Any) -> None:
 
 @worker_shutdown.connect(weak=False)
 def _end(**_: Any) -> None:
-    from video import worker_life
+    from video.processes import worker_life
 
     worker_life.end()

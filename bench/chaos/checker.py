@@ -347,8 +347,8 @@ def _attempts(found: Evidence) -> Iterator[Breach]:
 
 def _leftovers(found: Evidence) -> Iterator[Breach]:
     """Nobody holds anything, and a sweep leaves no work file of a finished task and no half file."""
-    from video import sweeper
     from video.infra.kit import kit
+    from video.processes import sweeper
 
     for task_id, row in found.tasks.items():
         if row["lease_until"] is not None and row["finished_at"] is None:

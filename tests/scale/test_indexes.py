@@ -25,10 +25,11 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
-from video import monitoring, sweeper
+from video import monitoring
 from video.attempts import attempts, reconcile
 from video.engine import due
 from video.monitoring import users as own_figures
+from video.processes import sweeper
 from video.routing import health
 from video.scheduling import admission, cores, estimates
 

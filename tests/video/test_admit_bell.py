@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from video import tasks
 from video.engine import bell
+from video.processes import tasks
 from video.scheduling import admission
 
 WAIT_S = 60

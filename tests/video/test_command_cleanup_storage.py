@@ -18,9 +18,10 @@ from media_pipeline import keys
 from media_pipeline.errors import StorageDown
 from media_pipeline.storage import MediaStorage
 from tests.factories import make_task, make_user
-from video import cleanup, ids
+from video import ids
 from video.infra.kit import kit
 from video.models import VideoTask
+from video.processes import cleanup
 
 pytestmark = pytest.mark.django_db
 DAY_S = 86_400

@@ -16,12 +16,12 @@ from django.db import OperationalError
 from providers.base import Submitted
 from providers.keys import parse_keys
 from tests.factories import admitted, claimed, make_user
-from video import sweeper
 from video.attempts import attempts
 from video.credits import credits
 from video.engine import states
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
+from video.processes import sweeper
 from video.web import demo
 
 pytestmark = pytest.mark.django_db

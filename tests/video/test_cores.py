@@ -11,7 +11,6 @@ from django.db import connection
 
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.test_fairness import fill, plan_of, rows_read
-from video import sweeper
 from video.actions import steering
 from video.attempts import attempts
 from video.engine import bell, states
@@ -19,6 +18,7 @@ from video.engine.outcomes import Advance, Outcome, Park
 from video.engine.states import Claim
 from video.models import Generation, Stage, UserShare, VideoTask, WorkerSign
 from video.pipeline import pipeline
+from video.processes import sweeper
 from video.scheduling import cores, fairness
 
 pytestmark = pytest.mark.django_db

@@ -10,13 +10,13 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import sweeper
 from video.attempts import attempts
 from video.engine import heartbeat, states, waves
 from video.engine.outcomes import Advance, Park
 from video.infra import database
 from video.models import Generation, Stage
 from video.pipeline import media_stages, pipeline, stages
+from video.processes import sweeper
 
 
 def away(*_: Any, **__: Any) -> Any:

@@ -22,12 +22,13 @@ from media_pipeline.s3_address import S3Address
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
-from video import checks, sweeper
+from video import checks
 from video.attempts import attempts
 from video.engine import states
 from video.infra.kit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import media_stages, pipeline
+from video.processes import sweeper
 from video.web import media_view
 
 
@@ -271,7 +272,8 @@ def test_local_storage_never_loads_awss_library() -> None:
     """It would cost each process 50 MB and each command most of a second."""
     program = (
         "import tests.environment, django; django.setup();"
-        "from video.infra.kit import kit; import config.urls, video.tasks, video.sweeper; kit().storage.exists('a');"
+        "import config.urls, video.processes.tasks, video.processes.sweeper;"
+        "from video.infra.kit import kit; kit().storage.exists('a');"
         "import sys; print([name for name in sys.modules if name.startswith(('boto', 'storages', 's3transfer'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

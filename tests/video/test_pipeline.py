@@ -19,13 +19,13 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video import sweeper
 from video.attempts import attempts, jobs, reconcile
 from video.credits import credits
 from video.engine import states
 from video.engine.heartbeat import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.pipeline import pipeline, stages
+from video.processes import sweeper
 
 pytestmark = pytest.mark.django_db
 

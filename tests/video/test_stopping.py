@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video import tasks
 from video.engine import drain, due, states, waves
 from video.models import Generation, Stage
+from video.processes import tasks
 
 pytestmark = pytest.mark.django_db
 

@@ -8,13 +8,13 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video import sweeper
 from video.attempts import attempts
 from video.engine import bell, states
 from video.infra import broker
 from video.infra.kit import kit
 from video.models import Generation, Stage, VideoTask
 from video.pipeline import media_stages
+from video.processes import sweeper
 
 pytestmark = pytest.mark.django_db
 

@@ -8,10 +8,10 @@ import pytest
 from celery.worker import state as celery_state
 
 from tests.factories import admitted, age, claimed, make_task
-from video import watchdog
 from video.engine import due
 from video.infra import broker
 from video.models import Stage, VideoTask
+from video.processes import watchdog
 
 pytestmark = pytest.mark.django_db
 

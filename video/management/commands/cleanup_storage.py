@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from media_pipeline.errors import MediaError
-from video import cleanup
-from video.cleanup import LEAST_AGE_S, Orphan, Seen
 from video.infra.kit import kit
 from video.management.arguments import seconds
+from video.processes import cleanup
+from video.processes.cleanup import LEAST_AGE_S, Orphan, Seen
 
 SOME_LEFT, CANNOT_ASK, INTERRUPTED = 1, 2, 130
 MOST_SHOWN = 100

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from video import sweeper
+from video.processes import sweeper
 from video.routing import keyring
 
 

@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Sequence
 
-from video import watchdog
 from video.engine import drain, workers
 from video.models import WorkerSign
+from video.processes import watchdog
 
 _sign: workers.Sign | None = None
 
