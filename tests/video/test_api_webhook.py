@@ -671,7 +671,7 @@ def test_the_log_names_the_request_and_shows_nothing_that_was_sent(
     headers = standard_webhook_headers(SECRET, "msg_1", raw)
     post(KLING, raw, headers)
     post(KLING, raw)
-    ours = [record.getMessage() for record in caplog.records if record.name == "video.api.webhook_views"]
+    ours = [record.getMessage() for record in caplog.records if record.name == "video.api.views.webhook_views"]
     assert ours == [
         f"webhook: provider=pika outcome=hinted request={JOB}",
         "webhook: provider=pika outcome=refused: no key of fal's fits the signature request=-",

@@ -9,7 +9,7 @@ from video.actions import steering
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
-from video.api.video_views import TASK_ID, status_of
+from video.api.views.video_views import TASK_ID, status_of
 from video.credits.credits import InsufficientCredits
 from video.scheduling import limits
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from video.api import errors
 from video.api.base import ApiView, success, user_id
-from video.api.video_views import TASK_ID, shown
+from video.api.views.video_views import TASK_ID, shown
 from video.credits import credits
 from video.models import ACTIVE, Status
 

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from video import monitoring
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
-from video.api.video_views import TASK_ID, status_of
+from video.api.views.video_views import TASK_ID, status_of
 from video.monitoring import as_json, users
 
 
