@@ -101,9 +101,9 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
     """The very argv that the transcode stage runs for this source, and "encode" or "remux"."""
     from django.conf import settings
 
-    from media_pipeline.ffmpeg import FFmpeg
-    from media_pipeline.probe import Prober
-    from media_pipeline.transcode import Target, command, plan
+    from media_pipeline.encode.ffmpeg import FFmpeg
+    from media_pipeline.encode.probe import Prober
+    from media_pipeline.encode.transcode import Target, command, plan
     from video.infra.kit import ffmpeg_binary
 
     prober = Prober()
@@ -241,7 +241,7 @@ def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span, say: C
 
 def _looks(source: Path, times: int) -> float:
     """CPU of what a job asks the decoder child: three probes and a thumbnail."""
-    from media_pipeline.probe import Prober
+    from media_pipeline.encode.probe import Prober
 
     def ask(prober: Prober) -> None:
         prober.probe(source)  # download

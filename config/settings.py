@@ -14,8 +14,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import env as read
 from config.running import running_simulator
-from media_pipeline import links, s3_links
-from media_pipeline.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
+from media_pipeline.storage import links, s3_links
+from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
 from providers.base import same_origin
 from providers.keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
 from providers.webhooks import BadSecret, webhook_key

@@ -20,7 +20,7 @@ from botocore.credentials import Credentials
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from media_pipeline.s3_address import S3Address, S3Keys
+from media_pipeline.storage.s3_address import S3Address, S3Keys
 
 KEYS = S3Keys("AKIATESTTESTTESTTEST", "test-secret-test-secret-test-secret")
 REGION = "eu-central-1"

@@ -10,7 +10,7 @@ import av
 import pytest
 from PIL import Image
 
-from media_pipeline.containers import inspect
+from media_pipeline.encode.containers import inspect
 from tests.e2e.conftest import Canary, bare_environment, processes_of
 
 

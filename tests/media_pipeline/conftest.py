@@ -9,8 +9,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 
-from media_pipeline.ffmpeg import FFmpeg
-from media_pipeline.probe import Prober
+from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.probe import Prober
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 

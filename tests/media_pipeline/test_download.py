@@ -17,9 +17,6 @@ from typing import Any
 
 import pytest
 
-from media_pipeline import download as download_module
-from media_pipeline.addresses import is_public, origin
-from media_pipeline.download import Downloaded, check_public_url, download
 from media_pipeline.errors import (
     Cancelled,
     DiskFull,
@@ -29,6 +26,9 @@ from media_pipeline.errors import (
     LinkExpired,
     MediaTimeout,
 )
+from media_pipeline.fetch import download as download_module
+from media_pipeline.fetch.addresses import is_public, origin
+from media_pipeline.fetch.download import Downloaded, check_public_url, download
 
 BODY = bytes(range(256)) * 4000
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from media_pipeline import ffmpeg as ffmpeg_module
+from media_pipeline.encode import ffmpeg as ffmpeg_module
+from media_pipeline.encode.ffmpeg import FFmpeg, Limits, has_kernel_deathsig, redact
 from media_pipeline.errors import Cancelled, MediaTimeout, TranscodeFailed
-from media_pipeline.ffmpeg import FFmpeg, Limits, has_kernel_deathsig, redact
 from tests.media_pipeline.conftest import FFMPEG
 
 ENDLESS = (
@@ -174,7 +174,7 @@ def test_huge_stderr_is_kept_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kernel", KINDS)
 def test_kill_9_of_the_worker_takes_ffmpeg_along(tmp_path: Path, kernel: bool) -> None:
     script = (
-        "import sys; from media_pipeline.ffmpeg import FFmpeg;"
+        "import sys; from media_pipeline.encode.ffmpeg import FFmpeg;"
         "r = FFmpeg(sys.argv[1], kernel_deathsig=sys.argv[2] == 'True');"
         "r.run([r.binary, *sys.argv[3:]], deadline_s=60, duration_s=9, on_progress=lambda f: print('on', flush=True))"
     )

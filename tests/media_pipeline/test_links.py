@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from media_pipeline.links import expiry, sign, verify
+from media_pipeline.storage.links import expiry, sign, verify
 
 KEY = "7/videos/vid_1.mp4"
 SECRET = "a secret of the server"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from media_pipeline import probe as probe_module
+from media_pipeline.encode import probe as probe_module
+from media_pipeline.encode.probe import ProbeLimits, Prober
 from media_pipeline.errors import MediaTimeout, NotAVideo
-from media_pipeline.probe import ProbeLimits, Prober
 from tests.media_pipeline.test_ffmpeg import wait_gone
 
 Clip = Callable[[str], Path]
@@ -141,7 +141,7 @@ def test_child_killed_from_outside_is_replaced(clip: Clip) -> None:
 
 
 def test_a_child_is_replaced_after_so_many_answers(clip: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("media_pipeline.probe._ANSWERS_OF_A_CHILD", 2)
+    monkeypatch.setattr("media_pipeline.encode.probe._ANSWERS_OF_A_CHILD", 2)
     prober = Prober(workers=1)
     try:
         path, pids = clip("ready.mp4"), []
@@ -191,7 +191,7 @@ def test_many_threads_share_the_children(clip: Clip, prober: Prober) -> None:
 
 def test_child_ends_with_its_parent(clip: Clip) -> None:
     script = (
-        "import sys; from pathlib import Path; from media_pipeline.probe import Prober; p = Prober(workers=1);"
+        "import sys; from pathlib import Path; from media_pipeline.encode.probe import Prober; p = Prober(workers=1);"
         "p.probe(Path(sys.argv[1])); print(p._children.queue[0]._process.pid, flush=True); sys.stdin.read()"
     )
     root = Path(probe_module.__file__).parents[1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from media_pipeline.ranges import decide
+from media_pipeline.storage.ranges import decide
 
 ETAG = '"abc"'
 

@@ -13,8 +13,8 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from media_pipeline import links, s3_links
-from media_pipeline.s3_address import BadAddress, S3Address, S3Keys, parse
+from media_pipeline.storage import links, s3_links
+from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, parse
 from tests.s3 import KEYS, S3Server, parts_of
 
 KEY = "7/videos/vid_1.mp4"
@@ -174,7 +174,7 @@ def test_s3_serves_a_link_with_ranges_and_refuses_any_other(s3: S3Server) -> Non
 def test_signing_needs_nothing_of_aws() -> None:
     """Nor does anything else that local storage uses."""
     program = (
-        "import sys, media_pipeline.s3_links, media_pipeline.storage, media_pipeline.local_storage;"
+        "import sys, media_pipeline.storage.s3_links, media_pipeline.storage.base, media_pipeline.storage.local;"
         "print([name for name in sys.modules if name.startswith(('boto', 'storages', 's3transfer'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,13 +10,13 @@ import pytest
 from django.conf import settings
 from django.core.files.base import ContentFile
 
-from media_pipeline import local_storage
 from media_pipeline.disk import free_bytes, require_free
 from media_pipeline.errors import DiskFull
-from media_pipeline.keys import check_key, sha256_of, thumbnail_key, video_key, work_key, work_prefix
-from media_pipeline.local_storage import LocalStorage
-from media_pipeline.s3_storage import S3Storage
-from media_pipeline.storage import MediaStorage
+from media_pipeline.storage import local as local_storage
+from media_pipeline.storage.base import MediaStorage
+from media_pipeline.storage.local import LocalStorage
+from media_pipeline.storage.object_keys import check_key, sha256_of, thumbnail_key, video_key, work_key, work_prefix
+from media_pipeline.storage.s3 import S3Storage
 from tests.s3 import KEYS, S3Server
 
 if not settings.configured:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
+from media_pipeline.encode.probe import Prober
+from media_pipeline.encode.thumbnail import make_thumbnail
 from media_pipeline.errors import DiskFull, NotAVideo
-from media_pipeline.probe import Prober
-from media_pipeline.thumbnail import make_thumbnail
 from tests.media_pipeline.conftest import run_ffmpeg
 
 Clip = Callable[[str], Path]

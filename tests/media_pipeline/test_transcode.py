@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from media_pipeline.encode.ffmpeg import FFmpeg, Limits
+from media_pipeline.encode.probe import MediaInfo, Prober
+from media_pipeline.encode.transcode import Target, command, output_size, plan, transcode, what_is_wrong
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, NotAVideo, TranscodeFailed
-from media_pipeline.ffmpeg import FFmpeg, Limits
-from media_pipeline.probe import MediaInfo, Prober
-from media_pipeline.transcode import Target, command, output_size, plan, transcode, what_is_wrong
 from tests.media_pipeline.conftest import FFMPEG
 
 Clip = Callable[[str], Path]
@@ -210,7 +210,7 @@ def test_remux_that_loses_something_falls_back_to_encoding(
 ) -> None:
     path = clip("ready.mp4")
     monkeypatch.setattr(
-        "media_pipeline.transcode.what_is_wrong",
+        "media_pipeline.encode.transcode.what_is_wrong",
         lambda made, info, target, way: "a hole" if way.kind == "remux" else None,
     )
     done = transcode(

@@ -10,7 +10,7 @@ import pytest
 import requests
 from pytest_django import Settings
 
-from media_pipeline.s3_address import S3Address
+from media_pipeline.storage.s3_address import S3Address
 from tests.factories import make_task, reload
 from tests.pipeline.system import Process, Simulator, System, until
 from tests.s3 import KEYS, S3Server, parts_of

@@ -14,9 +14,9 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError
 
-from media_pipeline import keys
 from media_pipeline.errors import StorageDown
-from media_pipeline.storage import MediaStorage
+from media_pipeline.storage import object_keys
+from media_pipeline.storage.base import MediaStorage
 from tests.factories import make_task, make_user
 from video import ids
 from video.infra.kit import kit
@@ -72,7 +72,7 @@ def there(key: str) -> bool:
 def done(video_id: str) -> tuple[VideoTask, str, str]:
     """A finished task, with its two files."""
     task = make_task()
-    video, thumbnail = keys.video_key(task.user_id, video_id), keys.thumbnail_key(task.user_id, video_id)
+    video, thumbnail = object_keys.video_key(task.user_id, video_id), object_keys.thumbnail_key(task.user_id, video_id)
     VideoTask.objects.filter(pk=task.pk).update(
         status="success",
         stage="done",
@@ -95,8 +95,8 @@ def test_an_id_tells_when_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_old_file_without_a_row_goes_and_all_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     _, video, thumbnail = done(old(ids.video_id, monkeypatch))
-    loser = put(keys.video_key(1, old(ids.video_id, monkeypatch)), "12345")
-    young = put(keys.video_key(1, ids.video_id()))
+    loser = put(object_keys.video_key(1, old(ids.video_id, monkeypatch)), "12345")
+    young = put(object_keys.video_key(1, ids.video_id()))
     foreign = [put("1/videos/holiday.mp4"), put("notes.txt"), put("1/other/vid_1.mp4")]
     code, said = clean()
     assert code == 0
@@ -112,7 +112,7 @@ def test_an_old_file_without_a_row_goes_and_all_others_stay(monkeypatch: pytest.
 def test_the_files_of_a_row_that_points_elsewhere_go(monkeypatch: pytest.MonkeyPatch) -> None:
     video_id = old(ids.video_id, monkeypatch)
     task, _, _ = done(video_id)
-    copy = put(keys.video_key(task.user_id + 1, video_id))
+    copy = put(object_keys.video_key(task.user_id + 1, video_id))
     assert clean()[0] == 0
     assert not there(copy)
 
@@ -121,7 +121,7 @@ def test_work_files_go_once_their_task_has_none_by_its_row(monkeypatch: pytest.M
     user = make_user()
     ended, keeps, active = (old(lambda: make_task(user).pk, monkeypatch) for _ in range(3))
     nobody = old(ids.task_id, monkeypatch)
-    files = {task_id: put(keys.work_key(task_id, 3, "source.mp4")) for task_id in (ended, keeps, active, nobody)}
+    files = {task_id: put(object_keys.work_key(task_id, 3, "source.mp4")) for task_id in (ended, keeps, active, nobody)}
     failed = {"status": "failed", "error_code": "timeout", "error_message": "Too long.", "admit_at": None}
     for task_id, has_files in ((ended, False), (keeps, True)):
         VideoTask.objects.filter(pk=task_id).update(
@@ -132,7 +132,7 @@ def test_work_files_go_once_their_task_has_none_by_its_row(monkeypatch: pytest.M
 
 
 def test_a_dry_run_and_json_only_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    loser = put(keys.video_key(1, old(ids.video_id, monkeypatch)), "12345")
+    loser = put(object_keys.video_key(1, old(ids.video_id, monkeypatch)), "12345")
     code, said = clean("--dry-run")
     assert code == 0
     assert "1 of 1 files would be deleted" in said
@@ -150,7 +150,7 @@ def test_a_dry_run_and_json_only_tell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_older_than_is_a_day_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    put(keys.video_key(1, old(ids.video_id, monkeypatch, days=2)))
+    put(object_keys.video_key(1, old(ids.video_id, monkeypatch, days=2)))
     assert "1 without a row are too young" in clean("--older-than", "3d")[1]
     code, said = clean("--older-than", "1h")
     assert code == 2
@@ -160,12 +160,12 @@ def test_older_than_is_a_day_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_see_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanup, "BATCH", 2)
     for _ in range(5):
-        put(keys.video_key(1, old(ids.video_id, monkeypatch)))
+        put(object_keys.video_key(1, old(ids.video_id, monkeypatch)))
     assert "5 of 5 files deleted" in clean()[1]
 
 
 def test_what_can_not_be_deleted_is_said_and_exits_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    loser = put(keys.video_key(1, old(ids.video_id, monkeypatch)))
+    loser = put(object_keys.video_key(1, old(ids.video_id, monkeypatch)))
 
     def refuse(self: MediaStorage, key: str) -> None:
         raise PermissionError(13, "Permission denied")

@@ -179,7 +179,7 @@ def test_a_link_signed_with_another_secret_is_403(web: Client, settings: Setting
 
 
 def test_nothing_is_opened_before_the_signature_holds(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("media_pipeline.storage.MediaStorage.open", lambda *_: pytest.fail("the disk was touched"))
+    monkeypatch.setattr("media_pipeline.storage.base.MediaStorage.open", lambda *_: pytest.fail("the disk was touched"))
     assert web.get(f"/storage/{KEY}").status_code == 403
 
 

@@ -18,7 +18,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from media_pipeline import errors
-from media_pipeline.s3_address import S3Address
+from media_pipeline.storage.s3_address import S3Address
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
@@ -206,7 +206,7 @@ class TestStages:
     ) -> None:
         monkeypatch.setattr(media_stages.jobs, "result_url", lambda _: "https://provider.example/v.mp4")
         monkeypatch.setattr(media_stages, "fetch", lambda url, path, **_: path.write_bytes(b"a video"))
-        monkeypatch.setattr("media_pipeline.probe.Prober.probe", lambda *_: None)
+        monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", lambda *_: None)
         task = in_stage(Stage.DOWNLOAD)
         s3.refuse = (503, "ServiceUnavailable")
         assert pipeline.run_stage(Stage.DOWNLOAD, task.pk) is False
@@ -247,7 +247,7 @@ class TestStages:
             raise errors.StorageDown("the storage answered SlowDown (503)")
 
         with monkeypatch.context() as patched:
-            patched.setattr("media_pipeline.storage.MediaStorage.delete_prefix", refused)
+            patched.setattr("media_pipeline.storage.base.MediaStorage.delete_prefix", refused)
             assert pipeline.run_stage(Stage.SAVE, task.pk) is False
             assert reload(task).status == "success"
             assert sweeper.sweep_work_files() >= 1  # tries, and leaves them for the next sweep

@@ -12,8 +12,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from media_pipeline.addresses import check_public_url, origin
 from media_pipeline.errors import ForbiddenAddress
+from media_pipeline.fetch.addresses import check_public_url, origin
 from providers import catalogue
 from providers.catalogue import UnknownModel
 from video.api.errors import ApiError

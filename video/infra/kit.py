@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from media_pipeline.ffmpeg import FFmpeg
-from media_pipeline.local_storage import LocalStorage
-from media_pipeline.probe import Prober
-from media_pipeline.s3_address import S3Keys
-from media_pipeline.storage import MediaStorage
+from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.probe import Prober
+from media_pipeline.storage.base import MediaStorage
+from media_pipeline.storage.local import LocalStorage
+from media_pipeline.storage.s3_address import S3Keys
 from providers.base import Provider
 from providers.http import Sender
 from providers.keys import ApiKey
@@ -83,7 +83,7 @@ class Kit:
         if settings.OBJECT_STORAGE is None:
             store = LocalStorage(location=settings.STORAGE_LOCAL_PATH)
             return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
-        from media_pipeline.s3_storage import S3Storage  # lazily: AWS's library is 50 MB and 0.7 s
+        from media_pipeline.storage.s3 import S3Storage  # lazily: AWS's library is 50 MB and 0.7 s
 
         store = S3Storage(settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS)
         return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
@@ -96,7 +96,7 @@ def bucket_keys() -> S3Keys:
     configured: S3Keys | None = settings.OBJECT_STORAGE_KEYS
     if configured is not None:
         return configured
-    from media_pipeline.s3_storage import found_keys
+    from media_pipeline.storage.s3 import found_keys
 
     return found_keys()
 

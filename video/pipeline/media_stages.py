@@ -15,12 +15,13 @@ from pathlib import Path
 
 from django.conf import settings
 
-from media_pipeline import errors, keys
+from media_pipeline import errors
 from media_pipeline.disk import require_free
-from media_pipeline.download import download as fetch
-from media_pipeline.thumbnail import make_thumbnail
-from media_pipeline.transcode import Target
-from media_pipeline.transcode import transcode as encode
+from media_pipeline.encode.thumbnail import make_thumbnail
+from media_pipeline.encode.transcode import Target
+from media_pipeline.encode.transcode import transcode as encode
+from media_pipeline.fetch.download import download as fetch
+from media_pipeline.storage import object_keys
 from providers.errors import JobNotFound
 from video import ids
 from video.attempts import attempts, jobs
@@ -74,7 +75,7 @@ def download(claim: Claim) -> Outcome:
         )
         kit().prober.probe(path)
         failpoint("download.after_work")
-        key = keys.work_key(claim.task.pk, claim.fence, "source.mp4")
+        key = object_keys.work_key(claim.task.pk, claim.fence, "source.mp4")
         kit().storage.put_file(path, key, move=True)
     failpoint("download.after_put")
     return Advance(Stage.TRANSCODE, fields={"source_key": key})
@@ -106,7 +107,7 @@ def transcode(claim: Claim) -> Outcome:
             deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
         )
         failpoint("transcode.after_work")
-        key = keys.work_key(task.pk, claim.fence, "video.mp4")
+        key = object_keys.work_key(task.pk, claim.fence, "video.mp4")
         storage.put_file(path, key, move=True)
     failpoint("transcode.after_put")
     return Advance(
@@ -133,7 +134,7 @@ def thumbnail(claim: Claim) -> Outcome:
         path = folder / "thumb.jpg"
         make_thumbnail(video, path, prober=kit().prober)
         failpoint("thumbnail.after_work")
-        key = keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
+        key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
     failpoint("thumbnail.after_put")
     return Advance(Stage.SAVE, fields={"thumbnail_key": key})
@@ -143,8 +144,8 @@ def save(claim: Claim) -> Outcome:
     """Give both files their final names, under a video id of this fence's own; the row then points to it."""
     task, storage = claim.task, kit().storage
     video_id = ids.video_id()
-    video_key = keys.video_key(task.user_id, video_id)
-    thumbnail_key = keys.thumbnail_key(task.user_id, video_id)
+    video_key = object_keys.video_key(task.user_id, video_id)
+    thumbnail_key = object_keys.thumbnail_key(task.user_id, video_id)
     try:
         storage.copy(task.output_key, video_key)
         failpoint("save.after_video")
@@ -158,7 +159,7 @@ def save(claim: Claim) -> Outcome:
 
 def drop_work_files(task_id: str) -> None:
     """Delete a task's work files; what is left by a crash is swept later. Raises StorageDown, StorageRefused."""
-    kit().storage.delete_prefix(keys.work_prefix(task_id))
+    kit().storage.delete_prefix(object_keys.work_prefix(task_id))
 
 
 def drop_what_was_made(outcome: Outcome) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from media_pipeline.storage import MediaStorage
+from media_pipeline.storage.base import MediaStorage
 from video import ids
 from video.models import VideoTask
 

@@ -17,8 +17,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
 from django.utils.http import parse_etags
 
-from media_pipeline import links, ranges, s3_links
-from media_pipeline.s3_address import S3Address
+from media_pipeline.storage import links, ranges, s3_links
+from media_pipeline.storage.s3_address import S3Address
 
 PREFIX = "/storage/"
 CHUNK_BYTES = 256 * 1024

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from media_pipeline.errors import disk_full_as_media_error
-from media_pipeline.keys import check_key, one_part
+from media_pipeline.storage.object_keys import check_key, one_part
 
 
 class Store(Protocol):

@@ -30,8 +30,8 @@ from s3transfer.utils import ReadFileChunk
 from storages.backends import s3
 
 from media_pipeline.errors import StorageDown, StorageRefused
-from media_pipeline.keys import sha256_of
-from media_pipeline.s3_address import S3Address, S3Keys
+from media_pipeline.storage.object_keys import sha256_of
+from media_pipeline.storage.s3_address import S3Address, S3Keys
 
 CONTENT_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 CONNECT_TIMEOUT_S = 5

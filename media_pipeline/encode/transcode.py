@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Literal
 
 from media_pipeline.cancel import CancelSignal
-from media_pipeline.containers import DEMUXER
+from media_pipeline.encode.containers import DEMUXER
+from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.probe import MediaInfo, ProbeLimits, Prober
 from media_pipeline.errors import NotAVideo, TranscodeFailed, disk_full_as_media_error
-from media_pipeline.ffmpeg import FFmpeg
-from media_pipeline.probe import MediaInfo, ProbeLimits, Prober
 
 QualityName = Literal["low", "medium", "high"]
 ResolutionName = Literal["480p", "720p", "1080p", "source"]

@@ -12,8 +12,8 @@ import hmac
 from datetime import UTC, datetime
 from urllib.parse import quote, urlencode, urlsplit
 
-from media_pipeline import links
-from media_pipeline.s3_address import S3Address, S3Keys
+from media_pipeline.storage import links
+from media_pipeline.storage.s3_address import S3Address, S3Keys
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 #: The longest that S3 accepts, in seconds.

@@ -11,8 +11,8 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from media_pipeline.encode.probe import Prober
 from media_pipeline.errors import disk_full_as_media_error
-from media_pipeline.probe import Prober
 
 WIDTH_PX = 1280
 HEIGHT_PX = 720

@@ -35,7 +35,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from media_pipeline.addresses import check_public_url, is_public, origin
 from media_pipeline.cancel import CHECK_INTERVAL_S, CancelSignal, as_check
 from media_pipeline.errors import (
     Cancelled,
@@ -46,6 +45,7 @@ from media_pipeline.errors import (
     MediaTimeout,
     disk_full_as_media_error,
 )
+from media_pipeline.fetch.addresses import check_public_url, is_public, origin
 
 __all__ = ["Downloaded", "check_public_url", "download", "system_resolver"]
 

@@ -31,7 +31,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from media_pipeline.containers import DEMUXER, Container, Layout, inspect
+from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
 from media_pipeline.errors import MediaError, MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")

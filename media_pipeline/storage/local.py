@@ -17,8 +17,8 @@ from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 
 from media_pipeline.errors import disk_full_as_media_error
-from media_pipeline.keys import is_part
-from media_pipeline.storage import sweep_folder
+from media_pipeline.storage.base import sweep_folder
+from media_pipeline.storage.object_keys import is_part
 
 #: Folder inside the storage for unfinished files: on the same filesystem, so that publishing never copies.
 SCRATCH = ".scratch"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import parse_qs, quote, urlsplit
 
-from media_pipeline.keys import check_key
+from media_pipeline.storage.object_keys import check_key
 
 FORM = "s3://bucket/prefix?endpoint=https://…&region=…&addressing=path"
 #: What region a server of one's own goes by, unless it was told another one.
