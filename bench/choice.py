@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.tables import ms, table, verdict
-from providers import catalogue, selection
-from providers.base import GenerationRequest
-from providers.selection import ModelHealth, Policy
+from providers import catalogue, ranking
+from providers.contract import GenerationRequest
+from providers.ranking import ModelHealth, Policy
 
 MOST_S = 0.001
 LOOPS = 200  # of one sample; the median sample counts, so that a busy neighbour does not
@@ -30,8 +30,8 @@ def cost(*, rounds: int = 25) -> dict[str, float]:
     }
     available = dict.fromkeys(catalogue.BY_ID, None)
 
-    def ranked(policy: Policy) -> list[selection.Candidate]:
-        return selection.rank(
+    def ranked(policy: Policy) -> list[ranking.Candidate]:
+        return ranking.rank(
             request, policy=policy, models=catalogue.MODELS, overrides={}, health=health, available=available
         )
 
@@ -41,7 +41,7 @@ def cost(*, rounds: int = 25) -> dict[str, float]:
         "models": len(catalogue.MODELS),
         "usable": sum(candidate.usable for candidate in candidates),
         "rank_s": max(by_policy),
-        "can_s": _seconds(lambda: selection.capable(request, catalogue.MODELS), rounds),
+        "can_s": _seconds(lambda: ranking.capable(request, catalogue.MODELS), rounds),
         "rows_s": _seconds(lambda: [candidate.as_json() for candidate in candidates], rounds),
     }
 

@@ -20,7 +20,7 @@ import aiohttp
 from bench.system import BenchError
 
 if TYPE_CHECKING:
-    from providers.base import Submitted
+    from providers.contract import Submitted
     from video.models import CreditEntry, Generation, VideoTask
 
 SUBMITS_AT_ONCE = 32
@@ -101,7 +101,7 @@ def _copy(original: Original, number: int, left_s: float, age_s: float, begins_i
 
 
 async def _submit(session: aiohttp.ClientSession, task: VideoTask, generation: Generation) -> Submitted:
-    from providers.base import HttpReply
+    from providers.contract import HttpReply
     from video.attempts import jobs
     from video.infra.kit import kit
 

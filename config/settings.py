@@ -16,8 +16,8 @@ from config import env as read
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
 from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
-from providers.base import same_origin
-from providers.keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
+from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
+from providers.contract import same_origin
 from providers.webhooks import BadSecret, webhook_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent

@@ -24,7 +24,7 @@ from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
-from providers.base import GenerationRequest
+from providers.contract import GenerationRequest
 
 #: When the figures below were last compared with their sources.
 CHECKED_ON = "2026-11-23"

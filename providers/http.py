@@ -32,9 +32,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from providers.base import HttpReply, HttpRequest, hide_credentials, origin_of, same_origin
+from providers.api_keys import fingerprint
+from providers.contract import HttpReply, HttpRequest, hide_credentials, origin_of, same_origin
 from providers.errors import ForeignOrigin, NotSent, ProviderDown, SubmissionUnknown
-from providers.keys import fingerprint
 
 #: Replies are small JSON; a larger one is not from the API.
 MAX_REPLY_BYTES = 1 << 20

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from providers.base import safe_mapping
+from providers.contract import safe_mapping
 
 #: How far the sender's clock and ours may differ; both providers name five minutes.
 TOLERANCE_S = 300.0

@@ -8,7 +8,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
-from providers.base import Submitted
+from providers.contract import Submitted
 from video.actions import creation
 from video.attempts import attempts
 from video.credits import credits

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from config.env import REELWORKS_NAMES
-from providers import catalogue, selection
+from providers import catalogue, ranking
 from providers.simulator.control import HELP
 from providers.simulator.faults import DIRECTIVES
 
@@ -122,7 +122,7 @@ def test_every_directive_of_the_simulator_is_told_and_no_other() -> None:
 
 def test_every_weight_of_the_choice_is_told() -> None:
     page = (ROOT / "docs" / "why" / "choosing-a-model.md").read_text()
-    for policy, weights in selection.WEIGHTS.items():
+    for policy, weights in ranking.WEIGHTS.items():
         row = [f"{weight:.2f}" for weight in (weights.price, weights.quality, weights.speed, weights.success)]
         assert f"| `{policy}` | {' | '.join(row)} |" in page
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from psycopg_pool.base import AttemptWithBackoff
 
 from config import env as read
-from providers.keys import fingerprint
+from providers.api_keys import fingerprint
 from tests.pipeline.zygote import zygote
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,12 +16,12 @@ import pytest
 import requests
 
 from providers import catalogue
-from providers.base import GenerationRequest, JobRef, JobState, Provider
+from providers.contract import GenerationRequest, JobRef, JobState, Provider
 from providers.errors import JobNotFound, KeyRefused
 from providers.http import Sender
-from providers.kling import Kling
-from providers.pika import Pika
-from providers.runway import Runway
+from providers.kling.adapter import Kling
+from providers.pika.adapter import Pika
+from providers.runway.adapter import Runway
 
 pytestmark = pytest.mark.live
 

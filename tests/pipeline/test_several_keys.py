@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django.test import Client
 
-from providers.keys import fingerprint
+from providers.api_keys import fingerprint
 from tests.factories import accepted, make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, broker, until
 from video.actions import steering

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import pytest
 import requests
 
-from providers.base import (
+from providers.contract import (
     CancelOutcome,
     GenerationRequest,
     HttpRequest,

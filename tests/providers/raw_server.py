@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 
-from providers.base import HttpRequest
+from providers.contract import HttpRequest
 
 KEY = "key_" + "ab12" * 16
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 11\r\n\r\n" + b'{"id":"j1"}'

@@ -3,8 +3,8 @@ from decimal import Decimal
 
 import pytest
 
-from providers.base import GenerationRequest
 from providers.catalogue import ALIASES, BY_ID, MODELS, Sound, UnknownModel, can, find, price_usd
+from providers.contract import GenerationRequest
 
 
 def request(**changes):

@@ -9,11 +9,11 @@ import pytest
 
 pytest.register_assert_rewrite("tests.providers.contract")
 
-from providers.base import JobState  # noqa: E402 - assertions of the suite are to be explained too
+from providers.contract import JobState  # noqa: E402 - assertions of the suite are to be explained too
 from providers.errors import JobNotFound, ProviderDown  # noqa: E402
-from providers.kling import Kling  # noqa: E402
-from providers.pika import Pika  # noqa: E402
-from providers.runway import Runway  # noqa: E402
+from providers.kling.adapter import Kling  # noqa: E402
+from providers.pika.adapter import Pika  # noqa: E402
+from providers.runway.adapter import Runway  # noqa: E402
 from tests.pipeline.system import Simulator  # noqa: E402
 from tests.providers.contract import (  # noqa: E402
     CanCancel,

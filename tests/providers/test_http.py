@@ -16,7 +16,7 @@ import requests
 import responses
 from urllib3.exceptions import NewConnectionError, ReadTimeoutError
 
-from providers.base import HttpRequest
+from providers.contract import HttpRequest
 from providers.errors import ForeignOrigin, NotSent, ProviderDown, SubmissionUnknown
 from providers.http import Sender, redact, same_origin
 from tests.providers.raw_server import KEY, OK, Server, answer, drip, free_port, get

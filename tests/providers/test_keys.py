@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 
-from providers.keys import (
+from providers.api_keys import (
     ApiKey,
     BadKeys,
     account_of,

@@ -5,7 +5,7 @@ import jwt
 import pytest
 import responses
 
-from providers.base import GenerationRequest, HttpReply, JobRef, JobState
+from providers.contract import GenerationRequest, HttpReply, JobRef, JobState
 from providers.errors import (
     Busy,
     DuplicateReference,
@@ -18,7 +18,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
-from providers.kling import Kling, sign
+from providers.kling.adapter import Kling, sign
 
 BASE = "https://api-singapore.klingai.com"
 KEY = "api-key-0123456789"

@@ -3,7 +3,7 @@ import json
 import pytest
 import responses
 
-from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
 from providers.errors import (
     Busy,
     ForeignOrigin,
@@ -16,7 +16,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
-from providers.pika import Pika
+from providers.pika.adapter import Pika
 
 BASE = "https://queue.fal.run"
 KEY = "1b2c3d4e-0000:0123456789abcdef"

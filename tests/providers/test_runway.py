@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 import responses
 
-from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
 from providers.errors import (
     Busy,
     JobNotFound,
@@ -16,7 +16,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
-from providers.runway import Runway
+from providers.runway.adapter import Runway
 
 BASE = "https://api.dev.runwayml.com"
 KEY = "key_" + "0f" * 64

@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 
 from providers import catalogue
-from providers.base import GenerationRequest
 from providers.catalogue import BY_ID, MODELS
-from providers.selection import (
+from providers.contract import GenerationRequest
+from providers.ranking import (
     FEWEST_SAMPLES,
     UNMEASURED,
     WEIGHTS,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from providers.base import HttpReply, HttpRequest
+from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, ProviderDown
 from providers.http import Sender
-from providers.waves import WaveReader
+from providers.http_batch import WaveReader
 from tests.providers.raw_server import KEY, OK, Server, answer, drip, free_port, get
 
 Serve = Callable[..., Server]

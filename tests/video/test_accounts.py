@@ -12,6 +12,7 @@ import pytest
 import responses
 from django.db import connection, transaction
 
+from providers.api_keys import ApiKey
 from providers.errors import (
     Busy,
     JobFailed,
@@ -24,7 +25,6 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from providers.keys import ApiKey
 from tests.factories import make_task
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
@@ -449,7 +449,7 @@ def test_refresh_never_raises_and_shows_no_key(
         raise ValueError(f"something with {ONE.value}")
 
     provider.get(ORGANIZATION, json=organization())
-    monkeypatch.setattr("providers.runway.Runway.parse_account", broken)
+    monkeypatch.setattr("providers.runway.adapter.Runway.parse_account", broken)
     assert accounts.refresh(0) == 0
     assert "ValueError" in ProviderKey.objects.get().last_error
     monkeypatch.setattr(accounts, "ask", broken)

@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
-from providers.base import JobState, JobStatus
+from providers.contract import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
 from video.attempts import attempts, jobs

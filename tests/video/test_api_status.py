@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import Settings
 
-from providers.base import JobState, JobStatus
+from providers.contract import JobState, JobStatus
 from tests.factories import accepted, make_task
 from video.attempts import jobs
 from video.models import Generation, ProviderAccount, Stage, VideoTask

@@ -25,7 +25,7 @@ from django.urls import resolve
 from django.utils import timezone
 from pytest_django import Settings
 
-from providers.base import JobState, JobStatus, Submitted
+from providers.contract import JobState, JobStatus, Submitted
 from providers.simulator.signing import FalSigner, standard_webhook_headers
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video.attempts import attempts, inbound, jobs

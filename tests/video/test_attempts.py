@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
-from providers.base import JobState, JobStatus, Submitted
+from providers.contract import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video.attempts import attempts, reconcile
 from video.engine import states, waves

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 
-from providers.keys import parse_keys
+from providers.api_keys import parse_keys
 from video import checks
 
 

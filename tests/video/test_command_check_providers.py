@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from providers.keys import ApiKey
+from providers.api_keys import ApiKey
 from providers.simulator.accounts import fingerprint as simulators_name
 from tests.pipeline.system import Simulator
 from video.infra.kit import kit

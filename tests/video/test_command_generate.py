@@ -13,8 +13,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import OperationalError
 
-from providers.base import Submitted
-from providers.keys import parse_keys
+from providers.api_keys import parse_keys
+from providers.contract import Submitted
 from tests.factories import admitted, claimed, make_user
 from video.attempts import attempts
 from video.credits import credits

@@ -11,7 +11,7 @@ import pytest
 from django.core.management import ManagementUtility, call_command
 from django.core.management.base import CommandError
 
-from providers.keys import ApiKey
+from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
 from video.attempts import attempts, jobs

@@ -10,7 +10,7 @@ from django.db import connection
 from pytest_django import Settings
 
 from providers import catalogue, errors
-from providers.selection import UNMEASURED, Override
+from providers.ranking import UNMEASURED, Override
 from tests.factories import make_task, make_user
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, VideoTask
 from video.routing import health

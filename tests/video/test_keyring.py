@@ -10,7 +10,7 @@ import pytest
 from django.db import connection, transaction
 from pytest_django import DjangoAssertNumQueries
 
-from providers.keys import ApiKey, fingerprint
+from providers.api_keys import ApiKey, fingerprint
 from tests.factories import make_task, make_user
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask

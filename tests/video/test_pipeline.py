@@ -6,7 +6,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from media_pipeline.errors import MediaTimeout
-from providers.base import JobState, JobStatus, Submitted
+from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
     JobFailed,

@@ -136,7 +136,7 @@ def test_a_late_worker_may_not_send(task: VideoTask) -> None:
 
 
 def test_a_late_worker_still_records_the_job_that_it_paid_for(task: VideoTask) -> None:
-    from providers.base import Submitted
+    from providers.contract import Submitted
 
     generation = attempts.live(task.pk)
     assert generation is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from providers.base import CancelOutcome, JobState, JobStatus, Submitted
+from providers.contract import CancelOutcome, JobState, JobStatus, Submitted
 from providers.errors import JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import steering

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from providers.base import Submitted
+from providers.contract import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
 from video.actions import steering

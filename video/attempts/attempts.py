@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from providers.base import Submitted
+from providers.contract import Submitted
 from video.credits import credits
 from video.engine.states import Claim
 from video.models import Generation

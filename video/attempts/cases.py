@@ -19,7 +19,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from providers import catalogue
-from providers.base import Submitted
+from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video.attempts import attempts, jobs, reconcile, settling
 from video.engine import bell, due

@@ -22,12 +22,12 @@ from django.core.signing import BadSignature, Signer
 from django.db import IntegrityError, connection, transaction
 
 from providers import webhooks
-from providers.base import HttpRequest, Provider, Submitted
+from providers.contract import HttpRequest, Provider, Submitted
 from providers.errors import ProviderDown
 from providers.http import Sender
-from providers.kling import Kling
-from providers.pika import Pika
-from providers.runway import Runway
+from providers.kling.adapter import Kling
+from providers.pika.adapter import Pika
+from providers.runway.adapter import Runway
 from providers.webhooks import KeysUnavailable, Notice
 from video.attempts import attempts
 from video.engine import bell, due

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from django.conf import settings
 
-from providers.base import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video.attempts import inbound
 from video.infra.failpoints import failpoint

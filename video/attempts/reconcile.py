@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from providers.base import CancelOutcome, JobState, JobStatus
+from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
 from video.attempts import attempts, jobs, settling
 from video.engine import bell, states, waves

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from providers.base import Submitted
+from providers.contract import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
 from video.attempts import attempts, jobs
 from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot

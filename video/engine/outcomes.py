@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from providers.base import JobStatus
+from providers.contract import JobStatus
 from video.models import Stage
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from django.conf import settings
 from django.db import connection
 
-from providers.base import JobStatus
+from providers.contract import JobStatus
 from video.engine.outcomes import Park
 from video.engine.states import WORKER, Claim
 from video.models import Stage, VideoTask

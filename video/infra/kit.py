@@ -17,15 +17,15 @@ from media_pipeline.encode.probe import Prober
 from media_pipeline.storage.base import MediaStorage
 from media_pipeline.storage.local import LocalStorage
 from media_pipeline.storage.s3_address import S3Keys
-from providers.base import Provider
+from providers.api_keys import ApiKey
+from providers.contract import Provider
 from providers.http import Sender
-from providers.keys import ApiKey
-from providers.kling import Kling
-from providers.pika import Pika
-from providers.runway import Runway
+from providers.kling.adapter import Kling
+from providers.pika.adapter import Pika
+from providers.runway.adapter import Runway
 
 if TYPE_CHECKING:
-    from providers.waves import WaveReader
+    from providers.http_batch import WaveReader
 
 ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
 
@@ -54,7 +54,9 @@ class Kit:
 
     @cached_property
     def _readers(self) -> dict[str, WaveReader]:
-        from providers.waves import WaveReader  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
+        from providers.http_batch import (
+            WaveReader,  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
+        )
 
         return {name: WaveReader(provider.base_url) for name, provider in self._providers.items()}
 

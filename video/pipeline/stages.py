@@ -17,7 +17,7 @@ from functools import partial
 from django.conf import settings
 
 from providers import catalogue
-from providers.base import JobState, JobStatus, Submitted
+from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import (
     Busy,
     JobNotFound,

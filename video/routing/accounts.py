@@ -18,9 +18,9 @@ from decimal import Decimal
 from django.conf import settings
 from django.db import connection
 
-from providers.base import AccountInfo
+from providers.api_keys import ApiKey, account_of
+from providers.contract import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
-from providers.keys import ApiKey, account_of
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import keyring

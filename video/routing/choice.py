@@ -1,6 +1,6 @@
 """Which model runs an order or a task: the one named, else the best of those that can make it.
 
-The rules are in `providers.selection`; here they meet the order, the keys of this server and the database.
+The rules are in `providers.ranking`; here they meet the order, the keys of this server and the database.
 
 The render's resolution: 720p, since every model has it and 480p, 720p and `source` need no more. Who asks for 1080p
 gets a model that renders 1080p as long as one can make the video. Only where none can (or the one that was named can't)
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 from django.conf import settings
 
-from providers import catalogue, selection
-from providers.base import GenerationRequest
+from providers import catalogue, ranking
 from providers.catalogue import Model, UnknownModel
-from providers.selection import Candidate, ModelHealth, Override
+from providers.contract import GenerationRequest
+from providers.ranking import Candidate, ModelHealth, Override
 from video.models import VideoTask
 from video.orders import Order
 from video.routing import health as health_of_models
@@ -108,14 +108,14 @@ def eligible_models(order: Order) -> list[str]:
             raise _nobody(order)
         return found
     model = catalogue.find(order.model_requested, image=bool(order.image_url))
-    incapable = selection.why_not(request_for(order, model), model)
+    incapable = ranking.why_not(request_for(order, model), model)
     if incapable is not None:
         raise NoCapableModel({model.id: incapable})
     if model.provider in providers_here():
         return [model.id]
     found = _capable(order, models_here()) if order.fallback else []
     if not found:
-        raise ModelUnavailable({model.id: selection.no_key(model.provider)})
+        raise ModelUnavailable({model.id: ranking.no_key(model.provider)})
     return found
 
 
@@ -166,7 +166,7 @@ def _ranked(
     ranked = [
         candidate
         for resolution, models in _by_resolution(wanted, catalogue.MODELS)
-        for candidate in selection.rank(
+        for candidate in ranking.rank(
             _request(wanted, resolution),
             policy=wanted.policy,
             models=models,
@@ -244,7 +244,7 @@ def _by_resolution(wanted: Order | VideoTask, models: Sequence[Model]) -> list[t
 def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
     """Ids of those that can, best first by price and grades; smaller renders only where no larger one can be had."""
     for resolution, ours in _by_resolution(wanted, models):
-        ranked = selection.rank(
+        ranked = ranking.rank(
             _request(wanted, resolution),
             policy=wanted.policy,
             models=ours,
@@ -261,7 +261,7 @@ def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
 def _nobody(order: Order) -> NoCapableModel:
     here = providers_here()
     reasons = {
-        model.id: selection.why_not(request_for(order, model), model) or selection.no_key(model.provider)
+        model.id: ranking.why_not(request_for(order, model), model) or ranking.no_key(model.provider)
         for model in catalogue.MODELS
     }
     return NoCapableModel(reasons) if here else ModelUnavailable(reasons)

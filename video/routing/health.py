@@ -24,7 +24,7 @@ from providers.errors import (
     ProviderError,
     SubmissionUnknown,
 )
-from providers.selection import ModelHealth, Override
+from providers.ranking import ModelHealth, Override
 from video.models import ModelSetting
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers import catalogue
-from providers.keys import ApiKey, account_of
+from providers.api_keys import ApiKey, account_of
 from video.infra.kit import ADAPTERS
 from video.models import ProviderAccount, ProviderKey
 

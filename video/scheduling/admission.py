@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers import catalogue
-from providers.selection import Candidate, ModelHealth, Override
+from providers.ranking import Candidate, ModelHealth, Override
 from video.engine import states, workers
 from video.infra.failpoints import failpoint
 from video.infra.kit import kit

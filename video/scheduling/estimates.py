@@ -12,8 +12,8 @@ from django.conf import settings
 from django.db import connection
 
 from providers import catalogue
+from providers.api_keys import account_of
 from providers.catalogue import Model
-from providers.keys import account_of
 from video.scheduling import fairness, line
 from video.scheduling.line import Line
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from providers.base import Submitted
+from providers.contract import Submitted
 from tests.video.machine.model import Attempt, Model, Task
 from tests.video.machine.ops import Held, Op, Stock, holds, refund_cancelled
 from video.attempts import attempts, reconcile

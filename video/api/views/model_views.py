@@ -9,9 +9,9 @@ from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from providers import catalogue, selection
+from providers import catalogue, ranking
 from providers.catalogue import Model
-from providers.selection import UNMEASURED, Candidate, ModelHealth, Override, Policy
+from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
 from video.api.base import ApiView, success
 from video.api.serializers import CreateSerializer, fields_of, unavailable
 from video.routing import choice, health
@@ -117,7 +117,7 @@ def _model(model: Model, slots: choice.Availability | None, measured: ModelHealt
 def _availability(
     model: Model, slots: choice.Availability | None, measured: ModelHealth, decided: Override
 ) -> dict[str, Any]:
-    reason = selection.why_closed(model, decided, measured, {} if slots is None else {model.id: slots.reason})
+    reason = ranking.why_closed(model, decided, measured, {} if slots is None else {model.id: slots.reason})
     if measured.circuit_open:
         circuit = "open"
     else:
@@ -129,7 +129,7 @@ def _availability(
         "circuit": circuit,
         "successRate": measured.success_rate,
         "samples": measured.samples,
-        "expectedSeconds": round(selection.expected_s(model, measured), 1),
+        "expectedSeconds": round(ranking.expected_s(model, measured), 1),
     }
 
 

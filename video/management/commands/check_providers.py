@@ -15,8 +15,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Count
 from django.utils import timezone
 
+from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
-from providers.keys import ApiKey
 from video.engine import bell
 from video.infra.kit import kit
 from video.models import Generation, ProviderAccount, ProviderKey

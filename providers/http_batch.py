@@ -26,7 +26,7 @@ import aiohttp
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from yarl import URL
 
-from providers.base import HttpReply, HttpRequest, origin_of, same_origin
+from providers.contract import HttpReply, HttpRequest, origin_of, same_origin
 from providers.errors import ForeignOrigin, ProviderDown
 from providers.http import CONNECT_TIMEOUT_S, MAX_REPLY_BYTES, bare_url, error_words
 

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import quote
 
 from providers import catalogue
-from providers.base import (
+from providers.contract import (
     AccountInfo,
     GenerationRequest,
     HttpReply,

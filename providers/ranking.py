@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 from providers import catalogue
-from providers.base import GenerationRequest
 from providers.catalogue import Model
+from providers.contract import GenerationRequest
 
 #: Own measurements of render time count from so many samples on; before that the catalogue's typical time does.
 FEWEST_SAMPLES = 5
