@@ -44,20 +44,20 @@ def make_users(number: int, credit: int) -> list[int]:
     """Their ids; each with so many credits."""
     from django.contrib.auth import get_user_model
 
-    from video.credits import credits
+    from video.credits import ledger
 
     found = []
     for _ in range(number):
         user = get_user_model().objects.create_user(f"bench-{time.monotonic_ns()}", password=None)
-        credits.grant(user.pk, credit, note="bench")
+        ledger.grant(user.pk, credit, note="bench")
         found.append(user.pk)
     return found
 
 
 def create(user_id: int, number: int) -> list[str]:
     """So many tasks of one user, by the product's own way."""
-    from video.actions import creation
-    from video.orders import Order
+    from video.actions import create as creation
+    from video.order import Order
 
     order = Order(prompt="a bench", duration_s=5, aspect_ratio="16:9", model_requested=MODEL, fallback=False)
     return [creation.create(user_id, order)[0].pk for _ in range(number)]
@@ -66,9 +66,9 @@ def create(user_id: int, number: int) -> list[str]:
 def set_slots(number: int) -> None:
     """So many slots on the only account of the model."""
     from video.models import ProviderAccount
-    from video.routing import keyring
+    from video.routing import slots
 
-    keyring.sync()
+    slots.sync()
     ProviderAccount.objects.filter(model=MODEL).update(slots_override=number)
 
 

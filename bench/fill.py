@@ -48,14 +48,14 @@ def users() -> list[int]:
     """Ids of the users that own all of it."""
     from django.contrib.auth import get_user_model
 
-    from video.credits import credits
+    from video.credits import ledger
 
     model = get_user_model()
     found = []
     for number in range(USERS):
         user, made = model.objects.get_or_create(username=f"filler-{number}")
         if made:
-            credits.grant(user.pk, MANY_CREDITS)
+            ledger.grant(user.pk, MANY_CREDITS)
         found.append(user.pk)
     return found
 

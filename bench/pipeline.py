@@ -104,7 +104,7 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
     from media_pipeline.encode.ffmpeg import FFmpeg
     from media_pipeline.encode.probe import Prober
     from media_pipeline.encode.transcode import Target, command, plan
-    from video.infra.kit import ffmpeg_binary
+    from video.infra.toolkit import ffmpeg_binary
 
     prober = Prober()
     try:

@@ -102,12 +102,12 @@ def _copy(original: Original, number: int, left_s: float, age_s: float, begins_i
 
 async def _submit(session: aiohttp.ClientSession, task: VideoTask, generation: Generation) -> Submitted:
     from providers.contract import HttpReply
-    from video.attempts import jobs
-    from video.infra.kit import kit
+    from video.attempts import provider_calls
+    from video.infra.toolkit import kit
 
     provider, key = kit().provider(generation.provider), kit().key(generation.provider, generation.key_fingerprint)
     assert key is not None
-    request = provider.build_submit(jobs.request_of(task, generation), key=key.value, reference=generation.pk)
+    request = provider.build_submit(provider_calls.request_of(task, generation), key=key.value, reference=generation.pk)
     async with session.request(
         request.method, request.url, headers=request.headers, params=request.params, json=request.json
     ) as reply:

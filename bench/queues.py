@@ -32,9 +32,9 @@ GROWING = {"video_videotask", "video_generation", "video_taskevent", "video_cred
 
 def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[[str], None]) -> dict[str, Any]:
     """Each call at both sizes: seconds, statements with their indexes, and pages that the database touched."""
-    from video.routing import keyring
+    from video.routing import slots
 
-    keyring.sync()
+    slots.sync()
     calls_of = asks()
     fill.finished(1, few)
     active, made_at = fill.active(), time.monotonic()
@@ -162,12 +162,12 @@ def asks() -> dict[str, Callable[[], object]]:
 
 def _ledger() -> dict[str, float]:
     """The whole ledger, added up once: what the command `check_ledger` does."""
-    from video.credits import ledger_check
+    from video.credits import audit
 
     started = time.perf_counter()
-    differences = len(ledger_check.find())
+    differences = len(audit.find())
     return {
-        "entries": ledger_check.extent().entries,
+        "entries": audit.extent().entries,
         "differences": differences,
         "seconds": time.perf_counter() - started,
     }

@@ -60,14 +60,14 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     from django.contrib.auth import get_user_model
     from django.db import connection
 
-    from video.actions import creation
+    from video.actions import create
     from video.models import Stage, VideoTask
-    from video.orders import Order
-    from video.pipeline import pipeline
+    from video.order import Order
+    from video.pipeline import runner
     from video.scheduling import admission
-    from video.web import demo
+    from video.web import demo_login
 
-    user = get_user_model().objects.get(username=demo.NAME)
+    user = get_user_model().objects.get(username=demo_login.NAME)
     found: dict[str, dict[str, float]] = {}
 
     def note(name: str, counter: Counter) -> None:
@@ -82,7 +82,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
 
     def once(name: str) -> None:
         with counting() as counter:
-            task, _ = creation.create(user.pk, Order(prompt="a bench", duration_s=5, aspect_ratio="16:9"))
+            task, _ = create.create(user.pk, Order(prompt="a bench", duration_s=5, aspect_ratio="16:9"))
         note("create", counter)
         with counting() as counter:
             admission.admit()
@@ -95,7 +95,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
                 assert due is not None
                 time.sleep(max(0.0, due.timestamp() - time.time()) + 0.01)
                 with counting() as counter:
-                    pipeline.run_stage(stage, task.pk)
+                    runner.run_stage(stage, task.pk)
                 task.refresh_from_db()
                 if task.stage != stage:
                     break
@@ -108,7 +108,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     found.clear()
     once("counted")
     connection.close()
-    from video.infra.kit import kit
+    from video.infra.toolkit import kit
 
     kit().prober.close()
     return found

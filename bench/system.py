@@ -145,12 +145,12 @@ def _rich_user() -> str:
     from django.contrib.auth import get_user_model
     from rest_framework_simplejwt.tokens import AccessToken
 
-    from video.credits import credits
-    from video.web.demo import NAME, ensure_demo_user
+    from video.credits import ledger
+    from video.web.demo_login import NAME, ensure_demo_user
 
     ensure_demo_user()
     user = get_user_model().objects.get(username=NAME)
-    credits.grant(user.pk, MANY_CREDITS, note="bench")
+    ledger.grant(user.pk, MANY_CREDITS, note="bench")
     return str(AccessToken.for_user(user))
 
 

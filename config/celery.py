@@ -72,22 +72,22 @@ app.autodiscover_tasks(["video.processes"])
 @worker_ready.connect(weak=False)
 def _begin(sender: Any, **_: Any) -> None:
     """A worker takes messages from here on. (Not imported above: Django is not set up there yet.)"""
-    from video.processes import worker_life
+    from video.processes import worker
 
-    worker_life.begin(queues=list(sender.app.amqp.queues.consume_from), threads=sender.controller.concurrency)
+    worker.begin(queues=list(sender.app.amqp.queues.consume_from), threads=sender.controller.concurrency)
 
 
 @worker_shutting_down.connect(weak=False)
 def _stop(**_: Any) -> None:
     """It was told to stop; Celery calls this in the signal's handler."""
-    from video.processes import worker_life
+    from video.processes import worker
 
-    worker_life.stop()
+    worker.stop()
     wake()
 
 
 @worker_shutdown.connect(weak=False)
 def _end(**_: Any) -> None:
-    from video.processes import worker_life
+    from video.processes import worker
 
-    worker_life.end()
+    worker.end()

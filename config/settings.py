@@ -75,7 +75,7 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
-    "video.web.away.AwayMiddleware",
+    "video.web.outage_middleware.AwayMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -98,7 +98,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "video.web.demo.template_context",
+                "video.web.demo_login.template_context",
             ]
         },
     }
@@ -289,7 +289,7 @@ KLING_WEBHOOK_SECRET = _kling_webhook_secret()
 # The demo user signs in through a backend that is there only while simulating.
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
-    *(["video.web.demo.DemoBackend"] if SIMULATE else []),
+    *(["video.web.demo_login.DemoBackend"] if SIMULATE else []),
 ]
 SUBMIT_TIMEOUT_SECONDS = read.number(env, "SUBMIT_TIMEOUT_SECONDS", 60, least=1, most=300)
 READ_TIMEOUT_SECONDS = read.number(env, "READ_TIMEOUT_SECONDS", 20, least=1, most=120)

@@ -4,14 +4,14 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from video.admin.queues import queues_view
-from video.web import media_view, pages, readiness
+from video.web import front_page, health_endpoints, media
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", pages.front_page, name="front-page"),
+    path("", front_page.front_page, name="front-page"),
     path("", include("video.api.urls")),
-    path("storage/<path:key>", media_view.media, name="media"),
-    path("healthz", pages.healthz, name="healthz"),
-    path("readyz", readiness.readyz, name="readyz"),
+    path("storage/<path:key>", media.media, name="media"),
+    path("healthz", front_page.healthz, name="healthz"),
+    path("readyz", health_endpoints.readyz, name="readyz"),
     path("admin/queues/", admin.site.admin_view(queues_view), name="admin-queues"),
     path("admin/", admin.site.urls),
 ]

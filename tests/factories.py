@@ -9,12 +9,12 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from providers.contract import Submitted
-from video.actions import creation
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.actions import create
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import Generation, Stage, VideoTask
-from video.orders import Order
+from video.order import Order
 from video.scheduling import admission
 
 
@@ -22,7 +22,7 @@ def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
     """A user with that many credits."""
     user = get_user_model().objects.create_user(f"user-{uuid.uuid4().hex[:12]}", password=None, **more)
     if credit:
-        credits.grant(user.pk, credit)
+        ledger.grant(user.pk, credit)
     return user
 
 
@@ -40,14 +40,14 @@ def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **mor
             **more,
         }  # type: ignore[arg-type]
     )
-    task, _ = creation.create(owner.pk, order)
+    task, _ = create.create(owner.pk, order)
     return VideoTask.objects.get(pk=task.pk)
 
 
 def admitted(task: VideoTask) -> Generation:
     """Its planned generation, after admission."""
     admission.admit()
-    generation = attempts.live(task.pk)
+    generation = records.live(task.pk)
     assert generation is not None
     return generation
 
@@ -61,11 +61,11 @@ def give_core(task_id: str) -> None:
         )
 
 
-def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> states.Claim:
+def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> transitions.Claim:
     """A claim on a due stage; a transcode gets a core for it."""
     if stage is Stage.TRANSCODE:
         give_core(task.pk)
-    claim = states.claim(task.pk, stage)
+    claim = transitions.claim(task.pk, stage)
     assert claim is not None
     return claim
 
@@ -74,9 +74,9 @@ def accepted(task: VideoTask, job_id: str = "job-1") -> Generation:
     """Its generation, accepted by the provider; the task stands in poll, due now."""
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
-    assert attempts.record_accepted(generation.pk, Submitted(job_id))
-    assert states.advance(claim, Stage.POLL)
+    assert records.mark_sent(claim, generation)
+    assert records.record_accepted(generation.pk, Submitted(job_id))
+    assert transitions.advance(claim, Stage.POLL)
     return Generation.objects.get(pk=generation.pk)
 
 

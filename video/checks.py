@@ -27,7 +27,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from media_pipeline.errors import MediaError
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 
 Apps = Sequence[AppConfig] | None
 

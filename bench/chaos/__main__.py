@@ -67,12 +67,12 @@ def tokens() -> list[str]:
     from django.contrib.auth import get_user_model
     from rest_framework_simplejwt.tokens import AccessToken
 
-    from video.credits import credits
+    from video.credits import ledger
 
     made = []
     for number in range(USERS):
         user = get_user_model().objects.create_user(f"chaos-{number}", password=None)
-        credits.grant(user.pk, 1_000_000, note="chaos")
+        ledger.grant(user.pk, 1_000_000, note="chaos")
         token = AccessToken.for_user(user)
         token.set_exp(lifetime=timedelta(hours=12))
         made.append(str(token))

@@ -224,9 +224,9 @@ def _risked(found: Evidence, task_id: str) -> bool:
 
 def _ledger(found: Evidence) -> Iterator[Breach]:
     """Each run paid once, and given back once if it failed, by the rule if it was cancelled, and never otherwise."""
-    from video.credits import credits
+    from video.credits import ledger
 
-    for user, balance, total in credits.differences():
+    for user, balance, total in ledger.differences():
         yield Breach("ledger", f"user {user}: the balance is {balance}, the entries make {total}")
     for task_id, row in found.tasks.items():
         entries = Counter((entry["run"], entry["kind"], entry["amount"]) for entry in found.entries.get(task_id, []))
@@ -347,7 +347,7 @@ def _attempts(found: Evidence) -> Iterator[Breach]:
 
 def _leftovers(found: Evidence) -> Iterator[Breach]:
     """Nobody holds anything, and a sweep leaves no work file of a finished task and no half file."""
-    from video.infra.kit import kit
+    from video.infra.toolkit import kit
     from video.processes import sweeper
 
     for task_id, row in found.tasks.items():

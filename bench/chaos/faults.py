@@ -146,14 +146,14 @@ class Harm:
 
     def _echo(self, fault: Fault) -> str:
         """A broker may deliver twice: ring for tasks of every kind that nobody rang for."""
-        from video.engine import bell
+        from video.engine import dispatch
         from video.models import Stage
 
         with self._locks["postgres"], psycopg.connect(os.environ["DATABASE_URL"]) as connection:
             rows = connection.execute(
                 "SELECT id, stage FROM video_videotask WHERE finished_at IS NULL ORDER BY random() LIMIT %s", [ECHOES]
             ).fetchall()
-        rung = sum(bell.resume(task_id, Stage(stage)) for task_id, stage in rows for _ in range(2))
+        rung = sum(dispatch.resume(task_id, Stage(stage)) for task_id, stage in rows for _ in range(2))
         return f"{rung} messages"
 
     # --- database ---
@@ -214,6 +214,6 @@ def _unfinished() -> int:
 
 
 def _is_gone(pid: int) -> bool:
-    from video.engine import reaper
+    from video.engine import dead_workers
 
-    return not reaper.lives(pid)
+    return not dead_workers.lives(pid)

@@ -63,18 +63,18 @@ MUTANTS = (
         "the token in the WHERE of a move",
         (
             Edit(
-                "video/engine/states.py",
+                "video/engine/transitions.py",
                 "WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
                 "        RETURNING id, run",
                 "WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
                 "        RETURNING id, run",
             ),
             Edit(
-                "video/engine/waves.py",
+                "video/engine/claims.py",
                 "JOIN given ON given.id = t.id AND given.fence = t.fence",
                 "JOIN given USING (id)",
             ),
-            Edit("video/engine/waves.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
+            Edit("video/engine/claims.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
         ),
         "--jobs 16 --rate 4 --lease 3 --render-seconds 8 --script poll_hang=3 --kinds 'freeze worker' --faults 5",
         frozenset({"wrong", "lost"}),
@@ -84,7 +84,7 @@ MUTANTS = (
         "the attempt is marked unknown before the submit is sent",
         (
             Edit(
-                "video/pipeline/stages.py",
+                "video/pipeline/provider_stages.py",
                 "    marked = (\n"
                 "        attempts.mark_resent(claim, generation)\n"
                 "        if again\n"
@@ -95,7 +95,7 @@ MUTANTS = (
                 "",
             ),
             Edit(
-                "video/pipeline/stages.py",
+                "video/pipeline/provider_stages.py",
                 "            attempts.record_accepted(generation.pk, answer)\n",
                 "            attempts.mark_sent(claim, generation, expects_call=False)\n"
                 "            attempts.record_accepted(generation.pk, answer)\n",
@@ -109,7 +109,7 @@ MUTANTS = (
         "a run is refunded once: the unique constraint and its ON CONFLICT",
         (
             Edit(
-                "video/credits/credits.py",
+                "video/credits/ledger.py",
                 "                ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING\n",
                 "",
             ),
@@ -127,7 +127,7 @@ MUTANTS = (
         "no lock in admission",
         "slots are given by one pass at a time, and counted under the lock of their account's row",
         (
-            Edit("video/routing/keyring.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
+            Edit("video/routing/slots.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
             Edit("video/scheduling/admission.py", "        if not _only_pass():\n            return []\n", ""),
         ),
         # No submit of unknown outcome, which would keep one of few slots for an hour.
@@ -146,7 +146,7 @@ MUTANTS = (
         "a stage is taken only if nobody holds it",
         (
             Edit(
-                "video/engine/states.py",
+                "video/engine/transitions.py",
                 "            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())\n"
                 "            AND (t.stage <> 'transcode'",
                 "            AND (t.stage <> 'transcode'",
@@ -167,7 +167,7 @@ MUTANTS = (
                 "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",
             ),
             Edit(
-                "video/engine/waves.py",
+                "video/engine/claims.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",
@@ -182,7 +182,7 @@ MUTANTS = (
         "a create that is sent again finds the task that it made",
         (
             Edit(
-                "video/actions/creation.py",
+                "video/actions/create.py",
                 "        idempotency_key=idempotency_key,\n",
                 "        idempotency_key=None,\n",
             ),

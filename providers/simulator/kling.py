@@ -1,7 +1,8 @@
 """Kling's two API standards, as a server: what they share. `kling_tasks.py` holds how each shows and lists tasks.
 
-Sources as in `providers/kling/adapter.py`: https://kling.ai/document-api (both standards, error codes, concurrency, callbacks;
-public copies of 2026-09), and answers that third parties recorded in 2026-09. Where both are silent, chosen here:
+Sources as in `providers/kling/adapter.py`: https://kling.ai/document-api (both standards, error codes, concurrency,
+callbacks; public copies of 2026-09), and answers that third parties recorded in 2026-09. Where both are silent, chosen
+here:
 
 - a discontinued model is 1201, an unknown one in the path 404 / 1203, an unknown task on the older standard 400 / 1201;
 - the older standard refuses a reference that exists already (seen by others); the newer one, of which nothing is known,

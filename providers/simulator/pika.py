@@ -1,7 +1,7 @@
 """fal's queue with Pika's models, as a server.
 
-Sources as in `providers/pika/adapter.py`: https://fal.ai/docs (inference, queue, errors, webhooks), the `fal-client` 1.0.3
-package. Where the documentation is silent, chosen here:
+Sources as in `providers/pika/adapter.py`: https://fal.ai/docs (inference, queue, errors, webhooks), the
+`fal-client` 1.0.3 package. Where the documentation is silent, chosen here:
 
 - submit answers 200; a body that is no JSON object is 400 at once; every other bad field fails the job, with 422;
 - a path below a model answers 405 to follow-up calls, as a place that only takes submits;

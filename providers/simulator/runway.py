@@ -1,6 +1,6 @@
 """Runway's developer API, version 2024-11-06, as a server.
 
-Sources as in `docs/providers` and `providers/runway/adapter.py`. Where the documentation is silent, chosen here: a missing or
+Sources as in `providers/runway/adapter.py`. Where the documentation is silent, chosen here: a missing or
 wrong version header is 400; a cancelled job stays readable as CANCELLED and a deleted one is 404; a job is known to
 the key that submitted it only; gen4_turbo's default length is 10 s. Uploads (`/v1/uploads`) are not simulated.
 """

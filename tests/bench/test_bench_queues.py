@@ -5,26 +5,26 @@ from __future__ import annotations
 import pytest
 
 from bench import fill, queues
-from video import monitoring
-from video.credits import ledger_check
+from video.credits import audit
 from video.models import TaskEvent, VideoTask
-from video.routing import keyring
+from video.monitoring import overview
+from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 
 
 def test_filled_rows_hold_every_constraint_and_look_like_the_real_ones():
-    keyring.sync()
+    slots.sync()
     assert fill.active() == sum(number for number, _, _ in fill.ACTIVE)
     fill.finished(1, 60)
     fill.add_up()
     assert VideoTask.objects.get(pk=fill.task_id(60)).status == "failed"
     assert VideoTask.objects.filter(status="success").count() == 57
     assert TaskEvent.objects.filter(task_id=fill.task_id(7)).count() == 5
-    assert ledger_check.find() == []
+    assert audit.find() == []
     fill.freshen(-3600)
     fill.freshen(3600)
-    found = monitoring.read()
+    found = overview.read()
     assert (found.waiting.number, found.waiting_for_core.number) == (600, 200)
     by_stage = {one.stage.value: one for one in found.stages}
     assert (by_stage["poll"].due, by_stage["poll"].parked) == (100, {"rendering": 1000})
@@ -33,7 +33,7 @@ def test_filled_rows_hold_every_constraint_and_look_like_the_real_ones():
 
 
 def test_every_call_is_answered_and_its_plans_are_read():
-    keyring.sync()
+    slots.sync()
     fill.active()
     fill.finished(1, queues.TASK_SHOWN)
     for name, ask in queues.asks().items():

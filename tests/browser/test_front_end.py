@@ -13,8 +13,8 @@ from playwright.sync_api import Page
 from pytest_django import Settings
 
 from tests.browser.snippet import FAILED, READY, log_in, run_snippet
-from video.credits import credits
-from video.infra import kit
+from video.credits import ledger
+from video.infra import toolkit
 from video.models import VideoTask
 
 NAME, PASSWORD = "ann", "correct horse battery staple"
@@ -24,11 +24,11 @@ NAME, PASSWORD = "ann", "correct horse battery staple"
 def site(live_server: Any, settings: Settings, tmp_path: Path) -> Iterator[str]:
     """A running server with one user, and a storage of its own; no worker takes the tasks."""
     user = get_user_model().objects.create_user(NAME, password=PASSWORD)
-    credits.grant(user.pk, 100)
+    ledger.grant(user.pk, 100)
     settings.STORAGE_LOCAL_PATH = tmp_path
-    kit.kit.cache_clear()
+    toolkit.kit.cache_clear()
     yield str(live_server.url)
-    kit.kit.cache_clear()
+    toolkit.kit.cache_clear()
 
 
 def finish(task_id: str, sets: str, *params: object) -> None:

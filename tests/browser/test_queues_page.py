@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.factories import make_task
 from tests.video.signs import everybody
-from video.routing import keyring
+from video.routing import slots
 
 Open = Callable[..., Page]
 
@@ -20,7 +20,7 @@ Open = Callable[..., Page]
 @pytest.fixture
 def open_page(chromium: Browser, live_server: Any) -> Iterator[Open]:
     """Opens the page for a signed-in operator, in a browser context of its own."""
-    keyring.sync()
+    slots.sync()
     everybody()
     client = Client()
     client.force_login(get_user_model().objects.create_superuser("olga"))

@@ -142,12 +142,12 @@ def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bo
     from tests.factories import give_core
     from video.infra import failpoints
     from video.models import Stage
-    from video.pipeline import pipeline
+    from video.pipeline import runner
 
     if point:
         failpoints.arm(point, action)
     give_core(task_id)
-    return pipeline.run_stage(Stage(stage), task_id)
+    return runner.run_stage(Stage(stage), task_id)
 
 
 def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
@@ -159,7 +159,7 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
 
     from tests.factories import give_core
     from video.models import Stage, VideoTask
-    from video.pipeline import pipeline
+    from video.pipeline import runner
     from video.scheduling import admission
 
     deadline = time.monotonic() + seconds
@@ -178,6 +178,6 @@ def drive(task_id: str, stop_at: str = "", seconds: float = 40) -> str:
                 [task_id],
             )
         give_core(task_id)
-        if not pipeline.run_stage(Stage(task.stage), task_id):
+        if not runner.run_stage(Stage(task.stage), task_id):
             time.sleep(0.02)
     raise AssertionError(f"{task_id} has not ended")

@@ -14,7 +14,7 @@ from rest_framework_simplejwt.tokens import AccessToken
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, database_url, until
 from tests.proxy import Proxy, postgres_behind, valkey_behind
-from video.credits import credits
+from video.credits import ledger
 from video.models import Generation, VideoTask
 
 
@@ -121,4 +121,4 @@ def check_all_done(tasks: list[VideoTask], simulator: Simulator, prompt: str) ->
     submits = simulator.submits(prompt)
     assert (submits["created"], submits["doubled"]) == (len(tasks), 0)
     assert Generation.objects.filter(task__in=tasks).count() == len(tasks)
-    assert credits.differences() == []
+    assert ledger.differences() == []

@@ -12,7 +12,7 @@ from tests.factories import age, end_lease, make_task, reload
 from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator
-from video.credits import credits
+from video.credits import ledger
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 from video.scheduling import admission
@@ -35,7 +35,7 @@ def check_success(task: VideoTask, simulator: Simulator) -> None:
     task = reload(task)
     assert (task.status, task.error_code) == ("success", "")
     assert simulator.submits(task.prompt)["created"] == 1
-    assert credits.balance(task.user_id) == 990
+    assert ledger.balance(task.user_id) == 990
     assert list(CreditEntry.objects.filter(task=task).values_list("kind", flat=True)) == ["debit"]
     assert list(Generation.objects.filter(task=task).values_list("state", flat=True)) == ["succeeded"]
     root = Path(settings.STORAGE_LOCAL_PATH)
@@ -49,7 +49,7 @@ def check_unknown(task: VideoTask, simulator: Simulator, submits: int) -> None:
     task = reload(task)
     assert (task.status, task.error_code) == ("failed", "outcome_unknown")
     assert simulator.submits(task.prompt)["received"] == submits
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     assert list(CreditEntry.objects.filter(task=task).order_by("id").values_list("kind", flat=True)) == [
         "debit",
         "refund",

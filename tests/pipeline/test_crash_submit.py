@@ -17,7 +17,7 @@ from tests.pipeline import forks as work
 from tests.pipeline.forks import ForkServer
 from tests.pipeline.system import Simulator, environment
 from tests.pipeline.test_crash_matrix import check_success
-from video.credits import credits
+from video.credits import ledger
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 
@@ -71,7 +71,7 @@ def check(variant: Variant, task: VideoTask, simulator: Simulator, point: str) -
     task = reload(task)
     assert (task.status, task.error_code) == ("failed", "outcome_unknown")
     assert simulator.submits(task.prompt)["received"] == int(JOB_EXISTS[point])
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     kinds = list(CreditEntry.objects.filter(task=task).order_by("id").values_list("kind", flat=True))
     assert kinds == ["debit", "refund"]
     assert Generation.objects.get(task=task).state in {"unknown", "lost"}

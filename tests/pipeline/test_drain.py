@@ -9,7 +9,7 @@ from django.db import connection
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, until
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask, WorkerSign
 
 
@@ -129,4 +129,4 @@ def test_rolling_restarts_under_load_lose_and_repeat_nothing(system: System, sim
     assert (submits["created"], submits["received"], submits["doubled"]) == (len(tasks), len(tasks), 0)
     assert Generation.objects.filter(task__in=tasks).count() == len(tasks)
     assert set(CreditEntry.objects.filter(task__in=tasks).values_list("kind", flat=True)) == {"debit"}
-    assert credits.differences() == []
+    assert ledger.differences() == []

@@ -11,7 +11,7 @@ import requests
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, until
-from video.credits import credits
+from video.credits import ledger
 from video.models import Generation, ModelSetting, ProviderKey, VideoTask
 
 
@@ -44,7 +44,7 @@ def test_a_job_that_fails_after_acceptance_goes_to_another_model(working: System
     assert way(chosen)[-1][0] != "kling"
     assert way(named)[0] == ("runway", "failed")
     assert way(named)[-1][1] == "succeeded"
-    assert credits.balance(named.user_id) == 990
+    assert ledger.balance(named.user_id) == 990
 
 
 def test_every_attempt_keeps_what_could_have_been_chosen_and_why_not(working: System) -> None:

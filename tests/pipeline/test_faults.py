@@ -11,7 +11,7 @@ import pytest
 
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, running, until
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry, Generation, VideoTask
 
 MODELS = {"runway": "gen4.5", "pika": "pika-2.2", "kling": "kling-2.5-turbo", "kling-older": "kling-2.5-turbo"}
@@ -153,4 +153,4 @@ def test_a_fault_ends_as_it_should(
 
 def test_the_ledger_is_whole_after_all_of_it(ends: dict[tuple[str, str], VideoTask]) -> None:
     assert len(ends) >= 60
-    assert credits.differences() == []
+    assert ledger.differences() == []

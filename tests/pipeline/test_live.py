@@ -9,7 +9,7 @@ from django.conf import settings
 
 from tests.factories import make_task, reload
 from tests.pipeline.system import Simulator, System, broker, until
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
 
@@ -21,7 +21,7 @@ def ended(task: VideoTask) -> VideoTask:
 def check_done(task: VideoTask, simulator: Simulator) -> None:
     assert (task.status, task.error_message) == ("success", "")
     assert simulator.submits(task.prompt)["created"] == 1
-    assert credits.balance(task.user_id) == 990
+    assert ledger.balance(task.user_id) == 990
     assert (Path(settings.STORAGE_LOCAL_PATH) / task.output_key).is_file()
 
 
@@ -82,7 +82,7 @@ def test_a_worker_killed_while_it_submits_ends_as_outcome_unknown_with_one_refun
 
 
 def test_two_workers_do_each_stage_once(system: System, simulator: Simulator) -> None:
-    from video.engine import bell
+    from video.engine import dispatch
     from video.models import Stage
 
     system.worker("one")
@@ -90,9 +90,9 @@ def test_two_workers_do_each_stage_once(system: System, simulator: Simulator) ->
     system.sweeper()
     tasks = [make_task(prompt=f"live twice {number}.") for number in range(6)]
     for task in tasks:  # every message there can be, several times
-        for stage in bell.WAY:
-            bell.resume(task.pk, Stage(stage))
-            bell.resume(task.pk, Stage(stage))
+        for stage in dispatch.WAY:
+            dispatch.resume(task.pk, Stage(stage))
+            dispatch.resume(task.pk, Stage(stage))
     for task in tasks:
         done = ended(task)
         check_done(done, simulator)
@@ -117,7 +117,7 @@ def test_a_corrupt_file_fails_the_task_with_a_clear_error_and_a_refund(system: S
     assert task.status == "failed"
     assert task.error_code == "not_a_video"
     assert "video" in task.error_message
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     assert not any(Path(settings.STORAGE_LOCAL_PATH).glob(f"{task.user_id}/**/*.mp4"))
     assert Generation.objects.get(task=task).state == "succeeded"
 
@@ -136,7 +136,7 @@ def test_a_failure_at_the_provider_is_told_and_refunded(system: System, directiv
     task = ended(make_task(prompt=f"live fail [[sim {directive}]]"))
     assert (task.status, task.error_code) == ("failed", code)
     assert task.error_message
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 @pytest.mark.parametrize(
@@ -167,5 +167,5 @@ def test_an_answer_that_proves_nothing_ends_the_task_and_is_never_sent_again(
     assert (task.status, task.error_code) == ("failed", "outcome_unknown")
     assert simulator.submits("live unknown")["received"] >= 1
     assert simulator.submits(f"[[sim {directive}]]")["received"] <= 1
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     assert Generation.objects.get(task=task).state == "unknown"

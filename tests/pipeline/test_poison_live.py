@@ -8,8 +8,8 @@ from django.db.models import F
 
 from tests.factories import end_lease, make_task, reload
 from tests.pipeline.system import Process, System, until
-from video.credits import credits
-from video.engine.states import MAX_DEATHS
+from video.credits import ledger
+from video.engine.transitions import MAX_DEATHS
 from video.models import TaskEvent, VideoTask
 
 
@@ -31,7 +31,7 @@ def test_a_task_that_kills_its_workers_is_set_aside_with_its_cause_and_the_next_
     assert media.alive
     found = reload(task)
     assert (found.status, found.error_code) == ("failed", "worker_lost")
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     (event,) = TaskEvent.objects.filter(task=task, outcome="failed")
     assert f"{MAX_DEATHS} claims of transcode ended without a word" in event.detail
     assert f":{dead[-1].pid}" in event.detail  # whose log to read

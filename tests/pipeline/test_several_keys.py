@@ -17,8 +17,8 @@ from providers.api_keys import fingerprint
 from tests.factories import accepted, make_task, make_user, reload
 from tests.pipeline.system import Simulator, System, broker, until
 from video.actions import steering
-from video.attempts import attempts, schedule
-from video.credits import credits
+from video.attempts import poll_policy, records
+from video.credits import ledger
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 
 KEYS = ("key_of_tests_one", "key_of_tests_two", "key_of_tests_three")
@@ -61,10 +61,10 @@ def longest_idle_s() -> list[float]:
 
 def learnt(render_s: float) -> None:
     """Jobs of before that took so long; else the first look at a real provider's job comes after half a minute."""
-    for number in range(schedule.FEWEST):
+    for number in range(poll_policy.FEWEST):
         task = make_task()
         generation = accepted(task, f"job-of-before-{number}")
-        attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+        records.record_ended(generation.pk, Generation.State.SUCCEEDED)
         assert steering.cancel(task.pk, by="its user").changed
         Generation.objects.filter(pk=generation.pk).update(
             simulated=False, accepted_at=F("ended_at") - timedelta(seconds=render_s)
@@ -124,7 +124,7 @@ def test_a_key_revoked_midway_strands_nobody(system_with_keys: System, simulator
         assert (task.status, task.error_code) == ("failed", "timeout")
         assert task.generations.count() == 1  # an accepted job is never tried again elsewhere
         assert not task.events.filter(error_code="internal_error").exists()
-    assert credits.balance(user.pk) == 1000
+    assert ledger.balance(user.pk) == 1000
     ProviderAccount.objects.update(slots_override=50)  # the four still hold their slots
     quick = [runway(f"revoked quick {number}. [[sim render=0]]", user) for number in range(4)]
     for task in quick:

@@ -21,7 +21,7 @@ from django.conf import settings
 from tests.factories import make_task, make_user, reload
 from tests.pipeline.system import Process, Simulator, System, running, until
 from video.actions import steering
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission
 
@@ -272,7 +272,7 @@ def test_nothing_of_them_is_left_in_the_users_folder(cancelled: dict[tuple[str, 
 
 def test_the_ledger_is_whole_after_all_of_it(cancelled: dict[tuple[str, str], VideoTask]) -> None:
     assert len(cancelled) == len(PLACES)
-    assert credits.differences() == []
+    assert ledger.differences() == []
 
 
 # --- one by one ----------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_a_retry_goes_on_at_the_failed_stage_and_pays_for_its_run(system: System
     submits = simulator.submits(prompt)
     assert (submits["received"], submits["created"]) == (1, 1)
     assert kinds(task) == [("debit", 1), ("refund", 1), ("debit", 2)]
-    assert credits.differences() == []
+    assert ledger.differences() == []
 
 
 def test_a_retry_with_nothing_to_go_on_with_submits_anew_once(system: System, simulator: Simulator) -> None:

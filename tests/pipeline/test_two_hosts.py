@@ -14,9 +14,9 @@ from media_pipeline.storage.s3_address import S3Address
 from tests.factories import make_task, reload
 from tests.pipeline.system import Process, Simulator, System, until
 from tests.s3 import KEYS, S3Server, parts_of
-from video.credits import credits
+from video.credits import ledger
 from video.models import Stage, TaskEvent, VideoTask
-from video.web import media_view
+from video.web import media
 
 # Where a worker dies, in turn on this host and on that; each time with work done that no row names yet.
 DEATHS = ("download.after_put", "transcode.after_work", "thumbnail.after_put", "save.after_video")
@@ -74,14 +74,14 @@ def check_delivered(task: VideoTask, s3: S3Server, bucket: S3Address, simulator:
     task = reload(task)
     assert (task.status, task.error_message) == ("success", "")
     assert simulator.submits(task.prompt)["created"] == 1
-    assert credits.balance(task.user_id) == 990
-    link = media_view.link(task.output_key)
+    assert ledger.balance(task.user_id) == 990
+    link = media.link(task.output_key)
     whole = requests.get(link, timeout=30)
     assert (whole.status_code, len(whole.content)) == (200, task.video_bytes)
     assert whole.content[4:8] == b"ftyp"
     part = requests.get(link, headers={"Range": "bytes=4-7"}, timeout=30)
     assert (part.status_code, part.content) == (206, b"ftyp")
-    picture = requests.get(media_view.link(task.thumbnail_key), timeout=30)
+    picture = requests.get(media.link(task.thumbnail_key), timeout=30)
     assert (picture.status_code, picture.content[:2]) == (200, b"\xff\xd8")
     assert requests.get(parts_of(link)[0], timeout=30).status_code == 403
     stored = {f"reels/{task.output_key}", f"reels/{task.thumbnail_key}"}

@@ -7,7 +7,7 @@ import re
 from celery import current_app
 
 from tests.pipeline.system import System, broker, until
-from video.engine import bell
+from video.engine import dispatch
 from video.infra.broker import lengths, line_of
 from video.models import Stage
 
@@ -24,12 +24,12 @@ def test_a_worker_with_all_threads_busy_goes_on_as_soon_as_one_is_free(system: S
 def test_what_is_nearer_its_end_is_served_first_and_what_is_urgent_before_all(system: System) -> None:
     """Rung in the opposite order, for tasks that do not exist."""
     for number in range(5):
-        bell.resume(f"task_{number}", Stage.GENERATE, urgent=False)
-    bell.ring_waves([[f"task_{number}"] for number in range(5)])
+        dispatch.resume(f"task_{number}", Stage.GENERATE, urgent=False)
+    dispatch.ring_waves([[f"task_{number}"] for number in range(5)])
     for number in range(5):
-        bell.resume(f"task_{number}", Stage.DOWNLOAD)
-    bell.resume("task_news", Stage.POLL)
-    bell.resume("task_unheard", Stage.GENERATE)
+        dispatch.resume(f"task_{number}", Stage.DOWNLOAD)
+    dispatch.resume("task_news", Stage.POLL)
+    dispatch.resume("task_unheard", Stage.GENERATE)
     lines = [line_of("video.generate"), line_of("video.poll"), line_of("video.download")]
     assert lengths(lines) == [5, 5, 7]
     worker = system.worker(threads=1)

@@ -25,13 +25,13 @@ from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
-from video import monitoring
-from video.attempts import attempts, reconcile
+from video.attempts import reconcile, records
 from video.engine import due
+from video.monitoring import overview
 from video.monitoring import users as own_figures
 from video.processes import sweeper
 from video.routing import health
-from video.scheduling import admission, cores, estimates
+from video.scheduling import admission, estimates, transcode_slots
 
 pytestmark = [pytest.mark.scale, pytest.mark.django_db]  # nothing that a case does stays
 TASKS = int(os.environ.get("SCALE_TASKS", "1000000"))
@@ -117,14 +117,14 @@ def admit() -> None:
 CASES: dict[str, Callable[[], Any]] = {
     "task_due": lambda: due.ring_due(500),
     "task_waiting_for_slot": admit,
-    "task_waiting_for_core": cores.admit,
-    "task_with_core": cores.admit,
+    "task_waiting_for_core": transcode_slots.admit,
+    "task_with_core": transcode_slots.admit,
     "task_active_of_user": lambda: own_figures.of_user(USER),
     "task_work_to_sweep": sweeper.sweep_work_files,
     "task_list_of_user": api("/api/video/tasks"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
-    "event_recent_moves": monitoring.read,
+    "event_recent_moves": overview.read,
     "generation_slots_taken": admit,
     "generation_slots_of_user": lambda: estimates.expected_seconds(catalogue.BY_ID["gen4.5"]),
     "generation_to_look_at": lambda: reconcile._take_due(),
@@ -170,9 +170,9 @@ def pages(do: Callable[[], Any]) -> int:
 SWEEP: dict[str, Callable[[], Any]] = {
     "ring_due": lambda: due.ring_due(500),
     "admit": admit,
-    "cores": cores.admit,
+    "cores": transcode_slots.admit,
     "take_due": lambda: reconcile._take_due(),
-    "expire": lambda: attempts.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
+    "expire": lambda: records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
     "work_files": lambda: sweeper.sweep_work_files(),
 }
 

@@ -12,8 +12,8 @@ from tests.factories import make_user
 from tests.video.machine.crash import Stranger
 from tests.video.machine.model import MOST_ATTEMPTS
 from tests.video.machine.reading import RECENTLY_S
-from video.infra import database
-from video.scheduling import admission, estimates, limits
+from video.infra import outage
+from video.scheduling import admission, backlog, estimates
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
 
@@ -26,16 +26,16 @@ def _fresh_estimates() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def gate(monkeypatch: pytest.MonkeyPatch) -> database.Gate:
+def gate(monkeypatch: pytest.MonkeyPatch) -> outage.Gate:
     """Open: a test before this one may have closed the process's own."""
-    gate = database.Gate()
-    monkeypatch.setattr(database, "gate", gate)
+    gate = outage.Gate()
+    monkeypatch.setattr(outage, "gate", gate)
     return gate
 
 
 @pytest.fixture(autouse=True)
 def _uncounted_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "everybody", limits.Line())
+    monkeypatch.setattr(backlog, "everybody", backlog.Line())
 
 
 @pytest.fixture

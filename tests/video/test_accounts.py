@@ -26,9 +26,9 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import make_task
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import accounts, keyring
+from video.routing import accounts, slots
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +62,7 @@ def configure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             ("runway", key.fingerprint): name for name, members in groups.items() for key in members
         }
         kit.cache_clear()
-        keyring.sync()
+        slots.sync()
 
     set_keys((ONE,))
     yield set_keys
@@ -136,7 +136,7 @@ def pass_time(seconds: float) -> None:
 
 def opened(model: str = MODEL) -> bool:
     with transaction.atomic():
-        return any(slot.account.model == model for slot in keyring.open_slots())
+        return any(slot.account.model == model for slot in slots.open_slots())
 
 
 def busy(made: Generation, *, times: int = 1, **more: Any) -> list[int]:
@@ -212,11 +212,11 @@ def test_too_many_at_once_lowers_the_limit_to_what_the_provider_has(sent: int, l
     assert row().lowered_slots == limit
     pass_time(30)
     with transaction.atomic():
-        [slot] = [slot for slot in keyring.open_slots() if slot.account.model == MODEL]
+        [slot] = [slot for slot in slots.open_slots() if slot.account.model == MODEL]
     assert slot.free == 0
     pass_time(accounts.LOWERED_S)
     with transaction.atomic():
-        [slot] = [slot for slot in keyring.open_slots() if slot.account.model == MODEL]
+        [slot] = [slot for slot in slots.open_slots() if slot.account.model == MODEL]
     assert slot.free > 10
 
 
@@ -237,7 +237,7 @@ def test_a_refused_key_is_quarantined_and_the_other_key_of_its_account_goes_on(
     accounts.note_refusal(made, KeyRefused("401"))
     assert (state(ONE), state(TWO)) == ("quarantined", "active")
     with transaction.atomic():
-        assert {key for slot in keyring.open_slots() for key in slot.keys} == {TWO.fingerprint}
+        assert {key for slot in slots.open_slots() for key in slot.keys} == {TWO.fingerprint}
     assert row(account="studio").closed_reason == ""
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 

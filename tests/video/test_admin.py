@@ -14,12 +14,12 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video.admin import story
-from video.admin.reading import BoundedPaginator, short
-from video.attempts import attempts
-from video.engine import states
+from video.admin import timeline
+from video.admin.read_only import BoundedPaginator, short
+from video.attempts import records
+from video.durations import span
+from video.engine import transitions
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
-from video.spans import span
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"
@@ -45,15 +45,15 @@ def finished() -> VideoTask:
     """A task with a stored video, made by the moves of the state machine."""
     task = make_task(prompt="Gulls over the sea")
     generation = accepted(task)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
     for stage, to in (
         (Stage.POLL, Stage.DOWNLOAD),
         (Stage.DOWNLOAD, Stage.TRANSCODE),
         (Stage.TRANSCODE, Stage.THUMBNAIL),
     ):
-        assert states.advance(claimed(task, stage), to, generation_id=generation.pk)
-    assert states.advance(claimed(task, Stage.THUMBNAIL), Stage.SAVE, video_width_px=1280, video_height_px=720)
-    assert states.succeed(
+        assert transitions.advance(claimed(task, stage), to, generation_id=generation.pk)
+    assert transitions.advance(claimed(task, Stage.THUMBNAIL), Stage.SAVE, video_width_px=1280, video_height_px=720)
+    assert transitions.succeed(
         claimed(task, Stage.SAVE),
         generation_id=generation.pk,
         video_id="vid_1",
@@ -141,7 +141,7 @@ class TestTaskPage:
     def test_of_a_failed_task_gives_the_cause_and_the_refund(self, operator: Client) -> None:
         task = make_task()
         admitted(task)
-        states.fail(
+        transitions.fail(
             claimed(task), code="moderation", message="The provider refused this prompt.", detail="SAFETY.INPUT"
         )
         page = text(operator, page_of(task.pk))
@@ -169,15 +169,15 @@ class TestWords:
     def test_a_fresh_unknown_is_being_sent_and_an_old_one_is_unknown(self, settings: Any) -> None:
         task = make_task()
         generation = admitted(task)
-        attempts.mark_sent(claimed(task), generation)
+        records.mark_sent(claimed(task), generation)
         generation.refresh_from_db()
-        assert story.state_of(generation, timezone.now()) == ("sending", "sending")
+        assert timeline.state_of(generation, timezone.now()) == ("sending", "sending")
         later = timezone.now() + timedelta(seconds=settings.SUBMIT_TIMEOUT_SECONDS + 11)
-        assert story.state_of(generation, later) == ("unknown", "outcome unknown")
+        assert timeline.state_of(generation, later) == ("unknown", "outcome unknown")
 
     def test_what_a_task_waits_for(self) -> None:
         def said(later_s: float = 0) -> str:
-            return story.waits_for(reload(task), timezone.now() + timedelta(seconds=later_s))
+            return timeline.waits_for(reload(task), timezone.now() + timedelta(seconds=later_s))
 
         task = make_task()
         assert said().startswith("a free slot")
@@ -187,10 +187,10 @@ class TestWords:
         claim = claimed(task)
         assert said().startswith("in work at")
         assert "silent" in said(later_s=60)
-        states.park(claim, delay_s=50, reason="runway: throttled")
+        transitions.park(claim, delay_s=50, reason="runway: throttled")
         assert said().startswith("runway: throttled; next look in")
         age(task.pk, 60)
-        states.fail(claimed(task), code="x", message="y")
+        transitions.fail(claimed(task), code="x", message="y")
         assert said() == ""
 
     @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ class TestPriority:
 
     def test_sets_those_that_wait_and_leaves_what_has_ended(self, operator: Client) -> None:
         waits, ended = make_task(), make_task()
-        states.fail_waiting(ended, code="no_capacity", message="No room.")
+        transitions.fail_waiting(ended, code="no_capacity", message="No room.")
         page = self.post(operator, [waits, ended], "7").content.decode()
         assert "1 changed. 1 had ended" in page
         assert (reload(waits).priority, reload(ended).priority) == (7, 0)

@@ -12,8 +12,8 @@ from pytest_django import DjangoAssertNumQueries
 from providers.contract import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
-from video.attempts import attempts, jobs
-from video.engine import states
+from video.attempts import provider_calls, records
+from video.engine import transitions
 from video.models import Generation, Stage, TaskEvent
 
 pytestmark = pytest.mark.django_db
@@ -46,9 +46,9 @@ def make_unknown() -> Generation:
     task = make_task(prompt="A boat of <paper>")
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
-    attempts.record_unknown(generation.pk)
-    assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    assert records.mark_sent(claim, generation)
+    records.record_unknown(generation.pk)
+    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     return Generation.objects.select_related("task__user").get(pk=generation.pk)
 
 
@@ -75,7 +75,7 @@ class TestList:
         assert "Given up" not in text
 
     def test_keeps_those_that_were_given_up_apart(self, operator: Client, unknown: Generation) -> None:
-        attempts.record_lost(unknown.pk, code="outcome_unknown")
+        records.record_lost(unknown.pk, code="outcome_unknown")
         text = page(operator, LIST)
         assert "Nothing is open." in text
         assert text.index("Given up in the last 3 days") < text.index(unknown.pk)
@@ -136,7 +136,7 @@ class TestAttach:
     def test_attaches_and_logs_who(
         self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(jobs, "look", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
+        monkeypatch.setattr(provider_calls, "look", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
         answer = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": " job-7 "}, follow=True)
         assert "Job job-7 is attached" in answer.content.decode()
         assert Generation.objects.get(pk=unknown.pk).job_id == "job-7"
@@ -158,7 +158,7 @@ class TestAttach:
         def look(probe: Generation) -> JobStatus:
             raise JobNotFound("no such task")
 
-        monkeypatch.setattr(jobs, "look", look)
+        monkeypatch.setattr(provider_calls, "look", look)
         accepted(make_task(), "job-taken")
         text = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": job_id}).content.decode()
         assert "Nothing was attached." in text
@@ -199,7 +199,7 @@ class TestRights:
 def test_a_job_of_an_ended_task_says_when_it_is_looked_at(operator: Client) -> None:
     task = make_task()
     generation = accepted(task)
-    assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
+    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
     text = page(operator, LIST)
     assert "looked at now and then; a late video is delivered, in " in text
     assert "job-1" in text

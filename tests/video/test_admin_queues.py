@@ -14,12 +14,12 @@ from pytest_django import DjangoAssertNumQueries
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task
 from tests.video.signs import everybody, sign
-from video import monitoring
 from video.admin.queues import with_code
-from video.admin.reading import short
-from video.engine import states
+from video.admin.read_only import short
+from video.engine import transitions
 from video.models import ProviderAccount, ProviderKey, Stage, VideoTask
-from video.routing import health, keyring
+from video.monitoring import overview
+from video.routing import health, slots
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/queues/"
@@ -48,7 +48,7 @@ def page(client: Client, url: str = PAGE) -> str:
 
 class TestPage:
     def test_a_healthy_system(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         text = page(operator)
         assert "Nothing is wrong." in text
@@ -63,12 +63,12 @@ class TestPage:
         assert "None has given a sign of life in the last hour." in text
 
     def test_tells_where_everything_is(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         parked, due, held = (make_task() for _ in range(3))
         for number, task in enumerate((parked, due, held)):
             generation = accepted(task, f"job-{number}")
-        assert states.park(claimed(parked, Stage.POLL), delay_s=60, reason="runway: running")
+        assert transitions.park(claimed(parked, Stage.POLL), delay_s=60, reason="runway: running")
         claimed(held, Stage.POLL)
         waiting = make_task()
         age(waiting.pk, 90)
@@ -82,7 +82,7 @@ class TestPage:
             assert part in text, part
 
     def test_what_is_wrong_leads_to_where_it_can_be_put_right(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         sign("oak:1", "videoQueue", age_s=300)
         ProviderKey.objects.filter(provider="kling").update(state="quarantined", last_error="kling answered <401>")
@@ -102,7 +102,7 @@ class TestPage:
             assert part in answer, part
 
     def test_a_key_is_only_its_fingerprint(self, operator: Client, settings: object) -> None:
-        keyring.sync()
+        slots.sync()
         text = page(operator)
         for keys in settings.PROVIDER_KEYS.values():  # type: ignore[attr-defined]
             assert not any(key.value in text for key in keys)
@@ -118,7 +118,7 @@ class TestPage:
     def test_needs_as_many_queries_for_many_as_for_none(
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         with django_assert_max_num_queries(13) as captured:
             page(operator)
@@ -131,8 +131,8 @@ class TestPage:
 
 class TestRights:
     def test_who_may_look_at_tasks_and_accounts(self) -> None:
-        client = staff(*(name.partition(".")[2] for name in monitoring.PERMISSIONS))
-        keyring.sync()
+        client = staff(*(name.partition(".")[2] for name in overview.PERMISSIONS))
+        slots.sync()
         ProviderKey.objects.filter(provider="kling").update(state="quarantined")
         text = page(client)
         assert "kling refused key" in text
@@ -161,7 +161,7 @@ class TestFilter:
         claimed(found["held"])
         claimed(found["silent"])
         age(found["silent"].pk, 120)
-        assert states.park(claimed(found["parked"]), delay_s=60, reason="later")
+        assert transitions.park(claimed(found["parked"]), delay_s=60, reason="later")
         return {**found, "waiting": make_task(prompt="waiting")}
 
     @pytest.mark.parametrize(

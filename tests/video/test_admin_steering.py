@@ -13,11 +13,11 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
-from video.web import demo
+from video.web import demo_login
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"
@@ -42,8 +42,8 @@ def failed() -> VideoTask:
     task = make_task()
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.fail(claim, code="download_failed", message="It could not be fetched.")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.fail(claim, code="download_failed", message="It could not be fetched.")
     return reload(task)
 
 
@@ -122,14 +122,14 @@ class TestCancel:
         assert "still open at its provider and is told to stop" in page
 
     def test_too_many_at_once_are_left_to_the_command(self, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("video.admin.steering.MOST", 1)
+        monkeypatch.setattr("video.admin.bulk_actions.MOST", 1)
         tasks = make_task(), make_task()
         reply = steer(operator, "cancel", *tasks, confirmed="1")
         assert "cancel_tasks" in messages(reply)[0][1]
         assert {reload(task).status for task in tasks} == {"pending"}
 
     def test_many_are_summed_up(self, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("video.admin.steering.MOST_TOLD", 1)
+        monkeypatch.setattr("video.admin.bulk_actions.MOST_TOLD", 1)
         waiting, over = make_task(), failed()
         said = [message for _, message in messages(steer(operator, "cancel", waiting, over, confirmed="1"))]
         assert said[0].startswith(tail(over))
@@ -149,12 +149,12 @@ class TestRetry:
 
     def test_free_and_anew(self, operator: Client) -> None:
         task = failed()
-        before = credits.balance(task.user_id)
+        before = ledger.balance(task.user_id)
         reply = steer(operator, "retry", task, confirmed="1", free="on", regenerate="on")
         assert messages(reply) == [
             ("success", f"{tail(task)}: in line for a new attempt; run 2, 10 credits, granted for it.")
         ]
-        assert credits.balance(task.user_id) == before
+        assert ledger.balance(task.user_id) == before
 
     def test_free_needs_the_permission_to_grant(self) -> None:
         client = staff("change_videotask")
@@ -183,7 +183,7 @@ class TestWhoMay:
         assert reload(task).status == "pending"
 
     def test_the_demo_user_can_do_none(self, client: Client) -> None:
-        demo.ensure_demo_user()
+        demo_login.ensure_demo_user()
         assert client.login(username="demo", password="demo")
         task = make_task()
         assert b"cancel_chosen" not in client.get(f"{LIST}{task.pk}/change/").content

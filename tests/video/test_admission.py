@@ -6,8 +6,8 @@ import pytest
 from django.db import connection, transaction
 
 from tests.factories import admitted, age, claimed, make_task, make_user, reload
-from video.attempts import attempts
-from video.engine import states
+from video.attempts import records
+from video.engine import transitions
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts
 from video.scheduling import admission
@@ -48,15 +48,15 @@ def test_an_unknown_attempt_keeps_its_slot_after_its_task_has_failed() -> None:
     task = make_task()
     slots(1)
     admission.admit()
-    generation = attempts.live(task.pk)
+    generation = records.live(task.pk)
     assert generation is not None
     claim = claimed(task)
-    attempts.mark_sent(claim, generation)
-    states.fail(claim, code="outcome_unknown", message="Nobody knows.")
+    records.mark_sent(claim, generation)
+    transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
     waiting = make_task()
     assert admission.admit() == []
     age(task.pk, 10_000)
-    assert attempts.expire_unknown({"runway": 1800}) == 1
+    assert records.expire_unknown({"runway": 1800}) == 1
     assert admission.admit() == [(waiting.pk, Stage.GENERATE)]
 
 
@@ -114,9 +114,9 @@ def test_attempts_refused_for_the_accounts_sake_are_not_counted() -> None:
     for _ in range(admission.MAX_ATTEMPTS + 2):
         generation = admitted(task)
         claim = claimed(task)
-        attempts.mark_sent(claim, generation)
-        attempts.record_rejected(generation.pk, code="busy", message="")
-        states.wait_for_slot(claim, delay_s=0, reason="busy")
+        records.mark_sent(claim, generation)
+        records.record_rejected(generation.pk, code="busy", message="")
+        transitions.wait_for_slot(claim, delay_s=0, reason="busy")
     assert reload(task).is_active
     assert admitted(task).attempt == admission.MAX_ATTEMPTS + 3
 
@@ -126,9 +126,9 @@ def test_attempts_are_bounded_and_the_last_cause_ends_the_task() -> None:
     for _ in range(admission.MAX_ATTEMPTS):
         generation = admitted(task)
         claim = claimed(task)
-        attempts.mark_sent(claim, generation)
-        attempts.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
-        states.wait_for_slot(claim, delay_s=0, reason="next")
+        records.mark_sent(claim, generation)
+        records.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
+        transitions.wait_for_slot(claim, delay_s=0, reason="next")
     admission.admit()
     task = reload(task)
     assert (task.status, task.error_code, task.error_message) == (
@@ -168,10 +168,12 @@ def test_no_more_are_admitted_than_workers_can_begin_with_soon(monkeypatch: pyte
     assert len(admission.admit()) == 2
     assert admission.admit() == []
     first = next(task for task in tasks if Generation.objects.filter(task=task).exists())
-    claim = states.claim(first.pk, Stage.GENERATE)  # a worker has begun
+    claim = transitions.claim(first.pk, Stage.GENERATE)  # a worker has begun
     assert claim is not None
     assert len(admission.admit()) == 1
-    states.park(claim, delay_s=60, reason="out of reach")  # and one that waits for its provider takes nobody's place
+    transitions.park(
+        claim, delay_s=60, reason="out of reach"
+    )  # and one that waits for its provider takes nobody's place
     assert admission.admit() == []
 
 

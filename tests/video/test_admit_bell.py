@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from video.engine import bell
+from video.engine import dispatch
 from video.processes import tasks
 from video.scheduling import admission
 
@@ -27,7 +27,7 @@ def test_one_thread_admits_and_the_others_go_back_to_work_but_nobody_who_came_me
         return []
 
     monkeypatch.setattr(admission, "admit", admit)
-    monkeypatch.setattr(bell, "resume_all", lambda due, *, urgent: len(list(due)))
+    monkeypatch.setattr(dispatch, "resume_all", lambda due, *, urgent: len(list(due)))
     first = threading.Thread(target=tasks.admit)
     first.start()
     assert begun.wait(WAIT_S)

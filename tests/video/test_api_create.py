@@ -15,11 +15,11 @@ from pytest_django import Settings
 
 from providers import catalogue
 from tests.factories import make_user
-from video.actions import creation
-from video.credits import credits
-from video.infra import kit
+from video.actions import create
+from video.credits import ledger
+from video.infra import toolkit
 from video.models import CreditEntry, TaskEvent, VideoTask
-from video.orders import Order
+from video.order import Order
 from video.scheduling import estimates
 
 CREATE = "/api/video/create"
@@ -46,7 +46,7 @@ def test_create_answers_exactly_as_promised(api: Client, user: AbstractBaseUser,
     assert type(reply.json()["data"]["estimatedTime"]) is int
     assert (task.user_id, task.prompt, task.duration_s, task.aspect_ratio) == (user.pk, order["prompt"], 5, "16:9")
     assert (task.quality, task.resolution, task.fps) == ("medium", "source", 30)
-    assert credits.balance(user.pk) == 990
+    assert ledger.balance(user.pk) == 990
 
 
 def test_everything_that_can_be_asked_for_is_stored(api: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ def test_a_model_whose_provider_has_no_key_is_unavailable(
 def test_a_model_without_an_adapter_is_unavailable(
     api: Client, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kit, "ADAPTERS", ())
+    monkeypatch.setattr(toolkit, "ADAPTERS", ())
     assert post(api, order).json()["error"]["code"] == "model_unavailable"
 
 
@@ -236,7 +236,7 @@ def test_short_of_credits_makes_nothing(
     assert (reply.status_code, reply.json()["error"]["code"]) == (402, "insufficient_credits")
     assert reply.json()["error"]["details"] == {"needed": 10, "balance": balance}
     assert nothing_was_made()
-    assert credits.balance(poor.pk) == balance
+    assert ledger.balance(poor.pk) == balance
 
 
 def test_the_last_credits_buy_one_video(db: None, client_for: Callable[..., Client], order: dict[str, Any]) -> None:
@@ -258,7 +258,7 @@ def test_a_replay_answers_the_same_task_and_costs_nothing(
     assert again["Idempotency-Replayed"] == "true"
     assert again.json() == first.json()
     assert VideoTask.objects.count() == 1
-    assert credits.balance(user.pk) == 990
+    assert ledger.balance(user.pk) == 990
 
 
 def test_a_replay_needs_no_credits(db: None, client_for: Callable[..., Client], order: dict[str, Any]) -> None:
@@ -317,7 +317,7 @@ def test_the_same_post_from_eight_threads_makes_one_task(
     assert sorted(reply.status_code for reply in replies) == [200] * 7 + [201]
     assert len({reply.json()["data"]["taskId"] for reply in replies}) == 1
     assert VideoTask.objects.count() == 1
-    assert credits.balance(user.pk) == credit - 10
+    assert ledger.balance(user.pk) == credit - 10
 
 
 # --- the bell ------------------------------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ def test_two_videos_are_no_measurement(user: AbstractBaseUser) -> None:
 def test_estimate_counts_the_line(user: AbstractBaseUser, settings: Settings) -> None:
     settings.SLOTS_PER_KEY = 2
     for _ in range(4):
-        creation.create(user.pk, Order(prompt="A cat", duration_s=5, aspect_ratio="16:9"))
+        create.create(user.pk, Order(prompt="A cat", duration_s=5, aspect_ratio="16:9"))
     assert estimates.expected_seconds(GEN45, user.pk) == 3 * estimates.SIMULATED_S
     # Somebody else stands behind one of these four only: it is this user's turn once, and then theirs.
     assert estimates.expected_seconds(GEN45) == 1.5 * estimates.SIMULATED_S

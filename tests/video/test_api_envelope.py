@@ -9,7 +9,7 @@ from django.db import OperationalError
 from django.test import Client
 from pytest_django import Settings
 
-from video.actions import creation
+from video.actions import create
 from video.models import VideoTask
 
 CREATE = "/api/video/create"
@@ -115,7 +115,7 @@ def test_a_bug_is_500_with_a_number_and_nothing_else(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(creation, "create", broken)
+    monkeypatch.setattr(create, "create", broken)
     reply = api.post(CREATE, order, content_type=JSON)
     error = error_of(reply, 500)
     assert error["code"] == "internal_error"
@@ -130,7 +130,7 @@ def test_database_away_is_503_with_retry_after(
     def away(*_: object, **__: object) -> None:
         raise OperationalError("connection to 10.0.0.7 refused")
 
-    monkeypatch.setattr(creation, "create", away)
+    monkeypatch.setattr(create, "create", away)
     reply = api.post(CREATE, order, content_type=JSON)
     assert error_of(reply, 503)["code"] == "unavailable"
     assert reply["Retry-After"]

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, claimed, make_task, make_user
 from tests.video.conftest import client_of
 from video.actions import steering
-from video.credits import credits
-from video.engine import states
+from video.credits import ledger
+from video.engine import transitions
 from video.models import Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +34,7 @@ def ids(found: Any) -> list[str]:
 def failed(user: AbstractBaseUser) -> VideoTask:
     task = make_task(user)
     accepted(task, f"job-of-{task.pk}")
-    assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     return task
 
 
@@ -145,7 +145,7 @@ class TestCredits:
     def test_tell_the_balance_and_what_made_it(self, api: Client, user: AbstractBaseUser) -> None:
         task = failed(user)
         make_task(user)
-        credits.grant(user.pk, 5, note="for olga's eyes")
+        ledger.grant(user.pk, 5, note="for olga's eyes")
         found = data(api, CREDITS)
         assert found["balance"] == 1000 - 10 + 5
         assert [(one["kind"], one["amount"]) for one in found["entries"]] == [

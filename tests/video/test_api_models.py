@@ -13,9 +13,9 @@ from pytest_django import Settings
 
 from providers import catalogue
 from providers.catalogue import BY_ID
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
-from video.routing import choice, health
+from video.routing import health, model_choice
 
 MODELS, QUOTE, CREATE = "/api/models", "/api/video/quote", "/api/video/create"
 MOST_FOR_MODELS = 8
@@ -132,7 +132,7 @@ def test_a_quote_says_model_price_and_time_and_makes_nothing(
     assert len(candidates) == len(BY_ID)
     assert candidates[0]["model"] == "kling-2.5-turbo"
     assert all(one["reason"] for one in candidates)
-    assert credits.balance(user.pk) == 1000
+    assert ledger.balance(user.pk) == 1000
     for table in (VideoTask, TaskEvent, Generation):
         assert not table.objects.exists()
     assert not CreditEntry.objects.exclude(kind=CreditEntry.Kind.GRANT).exists()
@@ -176,9 +176,13 @@ def test_a_quote_and_create_agree(api: Client, order: dict[str, Any], changes: d
 def test_a_quote_for_a_full_model_says_that_it_waits(
     api: Client, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "availability", lambda: {model: choice.Availability(choice.FULL, 0) for model in BY_ID})
+    monkeypatch.setattr(
+        model_choice,
+        "availability",
+        lambda: {model: model_choice.Availability(model_choice.FULL, 0) for model in BY_ID},
+    )
     data = post(api, order).json()["data"]
-    assert (data["startsNow"], data["waitsFor"], data["model"]) == (False, choice.FULL, "kling-2.5-turbo")
+    assert (data["startsNow"], data["waitsFor"], data["model"]) == (False, model_choice.FULL, "kling-2.5-turbo")
 
 
 def test_a_quote_for_what_is_switched_off_is_refused(api: Client, order: dict[str, Any]) -> None:

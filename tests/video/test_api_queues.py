@@ -17,13 +17,13 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.signs import everybody
-from video import monitoring
 from video.actions import steering
 from video.api import task_details
-from video.attempts import attempts
-from video.engine import states
+from video.attempts import records
+from video.engine import transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
-from video.routing import keyring
+from video.monitoring import overview
+from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 STATUS = "/api/queues/status"
@@ -37,7 +37,7 @@ def staff(*codenames: str) -> AbstractBaseUser:
 
 @pytest.fixture
 def operator() -> Client:
-    return client_of(staff(*(name.partition(".")[2] for name in monitoring.PERMISSIONS)))
+    return client_of(staff(*(name.partition(".")[2] for name in overview.PERMISSIONS)))
 
 
 def data(client: Client, url: str = STATUS) -> Any:
@@ -66,7 +66,7 @@ class TestWhoSeesWhat:
 
 class TestSystem:
     def test_tells_everything(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         generation = accepted(make_task())
         waiting = make_task()
@@ -100,7 +100,7 @@ class TestSystem:
         assert found["openCases"] == {"number": 0, "atStakeUsd": "0", "simulatedUsd": "0", "withoutPrice": 0}
 
     def test_tells_no_key(self, operator: Client, settings: Any) -> None:
-        keyring.sync()
+        slots.sync()
         text = json.dumps(data(operator))
         for keys in settings.PROVIDER_KEYS.values():
             for key in keys:
@@ -108,7 +108,7 @@ class TestSystem:
                 assert key.fingerprint in text
 
     def test_tells_what_is_wrong_and_what_to_do(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         found = data(operator)
         assert found["healthy"] is False
         sweeper = found["troubles"][0]
@@ -116,7 +116,7 @@ class TestSystem:
         assert all(sweeper[part].endswith(".") for part in ("sentence", "system", "operator"))
 
     def test_costs_as_many_statements_for_many_tasks_as_for_none(self, operator: Client) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
 
         def statements() -> int:
@@ -135,13 +135,13 @@ class TestOwn:
     def test_tells_ones_own_tasks_and_nothing_of_the_system(
         self, api: Client, user: AbstractBaseUser, stranger: AbstractBaseUser
     ) -> None:
-        keyring.sync()
+        slots.sync()
         everybody()
         task = make_task(user)
         accepted(task)
         failed = make_task(user)
         accepted(failed, "job-2")
-        assert states.fail(claimed(failed, Stage.POLL), code="timeout", message="Too long.")
+        assert transitions.fail(claimed(failed, Stage.POLL), code="timeout", message="Too long.")
         for number in range(3):
             accepted(make_task(stranger), f"job-of-stranger-{number}")
         age(make_task(stranger).pk, 900)
@@ -176,7 +176,7 @@ class TestOwn:
         assert data(api)["system"] == "paused"  # nobody works
         everybody()
         assert data(api)["system"] == "paused"  # no account yet
-        keyring.sync()
+        slots.sync()
         assert data(api)["system"] == "ok"
         ProviderAccount.objects.update(slots_override=0)
         assert data(api)["system"] == "busy"
@@ -184,7 +184,7 @@ class TestOwn:
         assert data(api)["system"] == "paused"
 
     def test_costs_as_many_statements_for_many_tasks_as_for_none(self, api: Client, user: AbstractBaseUser) -> None:
-        keyring.sync()
+        slots.sync()
 
         def statements() -> int:
             with CaptureQueriesContext(connection) as captured:
@@ -251,10 +251,10 @@ class TestTask:
     def test_a_failed_one_with_its_attempt_and_refund(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
         generation = accepted(task)
-        attempts.record_ended(
+        records.record_ended(
             generation.pk, Generation.State.FAILED, cost=Decimal(25), code="internal", message="It broke."
         )
-        assert states.fail(
+        assert transitions.fail(
             claimed(task, Stage.POLL),
             code="internal",
             message="It broke.",
@@ -296,7 +296,7 @@ class TestTask:
         generation = accepted(task, "job-77")
         claim = claimed(task, Stage.POLL)
         secret = f"key {generation.key_fingerprint} is gone: put it back"
-        assert states.park(claim, delay_s=60, reason=secret)
+        assert transitions.park(claim, delay_s=60, reason=secret)
         TaskEvent.objects.create(
             task=task, run=1, stage="poll", outcome="parked", worker="operator olga", detail="olga attached job x"
         )
@@ -304,7 +304,7 @@ class TestTask:
         text = json.dumps(own)
         for hidden in (
             generation.key_fingerprint,
-            str(states.WORKER),
+            str(transitions.WORKER),
             "olga",
             "job-77",
             "worker",
@@ -313,7 +313,7 @@ class TestTask:
             assert hidden not in text, hidden
         assert [one["detail"] for one in own["timeline"][-2:]] == [None, "an operator saw to it"]
         assert [one["detail"] for one in all_of_it["timeline"][-2:]] == [secret, "olga attached job x"]
-        assert all_of_it["timeline"][-2]["worker"] == str(states.WORKER)
+        assert all_of_it["timeline"][-2]["worker"] == str(transitions.WORKER)
         assert all_of_it["now"]["reason"] == secret
         assert all_of_it["user"] == user.get_username()
         assert "user" not in own
@@ -335,7 +335,7 @@ class TestTask:
     def test_a_provider_s_own_status_is_told(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
         accepted(task)
-        assert states.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+        assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
         found = data(api, self.url(task))
         assert found["timeline"][-1]["detail"] == "runway: running"
         assert found["now"]["state"] == "parked"
@@ -350,7 +350,7 @@ class TestTask:
         assert data(api, self.url(task))["now"]["state"] == "waitsForWorker"
         claimed(task, Stage.POLL)
         assert data(api, self.url(task))["now"]["state"] == "inWork"
-        assert data(operator, self.url(task))["now"]["worker"] == str(states.WORKER)
+        assert data(operator, self.url(task))["now"]["worker"] == str(transitions.WORKER)
 
     def test_a_long_story_is_cut_at_its_begin(
         self, api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
@@ -379,12 +379,12 @@ def finished(user: AbstractBaseUser) -> VideoTask:
     """A task with a stored video, made by the moves of the state machine."""
     task = make_task(user)
     generation = accepted(task)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
     way = (Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
     for stage, to in pairwise(way):
-        assert states.advance(claimed(task, stage), to, generation_id=generation.pk)
+        assert transitions.advance(claimed(task, stage), to, generation_id=generation.pk)
     folder = f"{task.user_id}/videos"
-    assert states.succeed(
+    assert transitions.succeed(
         claimed(task, Stage.SAVE),
         generation_id=generation.pk,
         video_id="vid_1",

@@ -14,10 +14,10 @@ from pytest_django import Settings
 
 from providers.contract import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video.attempts import jobs
+from video.attempts import provider_calls
 from video.models import Generation, ProviderAccount, Stage, VideoTask
-from video.pipeline import pipeline
-from video.routing import keyring
+from video.pipeline import runner
+from video.routing import slots
 from video.scheduling import admission, estimates
 
 STATUS = "/api/video/status"
@@ -72,7 +72,7 @@ def test_pending(api: Client, user: AbstractBaseUser) -> None:
 
 
 def test_position_and_expected_wait_only_while_in_line(api: Client, user: AbstractBaseUser) -> None:
-    keyring.sync()
+    slots.sync()
     ProviderAccount.objects.filter(model="gen4.5").update(slots=1)
     other, first = make_task(), make_task(user)
     last = make_task(user)
@@ -96,7 +96,7 @@ def test_a_priority_moves_a_task_before_its_users_others(api: Client, user: Abst
 
 
 def test_without_any_slot_no_wait_is_promised(api: Client, user: AbstractBaseUser) -> None:
-    keyring.sync()
+    slots.sync()
     ProviderAccount.objects.update(closed_reason="out_of_credits")
     said = ask(api, make_task(user).pk).json()["data"]
     assert said["position"] == 1
@@ -143,7 +143,7 @@ def test_links_stay_the_same_from_call_to_call(
     succeed(task)
     links = []
     for now in (1_800_000_000.5, 1_800_000_005.5, 1_800_003_600.5):
-        monkeypatch.setattr("video.web.media_view.time.time", lambda now=now: now)
+        monkeypatch.setattr("video.web.media.time.time", lambda now=now: now)
         links.append(ask(api, task.pk).json()["data"]["result"])
     assert links[0] == links[1]
     assert links[1] != links[2]
@@ -215,8 +215,8 @@ def test_progress_goes_on_between_two_looks_and_the_next_look_never_takes_it_bac
     before = progress()
     assert before in range(43, 60)
     said = {generation.pk: JobStatus(JobState.RUNNING, "RUNNING", 0.3)}
-    monkeypatch.setattr(jobs, "look_many", lambda asked: said)
-    assert pipeline.run_wave([task.pk]) == []
+    monkeypatch.setattr(provider_calls, "look_many", lambda asked: said)
+    assert runner.run_wave([task.pk]) == []
     assert progress() >= before
     age_job(accepted_at=900, last_polled_at=700)
     assert progress() == 5 + int(0.95 * 65)  # however long it takes

@@ -11,9 +11,9 @@ from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
 from video.actions import steering
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -38,8 +38,8 @@ def failed(user: AbstractBaseUser) -> VideoTask:
     task = make_task(user)
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.fail(claim, code="download_failed", message="It could not be fetched.")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.fail(claim, code="download_failed", message="It could not be fetched.")
     return reload(task)
 
 
@@ -60,7 +60,7 @@ class TestCancel:
                 "refund": "refunded",
             },
         }
-        assert credits.balance(user.pk) == 1000
+        assert ledger.balance(user.pk) == 1000
         assert TaskEvent.objects.get(task=task, outcome="cancelled").worker == user.get_username()
 
     def test_a_job_under_way_has_its_refund_pending(self, api: Client, user: AbstractBaseUser) -> None:
@@ -121,13 +121,13 @@ class TestRetry:
             "run": 2,
             "debited": 10,
         }
-        assert credits.balance(user.pk) == 990
+        assert ledger.balance(user.pk) == 990
 
     def test_the_second_of_two_is_409(self, api: Client, user: AbstractBaseUser) -> None:
         task = failed(user)
         post(api, RETRY, {"taskId": task.pk})
         assert "under way" in error(post(api, RETRY, {"taskId": task.pk}), 409, "not_retryable")
-        assert credits.balance(user.pk) == 990
+        assert ledger.balance(user.pk) == 990
 
     def test_short_of_credits_is_402(self, client_for: Any) -> None:
         user = make_user(10)
@@ -149,15 +149,15 @@ class TestRetry:
         error(reply, 429, "too_many_waiting")
         assert int(reply["Retry-After"]) >= 1
         assert (reload(task).status, reload(task).run) == ("cancelled", 1)
-        assert credits.balance(user.pk) == 990
+        assert ledger.balance(user.pk) == 990
         assert steering.retry(task.pk, by="an operator").run == 2  # who may overfill it
 
     def test_while_nobody_knows_whether_a_job_exists_it_is_409(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
         generation = admitted(task)
         claim = claimed(task)
-        attempts.mark_sent(claim, generation)
-        states.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        records.mark_sent(claim, generation)
+        transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
         error(post(api, RETRY, {"taskId": task.pk}), 409, "attempt_unsettled")
 
     def test_a_video_that_is_gone_is_made_anew_only_if_that_is_asked_for(
@@ -178,7 +178,7 @@ class TestRetry:
         reply = post(client_for(user), RETRY, {"taskId": task.pk, "free": True})
         assert reply.json()["data"]["debited"] == 0
         assert CreditEntry.objects.filter(task=task, kind="grant").count() == 1
-        assert credits.balance(user.pk) == 10
+        assert ledger.balance(user.pk) == 10
 
     def test_a_flag_that_is_none_is_400(self, api: Client, user: AbstractBaseUser) -> None:
         task = failed(user)

@@ -28,10 +28,10 @@ from pytest_django import Settings
 from providers.contract import JobState, JobStatus, Submitted
 from providers.simulator.signing import FalSigner, standard_webhook_headers
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import attempts, inbound, jobs
-from video.engine import bell, states
+from video.attempts import callbacks, provider_calls, records
+from video.engine import dispatch, transitions
 from video.models import Generation, Stage, VideoTask
-from video.pipeline import pipeline
+from video.pipeline import runner
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +51,7 @@ class Fal:
         self.mock, self.url, self.clock_s = mock, url, 0.0
         self.key = Ed25519PrivateKey.generate()
         self.serve()
-        inbound._fal_keys(url)._now = lambda: self.clock_s
+        callbacks._fal_keys(url)._now = lambda: self.clock_s
 
     def serve(self, status: int = 200) -> None:
         x = base64.urlsafe_b64encode(self.key.public_key().public_bytes_raw()).rstrip(b"=").decode()
@@ -123,9 +123,9 @@ def code_of(reply: Any, status: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _fresh_keys() -> Iterator[None]:
-    inbound._fal_keys.cache_clear()
+    callbacks._fal_keys.cache_clear()
     yield
-    inbound._fal_keys.cache_clear()
+    callbacks._fal_keys.cache_clear()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def fal(settings: Settings) -> Iterator[Fal]:
 def rung(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Stage]]:
     """Bells that were rung after the commit."""
     heard: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage: heard.append((task_id, stage)))
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage: heard.append((task_id, stage)))
     return heard
 
 
@@ -164,8 +164,8 @@ def unknown(provider: str) -> Generation:
     """A submit whose answer was lost; its task is parked for an hour."""
     generation = admitted(make_task())
     claim = claimed(generation.task)
-    assert attempts.mark_sent(claim, generation)
-    assert states.park(claim, delay_s=3600, reason="the answer may still come")
+    assert records.mark_sent(claim, generation)
+    assert transitions.park(claim, delay_s=3600, reason="the answer may still come")
     return at(generation, provider)
 
 
@@ -206,7 +206,7 @@ def test_a_signed_call_back_makes_the_look_due_and_rings(
     assert (reply.status_code, reply.json()) == (200, OK)
     assert due_in_s(generation.task) <= 0
     assert rung == [(generation.task_id, Stage.POLL)]
-    assert states.claim(generation.task_id, Stage.POLL) is not None
+    assert transitions.claim(generation.task_id, Stage.POLL) is not None
 
 
 @pytest.mark.parametrize("raw", [older(), newer()], ids=["older", "newer"])
@@ -226,12 +226,12 @@ def test_nothing_in_it_is_believed(fal: Fal, monkeypatch: pytest.MonkeyPatch) ->
     assert (task.status, task.stage, task.error_code) == ("running", "poll", "")
     looked = []
 
-    def look_many(asked: list[Generation]) -> dict[str, jobs.Answer]:
+    def look_many(asked: list[Generation]) -> dict[str, provider_calls.Answer]:
         looked.extend(one.pk for one in asked)
         return {one.pk: JobStatus(JobState.RUNNING, "processing") for one in asked}
 
-    monkeypatch.setattr(jobs, "look_many", look_many)
-    assert not pipeline.run_stage(Stage.POLL, task.pk)
+    monkeypatch.setattr(provider_calls, "look_many", look_many)
+    assert not runner.run_stage(Stage.POLL, task.pk)
     assert looked == [generation.pk]
     assert reload(task).stage == "poll"
 
@@ -269,14 +269,14 @@ def test_one_that_comes_while_we_look_is_honoured_at_the_park(
     with django_capture_on_commit_callbacks(execute=True):
         fal.call()
     assert rung == []  # a worker has it
-    assert states.park(claim, delay_s=3600, hint_delay_s=5, reason="pika: in_progress")
+    assert transitions.park(claim, delay_s=3600, hint_delay_s=5, reason="pika: in_progress")
     assert 3 < due_in_s(generation.task) <= 5
 
 
 @pytest.mark.parametrize("stage", [Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE])
 def test_a_back_off_of_a_later_stage_is_not_cut_short(fal: Fal, stage: Stage) -> None:
     generation = waiting("pika")
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     VideoTask.objects.filter(pk=generation.task_id).update(stage=stage)
     assert fal.call().json() == OK
     assert nothing_moved(Generation.objects.select_related("task").get(pk=generation.pk))
@@ -313,8 +313,8 @@ def test_a_task_that_waits_for_a_slot_or_is_planned_is_left_alone() -> None:
 
 def ended(generation: Generation) -> Generation:
     age(generation.task_id, 7200)
-    assert states.fail(claimed(generation.task, Stage.POLL), code="timeout", message="Too long.")
-    assert attempts.look_later(generation.pk, 3600)
+    assert transitions.fail(claimed(generation.task, Stage.POLL), code="timeout", message="Too long.")
+    assert records.look_later(generation.pk, 3600)
     return Generation.objects.get(pk=generation.pk)
 
 
@@ -333,7 +333,7 @@ def test_a_job_of_an_ended_task_is_looked_at_out_of_turn(
 
 def test_a_lost_job_is_looked_at_again(fal: Fal) -> None:
     generation = ended(waiting("pika"))
-    assert attempts.record_lost(generation.pk, code="job_lost")
+    assert records.record_lost(generation.pk, code="job_lost")
     fal.call()
     found = Generation.objects.get(pk=generation.pk)
     assert found.state == "lost"
@@ -342,7 +342,7 @@ def test_a_lost_job_is_looked_at_again(fal: Fal) -> None:
 
 def test_a_settled_job_stays_settled(fal: Fal) -> None:
     generation = ended(waiting("pika"))
-    assert attempts.record_ended(generation.pk, Generation.State.FAILED, code="x")
+    assert records.record_ended(generation.pk, Generation.State.FAILED, code="x")
     assert fal.call().json() == OK
     assert Generation.objects.get(pk=generation.pk).look_at is None
 
@@ -352,26 +352,26 @@ def test_a_settled_job_stays_settled(fal: Fal) -> None:
 
 def test_a_signed_call_back_to_our_own_address_tells_the_job_of_a_lost_answer(fal: Fal) -> None:
     generation = unknown("pika")
-    assert fal.call(path_of(inbound.callback_url(generation.pk, "pika"))).json() == OK
+    assert fal.call(path_of(callbacks.callback_url(generation.pk, "pika"))).json() == OK
     found = Generation.objects.get(pk=generation.pk)
     assert (found.state, found.job_id, found.reported_cost) == ("accepted", JOB, None)
     assert due_in_s(generation.task) <= 0
-    assert pipeline.run_stage(Stage.GENERATE, generation.task_id)
+    assert runner.run_stage(Stage.GENERATE, generation.task_id)
     assert reload(generation.task).stage == "poll"  # where the job is asked how it really stands
 
 
 def test_without_a_provider_in_the_path_it_is_the_same(fal: Fal) -> None:
     generation = unknown("pika")
-    fal.call(path_of(inbound.callback_url(generation.pk, "pika")).replace("/pika?", "?"))
+    fal.call(path_of(callbacks.callback_url(generation.pk, "pika")).replace("/pika?", "?"))
     assert Generation.objects.get(pk=generation.pk).job_id == JOB
 
 
 def test_an_ended_tasks_lost_answer_is_told_too_and_looked_at_at_once(fal: Fal) -> None:
     generation = unknown("pika")
     age(generation.task_id, 7200)
-    assert states.fail(claimed(generation.task), code="outcome_unknown", message="Nobody knows.")
-    assert attempts.record_lost(generation.pk, code="outcome_unknown")
-    fal.call(path_of(inbound.callback_url(generation.pk, "pika")))
+    assert transitions.fail(claimed(generation.task), code="outcome_unknown", message="Nobody knows.")
+    assert records.record_lost(generation.pk, code="outcome_unknown")
+    fal.call(path_of(callbacks.callback_url(generation.pk, "pika")))
     found = Generation.objects.get(pk=generation.pk)
     assert (found.state, found.job_id) == ("accepted", JOB)
     assert found.look_at is not None
@@ -380,7 +380,7 @@ def test_an_ended_tasks_lost_answer_is_told_too_and_looked_at_at_once(fal: Fal) 
 
 def test_an_unverified_one_adopts_nothing(fal: Fal) -> None:
     generation = unknown("pika")
-    address = path_of(inbound.callback_url(generation.pk, "pika"))
+    address = path_of(callbacks.callback_url(generation.pk, "pika"))
     assert code_of(post(address, fal_body()), 401) == "bad_signature"
     assert code_of(fal.call(address, key=Ed25519PrivateKey.generate()), 401) == "bad_signature"
     assert nothing_moved(generation)
@@ -389,9 +389,9 @@ def test_an_unverified_one_adopts_nothing(fal: Fal) -> None:
 def test_a_signed_one_without_proof_of_our_address_adopts_nothing(fal: Fal) -> None:
     """fal signs for all its customers: anybody can have fal call us, with any query."""
     generation = unknown("pika")
-    address = path_of(inbound.callback_url(generation.pk, "pika"))
-    other = path_of(inbound.callback_url(unknown("pika").pk, "pika"))
-    of_kling = path_of(inbound.callback_url(generation.pk, "kling"))
+    address = path_of(callbacks.callback_url(generation.pk, "pika"))
+    other = path_of(callbacks.callback_url(unknown("pika").pk, "pika"))
+    of_kling = path_of(callbacks.callback_url(generation.pk, "kling"))
     signature = address.rpartition("sig=")[2]
     for query in (
         f"ref={generation.pk}",
@@ -409,14 +409,14 @@ def test_a_signed_one_without_proof_of_our_address_adopts_nothing(fal: Fal) -> N
 
 def test_a_job_that_is_known_is_not_adopted_by_another_attempt(fal: Fal) -> None:
     known, lost = waiting("pika"), unknown("pika")
-    fal.call(path_of(inbound.callback_url(lost.pk, "pika")))
+    fal.call(path_of(callbacks.callback_url(lost.pk, "pika")))
     assert nothing_moved(lost)
     assert reload(known.task).hinted_at is not None
 
 
 def test_an_attempt_that_has_its_job_keeps_it(fal: Fal) -> None:
     generation = waiting("pika")
-    fal.call(path_of(inbound.callback_url(generation.pk, "pika")), "another-job")
+    fal.call(path_of(callbacks.callback_url(generation.pk, "pika")), "another-job")
     assert Generation.objects.get(pk=generation.pk).job_id == JOB
 
 
@@ -424,7 +424,7 @@ def test_kling_is_asked_by_our_reference_and_not_told_from_outside(settings: Set
     settings.KLING_WEBHOOK_SECRET = SECRET
     generation = unknown("kling")
     raw = newer("stranger", generation.pk)
-    address = path_of(inbound.callback_url(generation.pk, "kling"))
+    address = path_of(callbacks.callback_url(generation.pk, "kling"))
     assert post(address, raw, standard_webhook_headers(SECRET, "msg_1", raw)).json() == OK
     found = Generation.objects.get(pk=generation.pk)
     assert (found.state, found.job_id) == ("unknown", "")
@@ -442,15 +442,15 @@ def test_klings_copy_of_our_reference_is_a_hint(shape: Any) -> None:
 @pytest.mark.django_db(transaction=True)
 def test_two_attempts_that_adopt_one_job_at_the_same_moment(monkeypatch: pytest.MonkeyPatch, fal: Fal) -> None:
     first, second = unknown("pika"), unknown("pika")
-    find = inbound._find
+    find = callbacks._find
 
     def find_and_be_overtaken(*args: Any) -> Any:
         found = find(*args)
-        assert attempts.record_accepted(first.pk, Submitted(JOB))
+        assert records.record_accepted(first.pk, Submitted(JOB))
         return found
 
-    monkeypatch.setattr(inbound, "_find", find_and_be_overtaken)
-    assert fal.call(path_of(inbound.callback_url(second.pk, "pika"))).json() == OK
+    monkeypatch.setattr(callbacks, "_find", find_and_be_overtaken)
+    assert fal.call(path_of(callbacks.callback_url(second.pk, "pika"))).json() == OK
     assert Generation.objects.get(pk=second.pk).state == "unknown"
 
 
@@ -538,7 +538,7 @@ def test_the_key_server_may_not_send_us_elsewhere(fal: Fal) -> None:
 
 
 def test_a_huge_key_set_is_not_read(fal: Fal) -> None:
-    fal.mock.upsert("GET", fal.url, body=b" " * (inbound.MAX_JWKS_BYTES + 1))
+    fal.mock.upsert("GET", fal.url, body=b" " * (callbacks.MAX_JWKS_BYTES + 1))
     assert code_of(fal.call(), 503) == "keys_unavailable"
 
 
@@ -592,25 +592,25 @@ def test_cookies_tokens_and_origins_are_not_looked_at(user: AbstractBaseUser) ->
 
 def test_the_address_that_providers_are_told(settings: Settings) -> None:
     generation = unknown("pika")
-    url = inbound.callback_url(generation.pk, "pika")
+    url = callbacks.callback_url(generation.pk, "pika")
     assert url is not None
     assert url.startswith(f"https://video.example{PIKA}?ref={generation.pk}&sig=")
     assert resolve(urlsplit(url).path).url_name == "api-webhook"
     assert resolve(ANY).url_name == "api-webhook-of-any"
-    assert inbound.callback_url(generation.pk, "runway") is None
+    assert callbacks.callback_url(generation.pk, "runway") is None
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
     settings.SECRET_KEY = "another " * 8
     query = dict(pair.split("=") for pair in urlsplit(url).query.split("&"))
-    assert inbound.proven_reference("pika", query) == generation.pk  # signed before the key was changed
+    assert callbacks.proven_reference("pika", query) == generation.pk  # signed before the key was changed
     settings.PUBLIC_BASE_URL = ""
-    assert inbound.callback_url(generation.pk, "pika") is None
+    assert callbacks.callback_url(generation.pk, "pika") is None
 
 
 def test_the_providers_own_least_interval_holds_unless_simulated(settings: Settings) -> None:
     settings.POLL_INTERVAL_SECONDS = {"pika": 600.0, "kling": 0.5}
-    assert inbound.least_interval_s("kling") == 0.5
+    assert callbacks.least_interval_s("kling") == 0.5
     settings.SIMULATE = False
-    assert (inbound.least_interval_s("pika"), inbound.least_interval_s("kling")) == (3.0, 5.0)
+    assert (callbacks.least_interval_s("pika"), callbacks.least_interval_s("kling")) == (3.0, 5.0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -623,13 +623,13 @@ def test_it_costs_few_statements_whatever_it_does(fal: Fal, rung: list[Any]) -> 
     adopted = unknown("pika")
     assert statements(job="unknown-job") == 1
     # Two looks for the attempt and a hint; and a transaction of its own that holds the task while the job is adopted.
-    assert statements(path_of(inbound.callback_url(adopted.pk, "pika"))) == 3 + len(("BEGIN", "hold", "COMMIT"))
+    assert statements(path_of(callbacks.callback_url(adopted.pk, "pika"))) == 3 + len(("BEGIN", "hold", "COMMIT"))
     assert statements() == 2
     for _ in range(10):
         unknown("pika")
     assert statements() == 2
     age(adopted.task_id, 7200)
-    assert states.fail(claimed(adopted.task), code="x", message="x")
+    assert transitions.fail(claimed(adopted.task), code="x", message="x")
     assert statements() == 2
     assert rung
 
@@ -648,7 +648,7 @@ def test_the_search_uses_indexes() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         with CaptureQueriesContext(connection) as captured:
-            found = inbound._find("pika", JOB, "")
+            found = callbacks._find("pika", JOB, "")
         cursor.execute("EXPLAIN " + captured.captured_queries[0]["sql"])
         plan = "\n".join(row[0] for row in cursor.fetchall())
     assert found is not None
@@ -662,7 +662,7 @@ def test_the_log_names_the_request_and_shows_nothing_that_was_sent(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     generation = waiting("pika")
-    address = path_of(inbound.callback_url(generation.pk, "pika"))
+    address = path_of(callbacks.callback_url(generation.pk, "pika"))
     good = fal.headers(fal_body())
     fal.call(address)
     post(PIKA, fal_body(), good | {"X-Fal-Webhook-User-Id": "somebody"})
@@ -671,7 +671,7 @@ def test_the_log_names_the_request_and_shows_nothing_that_was_sent(
     headers = standard_webhook_headers(SECRET, "msg_1", raw)
     post(KLING, raw, headers)
     post(KLING, raw)
-    ours = [record.getMessage() for record in caplog.records if record.name == "video.api.views.webhook_views"]
+    ours = [record.getMessage() for record in caplog.records if record.name == "video.api.views.webhook"]
     assert ours == [
         f"webhook: provider=pika outcome=hinted request={JOB}",
         "webhook: provider=pika outcome=refused: no key of fal's fits the signature request=-",
@@ -692,8 +692,10 @@ def test_the_log_names_the_request_and_shows_nothing_that_was_sent(
 def test_an_address_that_is_found_with_a_stale_state_writes_nothing_wrong(fal: Fal, monkeypatch: Any) -> None:
     """Between the search and the write the job may end: each write carries what it believes."""
     generation = waiting("pika")
-    find = inbound._find
-    monkeypatch.setattr(inbound, "_find", lambda *args: replace(found, ended=True) if (found := find(*args)) else None)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    find = callbacks._find
+    monkeypatch.setattr(
+        callbacks, "_find", lambda *args: replace(found, ended=True) if (found := find(*args)) else None
+    )
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     assert fal.call().json() == OK
     assert Generation.objects.get(pk=generation.pk).look_at is None

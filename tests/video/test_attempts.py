@@ -7,8 +7,8 @@ from django.db import connection
 
 from providers.contract import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import attempts, reconcile
-from video.engine import states, waves
+from video.attempts import reconcile, records
+from video.engine import claims, transitions
 from video.models import Generation, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -17,7 +17,7 @@ State = Generation.State
 
 def sent(task: VideoTask) -> Generation:
     generation = admitted(task)
-    assert attempts.mark_sent(claimed(task), generation)
+    assert records.mark_sent(claimed(task), generation)
     generation.refresh_from_db()
     return generation
 
@@ -32,30 +32,30 @@ def test_marking_as_sent_makes_the_task_run() -> None:
 
 def test_what_never_left_is_planned_again_and_is_the_same_row() -> None:
     generation = sent(make_task())
-    assert attempts.put_back(generation.pk)
+    assert records.put_back(generation.pk)
     generation.refresh_from_db()
     assert (generation.state, generation.sent_at) == ("planned", None)
-    assert not attempts.put_back(generation.pk)
+    assert not records.put_back(generation.pk)
 
 
 def test_a_job_is_accepted_once_and_its_id_stays() -> None:
     generation = sent(make_task())
-    assert attempts.record_accepted(generation.pk, Submitted("job-a", expected_cost=Decimal(60)))
-    assert not attempts.record_accepted(generation.pk, Submitted("job-b"))
+    assert records.record_accepted(generation.pk, Submitted("job-a", expected_cost=Decimal(60)))
+    assert not records.record_accepted(generation.pk, Submitted("job-b"))
     generation.refresh_from_db()
     assert (generation.state, generation.job_id, generation.expected_cost) == ("accepted", "job-a", 60)
 
 
 def test_an_accepted_job_is_never_rejected_or_put_back() -> None:
     generation = accepted(make_task())
-    assert not attempts.record_rejected(generation.pk, code="x", message="x")
-    assert not attempts.put_back(generation.pk)
+    assert not records.record_rejected(generation.pk, code="x", message="x")
+    assert not records.put_back(generation.pk)
 
 
 def test_a_job_given_up_as_lost_is_adopted_when_its_id_comes_late() -> None:
     generation = sent(make_task())
-    assert attempts.record_lost(generation.pk, code="outcome_unknown")
-    assert attempts.record_accepted(generation.pk, Submitted("job-late"))
+    assert records.record_lost(generation.pk, code="outcome_unknown")
+    assert records.record_accepted(generation.pk, Submitted("job-late"))
     generation.refresh_from_db()
     assert (generation.state, generation.ended_at) == ("accepted", None)
 
@@ -63,12 +63,12 @@ def test_a_job_given_up_as_lost_is_adopted_when_its_id_comes_late() -> None:
 def test_a_late_job_id_beside_a_newer_attempt_is_kept_without_taking_its_place() -> None:
     task = make_task()
     first = sent(task)
-    attempts.record_lost(first.pk, code="outcome_unknown")
+    records.record_lost(first.pk, code="outcome_unknown")
     age(task.pk)
     claim = claimed(task)
-    states.wait_for_slot(claim, delay_s=0, reason="next")
+    transitions.wait_for_slot(claim, delay_s=0, reason="next")
     second = admitted(task)
-    assert attempts.record_accepted(first.pk, Submitted("job-late"))
+    assert records.record_accepted(first.pk, Submitted("job-late"))
     first.refresh_from_db()
     second.refresh_from_db()
     assert (first.state, first.job_id) == ("lost", "job-late")
@@ -78,66 +78,66 @@ def test_a_late_job_id_beside_a_newer_attempt_is_kept_without_taking_its_place()
 
 def test_an_end_is_recorded_once_with_what_it_cost() -> None:
     generation = accepted(make_task())
-    assert attempts.record_ended(generation.pk, State.SUCCEEDED, cost=Decimal(60), provider_status="SUCCEEDED")
-    assert attempts.record_ended(generation.pk, State.FAILED) is False
+    assert records.record_ended(generation.pk, State.SUCCEEDED, cost=Decimal(60), provider_status="SUCCEEDED")
+    assert records.record_ended(generation.pk, State.FAILED) is False
     generation.refresh_from_db()
     assert (generation.state, generation.reported_cost) == ("succeeded", 60)
 
 
 def test_a_lost_job_may_still_end_by_late_truth() -> None:
     generation = accepted(make_task())
-    attempts.record_lost(generation.pk, code="job_lost")
-    assert attempts.record_ended(generation.pk, State.SUCCEEDED)
+    records.record_lost(generation.pk, code="job_lost")
+    assert records.record_ended(generation.pk, State.SUCCEEDED)
 
 
 @pytest.mark.parametrize("state", [State.PLANNED, State.UNKNOWN, State.ACCEPTED, State.REJECTED, State.LOST])
 def test_only_ends_are_recorded_as_ends(state: Generation.State) -> None:
     with pytest.raises(ValueError, match="not a job's end"):
-        attempts.record_ended("gen_x", state)
+        records.record_ended("gen_x", state)
 
 
 def test_not_found_counts_after_three_in_a_row_over_a_minute() -> None:
     task = make_task()
     generation = accepted(task)
-    assert [attempts.record_not_found(generation.pk) for _ in range(4)] == [False] * 4
+    assert [records.record_not_found(generation.pk) for _ in range(4)] == [False] * 4
     age(task.pk, 61)
-    assert attempts.record_not_found(generation.pk)
+    assert records.record_not_found(generation.pk)
 
 
 def test_an_answer_in_between_starts_the_count_anew() -> None:
     task = make_task()
     generation = accepted(task)
     for _ in range(3):
-        attempts.record_not_found(generation.pk)
+        records.record_not_found(generation.pk)
     age(task.pk, 61)
-    waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
-    assert not attempts.record_not_found(generation.pk)
+    claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
+    assert not records.record_not_found(generation.pk)
 
 
 def test_progress_at_the_provider_never_falls() -> None:
     generation = accepted(make_task())
     for progress in (0.5, 0.2, None):
-        waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
+        claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
     generation.refresh_from_db()
     assert (generation.provider_progress, generation.polls) == (0.5, 3)
 
 
 def test_failed_looks_are_counted_in_a_row() -> None:
     generation = accepted(make_task())
-    assert [waves.note_failed_looks([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
-    waves.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
-    assert waves.note_failed_looks([generation.pk]) == {generation.pk: 1}
+    assert [claims.note_failed_looks([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
+    claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
+    assert claims.note_failed_looks([generation.pk]) == {generation.pk: 1}
 
 
 def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:
     task = make_task()
     sent(task)
     age(task.pk, 10_000)
-    assert attempts.expire_unknown({"runway": 1800}) == 0
+    assert records.expire_unknown({"runway": 1800}) == 0
     claim = claimed(task)
-    states.fail(claim, code="outcome_unknown", message="Nobody knows.")
-    assert attempts.expire_unknown({"runway": 1_000_000}) == 0
-    assert attempts.expire_unknown({"runway": 1800}) == 1
+    transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+    assert records.expire_unknown({"runway": 1_000_000}) == 0
+    assert records.expire_unknown({"runway": 1800}) == 1
 
 
 def test_the_window_between_the_two_commits_of_sending_is_one_transaction() -> None:
@@ -149,7 +149,7 @@ def test_the_window_between_the_two_commits_of_sending_is_one_transaction() -> N
         cursor.execute(
             "UPDATE video_generation SET state = 'rejected', ended_at = now() WHERE id = %s", [generation.pk]
         )
-    assert not attempts.mark_sent(claim, generation)
+    assert not records.mark_sent(claim, generation)
     assert reload(task).status == "pending"
     assert reload(task).stage == Stage.GENERATE
 
@@ -158,8 +158,8 @@ def test_what_never_left_of_a_task_that_has_ended_gives_its_slot_back() -> None:
     task = make_task()
     generation = sent(task)
     age(task.pk)
-    assert states.fail(claimed(task), code="outcome_unknown", message="Nobody knows.")
-    assert attempts.put_back(generation.pk)  # the first worker, which was frozen before the socket
+    assert transitions.fail(claimed(task), code="outcome_unknown", message="Nobody knows.")
+    assert records.put_back(generation.pk)  # the first worker, which was frozen before the socket
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == ("rejected", "task_ended")
 
@@ -167,8 +167,8 @@ def test_what_never_left_of_a_task_that_has_ended_gives_its_slot_back() -> None:
 def test_a_video_seen_by_a_worker_whose_task_has_failed_is_left_to_reconcile_which_delivers_it() -> None:
     task = make_task()
     generation = accepted(task)
-    states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-    attempts.record_ended(generation.pk, State.SUCCEEDED)  # … and whoever looked dies right here
+    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    records.record_ended(generation.pk, State.SUCCEEDED)  # … and whoever looked dies right here
     reconcile.reconcile()
     assert (reload(task).status, reload(task).stage) == ("running", "download")
     generation.refresh_from_db()
@@ -179,10 +179,10 @@ def test_a_video_seen_just_before_another_worker_fails_its_task_is_delivered_too
     task = make_task()
     generation = accepted(task)
     claim = claimed(task, Stage.POLL)
-    attempts.record_ended(generation.pk, State.SUCCEEDED)
-    states.fail(claim, code="timeout", message="Too long.")
+    records.record_ended(generation.pk, State.SUCCEEDED)
+    transitions.fail(claim, code="timeout", message="Too long.")
     reconcile.reconcile()
     assert (reload(task).status, reload(task).stage) == ("running", "download")
-    states.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    transitions.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
     reconcile.reconcile()
     assert reload(task).status == "failed"  # once; a video that can't be used is not fetched for ever

@@ -15,11 +15,11 @@ from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video.actions import steering
-from video.attempts import attempts, cases, jobs, reconcile
-from video.credits import credits
-from video.engine import states
+from video.attempts import provider_calls, reconcile, records, unsettled
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
-from video.pipeline import pipeline
+from video.pipeline import runner
 
 pytestmark = pytest.mark.django_db
 State = Generation.State
@@ -39,41 +39,41 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobStatus | Exception], l
                 raise said
             return said
 
-        monkeypatch.setattr(jobs, "look", look)
+        monkeypatch.setattr(provider_calls, "look", look)
         return looked
 
     return answer
 
 
-def sent(task: VideoTask) -> tuple[Generation, states.Claim]:
+def sent(task: VideoTask) -> tuple[Generation, transitions.Claim]:
     """Its attempt, sent and without an answer yet; the task is held."""
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
+    assert records.mark_sent(claim, generation)
     return fresh(generation), claim
 
 
 def unknown(task: VideoTask, *, ended: bool = True) -> Generation:
     """An attempt whose call ended without proof; its task has failed with it, or waits."""
     generation, claim = sent(task)
-    attempts.record_unknown(generation.pk)
+    records.record_unknown(generation.pk)
     if ended:
-        assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     else:
-        assert states.park(claim, delay_s=600, reason="Pika may still call back with the job")
+        assert transitions.park(claim, delay_s=600, reason="Pika may still call back with the job")
     return fresh(generation)
 
 
 def overdue(task: VideoTask, job_id: str = "job-1") -> Generation:
     """A job that outlived its task."""
     generation = accepted(task, job_id)
-    assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
+    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
     return fresh(generation)
 
 
 def lost(task: VideoTask) -> Generation:
     generation = unknown(task)
-    assert attempts.record_lost(generation.pk, code="outcome_unknown")
+    assert records.record_lost(generation.pk, code="outcome_unknown")
     return fresh(generation)
 
 
@@ -81,8 +81,8 @@ def fresh(generation: Generation) -> Generation:
     return Generation.objects.get(pk=generation.pk)
 
 
-def only() -> cases.Case:
-    (case,) = cases.find()
+def only() -> unsettled.Case:
+    (case,) = unsettled.find()
     return case
 
 
@@ -92,21 +92,21 @@ class TestFind:
         accepted(make_task(), "job-2")  # its task looks at it
         admitted(make_task())  # not sent
         sent(make_task())  # being sent
-        found = cases.find()
+        found = unsettled.find()
         assert {case.generation.pk for case in found} == {generation.pk for generation in mine}
         assert [case.open for case in found] == [True, True, True, False]
 
     def test_a_submit_whose_worker_died_is_open_once_its_answer_is_overdue(self) -> None:
         task = make_task()
         generation, _ = sent(task)
-        assert cases.find() == []
+        assert unsettled.find() == []
         age(task.pk, 75)
         assert only().generation.pk == generation.pk
 
     def test_those_given_up_leave_the_list_after_days(self) -> None:
         generation = lost(make_task())
         Generation.objects.filter(pk=generation.pk).update(ended_at=timezone.now() - timedelta(days=4))
-        assert cases.find() == []
+        assert unsettled.find() == []
 
     def test_a_given_up_one_whose_job_became_known_is_open(self) -> None:
         generation = lost(make_task())
@@ -117,8 +117,8 @@ class TestFind:
         runway, pika = make_task(), make_task(model_requested="pika-2.2")
         old, new = unknown(runway), unknown(pika)
         age(runway.pk, 3600)
-        assert [case.generation.pk for case in cases.find(provider="pika")] == [new.pk]
-        assert [case.generation.pk for case in cases.find(older_than_s=1800)] == [old.pk]
+        assert [case.generation.pk for case in unsettled.find(provider="pika")] == [new.pk]
+        assert [case.generation.pk for case in unsettled.find(older_than_s=1800)] == [old.pk]
 
     def test_says_what_happens_and_until_when(self) -> None:
         generation = unknown(make_task())
@@ -151,13 +151,13 @@ class TestFind:
         Generation.objects.filter(pk=first.pk).update(simulated=False, expected_usd=Decimal("0.60"))
         Generation.objects.filter(pk=second.pk).update(simulated=False, expected_usd=None)
         Generation.objects.filter(pk=third.pk).update(expected_usd=Decimal("0.25"))
-        assert cases.stake(cases.find()) == cases.Stake(3, Decimal("0.60"), Decimal("0.25"), 1)
+        assert unsettled.stake(unsettled.find()) == unsettled.Stake(3, Decimal("0.60"), Decimal("0.25"), 1)
 
 
 class TestSettleAsLost:
     def test_frees_the_slot_keeps_the_cost_and_says_who(self) -> None:
         generation = unknown(make_task())
-        case = cases.settle_as_lost(generation.pk, "olga")
+        case = unsettled.settle_as_lost(generation.pk, "olga")
         assert (case.generation.state, case.open) == (State.LOST, False)
         assert case.generation.error_code == "outcome_unknown"
         assert case.generation.expected_usd == generation.expected_usd
@@ -168,7 +168,7 @@ class TestSettleAsLost:
         assert event.detail == "olga settled attempt 1 as lost; its possible cost stays booked"
 
     def test_a_job_that_outlived_its_task(self) -> None:
-        case = cases.settle_as_lost(overdue(make_task()).pk, "olga")
+        case = unsettled.settle_as_lost(overdue(make_task()).pk, "olga")
         assert (case.generation.state, case.generation.error_code) == (State.LOST, "job_lost")
         assert case.generation.job_id == "job-1"
         assert case.generation.look_at is None
@@ -179,13 +179,13 @@ class TestSettleAsLost:
         task = make_task()
         generation = unknown(task, ended=False)
         with django_capture_on_commit_callbacks(execute=True):
-            cases.settle_as_lost(generation.pk, "olga")
-        pipeline.run_stage(Stage.GENERATE, task.pk)
+            unsettled.settle_as_lost(generation.pk, "olga")
+        runner.run_stage(Stage.GENERATE, task.pk)
         task = reload(task)
         assert (task.status, task.error_code) == (Status.FAILED, "outcome_unknown")
         assert task.error_message == SubmissionUnknown.user_message
         assert CreditEntry.objects.filter(task=task, kind=CreditEntry.Kind.REFUND).count() == 1
-        assert credits.balance(task.user_id) == 1000
+        assert ledger.balance(task.user_id) == 1000
 
     @pytest.mark.parametrize(
         ("make", "sentence"),
@@ -199,25 +199,25 @@ class TestSettleAsLost:
     def test_is_refused_with_a_sentence(self, make: Callable[[], Generation], sentence: str) -> None:
         generation = make()
         before = TaskEvent.objects.count()
-        with pytest.raises(cases.Refused) as refused:
-            cases.settle_as_lost(generation.pk, "olga")
+        with pytest.raises(unsettled.Refused) as refused:
+            unsettled.settle_as_lost(generation.pk, "olga")
         assert str(refused.value).startswith(sentence)
         assert fresh(generation).state == generation.state
         assert TaskEvent.objects.count() == before
 
     def test_one_that_has_ended_and_one_that_is_not_there(self) -> None:
         generation = overdue(make_task())
-        assert attempts.record_ended(generation.pk, State.SUCCEEDED)
-        with pytest.raises(cases.Refused, match="It has ended as succeeded"):
-            cases.settle_as_lost(generation.pk, "olga")
-        with pytest.raises(cases.Refused, match="There is no attempt gen_nothing"):
-            cases.settle_as_lost("gen_nothing", "olga")
+        assert records.record_ended(generation.pk, State.SUCCEEDED)
+        with pytest.raises(unsettled.Refused, match="It has ended as succeeded"):
+            unsettled.settle_as_lost(generation.pk, "olga")
+        with pytest.raises(unsettled.Refused, match="There is no attempt gen_nothing"):
+            unsettled.settle_as_lost("gen_nothing", "olga")
 
     def test_the_second_of_two_operators_is_told(self) -> None:
         generation = unknown(make_task())
-        cases.settle_as_lost(generation.pk, "olga")
-        with pytest.raises(cases.Refused, match="already"):
-            cases.settle_as_lost(generation.pk, "piet")
+        unsettled.settle_as_lost(generation.pk, "olga")
+        with pytest.raises(unsettled.Refused, match="already"):
+            unsettled.settle_as_lost(generation.pk, "piet")
         assert TaskEvent.objects.filter(worker__startswith="operator").count() == 1
 
 
@@ -227,7 +227,7 @@ class TestOfACancelledTask:
         sent(other := make_task(model_requested="pika-2.2"))
         for one in (task, other):
             steering.cancel(one.pk, by="its user")
-        doing = {case.generation.state: case.doing for case in cases.find()}
+        doing = {case.generation.state: case.doing for case in unsettled.find()}
         assert "its cost decides the refund" in doing[State.ACCEPTED]
         assert "else it is lost, and the task refunded" in doing[State.UNKNOWN]
 
@@ -235,18 +235,18 @@ class TestOfACancelledTask:
         task = make_task()
         generation, _ = sent(task)
         steering.cancel(task.pk, by="its user")
-        with pytest.raises(cases.Refused, match="may still be answered"):
-            cases.settle_as_lost(generation.pk, "olga")
-        attempts.record_unknown(generation.pk)
-        cases.settle_as_lost(generation.pk, "olga")
-        assert credits.balance(task.user_id) == 1000
+        with pytest.raises(unsettled.Refused, match="may still be answered"):
+            unsettled.settle_as_lost(generation.pk, "olga")
+        records.record_unknown(generation.pk)
+        unsettled.settle_as_lost(generation.pk, "olga")
+        assert ledger.balance(task.user_id) == 1000
 
     def test_a_known_job_that_is_settled_as_lost_stays_paid(self) -> None:
         task = make_task()
         generation = accepted(task)
         steering.cancel(task.pk, by="its user")
-        cases.settle_as_lost(generation.pk, "olga")
-        assert credits.balance(task.user_id) == 990
+        unsettled.settle_as_lost(generation.pk, "olga")
+        assert ledger.balance(task.user_id) == 990
 
     def test_a_job_that_is_attached_is_told_to_stop_and_not_delivered(
         self, says: Any, monkeypatch: pytest.MonkeyPatch
@@ -254,11 +254,11 @@ class TestOfACancelledTask:
         task = make_task()
         generation, _ = sent(task)
         steering.cancel(task.pk, by="its user")
-        attempts.record_lost(generation.pk, code="outcome_unknown")
+        records.record_lost(generation.pk, code="outcome_unknown")
         says(JobStatus(JobState.RUNNING, "RUNNING"))
-        cases.attach_job(generation.pk, "17f2-job", "olga")
+        unsettled.attach_job(generation.pk, "17f2-job", "olga")
         told: list[str] = []
-        monkeypatch.setattr(jobs, "cancel", lambda generation: told.append(generation.job_id))
+        monkeypatch.setattr(provider_calls, "cancel", lambda generation: told.append(generation.job_id))
         reconcile.reconcile()
         assert told == ["17f2-job"]
         assert (reload(task).status, fresh(generation).state) == (Status.CANCELLED, State.ACCEPTED)
@@ -275,7 +275,7 @@ class TestAttachJob:
         task = make_task()
         generation = make(task)
         says(self.DONE)
-        case = cases.attach_job(generation.pk, " 17f2-job ", "olga")
+        case = unsettled.attach_job(generation.pk, " 17f2-job ", "olga")
         assert (case.generation.state, case.generation.job_id) == (State.ACCEPTED, "17f2-job")
         reconcile.reconcile()
         task = reload(task)
@@ -293,22 +293,24 @@ class TestAttachJob:
         generation = unknown(task, ended=False)
         says(self.RUNS)
         with django_capture_on_commit_callbacks(execute=True):
-            cases.attach_job(generation.pk, "found-1", "olga")
-        pipeline.run_stage(Stage.GENERATE, task.pk)
+            unsettled.attach_job(generation.pk, "found-1", "olga")
+        runner.run_stage(Stage.GENERATE, task.pk)
         assert (reload(task).stage, fresh(generation).look_at) == (Stage.POLL, None)
 
     def test_a_job_that_the_provider_does_not_know_is_refused_for_an_id_is_for_ever(self, says: Any) -> None:
         generation = unknown(make_task())
         looked = says(JobNotFound("no such task"))
-        with pytest.raises(cases.Refused, match=f"Runway knows no job mistyped for key {generation.key_fingerprint}"):
-            cases.attach_job(generation.pk, "mistyped", "olga")
+        with pytest.raises(
+            unsettled.Refused, match=f"Runway knows no job mistyped for key {generation.key_fingerprint}"
+        ):
+            unsettled.attach_job(generation.pk, "mistyped", "olga")
         assert looked == ["mistyped"]
         assert (fresh(generation).state, fresh(generation).job_id) == (State.UNKNOWN, "")
 
     def test_a_provider_that_is_down_does_not_stand_in_the_way(self, says: Any) -> None:
         generation = unknown(make_task())
         says(ProviderDown("it is down"))
-        cases.attach_job(generation.pk, "found-1", "olga")
+        unsettled.attach_job(generation.pk, "found-1", "olga")
         assert fresh(generation).state == State.ACCEPTED
         assert TaskEvent.objects.get(worker="operator olga").detail.endswith("Runway could not be asked (ProviderDown)")
 
@@ -326,54 +328,54 @@ class TestAttachJob:
     )
     def test_what_can_be_no_job_id(self, job_id: str, sentence: str, says: Any) -> None:
         looked = says(self.RUNS)
-        with pytest.raises(cases.Refused) as refused:
-            cases.attach_job(unknown(make_task()).pk, job_id, "olga")
+        with pytest.raises(unsettled.Refused) as refused:
+            unsettled.attach_job(unknown(make_task()).pk, job_id, "olga")
         assert str(refused.value).startswith(sentence)
         assert looked == []
 
     def test_the_longest_id_fits(self, says: Any) -> None:
         says(self.RUNS)
-        assert cases.attach_job(unknown(make_task()).pk, "x" * 120, "olga").generation.job_id == "x" * 120
+        assert unsettled.attach_job(unknown(make_task()).pk, "x" * 120, "olga").generation.job_id == "x" * 120
 
     def test_a_job_of_another_attempt_is_refused_with_its_owner(self, says: Any) -> None:
         owner, generation = overdue(make_task(), "taken-1"), unknown(make_task())
         says(self.RUNS)
-        with pytest.raises(cases.Refused) as refused:
-            cases.attach_job(generation.pk, "taken-1", "olga")
+        with pytest.raises(unsettled.Refused) as refused:
+            unsettled.attach_job(generation.pk, "taken-1", "olga")
         assert str(refused.value) == f"Job taken-1 belongs to attempt {owner.pk} of {owner.task_id}."
 
     def test_a_job_that_was_taken_meanwhile_is_refused_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
         other, generation = unknown(make_task()), unknown(make_task())
 
         def look(probe: Generation) -> JobStatus:
-            attempts.record_accepted(other.pk, Submitted("found-1"))
+            records.record_accepted(other.pk, Submitted("found-1"))
             return self.RUNS
 
-        monkeypatch.setattr(jobs, "look", look)
-        with pytest.raises(cases.Refused, match=f"belongs to attempt {other.pk}"):
-            cases.attach_job(generation.pk, "found-1", "olga")
+        monkeypatch.setattr(provider_calls, "look", look)
+        with pytest.raises(unsettled.Refused, match=f"belongs to attempt {other.pk}"):
+            unsettled.attach_job(generation.pk, "found-1", "olga")
         assert fresh(generation).state == State.UNKNOWN
         assert not TaskEvent.objects.filter(worker="operator olga").exists()
 
     def test_the_same_id_at_another_provider_is_another_job(self, says: Any) -> None:
         overdue(make_task(), "same-1")
         says(self.RUNS)
-        cases.attach_job(unknown(make_task(model_requested="pika-2.2")).pk, "same-1", "olga")
+        unsettled.attach_job(unknown(make_task(model_requested="pika-2.2")).pk, "same-1", "olga")
 
     def test_is_refused_where_a_job_is_known_or_proven_not_to_be(self, says: Any) -> None:
         says(self.RUNS)
         rejected, _ = sent(make_task())
-        attempts.record_rejected(rejected.pk, code="bad_request", message="No.")
+        records.record_rejected(rejected.pk, code="bad_request", message="No.")
         for generation, sentence in (
             (overdue(make_task()), "It has a job already: job-1."),
             (rejected, "It has ended as rejected: proof that no job is its own."),
             (admitted(make_task()), "It was never sent, so no job can be its own."),
         ):
-            with pytest.raises(cases.Refused) as refused:
-                cases.attach_job(generation.pk, "found-1", "olga")
+            with pytest.raises(unsettled.Refused) as refused:
+                unsettled.attach_job(generation.pk, "found-1", "olga")
             assert str(refused.value) == sentence
-        with pytest.raises(cases.Refused, match="There is no attempt"):
-            cases.attach_job("gen_nothing", "found-1", "olga")
+        with pytest.raises(unsettled.Refused, match="There is no attempt"):
+            unsettled.attach_job("gen_nothing", "found-1", "olga")
 
     def test_beside_a_newer_attempt_it_stays_lost_and_its_job_is_known(self, says: Any) -> None:
         task = make_task()
@@ -383,7 +385,7 @@ class TestAttachJob:
         )
         newer = admitted(task)
         says(self.RUNS)
-        case = cases.attach_job(generation.pk, "found-1", "olga")
+        case = unsettled.attach_job(generation.pk, "found-1", "olga")
         assert (case.generation.state, case.generation.job_id, case.open) == (State.LOST, "found-1", True)
         assert fresh(newer).state == State.PLANNED
 
@@ -393,28 +395,28 @@ class TestLookNow:
         task = make_task()
         generation = overdue(task)
         says(TestAttachJob.DONE)
-        assert cases.look_now(only()) == "looked at"
+        assert unsettled.look_now(only()) == "looked at"
         assert fresh(generation).state == State.SUCCEEDED
         assert reload(task).stage == Stage.DOWNLOAD
 
     def test_by_our_reference_where_the_provider_can(self, says: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         generation = unknown(make_task(model_requested="kling-2.5-turbo"))
         says(TestAttachJob.RUNS)
-        monkeypatch.setattr(jobs, "look_up", lambda generation: None)
-        assert cases.look_now(only()) == "not found by our reference"
-        monkeypatch.setattr(jobs, "look_up", lambda generation: Submitted("7001"))
-        assert cases.look_now(only()) == "found by our reference; looked at"
+        monkeypatch.setattr(provider_calls, "look_up", lambda generation: None)
+        assert unsettled.look_now(only()) == "not found by our reference"
+        monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("7001"))
+        assert unsettled.look_now(only()) == "found by our reference; looked at"
         assert (fresh(generation).state, fresh(generation).job_id) == (State.ACCEPTED, "7001")
 
     def test_a_provider_that_can_tell_nothing_is_not_asked(self, says: Any) -> None:
         looked = says(TestAttachJob.RUNS)
         unknown(make_task())
-        assert cases.look_now(only()) == "Runway can't be asked without a job id"
+        assert unsettled.look_now(only()) == "Runway can't be asked without a job id"
         assert looked == []
 
     def test_what_a_task_follows_is_left_to_it(self, says: Any) -> None:
         looked = says(TestAttachJob.RUNS)
-        case = cases.get(accepted(make_task()).pk)
+        case = unsettled.get(accepted(make_task()).pk)
         assert case is not None
-        assert cases.look_now(case) == "left to its task"
+        assert unsettled.look_now(case) == "left to its task"
         assert looked == []

@@ -12,8 +12,8 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video.credits import credits, ledger_check
-from video.engine import states
+from video.credits import audit, ledger
+from video.engine import transitions
 from video.models import Account, CreditEntry, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +34,7 @@ def check(*args: str) -> tuple[int, str]:
 def failed() -> VideoTask:
     task = make_task()
     accepted(task, f"job-of-{task.pk}")
-    assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     return reload(task)
 
 
@@ -48,14 +48,14 @@ def without_trigger(sql: str, *params: object) -> None:
 
 
 def sentences() -> list[str]:
-    return [one.sentence for one in ledger_check.find()]
+    return [one.sentence for one in audit.find()]
 
 
 def next_run(task: VideoTask, *, ended: str) -> None:
     """As a retry leaves it: its run ended so, and another one is paid."""
     TaskEvent.objects.create(task=task, run=task.run, stage="poll", outcome=ended)
     VideoTask.objects.filter(pk=task.pk).update(run=task.run + 1)
-    credits.debit(task.user_id, 10, task_id=task.pk, run=task.run + 1)
+    ledger.debit(task.user_id, 10, task_id=task.pk, run=task.run + 1)
 
 
 class TestWhole:
@@ -66,7 +66,7 @@ class TestWhole:
         failed()
         make_task()
         delivered_late = failed()
-        assert states.revive(delivered_late.pk, 1, delivered_late.generations.get().pk)
+        assert transitions.revive(delivered_late.pk, 1, delivered_late.generations.get().pk)
         cancelled = make_task()
         next_run(cancelled, ended="cancelled")
         retried = failed()
@@ -79,7 +79,7 @@ class TestWhole:
             finished_at=None,
             admit_at=timezone.now(),
         )
-        credits.debit(retried.user_id, 10, task_id=retried.pk, run=2)
+        ledger.debit(retried.user_id, 10, task_id=retried.pk, run=2)
         code, said = check()
         assert code == 0, said
         found = json.loads(check("--json")[1])
@@ -120,7 +120,7 @@ class TestDifferences:
 
     def test_a_refund_without_a_failure(self) -> None:
         task = make_task()
-        assert credits.refund(task.pk, 1)
+        assert ledger.refund(task.pk, 1)
         assert sentences() == ["Run 1 was refunded, and never failed; the task is pending."]
 
     def test_a_refund_of_another_sum_or_of_nothing(self) -> None:
@@ -136,7 +136,7 @@ class TestDifferences:
 
     def test_an_entry_of_a_run_that_never_was_or_of_somebody_else(self) -> None:
         task = make_task()
-        credits.debit(task.user_id, 10, task_id=task.pk, run=3)
+        ledger.debit(task.user_id, 10, task_id=task.pk, run=3)
         assert sentences() == ["There is a debit for run 3, the task's last run is 1."]
         other, stranger = make_task(), make_user()
         without_trigger("UPDATE video_creditentry SET account_id = %s WHERE task_id = %s", stranger.pk, other.pk)
@@ -148,10 +148,10 @@ class TestDifferences:
 
 
 def test_without_the_database_it_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away() -> ledger_check.Extent:
+    def away() -> audit.Extent:
         raise OperationalError("connection refused to db at 10.1.2.3")
 
-    monkeypatch.setattr(ledger_check, "extent", away)
+    monkeypatch.setattr(audit, "extent", away)
     code, said = check()
     assert code == 2
     assert said == "The database can't be reached, so nothing can be told. (OperationalError)"

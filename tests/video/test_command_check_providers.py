@@ -14,9 +14,9 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from providers.simulator.accounts import fingerprint as simulators_name
 from tests.pipeline.system import Simulator
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import ProviderAccount, ProviderKey
-from video.routing import accounts, keyring
+from video.routing import accounts, slots
 
 pytestmark = pytest.mark.django_db
 
@@ -95,7 +95,7 @@ def test_a_refused_key_is_shown_quarantined_and_exits_1(simulator: Simulator) ->
 
 
 def test_an_empty_account_exits_1_and_opens_as_soon_as_it_is_topped_up(simulator: Simulator) -> None:
-    keyring.sync()
+    slots.sync()
     accounts.close_empty("runway", GOOD.fingerprint, "empty")
     simulator.config(credits={simulators_name(GOOD.value): 0})
     code, said = check("--provider", "runway", "--json")

@@ -19,9 +19,9 @@ from media_pipeline.storage import object_keys
 from media_pipeline.storage.base import MediaStorage
 from tests.factories import make_task, make_user
 from video import ids
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import VideoTask
-from video.processes import cleanup
+from video.processes import storage_sweep
 
 pytestmark = pytest.mark.django_db
 DAY_S = 86_400
@@ -158,7 +158,7 @@ def test_older_than_is_a_day_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_see_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "BATCH", 2)
+    monkeypatch.setattr(storage_sweep, "BATCH", 2)
     for _ in range(5):
         put(object_keys.video_key(1, old(ids.video_id, monkeypatch)))
     assert "5 of 5 files deleted" in clean()[1]
@@ -184,10 +184,10 @@ def test_what_can_not_be_deleted_is_said_and_exits_1(monkeypatch: pytest.MonkeyP
 def test_without_storage_or_database_it_exits_2(
     monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
 ) -> None:
-    def away(*args: object, **more: object) -> Iterator[cleanup.Orphan]:
+    def away(*args: object, **more: object) -> Iterator[storage_sweep.Orphan]:
         raise error
 
-    monkeypatch.setattr(cleanup, "find", away)
+    monkeypatch.setattr(storage_sweep, "find", away)
     code, said = clean()
     assert code == 2
     assert sentence in said

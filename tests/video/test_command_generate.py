@@ -16,13 +16,13 @@ from django.db import OperationalError
 from providers.api_keys import parse_keys
 from providers.contract import Submitted
 from tests.factories import admitted, claimed, make_user
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
 from video.processes import sweeper
-from video.web import demo
+from video.web import demo_login
 
 pytestmark = pytest.mark.django_db
 PROMPT = "A cat walking in a garden"
@@ -68,20 +68,20 @@ def to_success() -> Iterator[None]:
     generation = admitted(task)
     yield
     claim = claimed(task)
-    attempts.mark_sent(claim, generation)
-    attempts.record_accepted(generation.pk, Submitted("job-1"))
-    states.advance(claim, Stage.POLL, detail="runway has the job")
+    records.mark_sent(claim, generation)
+    records.record_accepted(generation.pk, Submitted("job-1"))
+    transitions.advance(claim, Stage.POLL, detail="runway has the job")
     yield
-    states.park(claimed(task, Stage.POLL), delay_s=0, reason="runway: running", progress=40)
+    transitions.park(claimed(task, Stage.POLL), delay_s=0, reason="runway: running", progress=40)
     yield
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, detail="runway is done")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, detail="runway is done")
     yield
     for stage in (Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL):
-        states.advance(claimed(task, stage), states.next_stage(stage))
+        transitions.advance(claimed(task, stage), transitions.next_stage(stage))
     yield
     yield  # a look in between that moves nothing
-    states.succeed(
+    transitions.succeed(
         claimed(task, Stage.SAVE),
         generation_id=generation.pk,
         video_id="vid_1",
@@ -95,7 +95,7 @@ def to_failure() -> Iterator[None]:
     task = only_task()
     admitted(task)
     yield
-    states.fail(claimed(task), code="moderation", message="The provider refused this prompt.")
+    transitions.fail(claimed(task), code="moderation", message="The provider refused this prompt.")
     yield
 
 
@@ -105,8 +105,8 @@ class TestCreate:
         task = only_task()
         assert task.pk in out
         assert (task.prompt, task.duration_s, task.aspect_ratio) == (PROMPT, 5, "16:9")
-        assert task.user.username == demo.NAME
-        assert credits.balance(task.user_id) == demo.CREDITS - 10
+        assert task.user.username == demo_login.NAME
+        assert ledger.balance(task.user_id) == demo_login.CREDITS - 10
 
     def test_options_are_what_the_api_takes(self) -> None:
         user = make_user()
@@ -156,7 +156,7 @@ class TestCreate:
         }
         assert "--user NAME" in refused(PROMPT)
         boss = get_user_model().objects.create_superuser("boss")
-        credits.grant(boss.pk, 10)
+        ledger.grant(boss.pk, 10)
         generate(PROMPT)
         assert only_task().user == boss
         get_user_model().objects.create_superuser("other-boss")

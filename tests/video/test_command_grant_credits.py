@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import make_user
-from video.credits import credits
+from video.credits import ledger
 from video.models import CreditEntry
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +42,7 @@ def test_each_call_gives_again() -> None:
 def test_knows_a_superuser_made_without_a_password() -> None:
     call_command("createsuperuser", "--noinput", username="root-like", email="a@example.com", stdout=StringIO())
     grant("root-like", "10")
-    assert credits.balance(get_user_model().objects.get(username="root-like").pk) == 10
+    assert ledger.balance(get_user_model().objects.get(username="root-like").pk) == 10
 
 
 def test_unknown_user_is_an_error_with_its_name() -> None:
@@ -56,11 +56,11 @@ def test_takes_positive_whole_numbers_only(amount: str) -> None:
     user = make_user(0)
     with pytest.raises(CommandError):
         grant(user.username, "--", amount)
-    assert credits.balance(user.pk) == 0
+    assert ledger.balance(user.pk) == 0
 
 
 def test_a_note_that_does_not_fit_is_refused_before_anything_is_given() -> None:
     user = make_user(0)
     with pytest.raises(CommandError, match="at most 200"):
         grant(user.username, "5", "--note", "x" * 201)
-    assert credits.balance(user.pk) == 0
+    assert ledger.balance(user.pk) == 0

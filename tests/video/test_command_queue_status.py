@@ -14,16 +14,16 @@ from django.db import OperationalError, connection
 
 from tests.factories import accepted, make_task
 from tests.video.signs import everybody
-from video import monitoring
 from video.management.commands import queue_status
-from video.routing import keyring
+from video.monitoring import overview
+from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def _healthy() -> Iterator[None]:
-    keyring.sync()
+    slots.sync()
     everybody()
     return
 
@@ -79,19 +79,19 @@ def test_json_is_what_the_api_tells_staff() -> None:
 
 
 def test_without_the_database_it_exits_2(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away() -> monitoring.System:
+    def away() -> overview.System:
         raise OperationalError("connection refused to db at 10.1.2.3")
 
-    monkeypatch.setattr(monitoring, "read", away)
+    monkeypatch.setattr(overview, "read", away)
     code, said = ask()
     assert code == 2
     assert said == "The database can't be reached, so nothing can be told. (OperationalError)"
 
 
 def test_watch_goes_on_through_an_outage_until_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [monitoring.read(), None, monitoring.read()]
+    answers = [overview.read(), None, overview.read()]
 
-    def read() -> monitoring.System:
+    def read() -> overview.System:
         found = answers.pop(0)
         if found is None:
             raise OperationalError("away")
@@ -102,7 +102,7 @@ def test_watch_goes_on_through_an_outage_until_ctrl_c(monkeypatch: pytest.Monkey
         if not answers:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(monitoring, "read", read)
+    monkeypatch.setattr(overview, "read", read)
     monkeypatch.setattr(connection, "close", lambda: None)  # the test's transaction must go on
     monkeypatch.setattr(time, "sleep", sleep)
     code, said = ask("--watch", "--json", "--interval", "0.5")

@@ -14,11 +14,11 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
-from video.attempts import attempts, jobs
-from video.engine import states
-from video.infra.kit import kit
+from video.attempts import provider_calls, records
+from video.engine import transitions
+from video.infra.toolkit import kit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
-from video.routing import keyring
+from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 SECRETS = ["key_reconcile_runway_0001", "fal-reconcile-0001:abcdef", "kling-reconcile-0001"]
@@ -39,7 +39,7 @@ def _wired(settings: Any, simulator: Simulator) -> Iterator[None]:
     settings.KEY_ACCOUNTS = {}
     settings.READ_TIMEOUT_SECONDS = 5
     kit.cache_clear()
-    keyring.sync()
+    slots.sync()
     yield
     kit.cache_clear()
 
@@ -64,30 +64,30 @@ def as_json(*args: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(said)
 
 
-def started(script: str = "", **more: Any) -> tuple[VideoTask, Generation, states.Claim]:
+def started(script: str = "", **more: Any) -> tuple[VideoTask, Generation, transitions.Claim]:
     """A task whose job was made at the simulator; nothing of the answer is written down yet."""
     task = make_task(prompt=f"A cat [[sim {script}]]" if script else "A cat", **more)
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
+    assert records.mark_sent(claim, generation)
     return task, generation, claim
 
 
 def overdue(script: str = "") -> tuple[VideoTask, Generation]:
     """A job that outlived its task: not due for a look before an hour is over."""
     task, generation, claim = started(script)
-    submitted = jobs.Submission(task, generation).send()
-    assert attempts.record_accepted(generation.pk, submitted)
-    assert states.fail(claim, code="timeout", message="Too long.", generation_id=generation.pk)
+    submitted = provider_calls.Submission(task, generation).send()
+    assert records.record_accepted(generation.pk, submitted)
+    assert transitions.fail(claim, code="timeout", message="Too long.", generation_id=generation.pk)
     return task, generation
 
 
 def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation]:
     """A job was made, its answer was lost, and the task has ended."""
     task, generation, claim = started(model_requested=model)
-    jobs.Submission(task, generation).send()
-    attempts.record_unknown(generation.pk)
-    assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    provider_calls.Submission(task, generation).send()
+    records.record_unknown(generation.pk)
+    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     return task, generation
 
 
@@ -183,8 +183,8 @@ def test_shows_the_money_and_whose_it_is() -> None:
 
 def test_a_job_that_a_running_task_follows_is_left_to_it() -> None:
     task, generation, claim = started()
-    assert attempts.record_accepted(generation.pk, jobs.Submission(task, generation).send())
-    assert states.advance(claim, Stage.POLL)
+    assert records.record_accepted(generation.pk, provider_calls.Submission(task, generation).send())
+    assert transitions.advance(claim, Stage.POLL)
     code, said = as_json(generation.pk)
     assert (code, said["cases"][0]["done"]) == (0, "left to its task")
 

@@ -12,9 +12,9 @@ from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import steering
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -48,8 +48,8 @@ def failed(user: Any = None, *, model: str = "gen4.5", code: str = "download_fai
     task = make_task(user, model_requested=model)
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.fail(claim, code=code, message="It failed.")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.fail(claim, code=code, message="It failed.")
     return reload(task)
 
 
@@ -203,14 +203,14 @@ class TestRetryTasks:
             assert (code, found["tasks"][0]["code"]) == (1, "insufficient_credits")
         assert as_json("retry_tasks", task.pk, "--free")[0] == 0
         assert CreditEntry.objects.filter(task=task, kind="grant").count() == 1
-        assert credits.balance(user.pk) == 0
+        assert ledger.balance(user.pk) == 0
 
     def test_one_that_is_refused_stops_no_other(self) -> None:
         unsettled = make_task()
         generation = admitted(unsettled)
         claim = claimed(unsettled)
-        attempts.mark_sent(claim, generation)
-        states.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        records.mark_sent(claim, generation)
+        transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
         age(unsettled.pk, 0)
         good = failed()
         code, found = as_json("retry_tasks", "--failed")

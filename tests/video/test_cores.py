@@ -12,14 +12,14 @@ from django.db import connection
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.test_fairness import fill, plan_of, rows_read
 from video.actions import steering
-from video.attempts import attempts
-from video.engine import bell, states
+from video.attempts import records
+from video.engine import dispatch, transitions
 from video.engine.outcomes import Advance, Outcome, Park
-from video.engine.states import Claim
+from video.engine.transitions import Claim
 from video.models import Generation, Stage, UserShare, VideoTask, WorkerSign
-from video.pipeline import pipeline
+from video.pipeline import runner
 from video.processes import sweeper
-from video.scheduling import cores, fairness
+from video.scheduling import fair_share, transcode_slots
 
 pytestmark = pytest.mark.django_db
 
@@ -33,20 +33,20 @@ def downloading(user: AbstractBaseUser | None = None, number: int = 0) -> VideoT
     """A task whose job has ended well and whose download is due."""
     task = make_task(user)
     generation = accepted(task, f"job-{task.pk}")
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
     return reload(task)
 
 
 def waiting(user: AbstractBaseUser | None = None) -> VideoTask:
     """A task that waits for a core."""
     task = downloading(user)
-    assert states.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key="work/x/source.mp4")
+    assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key="work/x/source.mp4")
     return reload(task)
 
 
 def admit() -> list[str]:
-    return [task_id for task_id, _ in cores.admit()]
+    return [task_id for task_id, _ in transcode_slots.admit()]
 
 
 def users_of(task_ids: list[str]) -> Counter[int]:
@@ -57,13 +57,13 @@ def end_transcodes(task_ids: list[str]) -> None:
     """Their transcode and thumbnail are done, and the core is free."""
     for task_id in task_ids:
         task = VideoTask.objects.get(pk=task_id)
-        assert states.advance(claimed(task, Stage.TRANSCODE), Stage.THUMBNAIL)
-        assert states.advance(claimed(task, Stage.THUMBNAIL), Stage.SAVE)
+        assert transitions.advance(claimed(task, Stage.TRANSCODE), Stage.THUMBNAIL)
+        assert transitions.advance(claimed(task, Stage.THUMBNAIL), Stage.SAVE)
 
 
 def silence(task_id: str) -> None:
     """Ten seconds pass, and nobody has heard the bell."""
-    age(task_id, cores.RUNG_S + 1)
+    age(task_id, transcode_slots.RUNG_S + 1)
 
 
 # --- how many ------------------------------------------------------------------------------------------------------
@@ -72,15 +72,15 @@ def silence(task_id: str) -> None:
 def test_as_many_transcodes_are_rung_as_there_are_cores_and_the_others_wait() -> None:
     media_worker(2)
     tasks = [waiting() for _ in range(3)]
-    assert [task.park_reason for task in tasks] == [states.WAITS_FOR_CORE] * 3
+    assert [task.park_reason for task in tasks] == [transitions.WAITS_FOR_CORE] * 3
     assert admit() == [tasks[0].pk, tasks[1].pk]
     assert admit() == []
     assert reload(tasks[0]).park_reason == ""
     claim = claimed(tasks[0], Stage.TRANSCODE)  # at work now, no longer only rung
     assert admit() == []
-    assert states.advance(claim, Stage.THUMBNAIL)
+    assert transitions.advance(claim, Stage.THUMBNAIL)
     assert admit() == []  # the thumbnail keeps the core
-    assert states.advance(claimed(tasks[0], Stage.THUMBNAIL), Stage.SAVE)
+    assert transitions.advance(claimed(tasks[0], Stage.THUMBNAIL), Stage.SAVE)
     assert admit() == [tasks[2].pk]
 
 
@@ -130,11 +130,11 @@ def test_a_bell_that_was_rung_twice_starts_no_transcode_before_its_turn() -> Non
     media_worker(1)
     first, second = waiting(), waiting()
     assert admit() == [first.pk]
-    assert states.claim(second.pk, Stage.TRANSCODE) is None
-    claim = states.claim(first.pk, Stage.TRANSCODE)
+    assert transitions.claim(second.pk, Stage.TRANSCODE) is None
+    claim = transitions.claim(first.pk, Stage.TRANSCODE)
     assert claim is not None
-    assert states.park(claim, delay_s=0, reason="again")
-    assert states.claim(first.pk, Stage.TRANSCODE) is None  # in line anew
+    assert transitions.park(claim, delay_s=0, reason="again")
+    assert transitions.claim(first.pk, Stage.TRANSCODE) is None  # in line anew
 
 
 @pytest.mark.parametrize("outcome", [Park(60, "later"), Advance(Stage.DOWNLOAD)])
@@ -143,9 +143,9 @@ def test_a_transcode_that_ends_otherwise_gives_its_core_back(outcome: Outcome, m
     task, other = waiting(), waiting()
     assert admit() == [task.pk]
     rung: list[str] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append(f"{task_id} {stage}") or True)
-    monkeypatch.setitem(pipeline.WORK, Stage.TRANSCODE, lambda claim: outcome)
-    assert pipeline.run_stage(Stage.TRANSCODE, task.pk) is False
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage, **_: rung.append(f"{task_id} {stage}") or True)
+    monkeypatch.setitem(runner.WORK, Stage.TRANSCODE, lambda claim: outcome)
+    assert runner.run_stage(Stage.TRANSCODE, task.pk) is False
     assert reload(task).core_at is None
     assert f"{other.pk} transcode" in rung
 
@@ -203,8 +203,8 @@ def after_download(monkeypatch: pytest.MonkeyPatch, task: VideoTask) -> bool:
     def download(claim: Claim) -> Outcome:
         return Advance(Stage.TRANSCODE, fields={"source_key": "work/x/source.mp4"})
 
-    monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, download)
-    return pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+    monkeypatch.setitem(runner.WORK, Stage.DOWNLOAD, download)
+    return runner.run_stage(Stage.DOWNLOAD, task.pk)
 
 
 def test_after_a_download_the_chain_goes_on_when_a_core_is_free_and_ends_when_none_is(
@@ -215,12 +215,12 @@ def test_after_a_download_the_chain_goes_on_when_a_core_is_free_and_ends_when_no
     second = downloading()
     assert after_download(monkeypatch, second) is False
     assert reload(second).rung_at is None
-    assert reload(second).park_reason == states.WAITS_FOR_CORE
+    assert reload(second).park_reason == transitions.WAITS_FOR_CORE
 
 
 def test_a_download_does_not_overtake_who_waits_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     user = make_user()
     older = waiting(user)
     newer = downloading(user)
@@ -231,21 +231,21 @@ def test_a_download_does_not_overtake_who_waits_for_a_core(monkeypatch: pytest.M
 
 def test_the_end_of_a_thumbnail_rings_the_next_and_its_own_chain_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
-    monkeypatch.setitem(pipeline.WORK, Stage.TRANSCODE, lambda claim: Advance(Stage.THUMBNAIL))
-    monkeypatch.setitem(pipeline.WORK, Stage.THUMBNAIL, lambda claim: Advance(Stage.SAVE))
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
+    monkeypatch.setitem(runner.WORK, Stage.TRANSCODE, lambda claim: Advance(Stage.THUMBNAIL))
+    monkeypatch.setitem(runner.WORK, Stage.THUMBNAIL, lambda claim: Advance(Stage.SAVE))
     media_worker(1)
     first, second = waiting(), waiting()
     assert admit() == [first.pk]
-    assert pipeline.run_stage(Stage.TRANSCODE, first.pk) is True
+    assert runner.run_stage(Stage.TRANSCODE, first.pk) is True
     assert rung == []
-    assert pipeline.run_stage(Stage.THUMBNAIL, first.pk) is True
+    assert runner.run_stage(Stage.THUMBNAIL, first.pk) is True
     assert rung == [(second.pk, Stage.TRANSCODE)]
 
 
 def test_the_sweeper_rings_no_transcode_past_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     tasks = [waiting() for _ in range(3)]
     sweeper.tick()
     assert rung == []
@@ -259,12 +259,12 @@ def test_a_retry_that_goes_on_at_the_transcode_waits_for_a_core(
     monkeypatch: pytest.MonkeyPatch, django_capture_on_commit_callbacks: object
 ) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(bell, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
+    monkeypatch.setattr(dispatch, "resume", lambda task_id, stage, **_: rung.append((task_id, stage)) or True)
     media_worker(1)
     busy = waiting()
     admit()
     task = waiting()
-    states.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
+    transitions.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
         assert steering.retry(task.pk, by="test").stage is Stage.TRANSCODE
     assert rung == []
@@ -311,7 +311,7 @@ def test_admission_to_cores_reads_a_few_rows_by_its_index_however_long_the_line_
             """
         )
         cursor.execute("ANALYZE video_videotask")
-    params = {"rung": 10, "queue": "mediaQueue", "alive": 20, "resource": "core", "half_life": fairness.HALF_LIFE_S}
-    nodes = plan_of(cores.WAITING, **params)
+    params = {"rung": 10, "queue": "mediaQueue", "alive": 20, "resource": "core", "half_life": fair_share.HALF_LIFE_S}
+    nodes = plan_of(transcode_slots.WAITING, **params)
     assert "task_waiting_for_core" in {node.get("Index Name") for node in nodes}
     assert rows_read(nodes, "video_videotask") < 100

@@ -10,12 +10,13 @@ from django.db import OperationalError
 from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video.attempts import attempts
-from video.engine import heartbeat, states, waves
+from video.attempts import records
+from video.engine import claims as waves
+from video.engine import leases, transitions
 from video.engine.outcomes import Advance, Park
-from video.infra import database
+from video.infra import outage
 from video.models import Generation, Stage
-from video.pipeline import media_stages, pipeline, stages
+from video.pipeline import media_stages, provider_stages, runner
 from video.processes import sweeper
 
 
@@ -39,7 +40,7 @@ class Now:
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> Now:
     now = Now()
-    monkeypatch.setattr(database, "time", now)
+    monkeypatch.setattr(outage, "time", now)
     return now
 
 
@@ -50,25 +51,25 @@ def test_a_write_is_made_when_the_database_is_back(now: Now) -> None:
         tries.append(now.s)
         return away() if len(tries) < 5 else "written"
 
-    assert database.insist(write, "a fact") == "written"
+    assert outage.insist(write, "a fact") == "written"
     assert len(tries) == 5
 
 
 def test_a_write_is_given_up_after_a_minute_and_other_errors_at_once(now: Now) -> None:
     with pytest.raises(OperationalError):
-        database.insist(away, "a fact")
+        outage.insist(away, "a fact")
     assert 1060 <= now.s < 1070
 
     def broken() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):
-        database.insist(broken, "a fact")
+        outage.insist(broken, "a fact")
     assert now.s < 1070
 
 
 def test_while_it_is_away_one_request_asks_and_the_others_are_refused(
-    gate: database.Gate, now: Now, monkeypatch: pytest.MonkeyPatch
+    gate: outage.Gate, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
 
@@ -77,7 +78,7 @@ def test_while_it_is_away_one_request_asks_and_the_others_are_refused(
         assert not gate.lets_through()  # another request, while this one waits for the answer
         away()
 
-    monkeypatch.setattr(database, "ping", ping)
+    monkeypatch.setattr(outage, "ping", ping)
     assert gate.lets_through()
     gate.close()
     assert not gate.lets_through()
@@ -86,12 +87,12 @@ def test_while_it_is_away_one_request_asks_and_the_others_are_refused(
     assert not gate.lets_through()
     assert not gate.lets_through()
     assert len(asked) == 1
-    monkeypatch.setattr(database, "ping", lambda: None)
+    monkeypatch.setattr(outage, "ping", lambda: None)
     now.sleep(1)
     assert gate.lets_through()
 
 
-def test_a_closed_gate_answers_each_address_in_its_own_shape(gate: database.Gate, client: Client) -> None:
+def test_a_closed_gate_answers_each_address_in_its_own_shape(gate: outage.Gate, client: Client) -> None:
     # Without the `db` fixture any statement would raise.
     gate.close()
     api = client.get("/api/video/status", {"taskId": "task_1"})
@@ -108,8 +109,8 @@ def test_a_stage_that_met_an_absence_is_begun_anew_soon_with_nothing_held_agains
 ) -> None:
     task = make_task()
     admitted(task)
-    monkeypatch.setitem(pipeline.WORK, Stage.GENERATE, away)
-    assert not pipeline.run_stage(Stage.GENERATE, task.pk)
+    monkeypatch.setitem(runner.WORK, Stage.GENERATE, away)
+    assert not runner.run_stage(Stage.GENERATE, task.pk)
     task = reload(task)
     assert (task.stage, task.tries, task.deaths, task.lease_until) == ("generate", 0, 0, None)
 
@@ -119,8 +120,8 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [make_task() for _ in range(2)]
     for n, task in enumerate(tasks):
         accepted(task, f"job-{n}")
-    monkeypatch.setattr(pipeline.stages, "looks", away)
-    assert pipeline.run_wave([task.pk for task in tasks]) == []
+    monkeypatch.setattr(runner.stages, "looks", away)
+    assert runner.run_wave([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
 
@@ -132,12 +133,14 @@ def test_a_claim_on_a_connection_that_a_restart_has_cut_is_made_again(
 ) -> None:
     task = make_task()
     admitted(task) if stage is Stage.GENERATE else accepted(task)
-    module, real = (states, states.claim) if stage is Stage.GENERATE else (waves, waves.claim)
+    module, real = (transitions, transitions.claim) if stage is Stage.GENERATE else (waves, waves.claim)
     answers: list[Any] = [away, real]
     monkeypatch.setattr(module, "claim", lambda *args: answers.pop(0)(*args))
-    monkeypatch.setitem(pipeline.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
-    monkeypatch.setattr(stages, "looks", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims])
-    pipeline.run_stage(stage, task.pk)
+    monkeypatch.setitem(runner.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
+    monkeypatch.setattr(
+        provider_stages, "looks", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims]
+    )
+    runner.run_stage(stage, task.pk)
     assert answers == []
     assert reload(task).park_reason in {"it waits", "it runs"}
 
@@ -147,24 +150,24 @@ def test_a_move_whose_answer_was_lost_throws_no_file_away(monkeypatch: pytest.Mo
     """The write was made, the connection broke before its answer: the second try finds the move made."""
     task = make_task()
     generation = accepted(task)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
     made = Advance(Stage.TRANSCODE, fields={"source_key": "work/x/1-source.mp4"})
-    monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, lambda _claim: made)
+    monkeypatch.setitem(runner.WORK, Stage.DOWNLOAD, lambda _claim: made)
     dropped: list[object] = []
     monkeypatch.setattr(media_stages, "drop_what_was_made", dropped.append)
-    apply = pipeline.apply
+    apply = runner.apply
     answers = iter([True, False])
 
-    def loses_its_first_answer(claim: states.Claim, outcome: Any) -> bool:
+    def loses_its_first_answer(claim: transitions.Claim, outcome: Any) -> bool:
         written = apply(claim, outcome)
         if next(answers):
             raise OperationalError("server closed the connection unexpectedly")
         return written
 
-    monkeypatch.setattr(pipeline, "apply", loses_its_first_answer)
-    monkeypatch.setattr(database, "connection", type("NoTransaction", (), {"in_atomic_block": False, "close": print}))
-    assert not pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+    monkeypatch.setattr(runner, "apply", loses_its_first_answer)
+    monkeypatch.setattr(outage, "connection", type("NoTransaction", (), {"in_atomic_block": False, "close": print}))
+    assert not runner.run_stage(Stage.DOWNLOAD, task.pk)
     task = reload(task)
     assert (task.stage, task.source_key) == ("transcode", "work/x/1-source.mp4")
     assert dropped == []
@@ -176,19 +179,19 @@ def test_nothing_ends_the_thread_that_renews_the_leases(monkeypatch: pytest.Monk
     beaten = threading.Event()
     calls: list[int] = []
 
-    def beat(claims: list[states.Claim]) -> set[tuple[str, int]]:
+    def beat(claims: list[transitions.Claim]) -> set[tuple[str, int]]:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("nobody foresaw this")
         beaten.set()
         return {(claim.task.pk, claim.fence) for claim in claims}
 
-    monkeypatch.setattr(heartbeat.states, "beat", beat)
-    monkeypatch.setattr(heartbeat.settings, "STAGE_LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(leases.states, "beat", beat)
+    monkeypatch.setattr(leases.settings, "STAGE_LEASE_SECONDS", 0.4)
     task = make_task()
     accepted(task)
     claim = claimed(task, Stage.POLL)
-    with heartbeat.Heartbeat().keep(claim):
+    with leases.Heartbeat().keep(claim):
         assert beaten.wait(20)
     assert len(calls) >= 2
 

@@ -9,12 +9,12 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import admitted, claimed, make_task, make_user, reload
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
-from video.routing import keyring
-from video.scheduling import admission, fairness
+from video.routing import slots as keyring
+from video.scheduling import admission, fair_share
 
 pytestmark = pytest.mark.django_db
 IMAGE = {"image_url": "https://example.com/cat.png"}  # runs on another model than a task from text
@@ -52,7 +52,7 @@ def forget_what_was_given() -> None:
 def end_all_jobs() -> None:
     """Every job that is under way ends, and its slot is free."""
     for generation in Generation.objects.filter(state="planned"):
-        attempts.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
+        records.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
 
 
 def test_one_users_long_line_does_not_hold_up_the_others() -> None:
@@ -116,12 +116,12 @@ def test_who_was_served_lately_comes_after_who_was_not() -> None:
 
 def test_what_was_given_is_forgotten_by_half_in_a_half_life() -> None:
     user = make_user()
-    fairness.note_given(fairness.Resource.SLOT, [user.pk] * 8)
+    fair_share.note_given(fair_share.Resource.SLOT, [user.pk] * 8)
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE video_userusage SET as_of = as_of - %s * interval '1 second'", [2 * fairness.HALF_LIFE_S]
+            "UPDATE video_userusage SET as_of = as_of - %s * interval '1 second'", [2 * fair_share.HALF_LIFE_S]
         )
-    fairness.note_given(fairness.Resource.SLOT, [user.pk])
+    fair_share.note_given(fair_share.Resource.SLOT, [user.pk])
     assert UserUsage.objects.get(user=user, resource="slot").amount == pytest.approx(8 / 4 + 1, abs=0.1)
 
 
@@ -231,9 +231,9 @@ def test_a_task_whose_attempts_are_used_up_ends_and_the_next_gets_the_slot() -> 
     for _ in range(admission.MAX_ATTEMPTS):
         generation = admitted(tired)
         claim = claimed(tired)
-        attempts.mark_sent(claim, generation)
-        attempts.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
-        states.wait_for_slot(claim, delay_s=0, reason="next")
+        records.mark_sent(claim, generation)
+        records.record_rejected(generation.pk, code="generation_failed", message="It could not be made.")
+        transitions.wait_for_slot(claim, delay_s=0, reason="next")
     forget_what_was_given()
     following = make_task()
     slots(1)
@@ -243,9 +243,9 @@ def test_a_task_whose_attempts_are_used_up_ends_and_the_next_gets_the_slot() -> 
 
 def test_tasks_that_were_passed_over_are_left_out_and_without_a_model_there_is_no_turn() -> None:
     first, second = make_task(), make_task()
-    assert [task.pk for task in fairness.waiting(["gen4.5"], 5)] == [first.pk, second.pk]
-    assert [task.pk for task in fairness.waiting(["gen4.5"], 5, without=[first.pk])] == [second.pk]
-    assert fairness.waiting([], 5) == []
+    assert [task.pk for task in fair_share.waiting(["gen4.5"], 5)] == [first.pk, second.pk]
+    assert [task.pk for task in fair_share.waiting(["gen4.5"], 5, without=[first.pk])] == [second.pk]
+    assert fair_share.waiting([], 5) == []
 
 
 # --- a task that waits for ever ------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_a_task_that_waited_too_long_fails_with_its_refund() -> None:
     task = reload(old)
     assert (task.status, task.error_code) == ("failed", "no_capacity")
     assert task.error_message
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     assert reload(new).is_active
     assert admission.expire_waiting() == 0
 
@@ -324,9 +324,9 @@ def test_admission_reads_a_few_rows_by_its_index_however_long_the_lines_are() ->
     fill(short, 3, models="pika-2.2")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE video_videotask")
-    common = {"without": [], "resource": "slot", "half_life": fairness.HALF_LIFE_S, "limit": 5}
+    common = {"without": [], "resource": "slot", "half_life": fair_share.HALF_LIFE_S, "limit": 5}
     for models, most in ((["gen4.5"], 100), (["pika-2.2"], 100), (["kling-3.0", "pika-2.2"], 100)):
-        nodes = plan_of(fairness.WAITING, models=models, **common)
+        nodes = plan_of(fair_share.WAITING, models=models, **common)
         used = {node.get("Index Name") for node in nodes if node.get("Relation Name") == "video_videotask"}
         assert "task_waiting_for_slot" in used, models
         assert {node["Node Type"] for node in nodes if node.get("Relation Name") == "video_videotask"} <= {
@@ -334,6 +334,6 @@ def test_admission_reads_a_few_rows_by_its_index_however_long_the_lines_are() ->
             "Index Scan",
         }
         assert rows_read(nodes, "video_videotask") < most, models
-    nodes = plan_of(fairness.STRANDED, serving=["pika-2.2"], limit=5, without=[])
+    nodes = plan_of(fair_share.STRANDED, serving=["pika-2.2"], limit=5, without=[])
     assert "task_waiting_for_slot" in {node.get("Index Name") for node in nodes}
     assert rows_read(nodes, "video_videotask") < 100

@@ -12,13 +12,12 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user
 from tests.video.signs import everybody, sign
-from video import monitoring
-from video.attempts import attempts
-from video.engine import states, waves
+from video.attempts import records
+from video.engine import claims, transitions
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
-from video.monitoring import stages, trouble
+from video.monitoring import overview, problems, stages
 from video.monitoring.stages import QUEUE_OF, StageFigures
-from video.routing import health, keyring
+from video.routing import health, slots
 
 pytestmark = pytest.mark.django_db
 
@@ -28,7 +27,7 @@ def of(stage: Stage) -> StageFigures:
 
 
 def codes(*, needs_person: bool | None = None) -> list[str]:
-    return [one.code for one in monitoring.read().troubles if needs_person in {None, one.needs_person}]
+    return [one.code for one in overview.read().troubles if needs_person in {None, one.needs_person}]
 
 
 def test_each_stage_is_counted_in_the_queue_that_celery_sends_it_to() -> None:
@@ -92,17 +91,17 @@ class TestStages:
         def parked(reason: str, error_code: str = "") -> Generation:
             task = make_task()
             generation = accepted(task, f"job-{task.pk}")
-            assert states.park(claimed(task, Stage.POLL), delay_s=60, reason=reason, error_code=error_code)
+            assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason=reason, error_code=error_code)
             return generation
 
         parked("runway: running")
         parked("runway: pending")
         failing = parked("HTTP 502", "provider_down")
-        waves.note_failed_looks([failing.pk])
+        claims.note_failed_looks([failing.pk])
         missing = parked("the provider does not know the job; asking again")
-        attempts.record_not_found(missing.pk)
+        records.record_not_found(missing.pk)
         assert of(Stage.POLL).parked == {"rendering": 2, "provider_trouble": 1, "job_not_found": 1}
-        keyring.sync()
+        slots.sync()
         key = ProviderKey.objects.get(fingerprint=failing.key_fingerprint, provider="runway")
         ProviderKey.objects.filter(pk=key.pk).update(gone_since="2026-01-01T00:00:00Z")
         assert of(Stage.POLL).parked == {"key_gone": 4}
@@ -111,19 +110,19 @@ class TestStages:
         unknown, unreachable, other = make_task(), make_task(), make_task()
         generation = admitted(unknown)
         claim = claimed(unknown)
-        assert attempts.mark_sent(claim, generation)
-        assert states.park(claim, delay_s=60, reason="look-up 1 of 3 by our reference")
+        assert records.mark_sent(claim, generation)
+        assert transitions.park(claim, delay_s=60, reason="look-up 1 of 3 by our reference")
         for task, code in ((unreachable, "provider_unreachable"), (other, "")):
-            assert states.park(claimed(task), delay_s=60, reason=f"words of {task.pk}", error_code=code)
+            assert transitions.park(claimed(task), delay_s=60, reason=f"words of {task.pk}", error_code=code)
         assert of(Stage.GENERATE).parked == {"outcome_unknown": 1, "provider_unreachable": 1, "waiting": 1}
 
     def test_moves_a_minute_and_how_long_a_stage_took(self) -> None:
         task = make_task()
         accepted(task)
-        assert states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+        assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
         other = make_task()
         accepted(other, "job-2")
-        assert states.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
+        assert transitions.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
         # Entered poll 300 s before it left it; the last claim took 2 s.
         set_ages(task, Stage.GENERATE, "advanced", finished_s=400)
         set_ages(task, Stage.POLL, "advanced", started_s=102, finished_s=100)
@@ -163,10 +162,10 @@ def set_ages(task: VideoTask, stage: Stage, outcome: str, *, finished_s: float, 
 
 class TestProviders:
     def test_accounts_say_what_is_in_use_and_why_nothing_starts(self) -> None:
-        keyring.sync()
+        slots.sync()
         generation = accepted(make_task())
         ProviderAccount.objects.filter(provider="kling").update(closed_reason="out_of_credits")
-        found = monitoring.read()
+        found = overview.read()
         row = next(one for one in found.accounts if one.model == "gen4.5")
         assert (row.live, row.open, row.free, row.state) == (1, True, row.limit - 1, "open")
         assert row.account == generation.account.account
@@ -174,21 +173,21 @@ class TestProviders:
         assert (kling.open, kling.free, kling.state) == (False, 0, "closed: out of credits")
 
     def test_a_cool_down_that_is_over_is_none(self) -> None:
-        keyring.sync()
+        slots.sync()
         set_cooldown(-5)
-        assert all(one.cooldown_s is None for one in monitoring.read().accounts)
+        assert all(one.cooldown_s is None for one in overview.read().accounts)
         set_cooldown(50)
-        row = monitoring.read().accounts[0]
+        row = overview.read().accounts[0]
         assert row.cooldown_s is not None
         assert 0 < row.cooldown_s <= 50
         assert (row.open, row.free, row.state) == (False, 0, "cools down")
 
     def test_keys_that_are_not_configured_are_not_shown_unless_jobs_hang_on_them(self) -> None:
-        keyring.sync()
+        slots.sync()
         ProviderKey.objects.create(provider="runway", fingerprint="old", account="old")
         gone = ProviderKey.objects.create(provider="runway", fingerprint="gone", account="gone")
         ProviderKey.objects.filter(pk=gone.pk).update(gone_since="2026-01-01T00:00:00Z")
-        names = {one.fingerprint for one in monitoring.read().keys}
+        names = {one.fingerprint for one in overview.read().keys}
         assert "gone" in names
         assert "old" not in names
 
@@ -196,15 +195,15 @@ class TestProviders:
         model = catalogue.MODELS[0]
         for _ in range(5):
             health.note_fault(model.id, model.provider, "HTTP 500")
-        (one,) = monitoring.read().circuits
+        (one,) = overview.read().circuits
         assert (one.model, one.state, one.faults) == (model.id, "open", 5)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_circuit SET open_until = statement_timestamp() - interval '1 second'")
-        assert monitoring.read().circuits[0].state == "half_open"
+        assert overview.read().circuits[0].state == "half_open"
         assert health.take_probe(model.id)
-        assert monitoring.read().circuits[0].state == "probing"
+        assert overview.read().circuits[0].state == "probing"
         Circuit.objects.update(open_until=None, probing_since=None)
-        assert monitoring.read().circuits[0].state == "closed"
+        assert overview.read().circuits[0].state == "closed"
 
 
 def set_cooldown(seconds: float) -> None:
@@ -218,7 +217,7 @@ def set_cooldown(seconds: float) -> None:
 class TestTrouble:
     @pytest.fixture(autouse=True)
     def _all_there(self) -> Iterator[None]:
-        keyring.sync()
+        slots.sync()
         everybody()
         return
 
@@ -228,11 +227,11 @@ class TestTrouble:
 
     def test_nobody_works(self) -> None:
         sign("two:1", "videoQueue", age_s=300)
-        monitoring.read()  # a dead one beside a living one is no trouble
+        overview.read()  # a dead one beside a living one is no trouble
         assert codes() == []
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET seen_at = seen_at - interval '100 seconds'")
-        found = monitoring.read()
+        found = overview.read()
         assert [one.code for one in found.troubles] == ["no_sweeper", "no_worker", "no_worker"]
         assert found.needs_person
         assert "one:2, was seen 1 min " in found.troubles[1].sentence
@@ -240,7 +239,7 @@ class TestTrouble:
     def test_a_worker_that_stops_does_not_count(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET draining = true WHERE queues = 'mediaQueue'")
-        (one,) = monitoring.read().troubles
+        (one,) = overview.read().troubles
         assert one.code == "no_worker"
         assert "about to stop" in one.sentence
 
@@ -250,7 +249,7 @@ class TestTrouble:
         age(task.pk, 50)
         assert codes() == []
         age(task.pk, 50)
-        (one,) = monitoring.read().troubles
+        (one,) = overview.read().troubles
         assert (one.code, one.needs_person) == ("unheard", True)
         assert "1 in generate are due, the oldest for 1 min " in one.sentence
 
@@ -269,14 +268,14 @@ class TestTrouble:
         for task in tasks[:2]:
             claimed(task, Stage.TRANSCODE)
         age(tasks[2].pk, 100)
-        (one,) = monitoring.read().troubles
+        (one,) = overview.read().troubles
         assert (one.code, one.needs_person) == ("behind", False)
         assert "2 of 2 threads are at work" in one.sentence
 
     def test_a_full_disk_is_said_once_a_system(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET disk_low = true, disk_free_bytes = 300000000")
-        (one,) = monitoring.read().troubles
+        (one,) = overview.read().troubles
         assert (one.code, one.needs_person) == ("disk_low", True)
         assert "0.3 GB" in one.sentence
 
@@ -286,8 +285,8 @@ class TestTrouble:
             task = make_task()
             to_transcode(task, f"job-{number}")
             claim = claimed(task, Stage.TRANSCODE)
-            assert states.park(claim, delay_s=60, reason="the storage answered", error_code=code)
-        (one,) = monitoring.read().troubles
+            assert transitions.park(claim, delay_s=60, reason="the storage answered", error_code=code)
+        (one,) = overview.read().troubles
         assert (one.code, one.needs_person) == (code, True)
         assert "2 tasks can't store or read a file" in one.sentence
 
@@ -296,7 +295,7 @@ class TestTrouble:
         ProviderKey.objects.filter(pk=key.pk).update(state="quarantined")
         ProviderAccount.objects.filter(provider="pika").update(closed_reason="out_of_credits")
         ProviderAccount.objects.filter(model="gen4.5").update(closed_reason="model_forbidden")
-        found = {one.code: one for one in monitoring.read().troubles}
+        found = {one.code: one for one in overview.read().troubles}
         assert set(found) == {"key_refused", "account_closed"}
         assert codes().count("account_closed") == 2  # one account with all its models, and one model
         assert key.fingerprint in found["key_refused"].sentence
@@ -307,7 +306,7 @@ class TestTrouble:
     def test_a_gone_key(self) -> None:
         generation = accepted(make_task())
         ProviderKey.objects.filter(fingerprint=generation.key_fingerprint).update(gone_since="2026-01-01T00:00:00Z")
-        sentences = [one.sentence for one in monitoring.read().troubles if one.code == "key_gone"]
+        sentences = [one.sentence for one in overview.read().troubles if one.code == "key_gone"]
         assert any("runway is gone from the settings while 1 job hangs on it" in sentence for sentence in sentences)
 
     def test_an_open_circuit_and_an_open_case_need_nobody(self) -> None:
@@ -317,21 +316,21 @@ class TestTrouble:
         task = make_task()
         generation = admitted(task)
         claim = claimed(task)
-        assert attempts.mark_sent(claim, generation)
-        attempts.record_unknown(generation.pk)
-        assert states.fail(claim, code="outcome_unknown", message="Nobody knows.")
-        found = monitoring.read()
+        assert records.mark_sent(claim, generation)
+        records.record_unknown(generation.pk)
+        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        found = overview.read()
         assert {one.code for one in found.troubles} == {"circuit_open", "open_cases"}
         assert not found.needs_person
         assert "simulated) at stake" in next(one for one in found.troubles if one.code == "open_cases").sentence
 
     def test_more_failures_than_videos(self) -> None:
-        for number in range(trouble.FEWEST_FAILED):
+        for number in range(problems.FEWEST_FAILED):
             assert codes(needs_person=True) == []
             task = make_task()
             accepted(task, f"job-{number}")
-            assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-        one, _ = monitoring.read().troubles  # their jobs are still open at the provider
+            assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+        one, _ = overview.read().troubles  # their jobs are still open at the provider
         assert one.code == "many_failures"
         assert "5 tasks failed in the last five minutes and 0 were finished; most failed in poll" in one.sentence
 
@@ -347,21 +346,21 @@ class TestTrouble:
 
 def to_transcode(task: VideoTask, job_id: str) -> None:
     generation = accepted(task, job_id)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
-    assert states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
-    assert states.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED, provider_status="SUCCEEDED")
+    assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+    assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE)
 
 
 def test_the_whole_costs_as_many_statements_for_many_as_for_none(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    keyring.sync()
+    slots.sync()
     with django_assert_max_num_queries(11) as captured:
-        monitoring.read()
+        overview.read()
     few = len(captured.captured_queries)
     fill()
     with django_assert_max_num_queries(few):
-        monitoring.read()
+        overview.read()
 
 
 def fill() -> None:
@@ -372,9 +371,9 @@ def fill() -> None:
         task = make_task(user)
         accepted(task, f"job-{number}")
         if number % 2:
-            assert states.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+            assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
         else:
-            assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+            assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
         make_task(user)
     for model in catalogue.MODELS[:2]:
         for _ in range(5):

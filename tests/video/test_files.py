@@ -13,8 +13,8 @@ import pytest
 from django.test import Client
 from pytest_django import Settings
 
-from video.infra import kit
-from video.web import media_view
+from video.infra import toolkit
+from video.web import media
 
 KEY, THUMB = "7/videos/vid_1.mp4", "7/videos/vid_1_thumb.jpg"
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
@@ -25,13 +25,13 @@ ETAG = '"vid_1.mp4"'
 def _stored(tmp_path: Path, settings: Settings) -> Iterator[None]:
     """One video and its thumbnail in a storage of their own."""
     settings.STORAGE_LOCAL_PATH = tmp_path
-    kit.kit.cache_clear()
+    toolkit.kit.cache_clear()
     for key, content in ((KEY, CONTENT), (THUMB, b"\xff\xd8picture")):
         path = tmp_path / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     yield
-    kit.kit.cache_clear()
+    toolkit.kit.cache_clear()
 
 
 # No test here has the `db` fixture: a file is served without asking the database.
@@ -45,7 +45,7 @@ def body(reply: Any) -> bytes:
 
 
 def link(key: str = KEY) -> str:
-    return media_view.signed_path(key)
+    return media.signed_path(key)
 
 
 def test_whole_file(web: Client) -> None:
@@ -166,9 +166,9 @@ def test_anything_but_a_genuine_link_is_403(web: Client, why: str) -> None:
 def test_an_expired_link_is_403(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     old = link()
     expires = int(parse_qs(urlsplit(old).query)["expires"][0])
-    monkeypatch.setattr("video.web.media_view.time.time", lambda: expires - 0.5)
+    monkeypatch.setattr("video.web.media.time.time", lambda: expires - 0.5)
     assert web.get(old).status_code == 200
-    monkeypatch.setattr("video.web.media_view.time.time", lambda: float(expires))
+    monkeypatch.setattr("video.web.media.time.time", lambda: float(expires))
     assert web.get(old).status_code == 403
 
 
@@ -210,8 +210,8 @@ def test_signatures_are_in_no_log_line(web: Client, caplog: pytest.LogCaptureFix
 @pytest.mark.django_db  # closing an answer ends its request, which looks after the connections
 def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    real = kit.kit().storage.open
-    monkeypatch.setattr(kit.kit().storage, "open", lambda key: opened.append(real(key)) or opened[-1])
+    real = toolkit.kit().storage.open
+    monkeypatch.setattr(toolkit.kit().storage, "open", lambda key: opened.append(real(key)) or opened[-1])
     reply = web.get(link())
     next(iter(reply.streaming_content))
     reply.close()
@@ -219,7 +219,7 @@ def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch:
 
 
 def test_slow_readers_leave_threads_for_the_api(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_view, "_streams", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(media, "_streams", threading.BoundedSemaphore(2))
     slow = [web.get(link()) for _ in range(2)]  # their clients have read nothing yet
     reply = web.get(link())
     assert (reply.status_code, reply["Retry-After"]) == (503, "2")

@@ -12,10 +12,10 @@ from pytest_django import DjangoAssertNumQueries
 
 from providers.api_keys import ApiKey, fingerprint
 from tests.factories import make_task, make_user
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
-from video.routing import keyring
-from video.routing.keyring import Slot
+from video.routing import slots
+from video.routing.slots import Slot
 
 pytestmark = pytest.mark.django_db
 
@@ -39,9 +39,9 @@ def configure(settings: Any) -> Any:
     kit.cache_clear()
 
 
-def slots_now() -> keyring.Slots:
+def slots_now() -> slots.Slots:
     with transaction.atomic():
-        return keyring.open_slots()
+        return slots.open_slots()
 
 
 def slot_of(account: str, model: str = MODEL) -> Slot | None:
@@ -83,8 +83,8 @@ def in_minutes(number: int) -> Any:
 
 def test_every_key_gets_a_row_and_every_account_one_for_each_model(configure: Any) -> None:
     configure(ONE, TWO)
-    keyring.sync()
-    keyring.sync()
+    slots.sync()
+    slots.sync()
     assert ProviderKey.objects.count() == 2
     assert ProviderAccount.objects.filter(model=MODEL).count() == 2
     assert set(ProviderAccount.objects.values_list("provider", flat=True)) == {"runway"}
@@ -92,7 +92,7 @@ def test_every_key_gets_a_row_and_every_account_one_for_each_model(configure: An
 
 def test_no_row_holds_the_value_of_a_key(configure: Any) -> None:
     configure(ONE, TWO, studio=[TWO])
-    keyring.sync()
+    slots.sync()
     dump = str([*ProviderKey.objects.values(), *ProviderAccount.objects.values()])
     assert "key_of_a_test" not in dump
     assert fingerprint(ONE.value) in dump
@@ -100,9 +100,9 @@ def test_no_row_holds_the_value_of_a_key(configure: Any) -> None:
 
 def test_an_operators_limit_survives_a_sync(configure: Any) -> None:
     configure(ONE)
-    keyring.sync()
+    slots.sync()
     change(ONE.fingerprint, slots=7, slots_override=3)
-    keyring.sync()
+    slots.sync()
     assert (row(ONE.fingerprint).slots, row(ONE.fingerprint).slots_override) == (7, 3)
 
 
@@ -115,11 +115,11 @@ def test_open_slots_makes_missing_rows_by_itself(configure: Any) -> None:
 
 def test_four_statements_are_enough(configure: Any, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
-    keyring.sync()
+    slots.sync()
     with transaction.atomic(), django_assert_max_num_queries(4):
-        keyring.open_slots()
+        slots.open_slots()
     with django_assert_max_num_queries(4):
-        keyring.why_closed()
+        slots.why_closed()
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_four_statements_are_enough(configure: Any, django_assert_max_num_querie
 )
 def test_the_limit(configure: Any, values: dict[str, Any], free: int) -> None:
     configure(ONE)
-    keyring.sync()
+    slots.sync()
     if "lowered_until" in values:
         values = {**values, "lowered_until": in_minutes(values["lowered_until"])}
     change(ONE.fingerprint, **values)
@@ -149,7 +149,7 @@ def test_the_limit(configure: Any, values: dict[str, Any], free: int) -> None:
 
 def test_live_generations_take_slots_and_ended_ones_free_them(configure: Any) -> None:
     configure(ONE)
-    keyring.sync()
+    slots.sync()
     change(ONE.fingerprint, slots=2)
     slot = slot_of(ONE.fingerprint)
     assert slot is not None
@@ -181,7 +181,7 @@ def test_a_limit_that_shrank_below_what_is_live_gives_no_negative_slots(configur
 
 def test_keys_of_one_account_share_its_limit_and_the_least_busy_one_is_used(configure: Any) -> None:
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
-    keyring.sync()
+    slots.sync()
     change("studio", slots=3)
     used = []
     for _ in range(3):
@@ -212,22 +212,22 @@ def test_taking_several_slots_at_once_spreads_them_over_the_keys(configure: Any)
 
 def test_a_full_account_is_open(configure: Any) -> None:
     configure(ONE)
-    keyring.sync()
+    slots.sync()
     change(ONE.fingerprint, slots_override=0)
     found = slots_now()
-    assert keyring.availability(found)[MODEL] is None
-    assert keyring.availability(found, full="no room")[MODEL] == "no room"
-    assert keyring.free(found)[MODEL] == 0
+    assert slots.availability(found)[MODEL] is None
+    assert slots.availability(found, full="no room")[MODEL] == "no room"
+    assert slots.free(found)[MODEL] == 0
 
 
 def test_models_without_a_key_are_not_spoken_of(configure: Any) -> None:
     configure(ONE)
-    keyring.sync()
-    assert MODEL in keyring.why_closed()
-    assert not any(model.startswith(("pika", "kling")) for model in keyring.why_closed())
+    slots.sync()
+    assert MODEL in slots.why_closed()
+    assert not any(model.startswith(("pika", "kling")) for model in slots.why_closed())
     configure()
     assert slots_now() == []
-    assert keyring.why_closed() == {}
+    assert slots.why_closed() == {}
 
 
 @pytest.mark.parametrize(
@@ -242,20 +242,20 @@ def test_closed_and_cooling_accounts_are_left_out_with_their_reason(
     configure: Any, values: dict[str, Any], reason: str
 ) -> None:
     configure(ONE, TWO)
-    keyring.sync()
+    slots.sync()
     if "cooldown_until" in values:
         values = {"cooldown_until": in_minutes(values["cooldown_until"])}
     change(ONE.fingerprint, **values)
     assert slot_of(ONE.fingerprint) is None
-    assert keyring.why_closed()[MODEL] is None
+    assert slots.why_closed()[MODEL] is None
     change(TWO.fingerprint, **values)
-    assert reason in (keyring.why_closed()[MODEL] or "")
-    assert keyring.why_closed()["gen4_turbo"] is None
+    assert reason in (slots.why_closed()[MODEL] or "")
+    assert slots.why_closed()["gen4_turbo"] is None
 
 
 def test_a_cool_down_that_is_over_counts_no_more(configure: Any) -> None:
     configure(ONE)
-    keyring.sync()
+    slots.sync()
     change(ONE.fingerprint, cooldown_until=in_minutes(-1))
     assert slot_of(ONE.fingerprint) is not None
 
@@ -265,19 +265,19 @@ def test_a_cool_down_that_is_over_counts_no_more(configure: Any) -> None:
 )
 def test_a_key_that_is_not_active_gets_no_new_job(configure: Any, state: str, reason: str) -> None:
     configure(ONE, TWO, studio=[ONE, TWO])
-    keyring.sync()
+    slots.sync()
     ProviderKey.objects.filter(fingerprint=ONE.fingerprint).update(state=state)
     slot = slot_of("studio")
     assert slot is not None
     assert slot.keys == [TWO.fingerprint]
     ProviderKey.objects.update(state=state)
     assert slot_of("studio") is None
-    assert keyring.why_closed()[MODEL] == reason
+    assert slots.why_closed()[MODEL] == reason
 
 
 def test_jobs_of_a_draining_key_still_take_their_accounts_slots(configure: Any) -> None:
     configure(ONE, TWO, studio=[ONE, TWO])
-    keyring.sync()
+    slots.sync()
     change("studio", slots=2)
     slot = slot_of("studio")
     assert slot is not None
@@ -301,27 +301,27 @@ def test_a_key_that_vanished_under_its_jobs_is_told_once_and_forgotten_when_it_i
     assert slot is not None
     plan(slot)
     configure(TWO)
-    keyring.sync()
-    keyring.sync()
+    slots.sync()
+    slots.sync()
     alerts = [record for record in caplog.records if record.levelno == logging.ERROR and ALERT in record.getMessage()]
     assert len(alerts) == 1
     assert ONE.fingerprint in alerts[0].getMessage()
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is not None
-    assert keyring.remind_of_gone() == 1
+    assert slots.remind_of_gone() == 1
     assert slot_of(ONE.fingerprint) is None
 
     configure(ONE, TWO)
     assert slot_of(ONE.fingerprint) is not None
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is None
-    assert keyring.remind_of_gone() == 0
+    assert slots.remind_of_gone() == 0
     assert "is back" in caplog.text
 
 
 def test_a_key_without_jobs_may_go_quietly(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
     configure(ONE, TWO)
-    keyring.sync()
+    slots.sync()
     configure(TWO)
-    keyring.sync()
+    slots.sync()
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is None
     assert ALERT not in caplog.text
 
@@ -332,11 +332,11 @@ def test_the_alert_ends_with_the_last_job(configure: Any) -> None:
     assert slot is not None
     plan(slot)
     configure(TWO)
-    keyring.sync()
+    slots.sync()
     assert ProviderKey.objects.filter(gone_since__isnull=False).count() == 1
     with connection.cursor() as cursor:
         cursor.execute("UPDATE video_generation SET state = 'rejected', ended_at = now()")
-    keyring.sync()
+    slots.sync()
     assert not ProviderKey.objects.filter(gone_since__isnull=False).exists()
 
 
@@ -347,7 +347,7 @@ def test_simulated_jobs_need_no_key_once_nothing_is_simulated(configure: Any, se
     plan(slot)
     settings.SIMULATE = False
     configure(TWO)
-    keyring.sync()
+    slots.sync()
     assert not ProviderKey.objects.filter(gone_since__isnull=False).exists()
 
 
@@ -395,14 +395,14 @@ def test_callers_at_once_never_exceed_a_limit_nor_deadlock(configure: Any, setti
     settings.SLOTS_PER_KEY = 4
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
     if not first:
-        keyring.sync()
+        slots.sync()
     user = make_user(100_000)
     tasks = [[make_task(user) for _ in range(6)] for _ in range(6)]
 
     def work(index: int) -> None:
         for task in tasks[index]:
             with transaction.atomic():
-                for slot in keyring.open_slots():
+                for slot in slots.open_slots():
                     if slot.account.model == MODEL and slot.free > 0:
                         plan(slot, task)
                         break
@@ -418,5 +418,5 @@ def test_callers_at_once_never_exceed_a_limit_nor_deadlock(configure: Any, setti
 @pytest.mark.django_db(transaction=True)
 def test_syncs_at_once_make_each_row_once(configure: Any) -> None:
     configure(ONE, TWO, THREE)
-    together(6, lambda _: keyring.sync())
+    together(6, lambda _: slots.sync())
     assert ProviderKey.objects.count() == 3

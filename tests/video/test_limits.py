@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
-from video.admin.story import waits_for
-from video.credits import credits
+from video.admin.timeline import waits_for
+from video.credits import ledger
 from video.engine import workers
 from video.models import CreditEntry, Stage, UserShare, VideoTask, WorkerSign
-from video.scheduling import admission, estimates, limits
+from video.scheduling import admission, backlog, estimates
 
 pytestmark = pytest.mark.django_db
 CREATE = "/api/video/create"
@@ -24,7 +24,7 @@ JSON = "application/json"
 
 def refused(reply: Any) -> dict[str, Any]:
     assert reply.status_code == 429, reply.content
-    assert 1 <= int(reply["Retry-After"]) <= limits.LONGEST_S
+    assert 1 <= int(reply["Retry-After"]) <= backlog.LONGEST_S
     error: dict[str, Any] = reply.json()["error"]
     assert error["code"] == "too_many_waiting"
     return error
@@ -42,7 +42,7 @@ def test_a_user_whose_line_is_full_is_refused_and_nothing_is_made(
         assert api.post(CREATE, order, content_type=JSON).status_code == 201
     assert "your videos" in refused(api.post(CREATE, order, content_type=JSON))["message"]
     assert VideoTask.objects.filter(user=user).count() == 2
-    assert credits.balance(user.pk) == 1000 - 2 * settings.CREDITS_PER_VIDEO
+    assert ledger.balance(user.pk) == 1000 - 2 * settings.CREDITS_PER_VIDEO
     assert CreditEntry.objects.filter(kind="debit").count() == 2
     # It is nobody else's trouble, and no longer this user's when one has begun.
     assert client_for(make_user()).post(CREATE, order, content_type=JSON).status_code == 201
@@ -54,7 +54,7 @@ def test_what_has_a_slot_or_has_ended_does_not_count(few: None, user: AbstractBa
     accepted(make_task(user))
     for _ in range(2):
         make_task(user)
-    with pytest.raises(limits.TooManyWaiting):
+    with pytest.raises(backlog.TooManyWaiting):
         make_task(user)
 
 
@@ -62,13 +62,13 @@ def test_an_operator_may_give_a_user_another_limit(few: None, user: AbstractBase
     share = UserShare.objects.create(user=user, most_waiting=3)
     for _ in range(3):
         make_task(user)
-    with pytest.raises(limits.TooManyWaiting):
+    with pytest.raises(backlog.TooManyWaiting):
         make_task(user)
     share.most_waiting = 0
     share.save()
     other = make_user()
     UserShare.objects.create(user=other, most_waiting=0)
-    with pytest.raises(limits.TooManyWaiting):
+    with pytest.raises(backlog.TooManyWaiting):
         make_task(other)
 
 
@@ -89,14 +89,14 @@ def test_a_full_line_of_all_users_refuses_everybody_within_a_second(
     monkeypatch.setattr(settings, "MAX_WAITING", 3)
     for _ in range(3):
         make_task()
-    limits.everybody.counted_at = float("-inf")  # a second has passed
+    backlog.everybody.counted_at = float("-inf")  # a second has passed
     assert "all users" in refused(api.post(CREATE, order, content_type=JSON))["message"]
-    monkeypatch.setattr(limits, "COUNTED_FOR_S", 1e9)
+    monkeypatch.setattr(backlog, "COUNTED_FOR_S", 1e9)
     refused(api.post(CREATE, order, content_type=JSON))  # now by the last count
     assert VideoTask.objects.count() == 3
     admission.admit()
-    limits.everybody.counted_at = float("-inf")
-    monkeypatch.setattr(limits, "COUNTED_FOR_S", 1.0)
+    backlog.everybody.counted_at = float("-inf")
+    monkeypatch.setattr(backlog, "COUNTED_FOR_S", 1.0)
     assert api.post(CREATE, order, content_type=JSON).status_code == 201
 
 
@@ -105,7 +105,7 @@ def test_retry_after_is_when_the_next_of_this_user_probably_begins(user: Abstrac
     admission.admit()
     usual_s = estimates.SIMULATED_S
     # With slots to spare the next one begins almost at once; the estimate counts whole slots of usual length.
-    assert 1 <= limits.retry_after_s(user.pk, [model]) <= usual_s
+    assert 1 <= backlog.retry_after_s(user.pk, [model]) <= usual_s
 
 
 def test_the_command_says_it_too(few: None, user: AbstractBaseUser) -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from tests.factories import make_task, make_user
 from video.models import Generation, ProviderAccount, UserShare, VideoTask
-from video.routing import keyring
+from video.routing import slots
 from video.scheduling import admission, estimates
-from video.scheduling.line import Line, before
+from video.scheduling.queue_position import Line, before
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(hours=1)
@@ -51,7 +51,7 @@ def test_one_who_has_nothing_waiting_yet_stands_behind_each_line_once() -> None:
 
 @pytest.mark.django_db
 def test_the_positions_are_the_order_in_which_slots_are_given() -> None:
-    keyring.sync()
+    slots.sync()
     ProviderAccount.objects.filter(model="gen4.5").update(slots=0)
     long, heavy, short = make_user(), make_user(), make_user()
     UserShare.objects.create(user=heavy, weight=3)

@@ -23,13 +23,13 @@ from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video.test_api_status import ask, succeed
 from video import checks
-from video.attempts import attempts
-from video.engine import states
-from video.infra.kit import kit
+from video.attempts import records
+from video.engine import transitions
+from video.infra.toolkit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
-from video.pipeline import media_stages, pipeline
+from video.pipeline import media_stages, runner
 from video.processes import sweeper
-from video.web import media_view
+from video.web import media
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ class TestStatus:
         succeed(task)
         seen = []
         for now in (1_800_000_000.5, 1_800_000_005.5, 1_800_003_600.5):
-            monkeypatch.setattr("video.web.media_view.time.time", lambda now=now: now)
+            monkeypatch.setattr("video.web.media.time.time", lambda now=now: now)
             seen.append(ask(api, task.pk).json()["data"]["result"]["videoUrl"])
         assert seen[0] == seen[1] != seen[2]
 
@@ -123,7 +123,7 @@ class TestStatus:
 
 def test_a_link_from_before_the_move_leads_on(bucket: S3Address, tmp_path: Path) -> None:
     store(tmp_path, "7/videos/vid_1.mp4")
-    reply = Client().get(media_view.signed_path("7/videos/vid_1.mp4"))
+    reply = Client().get(media.signed_path("7/videos/vid_1.mp4"))
     assert (reply.status_code, reply["Cache-Control"]) == (302, "no-store")
     assert requests.get(reply["Location"], timeout=10).content == b"0123456789"
     assert Client().get("/storage/7/videos/vid_1.mp4").status_code == 403
@@ -167,12 +167,12 @@ def in_stage(stage: Stage, **columns: Any) -> VideoTask:
     """A task whose job has ended well, due in a stage."""
     task = make_task()
     generation = accepted(task)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     at = Stage.POLL
     for to in (Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE):
         if at is stage:
             break
-        assert states.advance(claimed(task, at), to, **columns)
+        assert transitions.advance(claimed(task, at), to, **columns)
         at = to
     return task
 
@@ -191,7 +191,7 @@ class TestStages:
         s3.refuse = refuse
         for _ in range(7):  # more often than a stage may fail
             give_core(task.pk)
-            assert pipeline.run_stage(stage, task.pk) is False
+            assert runner.run_stage(stage, task.pk) is False
             age(task.pk)
         found = reload(task)
         assert (found.status, found.stage, found.tries, found.deaths) == ("running", stage.value, 0, 0)
@@ -209,12 +209,12 @@ class TestStages:
         monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", lambda *_: None)
         task = in_stage(Stage.DOWNLOAD)
         s3.refuse = (503, "ServiceUnavailable")
-        assert pipeline.run_stage(Stage.DOWNLOAD, task.pk) is False
+        assert runner.run_stage(Stage.DOWNLOAD, task.pk) is False
         assert reload(task).stage == "download"
         assert list(kit().storage.scratch_root.iterdir()) == []
         s3.refuse = None
         age(task.pk)
-        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+        runner.run_stage(Stage.DOWNLOAD, task.pk)
         found = reload(task)
         assert (found.stage, found.tries) == ("transcode", 0)
         assert s3.objects(bucket) == [f"reels/{found.source_key}"]
@@ -222,7 +222,7 @@ class TestStages:
     def test_a_work_file_that_is_gone_from_the_bucket_is_made_again(self, bucket: S3Address) -> None:
         task = in_stage(Stage.TRANSCODE, source_key="work/t/1-s")
         give_core(task.pk)
-        pipeline.run_stage(Stage.TRANSCODE, task.pk)
+        runner.run_stage(Stage.TRANSCODE, task.pk)
         assert reload(task).stage == "download"
 
     @pytest.mark.parametrize("there", ["", "work/t/1-o", "work/t/1-t"])
@@ -232,7 +232,7 @@ class TestStages:
         task = in_stage(Stage.SAVE, output_key="work/t/1-o", thumbnail_key="work/t/1-t")
         if there:
             store(tmp_path, there)
-        pipeline.run_stage(Stage.SAVE, task.pk)
+        runner.run_stage(Stage.SAVE, task.pk)
         assert reload(task).stage == "transcode"
         assert s3.objects(bucket) == ([f"reels/{there}"] if there else [])
 
@@ -248,7 +248,7 @@ class TestStages:
 
         with monkeypatch.context() as patched:
             patched.setattr("media_pipeline.storage.base.MediaStorage.delete_prefix", refused)
-            assert pipeline.run_stage(Stage.SAVE, task.pk) is False
+            assert runner.run_stage(Stage.SAVE, task.pk) is False
             assert reload(task).status == "success"
             assert sweeper.sweep_work_files() >= 1  # tries, and leaves them for the next sweep
             assert reload(task).has_work_files
@@ -273,7 +273,7 @@ def test_local_storage_never_loads_awss_library() -> None:
     program = (
         "import tests.environment, django; django.setup();"
         "import config.urls, video.processes.tasks, video.processes.sweeper;"
-        "from video.infra.kit import kit; kit().storage.exists('a');"
+        "from video.infra.toolkit import kit; kit().storage.exists('a');"
         "import sys; print([name for name in sys.modules if name.startswith(('boto', 'storages', 's3transfer'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

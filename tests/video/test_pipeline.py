@@ -19,12 +19,12 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, make_task, reload
-from video.attempts import attempts, jobs, reconcile
-from video.credits import credits
-from video.engine import states
-from video.engine.heartbeat import heartbeat
+from video.attempts import provider_calls, reconcile, records
+from video.credits import ledger
+from video.engine import transitions
+from video.engine.leases import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
-from video.pipeline import pipeline, stages
+from video.pipeline import provider_stages, runner
 from video.processes import sweeper
 
 pytestmark = pytest.mark.django_db
@@ -33,20 +33,22 @@ pytestmark = pytest.mark.django_db
 def sending(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     """The next submits are answered so."""
 
-    def send(self: jobs.Submission) -> Submitted:
+    def send(self: provider_calls.Submission) -> Submitted:
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, Submitted)
         return answer
 
-    monkeypatch.setattr(jobs.Submission, "send", send)
+    monkeypatch.setattr(provider_calls.Submission, "send", send)
 
 
 def looking(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     """The next looks are answered so."""
 
-    assert isinstance(answer, jobs.Answer)
-    monkeypatch.setattr(jobs, "_look_with_one_key", lambda asked: {generation.pk: answer for generation in asked})
+    assert isinstance(answer, provider_calls.Answer)
+    monkeypatch.setattr(
+        provider_calls, "_look_with_one_key", lambda asked: {generation.pk: answer for generation in asked}
+    )
 
 
 SUBMITS: dict[str, tuple[object, str, str, str, str]] = {
@@ -70,11 +72,11 @@ def test_an_answer_to_a_submit(
     task = make_task()
     admitted(task)
     sending(monkeypatch, answer)
-    pipeline.run_stage(Stage.GENERATE, task.pk)
+    runner.run_stage(Stage.GENERATE, task.pk)
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == (status, stage, code)
     assert Generation.objects.get(task=task).state == state
-    assert credits.balance(task.user_id) == (1000 if status == "failed" else 990)
+    assert ledger.balance(task.user_id) == (1000 if status == "failed" else 990)
 
 
 @pytest.mark.parametrize("answer", [RequestRejected("no"), RequestRejected("no", code="moderation")])
@@ -82,7 +84,7 @@ def test_a_users_bad_prompt_never_touches_the_account(monkeypatch: pytest.Monkey
     task = make_task()
     admitted(task)
     sending(monkeypatch, answer)
-    pipeline.run_stage(Stage.GENERATE, task.pk)
+    runner.run_stage(Stage.GENERATE, task.pk)
     assert not ProviderAccount.objects.exclude(closed_reason="", cooldown_until=None, last_error="").exists()
 
 
@@ -90,13 +92,13 @@ def test_what_was_not_sent_is_sent_by_the_same_row_and_in_the_end_given_up(monke
     task = make_task()
     generation = admitted(task)
     sending(monkeypatch, NotSent("refused"))
-    for _ in range(stages.MOST_TRIES_TO_REACH):
-        pipeline.run_stage(Stage.GENERATE, task.pk)
+    for _ in range(provider_stages.MOST_TRIES_TO_REACH):
+        runner.run_stage(Stage.GENERATE, task.pk)
         age(task.pk)
     task = reload(task)
     assert (task.status, task.error_code) == ("failed", "provider_unreachable")
     assert [g.pk for g in task.generations.all()] == [generation.pk]
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 LOOKS: dict[str, tuple[object, str, str, str, str]] = {
@@ -115,7 +117,7 @@ LOOKS: dict[str, tuple[object, str, str, str, str]] = {
     "down": (ProviderDown("503"), "running", "poll", "", "accepted"),
     "busy": (Busy("429", retry_after_s=7), "running", "poll", "", "accepted"),
     "key refused": (KeyRefused("401"), "running", "poll", "", "accepted"),
-    "key gone": (jobs.KeyGone("abc"), "running", "poll", "", "accepted"),
+    "key gone": (provider_calls.KeyGone("abc"), "running", "poll", "", "accepted"),
     "not found once": (JobNotFound("404"), "running", "poll", "", "accepted"),
 }
 
@@ -127,7 +129,7 @@ def test_a_look_at_a_job(
     task = make_task()
     accepted(task)
     looking(monkeypatch, answer)
-    pipeline.run_stage(Stage.POLL, task.pk)
+    runner.run_stage(Stage.POLL, task.pk)
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == (status, stage, code)
     assert Generation.objects.get(task=task).state == state
@@ -141,7 +143,7 @@ def test_a_look_at_a_real_provider_parks_by_its_own_rule(
     accepted(task)
     settings.SIMULATE = False
     looking(monkeypatch, answer)
-    pipeline.run_stage(Stage.POLL, task.pk)
+    runner.run_stage(Stage.POLL, task.pk)
     task = reload(task)
     assert (task.status, task.stage, task.tries) == ("running", "poll", 0)
     assert task.next_run_at is not None
@@ -154,7 +156,7 @@ def test_failed_looks_never_fail_a_paid_job(monkeypatch: pytest.MonkeyPatch) -> 
     accepted(task)
     looking(monkeypatch, ProviderDown("503"))
     for _ in range(20):
-        pipeline.run_stage(Stage.POLL, task.pk)
+        runner.run_stage(Stage.POLL, task.pk)
         age(task.pk)
     assert reload(task).status == "running"
     assert TaskEvent.objects.filter(task=task, outcome="parked").count() == 1  # only what changed is recorded
@@ -165,7 +167,7 @@ def test_looks_that_change_nothing_are_not_recorded(monkeypatch: pytest.MonkeyPa
     accepted(task)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING", 0.5))
     for _ in range(5):
-        pipeline.run_stage(Stage.POLL, task.pk)
+        runner.run_stage(Stage.POLL, task.pk)
         age(task.pk)
     assert TaskEvent.objects.filter(task=task, outcome="parked").count() == 1
     assert 5 < reload(task).progress < 70
@@ -180,12 +182,12 @@ def test_a_job_past_its_deadline_ends_the_task_and_is_looked_at_later(monkeypatc
     accepted(task)
     past_deadline(task)
     asked: list[str] = []
-    monkeypatch.setattr(jobs, "cancel", lambda generation: asked.append(generation.job_id))
+    monkeypatch.setattr(provider_calls, "cancel", lambda generation: asked.append(generation.job_id))
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
-    pipeline.run_stage(Stage.POLL, task.pk)
+    runner.run_stage(Stage.POLL, task.pk)
     task = reload(task)
     assert (task.status, task.error_code, asked) == ("failed", "timeout", ["job-1"])
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
     generation = Generation.objects.get(task=task)
     assert generation.state == "accepted"
     assert generation.look_at is not None
@@ -195,15 +197,15 @@ def test_a_late_video_is_delivered_and_the_refund_stays(monkeypatch: pytest.Monk
     task = make_task()
     accepted(task)
     past_deadline(task)
-    monkeypatch.setattr(jobs, "cancel", lambda generation: None)
+    monkeypatch.setattr(provider_calls, "cancel", lambda generation: None)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
-    pipeline.run_stage(Stage.POLL, task.pk)
+    runner.run_stage(Stage.POLL, task.pk)
     looking(monkeypatch, JobStatus(JobState.SUCCEEDED, "SUCCEEDED"))
     age(task.pk)
     reconcile.reconcile()
     task = reload(task)
     assert (task.status, task.stage) == ("running", "download")
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 def test_a_failed_tasks_unanswered_submit_is_looked_up_and_its_late_video_delivered(
@@ -213,23 +215,23 @@ def test_a_failed_tasks_unanswered_submit_is_looked_up_and_its_late_video_delive
     task = make_task(model_requested="kling-2.5-turbo")
     generation = admitted(task)
     claim = _claimed(task, Stage.GENERATE)
-    assert attempts.mark_sent(claim, generation)
-    assert states.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    assert records.mark_sent(claim, generation)
+    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     Generation.objects.filter(pk=generation.pk).update(unknown_since="2020-01-01T00:00:00Z")
-    monkeypatch.setattr(jobs, "look_up", lambda generation: Submitted("job-1"))
+    monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("job-1"))
     assert reconcile.reconcile() == 1
     looking(monkeypatch, JobStatus(JobState.SUCCEEDED, "succeed"))
     assert reconcile.reconcile() == 1
     task = reload(task)
     assert (task.status, task.stage) == ("running", "download")
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task()
     generation = accepted(task)
-    states.fail(_claimed(task), code="timeout", message="Too long.")
-    attempts.look_later(generation.pk, 0)
+    transitions.fail(_claimed(task), code="timeout", message="Too long.")
+    records.look_later(generation.pk, 0)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
     reconcile.reconcile()
     generation.refresh_from_db()
@@ -241,8 +243,8 @@ def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) ->
     assert generation.state == "lost"
 
 
-def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> states.Claim:
-    claim = states.claim(task.pk, stage)
+def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> transitions.Claim:
+    claim = transitions.claim(task.pk, stage)
     assert claim is not None
     return claim
 
@@ -253,26 +255,26 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
 ) -> None:
     task = make_task()
     generation = accepted(task)
-    assert attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert states.advance(_claimed(task), Stage.DOWNLOAD)
+    assert records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.advance(_claimed(task), Stage.DOWNLOAD)
     stood_still = True
 
-    def too_long(claim: states.Claim) -> None:
+    def too_long(claim: transitions.Claim) -> None:
         if stood_still:
             heartbeat._renewed[claim.task.pk, claim.fence] -= settings.STAGE_LEASE_SECONDS + 1
             if seen_by_the_heartbeat_first:
                 heartbeat._beat([claim])
         raise MediaTimeout("the download passed its deadline")
 
-    monkeypatch.setitem(pipeline.WORK, Stage.DOWNLOAD, too_long)
-    monkeypatch.setattr("video.engine.heartbeat.close_old_connections", lambda: None)  # the test's own
+    monkeypatch.setitem(runner.WORK, Stage.DOWNLOAD, too_long)
+    monkeypatch.setattr("video.engine.leases.close_old_connections", lambda: None)  # the test's own
     for _ in range(3):
-        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+        runner.run_stage(Stage.DOWNLOAD, task.pk)
         assert (reload(task).status, reload(task).tries) == ("running", 0)
         age(task.pk)
     stood_still = False
     for _ in range(2):
-        pipeline.run_stage(Stage.DOWNLOAD, task.pk)
+        runner.run_stage(Stage.DOWNLOAD, task.pk)
         age(task.pk)
     assert (reload(task).status, reload(task).error_code) == ("failed", "media_timeout")
 
@@ -281,29 +283,29 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
     task = make_task()
     accepted(task)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
-    for _ in range(states.MAX_DEATHS):
-        assert states.claim(task.pk, Stage.POLL) is not None
+    for _ in range(transitions.MAX_DEATHS):
+        assert transitions.claim(task.pk, Stage.POLL) is not None
         age(task.pk)
-    pipeline.run_stage(Stage.POLL, task.pk)
+    runner.run_stage(Stage.POLL, task.pk)
     task = reload(task)
     assert (task.status, task.error_code) == ("failed", "worker_lost")
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 def test_the_timeline_says_who_died_of_it_last() -> None:
     task = make_task()
     admitted(task)
-    for _ in range(states.MAX_DEATHS):
-        assert states.claim(task.pk, Stage.GENERATE) is not None
+    for _ in range(transitions.MAX_DEATHS):
+        assert transitions.claim(task.pk, Stage.GENERATE) is not None
         age(task.pk)
-    pipeline.run_stage(Stage.GENERATE, task.pk)
+    runner.run_stage(Stage.GENERATE, task.pk)
     told = TaskEvent.objects.filter(task=task).latest("id").detail
-    assert f"6 claims of generate ended without a word; the last by {states.WORKER}, begun at 20" in told
+    assert f"6 claims of generate ended without a word; the last by {transitions.WORKER}, begun at 20" in told
 
 
 def test_backoff_grows_and_is_bounded() -> None:
-    assert [pipeline.backoff_s(tries, 0) for tries in range(7)] == [2, 4, 8, 16, 32, 60, 60]
-    assert pipeline.backoff_s(3, 1) == pytest.approx(16 * 2 / 3)
+    assert [runner.backoff_s(tries, 0) for tries in range(7)] == [2, 4, 8, 16, 32, 60, 60]
+    assert runner.backoff_s(3, 1) == pytest.approx(16 * 2 / 3)
 
 
 def test_a_periodic_job_is_taken_once_a_period() -> None:

@@ -13,9 +13,9 @@ from django.db import connection
 
 from tests.factories import accepted, claimed, make_task, reload
 from tests.video.signs import sign
-from video.engine import reaper, states, workers
+from video.engine import dead_workers, transitions, workers
 from video.models import Stage, VideoTask, WorkerSign
-from video.scheduling import cores
+from video.scheduling import transcode_slots
 
 pytestmark = pytest.mark.django_db
 
@@ -40,8 +40,8 @@ def held_by(process: subprocess.Popen[bytes]) -> VideoTask:
     """A task in transcode that this process has claimed."""
     task = make_task()
     accepted(task, f"job-{task.pk}")
-    states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
-    states.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key="work/x")
+    transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
+    transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key="work/x")
     claimed(task, Stage.TRANSCODE)
     VideoTask.objects.filter(pk=task.pk).update(claimed_by=name_of(process))
     return task
@@ -62,17 +62,17 @@ def test_what_a_dead_process_held_is_taken_over_at_once(process: subprocess.Pope
     fence = reload(task).fence
     process.kill()
     process.wait()
-    assert reaper.reap() == 1
+    assert dead_workers.reap() == 1
     assert not is_held(task)
     assert is_held(mine)
     gone.refresh_from_db()
     assert gone.gone_at is not None
     assert [other.name for other in workers.alive()] == ["elsewhere:1"]
-    assert cores.admit() == [(task.pk, Stage.TRANSCODE)]
-    claim = states.claim(task.pk, Stage.TRANSCODE)
+    assert transcode_slots.admit() == [(task.pk, Stage.TRANSCODE)]
+    claim = transitions.claim(task.pk, Stage.TRANSCODE)
     assert claim is not None
     assert claim.fence == fence + 1
-    assert reaper.reap() == 0
+    assert dead_workers.reap() == 0
 
 
 def test_a_process_that_its_parent_has_not_reaped_is_dead(process: subprocess.Popen[bytes]) -> None:
@@ -80,14 +80,14 @@ def test_a_process_that_its_parent_has_not_reaped_is_dead(process: subprocess.Po
     task = held_by(process)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is over, and still to be reaped
-    assert reaper.reap() == 1
+    assert dead_workers.reap() == 1
     assert not is_held(task)
 
 
 def test_a_process_that_lives_keeps_what_it_holds(process: subprocess.Popen[bytes]) -> None:
     signed(process)
     task = held_by(process)
-    assert reaper.reap() == 0
+    assert dead_workers.reap() == 0
     assert is_held(task)
 
 
@@ -97,7 +97,7 @@ def test_ids_of_another_boot_container_or_system_prove_nothing(process: subproce
     task = held_by(process)
     process.kill()
     process.wait()
-    assert reaper.reap() == 0
+    assert dead_workers.reap() == 0
     assert is_held(task)
 
 
@@ -109,7 +109,7 @@ def test_where_ids_cannot_be_told_apart_leases_run_out_by_themselves(
     task = held_by(process)
     process.kill()
     process.wait()
-    assert reaper.reap() == 0
+    assert dead_workers.reap() == 0
     assert is_held(task)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from video.attempts.schedule import (
+from video.attempts.poll_policy import (
     FEWEST,
     LONGEST_UNCALLED_S,
     LONGEST_UNSEEN_S,

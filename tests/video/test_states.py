@@ -6,9 +6,9 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import due, states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import due, transitions
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -32,10 +32,10 @@ ALLOWED = {
 @pytest.mark.parametrize(("stage", "to"), list(itertools.product(Stage, Stage)))
 def test_every_move_is_allowed_or_refused_as_the_table_says(stage: Stage, to: Stage) -> None:
     if (stage.value, to.value) in ALLOWED:
-        states.refuse_illegal(stage, to)
+        transitions.refuse_illegal(stage, to)
     else:
-        with pytest.raises(states.IllegalMove):
-            states.refuse_illegal(stage, to)
+        with pytest.raises(transitions.IllegalMove):
+            transitions.refuse_illegal(stage, to)
 
 
 STATUS_ALLOWED = {
@@ -51,10 +51,10 @@ STATUS_ALLOWED = {
 
 
 def test_every_change_of_status_is_allowed_or_refused_as_the_table_says() -> None:
-    found = {(here.value, to.value) for here in Status for to in Status if to in states.STATUS_MOVES[here]}
+    found = {(here.value, to.value) for here in Status for to in Status if to in transitions.STATUS_MOVES[here]}
     assert found == STATUS_ALLOWED
-    assert sorted(states.statuses_before(Status.CANCELLED)) == ["pending", "running"]
-    assert {Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE} == states.RESUMES_AT
+    assert sorted(transitions.statuses_before(Status.CANCELLED)) == ["pending", "running"]
+    assert {Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE} == transitions.RESUMES_AT
 
 
 def put(task: VideoTask, stage: Stage) -> VideoTask:
@@ -73,63 +73,63 @@ def task() -> VideoTask:
 @pytest.mark.parametrize("stage", [stage for stage in ACTIVE_STAGES if stage is not Stage.SAVE])
 def test_success_is_refused_from_every_stage_but_save(task: VideoTask, stage: Stage) -> None:
     claim = claimed(put(task, stage), stage)
-    with pytest.raises(states.IllegalMove):
-        states.succeed(claim, generation_id=None, video_id="vid_1")
+    with pytest.raises(transitions.IllegalMove):
+        transitions.succeed(claim, generation_id=None, video_id="vid_1")
 
 
 @pytest.mark.parametrize("stage", ACTIVE_STAGES)
 def test_failure_is_open_from_every_stage_and_refunds(task: VideoTask, stage: Stage) -> None:
     claim = claimed(put(task, stage), stage)
-    assert states.fail(claim, code="timeout", message="It took too long.")
+    assert transitions.fail(claim, code="timeout", message="It took too long.")
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == ("failed", stage, "timeout")
-    assert credits.balance(task.user_id) == 1000
-    assert not states.fail(claim, code="timeout", message="It took too long.")
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
+    assert not transitions.fail(claim, code="timeout", message="It took too long.")
+    assert ledger.balance(task.user_id) == 1000
 
 
 def test_a_stage_that_is_not_due_is_not_claimed(task: VideoTask) -> None:
     age(task.pk, -60)
-    assert states.claim(task.pk, Stage.GENERATE) is None
+    assert transitions.claim(task.pk, Stage.GENERATE) is None
 
 
 def test_a_stage_that_the_task_is_not_in_is_not_claimed(task: VideoTask) -> None:
-    assert states.claim(task.pk, Stage.POLL) is None
+    assert transitions.claim(task.pk, Stage.POLL) is None
 
 
 def test_a_held_stage_is_not_claimed_until_its_lease_ends(task: VideoTask) -> None:
     first = claimed(task)
-    assert states.claim(task.pk, Stage.GENERATE) is None
+    assert transitions.claim(task.pk, Stage.GENERATE) is None
     age(task.pk)
     second = claimed(task)
     assert second.fence == first.fence + 1
 
 
 def test_a_waiting_task_is_not_claimed() -> None:
-    assert states.claim(make_task().pk, Stage.GENERATE) is None
+    assert transitions.claim(make_task().pk, Stage.GENERATE) is None
 
 
 def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
     late = claimed(task)
     age(task.pk)
     winner = claimed(task)
-    assert not states.advance(late, Stage.POLL)
-    assert not states.park(late, delay_s=1, reason="late")
-    assert not states.wait_for_slot(late, delay_s=1, reason="late")
-    assert not states.fail(late, code="late", message="late")
-    assert states.beat([late, winner]) == {(task.pk, winner.fence)}
+    assert not transitions.advance(late, Stage.POLL)
+    assert not transitions.park(late, delay_s=1, reason="late")
+    assert not transitions.wait_for_slot(late, delay_s=1, reason="late")
+    assert not transitions.fail(late, code="late", message="late")
+    assert transitions.beat([late, winner]) == {(task.pk, winner.fence)}
     assert reload(task).status == "pending"
-    assert credits.balance(task.user_id) == 990
+    assert ledger.balance(task.user_id) == 990
 
 
 def test_a_late_worker_may_not_send(task: VideoTask) -> None:
-    generation = attempts.live(task.pk)
+    generation = records.live(task.pk)
     assert generation is not None
     late = claimed(task)
     age(task.pk)
-    assert not attempts.mark_sent(late, generation)  # its lease is over, though nobody took the task yet
+    assert not records.mark_sent(late, generation)  # its lease is over, though nobody took the task yet
     claimed(task)
-    assert not attempts.mark_sent(late, generation)
+    assert not records.mark_sent(late, generation)
     generation.refresh_from_db()
     assert generation.state == "planned"
     assert generation.sent_at is None
@@ -138,14 +138,14 @@ def test_a_late_worker_may_not_send(task: VideoTask) -> None:
 def test_a_late_worker_still_records_the_job_that_it_paid_for(task: VideoTask) -> None:
     from providers.contract import Submitted
 
-    generation = attempts.live(task.pk)
+    generation = records.live(task.pk)
     assert generation is not None
     late = claimed(task)
-    assert attempts.mark_sent(late, generation)
+    assert records.mark_sent(late, generation)
     age(task.pk)
     winner = claimed(task)
-    assert states.fail(winner, code="outcome_unknown", message="Nobody knows.")
-    assert attempts.record_accepted(generation.pk, Submitted("job-late"))
+    assert transitions.fail(winner, code="outcome_unknown", message="Nobody knows.")
+    assert records.record_accepted(generation.pk, Submitted("job-late"))
     generation.refresh_from_db()
     assert (generation.state, generation.job_id) == ("accepted", "job-late")
     assert generation.look_at is not None  # the task has ended, so it is looked at out of turn
@@ -155,7 +155,7 @@ def test_a_claim_clears_the_bell_and_counts_towards_deaths(task: VideoTask) -> N
     claim = claimed(task)
     assert claim.task.rung_at is None
     assert claim.task.deaths == 1
-    states.park(claim, delay_s=0, reason="again")
+    transitions.park(claim, delay_s=0, reason="again")
     assert reload(task).deaths == 0
 
 
@@ -164,26 +164,26 @@ def test_a_hint_during_the_work_makes_the_park_short() -> None:
     accepted(task)
     claim = claimed(task, Stage.POLL)
     due.hint(task.pk)
-    states.park(claim, delay_s=600, reason="running", hint_delay_s=0)
-    assert states.claim(task.pk, Stage.POLL) is not None
+    transitions.park(claim, delay_s=600, reason="running", hint_delay_s=0)
+    assert transitions.claim(task.pk, Stage.POLL) is not None
 
 
 def test_a_hint_makes_an_unheld_task_due_but_no_sooner_than_the_least_interval() -> None:
     task = make_task()
     generation = accepted(task)
-    states.park(claimed(task, Stage.POLL), delay_s=600, reason="running")
+    transitions.park(claimed(task, Stage.POLL), delay_s=600, reason="running")
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE video_generation SET last_polled_at = statement_timestamp() WHERE id = %s", [generation.pk]
         )
     due.hint(task.pk, least_interval_s=60)
-    assert states.claim(task.pk, Stage.POLL) is None
+    assert transitions.claim(task.pk, Stage.POLL) is None
     due.hint(task.pk, least_interval_s=0)
-    assert states.claim(task.pk, Stage.POLL) is not None
+    assert transitions.claim(task.pk, Stage.POLL) is not None
 
 
 def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> None:
-    states.fail(claimed(task), code="x", message="x")
+    transitions.fail(claimed(task), code="x", message="x")
     assert not due.hint(task.pk)
 
 
@@ -198,11 +198,11 @@ def test_only_due_unheld_and_unrung_tasks_are_rung_and_only_once(task: VideoTask
 
 
 def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
-    generation = attempts.live(task.pk)
+    generation = records.live(task.pk)
     assert generation is not None
     claim = claimed(task)
-    attempts.mark_sent(claim, generation)
-    states.advance(claim, Stage.POLL, detail="runway has the job")
+    records.mark_sent(claim, generation)
+    transitions.advance(claim, Stage.POLL, detail="runway has the job")
     events = list(TaskEvent.objects.filter(task=task).order_by("id"))
     assert [event.outcome for event in events] == ["created", "admitted", "advanced"]
     assert events[-1].started_at == claim.claimed_at
@@ -211,48 +211,48 @@ def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
 
 
 def test_a_park_that_changed_nothing_is_not_recorded(task: VideoTask) -> None:
-    states.park(claimed(task), delay_s=1, reason="same", record=False)
+    transitions.park(claimed(task), delay_s=1, reason="same", record=False)
     assert not TaskEvent.objects.filter(task=task, outcome="parked").exists()
 
 
 def test_progress_never_falls(task: VideoTask) -> None:
     claim = claimed(task)
     claim.progress = 40
-    states.beat([claim])
-    states.park(claim, delay_s=0, reason="x", progress=10)
+    transitions.beat([claim])
+    transitions.park(claim, delay_s=0, reason="x", progress=10)
     assert reload(task).progress == 40
 
 
 def test_a_planned_attempt_of_a_task_that_ends_gives_its_slot_back(task: VideoTask) -> None:
-    states.fail(claimed(task), code="x", message="x")
+    transitions.fail(claimed(task), code="x", message="x")
     assert Generation.objects.get(task=task).state == "rejected"
 
 
 def test_a_waiting_task_can_fail_with_a_refund() -> None:
     task = make_task()
-    assert states.fail_waiting(task, code="no_attempt_left", message="All tries failed.")
-    assert not states.fail_waiting(task, code="no_attempt_left", message="All tries failed.")
+    assert transitions.fail_waiting(task, code="no_attempt_left", message="All tries failed.")
+    assert not transitions.fail_waiting(task, code="no_attempt_left", message="All tries failed.")
     assert reload(task).status == "failed"
-    assert credits.balance(task.user_id) == 1000
+    assert ledger.balance(task.user_id) == 1000
 
 
 def test_a_late_result_revives_a_failed_task_and_leaves_the_refund() -> None:
     task = make_task()
     generation = accepted(task)
-    states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-    assert states.revive(task.pk, 1, generation.pk)
+    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    assert transitions.revive(task.pk, 1, generation.pk)
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == ("running", "download", "")
-    assert credits.balance(task.user_id) == 1000
-    assert not states.revive(task.pk, 1, generation.pk)
+    assert ledger.balance(task.user_id) == 1000
+    assert not transitions.revive(task.pk, 1, generation.pk)
 
 
 def test_a_late_result_of_an_older_run_revives_nothing() -> None:
     task = make_task()
     generation = accepted(task)
-    states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     VideoTask.objects.filter(pk=task.pk).update(run=2)
-    assert not states.revive(task.pk, 1, generation.pk)
+    assert not transitions.revive(task.pk, 1, generation.pk)
 
 
 BROKEN_ROWS = {
@@ -275,7 +275,7 @@ def test_the_database_refuses(task: VideoTask, change: dict[str, object]) -> Non
 
 
 def test_the_database_refuses_a_second_live_attempt(task: VideoTask) -> None:
-    first = attempts.live(task.pk)
+    first = records.live(task.pk)
     assert first is not None
     with pytest.raises(IntegrityError, match="generation_one_live_a_task"), transaction.atomic():
         Generation.objects.create(

@@ -14,9 +14,9 @@ from providers.errors import JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import steering
 from video.actions.steering import Refund
-from video.attempts import attempts, jobs, reconcile
-from video.credits import credits
-from video.engine import states
+from video.attempts import provider_calls, reconcile, records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.scheduling import admission
 
@@ -50,12 +50,12 @@ def refused(code: str, call: Callable[[], Any]) -> str:
     return caught.value.message
 
 
-def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation, states.Claim]:
+def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation, transitions.Claim]:
     """A task whose submit is under way."""
     task = make_task(model_requested=model)
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
+    assert records.mark_sent(claim, generation)
     return task, generation, claim
 
 
@@ -69,8 +69,8 @@ def rendered(model: str = "gen4.5") -> VideoTask:
     """A task whose job has ended well; it stands in download."""
     task, generation = running(model)
     claim = claimed(task, Stage.POLL)
-    assert attempts.record_ended(generation.pk, State.SUCCEEDED)
-    assert states.advance(claim, Stage.DOWNLOAD, has_work_files=True)
+    assert records.record_ended(generation.pk, State.SUCCEEDED)
+    assert transitions.advance(claim, Stage.DOWNLOAD, has_work_files=True)
     return reload(task)
 
 
@@ -84,7 +84,7 @@ def at(stage: Stage) -> VideoTask:
     ):
         if reload(task).stage == stage:
             break
-        assert states.advance(claimed(task, here), to, **fields)
+        assert transitions.advance(claimed(task, here), to, **fields)
     return reload(task)
 
 
@@ -92,7 +92,7 @@ def failed(task: VideoTask, code: str = "timeout") -> VideoTask:
     """The same task, failed where it stands."""
     task = reload(task)
     claim = claimed(task, Stage(task.stage))
-    assert states.fail(claim, code=code, message="It failed.")
+    assert transitions.fail(claim, code=code, message="It failed.")
     return reload(task)
 
 
@@ -111,8 +111,8 @@ def says(monkeypatch: pytest.MonkeyPatch, *said: Any, cancelled: Any = CancelOut
         calls.append("cancel")
         return cancelled
 
-    monkeypatch.setattr(jobs, "look", look)
-    monkeypatch.setattr(jobs, "cancel", stop)
+    monkeypatch.setattr(provider_calls, "look", look)
+    monkeypatch.setattr(provider_calls, "cancel", stop)
     return calls
 
 
@@ -133,7 +133,7 @@ class TestCancel:
         assert cancel(task).refund is Refund.DONE
         generation.refresh_from_db()
         assert (generation.state, generation.error_code) == ("rejected", "task_ended")
-        assert credits.balance(task.user_id) == 1000
+        assert ledger.balance(task.user_id) == 1000
 
     def test_the_probe_of_a_planned_attempt_is_given_back(self, django_capture_on_commit_callbacks: Any) -> None:
         task = make_task()
@@ -154,10 +154,10 @@ class TestCancel:
         generation = admitted(task)
         claim = claimed(task)
         cancel(task)
-        assert states.beat([claim]) == set()  # the next heartbeat tells the worker to stop
-        assert not attempts.mark_sent(claim, generation)
-        assert not states.advance(claim, Stage.POLL)
-        assert not states.fail(claim, code="late", message="late")
+        assert transitions.beat([claim]) == set()  # the next heartbeat tells the worker to stop
+        assert not records.mark_sent(claim, generation)
+        assert not transitions.advance(claim, Stage.POLL)
+        assert not transitions.fail(claim, code="late", message="late")
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
     @pytest.mark.parametrize("model", MODELS.values())
@@ -174,13 +174,13 @@ class TestCancel:
     def test_then_it_is_refused_and_refunded(self) -> None:
         task, generation, _ = unknown()
         cancel(task)
-        assert attempts.record_rejected(generation.pk, code="bad_request", message="No.")
+        assert records.record_rejected(generation.pk, code="bad_request", message="No.")
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
     def test_or_no_byte_left_and_it_is_rejected_and_refunded(self) -> None:
         task, generation, _ = unknown()
         cancel(task)
-        assert attempts.put_back(generation.pk)
+        assert records.put_back(generation.pk)
         generation.refresh_from_db()
         assert (generation.state, generation.error_code) == ("rejected", "task_ended")
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
@@ -188,20 +188,20 @@ class TestCancel:
     def test_or_it_is_settled_as_lost_and_refunded(self) -> None:
         task, generation, _ = unknown()
         cancel(task)
-        assert attempts.record_lost(generation.pk, code="outcome_unknown")
+        assert records.record_lost(generation.pk, code="outcome_unknown")
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
     def test_or_its_window_is_over_and_it_is_refunded(self) -> None:
         task, _, _ = unknown()
         cancel(task)
         age(task.pk, 3600)
-        assert attempts.expire_unknown({"runway": 1800}) == 1
+        assert records.expire_unknown({"runway": 1800}) == 1
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
     def test_or_the_job_is_found_and_stopped_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
         task, generation, _ = unknown()
         cancel(task)
-        assert attempts.record_accepted(generation.pk, Submitted("job-1"))
+        assert records.record_accepted(generation.pk, Submitted("job-1"))
         calls = says(
             monkeypatch,
             JobStatus(JobState.QUEUED, "PENDING"),
@@ -214,10 +214,10 @@ class TestCancel:
 
     def test_kling_is_asked_by_our_reference_and_never_sent_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         task, generation, _ = unknown("kling-2.5-turbo")
-        attempts.record_unknown(generation.pk)
+        records.record_unknown(generation.pk)
         cancel(task)
         asked = []
-        monkeypatch.setattr(jobs, "look_up", lambda generation: asked.append(generation.pk))
+        monkeypatch.setattr(provider_calls, "look_up", lambda generation: asked.append(generation.pk))
         assert reconcile.reconcile() == 1  # its first look-up is due in a quarter of a minute
         assert asked == []
         for nth in (1, 2, 3):
@@ -234,7 +234,7 @@ class TestCancel:
         task, generation, _ = unknown("kling-2.5-turbo")
         cancel(task)
         Generation.objects.filter(pk=generation.pk).update(unknown_since="2026-01-01T00:00:00Z")
-        monkeypatch.setattr(jobs, "look_up", lambda generation: Submitted("job-1"))
+        monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("job-1"))
         reconcile.reconcile()
         assert gen(task).state == "accepted"
         assert gen(task).look_at is not None
@@ -251,7 +251,7 @@ class TestCancel:
         def down(generation: Generation) -> None:
             raise ProviderDown("no answer")
 
-        monkeypatch.setattr(jobs, "look_up", down)
+        monkeypatch.setattr(provider_calls, "look_up", down)
         reconcile.reconcile()
         assert gen(task).state == "unknown"
         assert gen(task).look_at is not None
@@ -345,12 +345,12 @@ class TestCancel:
 
     def test_a_success_that_the_task_has_not_heard_of_is_not_refunded_either(self) -> None:
         task, generation = running()
-        attempts.record_ended(generation.pk, State.SUCCEEDED)
+        records.record_ended(generation.pk, State.SUCCEEDED)
         assert cancel(task).refund is Refund.NONE
 
     def test_an_end_that_the_task_has_not_heard_of_is_no_live_attempt(self) -> None:
         task, generation = running()
-        attempts.record_ended(generation.pk, State.FAILED, code="generation_failed")
+        records.record_ended(generation.pk, State.FAILED, code="generation_failed")
         assert cancel(task).refund is Refund.DONE
 
     def test_twice_is_once(self) -> None:
@@ -365,7 +365,7 @@ class TestCancel:
 
     def test_one_that_has_ended_otherwise_is_refused(self) -> None:
         done = at(Stage.SAVE)
-        assert states.succeed(claimed(done, Stage.SAVE), generation_id=None, video_id="vid_1")
+        assert transitions.succeed(claimed(done, Stage.SAVE), generation_id=None, video_id="vid_1")
         assert "stored" in refused("not_cancellable", lambda: cancel(done))
         over = failed(running()[0])
         assert "failed" in refused("not_cancellable", lambda: cancel(over))
@@ -387,24 +387,24 @@ class TestCancel:
     def test_the_older_end_of_an_earlier_attempt_refunds_nothing(self) -> None:
         """Late truth about a lost attempt says nothing of the one that the cancel was about."""
         task, generation, claim = unknown()
-        attempts.record_lost(generation.pk, code="outcome_unknown")
-        assert states.wait_for_slot(claim, delay_s=0, reason="again")
+        records.record_lost(generation.pk, code="outcome_unknown")
+        assert transitions.wait_for_slot(claim, delay_s=0, reason="again")
         second = admitted(task)
-        assert attempts.mark_sent(claimed(task), second)
-        assert attempts.record_accepted(second.pk, Submitted("job-2"))
-        assert attempts.record_accepted(generation.pk, Submitted("job-1"))
+        assert records.mark_sent(claimed(task), second)
+        assert records.record_accepted(second.pk, Submitted("job-2"))
+        assert records.record_accepted(generation.pk, Submitted("job-1"))
         cancel(task)
-        assert attempts.record_ended(generation.pk, State.FAILED, took_nothing=True)
+        assert records.record_ended(generation.pk, State.FAILED, took_nothing=True)
         assert kinds(task) == [("debit", -10, 1)]
-        assert attempts.record_ended(second.pk, State.FAILED, took_nothing=True)
+        assert records.record_ended(second.pk, State.FAILED, took_nothing=True)
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
 
 class TestRetry:
     def test_without_a_job_it_goes_in_line_again_as_a_run_of_its_own(self) -> None:
         task, generation, claim = unknown()
-        attempts.record_rejected(generation.pk, code="bad_request", message="No.")
-        assert states.fail(claim, code="bad_request", message="No.")
+        records.record_rejected(generation.pk, code="bad_request", message="No.")
+        assert transitions.fail(claim, code="bad_request", message="No.")
         done = retry(task)
         assert done == steering.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         task = reload(task)
@@ -429,7 +429,7 @@ class TestRetry:
         done = retry(task)
         assert (done.stage, done.run, done.debited) == (goes_on_at, 2, 10)
         task = reload(task)
-        assert (task.status, task.stage, task.progress) == ("running", goes_on_at, states.PROGRESS_AT[goes_on_at])
+        assert (task.status, task.stage, task.progress) == ("running", goes_on_at, transitions.PROGRESS_AT[goes_on_at])
         assert task.deadline_at is not None
         assert (gen(task).attempt, gen(task).run) == (1, 2)  # the attempt goes along with the run that pays for it
         claimed(task, goes_on_at)
@@ -447,19 +447,19 @@ class TestRetry:
     def test_while_its_job_is_being_stopped_it_is_refused(self) -> None:
         task, generation = running()
         failed(task)
-        attempts.want_cancel(generation.pk)
+        records.want_cancel(generation.pk)
         assert "has not ended" in refused("attempt_unsettled", lambda: retry(task))
-        attempts.record_ended(generation.pk, State.CANCELLED)
+        records.record_ended(generation.pk, State.CANCELLED)
         assert retry(task).stage is Stage.GENERATE
 
     @pytest.mark.parametrize("regenerate", [False, True])
     def test_while_nobody_knows_whether_a_job_exists_it_is_refused(self, regenerate: bool) -> None:
         task, generation, claim = unknown()
-        assert states.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
         before = kinds(task)
         assert "nobody knows" in refused("attempt_unsettled", lambda: retry(task, regenerate=regenerate))
         assert (reload(task).status, kinds(task)) == ("failed", before)
-        attempts.give_up_unknown(generation.pk)
+        records.give_up_unknown(generation.pk)
         assert retry(task).stage is Stage.GENERATE
 
     def test_anew_beside_a_job_that_renders_is_refused(self) -> None:
@@ -480,8 +480,8 @@ class TestRetry:
         task = failed(running()[0])
         user = task.user_id
         make_task_of(user, 990 // 10 + 1)
-        assert credits.balance(user) == 0
-        with pytest.raises(credits.InsufficientCredits):
+        assert ledger.balance(user) == 0
+        with pytest.raises(ledger.InsufficientCredits):
             retry(task)
         assert (reload(task).status, reload(task).run) == ("failed", 1)
 
@@ -491,25 +491,25 @@ class TestRetry:
         assert (done.debited, done.granted) == (10, 10)
         assert kinds(task)[2:] == [("grant", 10, 2), ("debit", -10, 2)]
         assert CreditEntry.objects.get(task=task, kind="grant").note.endswith("by operator eve")
-        assert credits.balance(task.user_id) == 1000
-        assert credits.differences() == []
+        assert ledger.balance(task.user_id) == 1000
+        assert ledger.differences() == []
 
     def test_the_models_are_those_of_a_new_order(self) -> None:
         task = make_task(model_requested="", fallback=True)
         offered = task.eligible_models
         generation = admitted(task)
         claim = claimed(task)
-        attempts.record_rejected(generation.pk, code="generation_failed", message="No.")
-        assert states.wait_for_slot(claim, delay_s=0, reason="x", models=offered[1:2])
+        records.record_rejected(generation.pk, code="generation_failed", message="No.")
+        assert transitions.wait_for_slot(claim, delay_s=0, reason="x", models=offered[1:2])
         task = reload(task)
         assert len(task.eligible_models) == 1
-        assert states.fail_waiting(task, code="x", message="x")
+        assert transitions.fail_waiting(task, code="x", message="x")
         retry(task)
         assert reload(task).eligible_models == offered
 
     def test_a_model_that_can_not_be_had_any_more_is_told(self, settings: Any) -> None:
         task = make_task()
-        assert states.fail_waiting(task, code="x", message="x")
+        assert transitions.fail_waiting(task, code="x", message="x")
         settings.PROVIDER_KEYS = {**settings.PROVIDER_KEYS, "runway": ()}
         refused("model_unavailable", lambda: retry(task))
 
@@ -523,7 +523,7 @@ class TestRetry:
         for task in (make_task(), running()[0]):
             assert "under way" in refused("not_retryable", lambda task=task: retry(task))
         done = at(Stage.SAVE)
-        assert states.succeed(claimed(done, Stage.SAVE), generation_id=None, video_id="vid_1")
+        assert transitions.succeed(claimed(done, Stage.SAVE), generation_id=None, video_id="vid_1")
         assert "stored" in refused("not_retryable", lambda: retry(done, regenerate=True))
 
     def test_somebody_elses_is_not_found(self) -> None:
@@ -533,8 +533,8 @@ class TestRetry:
 
     def test_cancel_of_a_retried_task_is_about_its_new_run(self) -> None:
         task, generation, claim = unknown()
-        attempts.record_rejected(generation.pk, code="x", message="x")
-        assert states.fail(claim, code="x", message="x")
+        records.record_rejected(generation.pk, code="x", message="x")
+        assert transitions.fail(claim, code="x", message="x")
         retry(task)
         assert cancel(task).refund is Refund.DONE
         assert kinds(task)[2:] == [("debit", -10, 2), ("refund", 10, 2)]
@@ -544,7 +544,7 @@ class TestRetry:
         failed(task)
         retry(task)
         assert cancel(task).refund is Refund.PENDING
-        attempts.record_ended(generation.pk, State.FAILED, took_nothing=True)
+        records.record_ended(generation.pk, State.FAILED, took_nothing=True)
         assert kinds(task)[2:] == [("debit", -10, 2), ("refund", 10, 2)]
 
     def test_a_failure_of_the_new_run_refunds_that(self) -> None:
@@ -552,14 +552,14 @@ class TestRetry:
         retry(task)
         failed(task)
         assert kinds(task)[2:] == [("debit", -10, 2), ("refund", 10, 2)]
-        assert credits.balance(task.user_id) == 1000
+        assert ledger.balance(task.user_id) == 1000
 
     def test_a_cancelled_task_without_refund_goes_on_with_what_it_has_paid_for(self) -> None:
         task = at(Stage.SAVE)
         cancel(task)
         done = retry(task)
         assert done == steering.Retried(task.pk, 1, Stage.TRANSCODE, 0, 0)
-        assert reload(task).progress == states.PROGRESS_AT[Stage.SAVE]  # never falls within a run
+        assert reload(task).progress == transitions.PROGRESS_AT[Stage.SAVE]  # never falls within a run
         assert kinds(task) == [("debit", -10, 1)]
 
     def test_a_cancelled_and_refunded_task_pays_again(self) -> None:
@@ -572,7 +572,7 @@ class TestRetry:
         task, generation = running()
         cancel(task)
         refused("attempt_unsettled", lambda: retry(task))
-        attempts.record_ended(generation.pk, State.CANCELLED, cost=Decimal(60))
+        records.record_ended(generation.pk, State.CANCELLED, cost=Decimal(60))
         assert retry(task) == steering.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         assert kinds(task) == [("debit", -10, 1), ("debit", -10, 2)]
 
@@ -581,9 +581,9 @@ class TestRetry:
     ) -> None:
         task, generation = running()
         failed(task)
-        attempts.record_lost(generation.pk, code="job_lost")
+        records.record_lost(generation.pk, code="job_lost")
         retry(task)
-        attempts.look_later(generation.pk, 0)
+        records.look_later(generation.pk, 0)
         says(monkeypatch, JobStatus(JobState.SUCCEEDED, "SUCCEEDED"))
         reconcile.reconcile()
         assert (reload(task).status, reload(task).stage) == ("running", "generate")
@@ -595,7 +595,7 @@ class TestRetry:
         failed(task)
         retry(task)
         failed(task)
-        attempts.look_later(generation.pk, 0)
+        records.look_later(generation.pk, 0)
         says(monkeypatch, JobStatus(JobState.SUCCEEDED, "succeed"))
         reconcile.reconcile()
         assert (reload(task).status, reload(task).stage) == ("running", "download")

@@ -15,9 +15,9 @@ from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.pipeline.system import until
 from video.actions import steering
 from video.actions.steering import Refund
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import states
+from video.attempts import records
+from video.credits import ledger
+from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission
 
@@ -79,10 +79,10 @@ def kinds(task: VideoTask) -> list[tuple[str, int]]:
 PAID, REFUNDED = [("debit", 1)], [("debit", 1), ("refund", 1)]
 
 
-def sent(task: VideoTask) -> tuple[Generation, states.Claim]:
+def sent(task: VideoTask) -> tuple[Generation, transitions.Claim]:
     generation = admitted(task)
     claim = claimed(task)
-    assert attempts.mark_sent(claim, generation)
+    assert records.mark_sent(claim, generation)
     return generation, claim
 
 
@@ -91,17 +91,17 @@ def rendering(model: str = "gen4.5") -> tuple[VideoTask, Generation]:
     return task, accepted(task, f"job-of-{task.pk}")
 
 
-def ready() -> tuple[VideoTask, states.Claim]:
+def ready() -> tuple[VideoTask, transitions.Claim]:
     """A task that is being saved."""
     task, generation = rendering()
-    attempts.record_ended(generation.pk, State.SUCCEEDED)
-    assert states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+    records.record_ended(generation.pk, State.SUCCEEDED)
+    assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
     for here, to in (
         (Stage.DOWNLOAD, Stage.TRANSCODE),
         (Stage.TRANSCODE, Stage.THUMBNAIL),
         (Stage.THUMBNAIL, Stage.SAVE),
     ):
-        assert states.advance(claimed(task, here), to)
+        assert transitions.advance(claimed(task, here), to)
     return task, claimed(task, Stage.SAVE)
 
 
@@ -110,8 +110,8 @@ def refused_submit() -> VideoTask:
     task = make_task()
     generation = admitted(task)
     claim = claimed(task)
-    attempts.record_rejected(generation.pk, code="bad_request", message="No.")
-    assert states.fail(claim, code="bad_request", message="No.")
+    records.record_rejected(generation.pk, code="bad_request", message="No.")
+    assert transitions.fail(claim, code="bad_request", message="No.")
     return task
 
 
@@ -121,7 +121,7 @@ def test_cancel_against_success_the_first_wins() -> None:
         cancelled, stored = together(
             turn,
             cancel(task),
-            lambda claim=claim, turn=turn: states.succeed(claim, generation_id=None, video_id=f"vid_{turn}"),
+            lambda claim=claim, turn=turn: transitions.succeed(claim, generation_id=None, video_id=f"vid_{turn}"),
         )
         assert reload(task).status == ("success" if stored else "cancelled")
         assert (getattr(cancelled, "code", "") == "not_cancellable") is stored
@@ -134,13 +134,13 @@ def test_cancel_against_the_submit_is_either_never_sent_or_pending() -> None:
         generation = admitted(task)
         claim = claimed(task)
         cancelled, may_send = together(
-            turn, cancel(task), lambda claim=claim, generation=generation: attempts.mark_sent(claim, generation)
+            turn, cancel(task), lambda claim=claim, generation=generation: records.mark_sent(claim, generation)
         )
         assert reload(task).status == "cancelled"
         assert gen(task).state == ("unknown" if may_send else "rejected")
         assert cancelled.refund is (Refund.PENDING if may_send else Refund.DONE)
         assert kinds(task) == (PAID if may_send else REFUNDED)
-        attempts.record_rejected(generation.pk, code="x", message="x")
+        records.record_rejected(generation.pk, code="x", message="x")
         assert kinds(task) == REFUNDED
 
 
@@ -151,7 +151,7 @@ def test_cancel_against_the_submits_answer_leaves_a_job_that_is_looked_at() -> N
         _, recorded = together(
             turn,
             cancel(task),
-            lambda generation=generation: attempts.record_accepted(generation.pk, Submitted(f"job-{generation.pk}")),
+            lambda generation=generation: records.record_accepted(generation.pk, Submitted(f"job-{generation.pk}")),
         )
         assert recorded
         generation.refresh_from_db()
@@ -165,7 +165,7 @@ def test_an_answer_that_had_to_wait_for_the_cancel_still_leaves_a_job_that_is_lo
     task = make_task()
     generation, _ = sent(task)
     answer = threading.Thread(
-        target=lambda: (attempts.record_accepted(generation.pk, Submitted("job-1")), connection.close())
+        target=lambda: (records.record_accepted(generation.pk, Submitted("job-1")), connection.close())
     )
     with transaction.atomic():
         steering.cancel(task.pk, by="its user")
@@ -187,9 +187,9 @@ def _somebody_waits() -> bool:
 
 
 ENDS: dict[str, tuple[Callable[[Generation], Any], str]] = {
-    "refused": (lambda g: attempts.record_rejected(g.pk, code="bad_request", message="No."), "rejected"),
-    "not sent": (lambda g: attempts.put_back(g.pk), "rejected"),
-    "lost": (lambda g: attempts.give_up_unknown(g.pk), "lost"),
+    "refused": (lambda g: records.record_rejected(g.pk, code="bad_request", message="No."), "rejected"),
+    "not sent": (lambda g: records.put_back(g.pk), "rejected"),
+    "lost": (lambda g: records.give_up_unknown(g.pk), "lost"),
 }
 
 
@@ -211,7 +211,7 @@ def test_cancel_against_a_bad_end_of_the_job_refunds_once() -> None:
         together(
             turn,
             cancel(task),
-            lambda generation=generation: attempts.record_ended(generation.pk, State.FAILED, took_nothing=True),
+            lambda generation=generation: records.record_ended(generation.pk, State.FAILED, took_nothing=True),
         )
         assert (reload(task).status, gen(task).state) == ("cancelled", "failed")
         assert kinds(task) == REFUNDED
@@ -223,7 +223,7 @@ def test_cancel_against_the_tasks_failure_refunds_once() -> None:
         generation = admitted(task)
         claim = claimed(task)
         cancelled, failed = together(
-            turn, cancel(task), lambda claim=claim: states.fail(claim, code="timeout", message="Too long.")
+            turn, cancel(task), lambda claim=claim: transitions.fail(claim, code="timeout", message="Too long.")
         )
         assert reload(task).status == ("failed" if failed else "cancelled")
         assert isinstance(cancelled, steering.Refused) is failed
@@ -238,7 +238,7 @@ def test_cancel_against_admission_leaves_no_slot_taken() -> None:
         together(turn, cancel(task), admission.admit)
         admission.admit()
         assert reload(task).status == "cancelled"
-        assert attempts.live(task.pk) is None
+        assert records.live(task.pk) is None
         assert kinds(task) == REFUNDED
 
 
@@ -281,7 +281,7 @@ def test_retry_of_a_cancelled_task_against_the_end_of_its_job_is_paid_for_exactl
         retried, ended = together(
             turn,
             retry(task),
-            lambda generation=generation: attempts.record_ended(generation.pk, State.FAILED, took_nothing=True),
+            lambda generation=generation: records.record_ended(generation.pk, State.FAILED, took_nothing=True),
         )
         assert ended
         if retried.run == 1:  # it took the job up first, and hears of its end like any other task
@@ -295,10 +295,10 @@ def test_retry_of_a_cancelled_task_against_the_end_of_its_job_is_paid_for_exactl
 def test_retry_against_a_video_that_comes_late_is_one_of_the_two() -> None:
     for turn in range(ROUNDS):
         task, generation = rendering("kling-2.5-turbo")
-        assert states.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-        attempts.record_ended(generation.pk, State.SUCCEEDED)
+        assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+        records.record_ended(generation.pk, State.SUCCEEDED)
         retried, revived = together(
-            turn, retry(task), lambda task=task, generation=generation: states.revive(task.pk, 1, generation.pk)
+            turn, retry(task), lambda task=task, generation=generation: transitions.revive(task.pk, 1, generation.pk)
         )
         assert isinstance(retried, steering.Refused) is revived
         task = reload(task)
@@ -311,4 +311,4 @@ def test_after_all_of_it_the_ledger_is_whole() -> None:
     for turn in range(3):
         task = refused_submit()
         together(turn, retry(task), cancel(task), retry(task), cancel(task))
-    assert credits.differences() == []
+    assert ledger.differences() == []

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
-from video.engine import drain, due, states, waves
+from video.engine import claims, due, shutdown, transitions
 from video.models import Generation, Stage
 from video.processes import tasks
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
     begun.set()
-    monkeypatch.setattr(drain, "_begun", begun)
+    monkeypatch.setattr(shutdown, "_begun", begun)
 
 
 def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(stopping: None) -> None:
@@ -33,9 +33,9 @@ def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(st
 def test_the_same_for_a_wave_of_looks(stopping: None) -> None:
     task = make_task()
     accepted(task)
-    assert waves.ring_due(10) == []
+    assert claims.ring_due(10) == []
     tasks.poll([task.pk])
-    assert waves.ring_due(10) == [[task.pk]]
+    assert claims.ring_due(10) == [[task.pk]]
 
 
 def test_a_stopping_worker_admits_nobody(stopping: None) -> None:
@@ -49,4 +49,4 @@ def test_a_message_for_a_task_that_somebody_holds_takes_nothing_from_its_holder(
     admitted(task)
     claim = claimed(task)
     tasks.generate(task.pk)
-    assert states.park(claim, delay_s=0, reason="it is still ours")
+    assert transitions.park(claim, delay_s=0, reason="it is still ours")

@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import attempts
-from video.engine import bell, states
+from video.attempts import records
+from video.engine import dispatch, transitions
 from video.infra import broker
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, Stage, VideoTask
 from video.pipeline import media_stages
 from video.processes import sweeper
@@ -24,13 +24,13 @@ def work_file(tmp_path: Path) -> str:
     """A task's id whose download has left a work file, with the task ended as failed."""
     task = make_task()
     generation = accepted(task)
-    attempts.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     claim = claimed(task, Stage.POLL)
-    assert states.advance(claim, Stage.DOWNLOAD, has_work_files=True)
+    assert transitions.advance(claim, Stage.DOWNLOAD, has_work_files=True)
     source = tmp_path / "source.mp4"
     source.write_bytes(b"a video")
     kit().storage.put_file(source, f"work/{task.pk}/1-source.mp4")
-    states.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    transitions.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
     return task.pk
 
 
@@ -74,7 +74,7 @@ def test_a_task_that_came_back_to_life_keeps_its_mark(work_file: str, monkeypatc
     ended_days_ago(work_file, 8)
     generation = Generation.objects.get(task_id=work_file)
     monkeypatch.setattr(
-        media_stages, "drop_work_files", lambda task_id: states.revive(task_id, 1, generation.pk) and None
+        media_stages, "drop_work_files", lambda task_id: transitions.revive(task_id, 1, generation.pk) and None
     )
     sweeper.sweep_work_files()
     assert VideoTask.objects.get(pk=work_file).has_work_files
@@ -124,8 +124,8 @@ def test_a_statement_that_the_database_refuses_is_no_absence_of_the_database(
 def test_no_more_is_rung_than_a_line_at_the_broker_holds_so_that_an_overload_never_fills_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bell, "MOST_IN_LINE", 3)
-    monkeypatch.setattr(bell, "MOST_WAVES_IN_LINE", 1)
+    monkeypatch.setattr(dispatch, "MOST_IN_LINE", 3)
+    monkeypatch.setattr(dispatch, "MOST_WAVES_IN_LINE", 1)
     submits, renders = [make_task() for _ in range(4)], [make_task() for _ in range(2)]
     for task in submits:
         admitted(task)

@@ -11,13 +11,14 @@ from django.test.utils import CaptureQueriesContext
 from providers.contract import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, reload
-from video.attempts import jobs, paces
-from video.engine import due, states, waves
+from video.attempts import poll_statistics, provider_calls
+from video.engine import claims as waves
+from video.engine import due, transitions
+from video.engine.claims import MOST_IN_WAVE, DuePoll
 from video.engine.outcomes import Park
-from video.engine.waves import MOST_IN_WAVE, DuePoll
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
-from video.pipeline import pipeline
+from video.pipeline import runner
 
 pytestmark = pytest.mark.django_db
 
@@ -26,9 +27,9 @@ RUNS = JobStatus(JobState.RUNNING, "RUNNING")
 
 @pytest.fixture(autouse=True)
 def _no_rests() -> Iterator[None]:
-    jobs._rests.clear()
+    provider_calls._rests.clear()
     yield
-    jobs._rests.clear()
+    provider_calls._rests.clear()
 
 
 def rendering(count: int, model: str = "gen4.5") -> list[VideoTask]:
@@ -39,15 +40,15 @@ def rendering(count: int, model: str = "gen4.5") -> list[VideoTask]:
     return tasks
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, said: dict[str, jobs.Answer] | None = None) -> list[list[str]]:
+def answering(monkeypatch: pytest.MonkeyPatch, said: dict[str, provider_calls.Answer] | None = None) -> list[list[str]]:
     """Looks are answered so, by task; RUNS for the rest. Returns the tasks of each look."""
     asked: list[list[str]] = []
 
-    def look(group: list[Generation]) -> dict[str, jobs.Answer]:
+    def look(group: list[Generation]) -> dict[str, provider_calls.Answer]:
         asked.append([one.task_id for one in group])
         return {one.pk: (said or {}).get(one.task_id, RUNS) for one in group}
 
-    monkeypatch.setattr(jobs, "_look_with_one_key", look)
+    monkeypatch.setattr(provider_calls, "_look_with_one_key", look)
     return asked
 
 
@@ -66,7 +67,7 @@ def test_a_wave_claims_and_parks_as_a_task_alone_is_claimed_and_parked() -> None
     assert {claim.task.pk for claim in claims} == {one.pk, other.pk}
     assert fields(one) == fields(other) == fields(alone)
     park = Park(60, "runway: running", progress=30, hint_delay_s=5)
-    assert pipeline.apply(single, park)
+    assert runner.apply(single, park)
     assert waves.park([(claim, park) for claim in claims]) == {one.pk, other.pk}
     assert fields(one) == fields(other) == fields(alone)
     events = [
@@ -83,11 +84,11 @@ def test_a_wave_takes_only_what_is_due_and_free(why: str) -> None:
     if why == "held":
         claimed(other, Stage.POLL)
     elif why == "not due":
-        states.park(claimed(other, Stage.POLL), delay_s=60, reason="later")
+        transitions.park(claimed(other, Stage.POLL), delay_s=60, reason="later")
     elif why == "in another stage":
-        states.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
+        transitions.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
     elif why == "ended":
-        states.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
+        transitions.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
     else:
         ids = [free.pk, "task_nobody"]
     assert [claim.task.pk for claim in waves.claim(ids)] == [free.pk]
@@ -117,13 +118,13 @@ def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_
     answering(monkeypatch)
     many, (alone,) = rendering(40), rendering(1)
     ids = [task.pk for task in many]
-    pipeline.run_wave([*ids, alone.pk])  # what is usual is measured, the first word of the provider is recorded
+    runner.run_wave([*ids, alone.pk])  # what is usual is measured, the first word of the provider is recorded
     costs, events = [], TaskEvent.objects.count()
     for wave in ([alone.pk], ids):
         for task_id in wave:
             age(task_id)
         with CaptureQueriesContext(connection) as captured:
-            assert pipeline.run_wave(wave) == []
+            assert runner.run_wave(wave) == []
         costs.append(len(captured))
     assert costs == [4, 4]
     assert TaskEvent.objects.count() == events
@@ -135,9 +136,9 @@ def test_an_outage_costs_no_statement_a_job_either(monkeypatch: pytest.MonkeyPat
     tasks = rendering(30)
     down = {task.pk: ProviderDown("503") for task in tasks}
     answering(monkeypatch, dict(down))
-    paces.next_look_s(Generation.objects.all()[0], 0)
+    poll_statistics.next_look_s(Generation.objects.all()[0], 0)
     with CaptureQueriesContext(connection) as captured:
-        pipeline.run_wave(list(down))
+        runner.run_wave(list(down))
     assert len(captured) <= 4 + 5  # five faults open the circuit; more are not counted
     assert Circuit.objects.get().open_until is not None
     assert set(Generation.objects.values_list("poll_errors", flat=True)) == {1}
@@ -157,7 +158,7 @@ def test_each_job_of_a_wave_gets_what_its_own_answer_means(monkeypatch: pytest.M
         },
     )
     tasks = (runs, done, failed, lost, down, odd)
-    assert pipeline.run_wave([task.pk for task in tasks]) == [done.pk]
+    assert runner.run_wave([task.pk for task in tasks]) == [done.pk]
     stands = {task: (reload(task).status, reload(task).stage) for task in tasks}
     assert stands[done] == ("running", "download")
     assert stands[failed] == ("failed", "poll")
@@ -171,8 +172,8 @@ def test_a_task_that_kills_workers_is_set_aside_without_a_look_and_the_others_go
 ) -> None:
     deadly, other = rendering(2)
     asked = answering(monkeypatch)
-    VideoTask.objects.filter(pk=deadly.pk).update(deaths=states.MAX_DEATHS)
-    pipeline.run_wave([deadly.pk, other.pk])
+    VideoTask.objects.filter(pk=deadly.pk).update(deaths=transitions.MAX_DEATHS)
+    runner.run_wave([deadly.pk, other.pk])
     assert asked == [[other.pk]]
     assert (reload(deadly).status, reload(deadly).error_code) == ("failed", "worker_lost")
     assert reload(other).deaths == 0
@@ -201,13 +202,13 @@ def test_the_sweeper_rings_a_due_poll_once_in_ten_seconds() -> None:
 def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all() -> None:
     late, soon, never, poll = rendering(4)
     for task, dies_at in ((late, "2031-01-01T00:00:00Z"), (soon, "2030-01-01T00:00:00Z"), (never, None)):
-        states.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
+        transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
         Generation.objects.filter(task=task).update(result_dies_at=dies_at)
     other = make_task()
     accepted(other, "other")
-    states.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
+    transitions.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
     thumbnail = claimed(other, Stage.DOWNLOAD)
-    states.advance(thumbnail, Stage.TRANSCODE)
+    transitions.advance(thumbnail, Stage.TRANSCODE)
     VideoTask.objects.filter(pk=other.pk).update(stage="thumbnail")
     for task in (late, soon, never, poll, other):
         age(task.pk, 60)
@@ -231,7 +232,7 @@ class Reader:
 def test_kling_is_asked_for_twenty_jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = rendering(45, "kling-2.6")
     reader = Reader(monkeypatch, HttpReply(200, {}, b'{"code": 0, "data": []}'))
-    pipeline.run_wave([task.pk for task in tasks])
+    runner.run_wave([task.pk for task in tasks])
     assert reader.waves == [3]
     assert set(Generation.objects.values_list("not_found", flat=True)) == {1}
 
@@ -241,20 +242,20 @@ def test_who_is_told_too_many_for_one_job_asks_for_none_of_that_key_for_as_long(
 ) -> None:
     tasks, others = rendering(3), rendering(2)
     reader = Reader(monkeypatch, HttpReply(429, {"retry-after": "60"}, b"{}"))
-    pipeline.run_wave([task.pk for task in tasks])
-    pipeline.run_wave([task.pk for task in others])
+    runner.run_wave([task.pk for task in tasks])
+    runner.run_wave([task.pk for task in others])
     assert reader.waves == [3]
     assert not waves.claim([task.pk for task in tasks + others])
     assert "left alone" in reload(others[0]).park_reason
     with pytest.raises(Busy):  # who is not in a wave still asks
-        jobs.look(Generation.objects.get(task=tasks[0]))
+        provider_calls.look(Generation.objects.get(task=tasks[0]))
 
 
 def test_a_wave_that_nobody_answered_spares_the_next_one_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    few, many, others = rendering(2), rendering(jobs.FEWEST_FOR_OUT_OF_REACH), rendering(1)
+    few, many, others = rendering(2), rendering(provider_calls.FEWEST_FOR_OUT_OF_REACH), rendering(1)
     reader = Reader(monkeypatch, ProviderDown("the time was over"))
     for tasks in (few, many, others):
-        pipeline.run_wave([task.pk for task in tasks])
+        runner.run_wave([task.pk for task in tasks])
     assert reader.waves == [2, len(many)]  # two alone prove nothing
     assert Generation.objects.get(task=others[0]).poll_errors == 0
     assert reload(others[0]).status == "running"
@@ -272,6 +273,6 @@ def test_a_finished_job_of_fal_is_followed_to_its_result_in_the_same_wave(monkey
         ]
 
     monkeypatch.setattr(kit(), "wave_reader", lambda name: type("R", (), {"read_many": staticmethod(read_many)}))
-    assert pipeline.run_wave([task.pk]) == [task.pk]
+    assert runner.run_wave([task.pk]) == [task.pk]
     assert len(asked) == 2
     assert reload(task).stage == "download"

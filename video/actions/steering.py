@@ -17,14 +17,14 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from providers.catalogue import UnknownModel
-from video.credits import credits
-from video.engine import bell, states
-from video.engine.states import PROGRESS_AT, RESUMES_AT
-from video.infra.kit import kit
+from video.credits import ledger
+from video.engine import dispatch, transitions
+from video.engine.transitions import PROGRESS_AT, RESUMES_AT
+from video.infra.toolkit import kit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
-from video.orders import Order
-from video.routing import choice, health
-from video.scheduling import cores, limits
+from video.order import Order
+from video.routing import health, model_choice
+from video.scheduling import backlog, transcode_slots
 
 State = Generation.State
 
@@ -111,7 +111,7 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
         last = _lock_last(task_id)
         refund = refund_of(last, run)
         _leave(last)
-        if refund is Refund.DONE and not credits.refund(task_id, run):
+        if refund is Refund.DONE and not ledger.refund(task_id, run):
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
         asks = last is not None and last.state == State.ACCEPTED
         _note(task_id, run, last, stage, TaskEvent.Outcome.CANCELLED, fence, by, f"cancelled by {by}; {refund.words}")
@@ -148,7 +148,7 @@ def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | N
             WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
             RETURNING run, stage, fence
             """,
-            {"id": task_id, "active": states.statuses_before(Status.CANCELLED), "user": user_id},
+            {"id": task_id, "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
         )
         row = cursor.fetchone()
     return None if row is None else (row[0], Stage(row[1]), row[2])
@@ -169,7 +169,7 @@ def _leave(last: Generation | None) -> None:
             )
             # After the commit: admission locks circuits and credit accounts in another order.
             transaction.on_commit(partial(health.give_back_probe, last.model))
-            transaction.on_commit(bell.ring_admission)
+            transaction.on_commit(dispatch.ring_admission)
         elif last.state in {State.UNKNOWN, State.ACCEPTED}:
             cursor.execute(
                 """
@@ -178,7 +178,7 @@ def _leave(last: Generation | None) -> None:
                 """,
                 [last.pk],
             )
-            transaction.on_commit(partial(bell.ring_look, last.pk))
+            transaction.on_commit(partial(dispatch.ring_look, last.pk))
 
 
 def _cancelled_before(task: VideoTask) -> Cancelled:
@@ -221,23 +221,23 @@ def retry(
         last = _lock_last(task_id)
         chosen = plan(task, last, regenerate=regenerate)
         if chosen.models is not None and user_id is not None:
-            limits.check(user_id, list(chosen.models))
+            backlog.check(user_id, list(chosen.models))
         fence = _resume_row(task, chosen)
         if last is not None and chosen.models is None:
             _take_along(last, chosen.run)
         granted = chosen.debit if free else 0
         if granted:
             note = f"free retry of {task.pk}, run {chosen.run}, by {by}"[:200]
-            credits.grant(task.user_id, granted, note=note, task_id=task.pk, run=chosen.run)
-        credits.debit(task.user_id, chosen.debit, task_id=task.pk, run=chosen.run)
+            ledger.grant(task.user_id, granted, note=note, task_id=task.pk, run=chosen.run)
+        ledger.debit(task.user_id, chosen.debit, task_id=task.pk, run=chosen.run)
         says = f"retried by {by}; {_costs(chosen, free=free)}" + (", made anew" if regenerate else "")
         _note(task.pk, chosen.run, last, chosen.stage, TaskEvent.Outcome.RESUMED, fence, by, says)
         if chosen.stage is Stage.TRANSCODE:
-            transaction.on_commit(cores.ring)
+            transaction.on_commit(transcode_slots.ring)
         elif chosen.models is None:
-            transaction.on_commit(partial(bell.resume, task.pk, chosen.stage))
+            transaction.on_commit(partial(dispatch.resume, task.pk, chosen.stage))
         else:
-            transaction.on_commit(bell.ring_admission)
+            transaction.on_commit(dispatch.ring_admission)
     return Retried(task.pk, chosen.run, chosen.stage, chosen.debit, granted)
 
 
@@ -245,9 +245,9 @@ def would_retry(task_id: str, *, free: bool = False, regenerate: bool = False) -
     """What `retry` would answer now; changes nothing. Raises as it does."""
     task = _find(task_id, None)
     chosen = plan(task, _last(task_id), regenerate=regenerate)
-    balance = credits.balance(task.user_id)
+    balance = ledger.balance(task.user_id)
     if not free and balance < chosen.debit:
-        raise credits.InsufficientCredits(needed=chosen.debit, balance=balance)
+        raise ledger.InsufficientCredits(needed=chosen.debit, balance=balance)
     return Retried(task_id, chosen.run, chosen.stage, chosen.debit, chosen.debit if free else 0)
 
 
@@ -258,7 +258,7 @@ def plan(task: VideoTask, last: Generation | None, *, regenerate: bool = False) 
     has made a job, or its job is still being stopped. `source_gone`: its video is gone everywhere, so only
     `regenerate` helps. `model_unavailable`: no model can make it now.
     """
-    if Status.RUNNING not in states.STATUS_MOVES[Status(task.status)] or task.is_active:
+    if Status.RUNNING not in transitions.STATUS_MOVES[Status(task.status)] or task.is_active:
         how = "its video is stored" if task.status == Status.SUCCESS else "it is still under way"
         raise Refused("not_retryable", f"This task can't be retried: {how}.")
     stage = Stage.GENERATE if regenerate else _goes_on_at(task, last)
@@ -306,8 +306,8 @@ def _models(task: VideoTask) -> Sequence[str]:
     """Those that may run it, as if it were ordered now."""
     order = Order(**{field.name: getattr(task, field.name) for field in fields(Order)})
     try:
-        return choice.eligible_models(order)
-    except (UnknownModel, choice.NoCapableModel) as err:
+        return model_choice.eligible_models(order)
+    except (UnknownModel, model_choice.NoCapableModel) as err:
         raise Refused("model_unavailable", f"No model here can make this video now: {err}") from None
 
 

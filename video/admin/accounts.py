@@ -19,11 +19,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
-from video.admin.reading import ModelAdmin, ReadOnlyAdmin, ago, badge
-from video.engine import bell
+from video.admin.read_only import ModelAdmin, ReadOnlyAdmin, ago, badge
+from video.durations import span
+from video.engine import dispatch
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
-from video.routing import keyring
-from video.spans import span
+from video.routing import slots
 
 if TYPE_CHECKING:
     ModelSettingFormBase = forms.ModelForm[ModelSetting]
@@ -114,7 +114,7 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
         changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
-        bell.ring_admission()
+        dispatch.ring_admission()
         if changed:
             self.message_user(request, f"Jobs may start with {_how_many(changed, 'key')} again.")
         else:
@@ -171,7 +171,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
         """Only the operator's limit: a cool-down that began while the form was open must stay."""
         obj.save(update_fields=["slots_override"])
-        transaction.on_commit(bell.ring_admission)
+        transaction.on_commit(dispatch.ring_admission)
 
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:
@@ -179,7 +179,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
             return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}")
         mine = {
             key.fingerprint
-            for provider, key, name in keyring.configured()
+            for provider, key, name in slots.configured()
             if (provider, name) == (account.provider, account.account)
         }
         if not mine:
@@ -194,7 +194,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
     @admin.display(description="in use")
     def in_use(self, account: Any) -> str:
         left_s = _left_s(account.lowered_until)
-        said = f"{account.live} of {keyring.limit(account, lowered=left_s > 0)}"
+        said = f"{account.live} of {slots.limit(account, lowered=left_s > 0)}"
         if left_s > 0 and account.lowered_slots is not None:
             return format_html("{}<small>lowered, {} more</small>", said, span(left_s))
         return said
@@ -217,7 +217,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
                         closed_reason="", cooldown_until=None, busies=0, lowered_slots=None, lowered_until=None
                     )
                     self.log_change(request, account, "Opened again")
-        bell.ring_admission()
+        dispatch.ring_admission()
         if opened:
             self.message_user(request, f"Opened {_how_many(opened, 'account')}; waiting tasks may start there now.")
         else:
@@ -274,7 +274,7 @@ class ModelSettingAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelSetting, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        transaction.on_commit(bell.ring_admission)  # switched on again, tasks may be waiting for it
+        transaction.on_commit(dispatch.ring_admission)  # switched on again, tasks may be waiting for it
 
     @admin.display(description="USD a second")
     def price(self, row: ModelSetting) -> str:
@@ -333,7 +333,7 @@ class CircuitAdmin(ReadOnlyAdmin):
                         faults=0, open_until=None, probing_since=None, last_error=""
                     )
                     self.log_change(request, circuit, "Closed")
-        bell.ring_admission()
+        dispatch.ring_admission()
         if closed:
             self.message_user(request, f"Closed {_how_many(closed, 'circuit')}; jobs may start there now.")
         else:

@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
-from video.admin import story
-from video.admin.open_cases import OpenCases
-from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
+from video.admin import timeline
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, short
+from video.admin.unsettled import OpenCases
 from video.models import Generation
 
 
@@ -50,7 +50,7 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, generation: Generation) -> str:
-        word, label = story.state_of(generation, timezone.now())
+        word, label = timeline.state_of(generation, timezone.now())
         return format_html("{}<small>{}</small>", badge(word, label), generation.error_code)
 
     @admin.display(description="model", ordering="model")
@@ -65,8 +65,8 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
 
     @admin.display(description="cost: expected, reported")
     def cost(self, generation: Generation) -> str:
-        expected = story.amount(generation.expected_usd, "USD")
-        reported = story.amount(generation.reported_cost, generation.cost_unit)
+        expected = timeline.amount(generation.expected_usd, "USD")
+        reported = timeline.amount(generation.reported_cost, generation.cost_unit)
         return format_html("{}<small>{}</small>", expected, reported)
 
     @admin.display(description="planned", ordering="id")

@@ -17,8 +17,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
-from video.admin.reading import ReadOnlyAdmin, ago, badge, link, short
-from video.credits import credits
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, short
+from video.credits import ledger
 from video.models import Account, CreditEntry
 
 ENTRIES_SHOWN = 100
@@ -85,7 +85,7 @@ class AccountAdmin(ReadOnlyAdmin):
         # The ledger itself says who gave: the admin's own log may be pruned.
         full_note = f"{note} (by {request.user.get_username()})".strip()[:200]
         with transaction.atomic():
-            balances = [(user, credits.grant(user.pk, amount, note=full_note)) for user in users]
+            balances = [(user, ledger.grant(user.pk, amount, note=full_note)) for user in users]
             for user, _ in balances:
                 self.log_change(request, Account.objects.get(pk=user.pk), f"Granted {amount} credits. {note}".strip())
         for user, balance in balances:

@@ -15,13 +15,13 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from video import monitoring
-from video.monitoring import System
+from video.durations import span
+from video.monitoring import overview
+from video.monitoring.overview import System
+from video.monitoring.problems import Trouble
 from video.monitoring.providers import AccountFigures, KeyFigures
 from video.monitoring.stages import COUNTED, QUEUES, Spread, StageFigures
-from video.monitoring.trouble import Trouble
 from video.monitoring.workers import Worker
-from video.spans import span
 
 #: Where a trouble can be looked into: (name of the address, its query, the permission that it needs, the link's words).
 _PAGES: dict[str, tuple[str, dict[str, str], str, str]] = {
@@ -73,9 +73,9 @@ class StageRow:
 
 def queues_view(request: HttpRequest) -> HttpResponse:
     """GET /admin/queues/, for staff who may look at tasks and accounts."""
-    if not monitoring.may_see_all(request.user):
+    if not overview.may_see_all(request.user):
         raise PermissionDenied
-    found = monitoring.read()
+    found = overview.read()
     context = {
         **admin.site.each_context(request),
         "title": "Queues",

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
 
-from video.admin.reading import ModelAdmin
+from video.admin.read_only import ModelAdmin
 from video.models import UserShare
 
 MOST_PRIORITY = 100

@@ -11,14 +11,14 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from video.admin import story
-from video.admin.reading import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
+from video.admin import timeline
+from video.admin.bulk_actions import Steering
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
-from video.admin.stands import StandsFilter
-from video.admin.steering import Steering
+from video.admin.state_filter import StandsFilter
+from video.durations import span
 from video.models import Generation, Status, TaskEvent, VideoTask
 from video.scheduling import admission
-from video.spans import span
 
 
 @admin.register(VideoTask)
@@ -132,7 +132,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
     def waits_for(self, task: VideoTask) -> str:
         if task.error_code:
             return format_html('<span class="rw-code">{}</span>', task.error_code)
-        return story.waits_for(task, timezone.now())
+        return timeline.waits_for(task, timezone.now())
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -142,7 +142,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
         if task is not None and self.has_view_permission(request, task):
             may_steer = self.has_steer_permission(request)
             extra |= {
-                "story": story.tell(task, timezone.now()),
+                "story": timeline.tell(task, timezone.now()),
                 "title": "Task",
                 "may_cancel": may_steer and task.is_active,
                 "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED},

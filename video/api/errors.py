@@ -18,9 +18,9 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
-from video.infra import database
-from video.scheduling import limits
-from video.web import away
+from video.infra import outage
+from video.scheduling import backlog
+from video.web import outage_middleware
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,9 @@ class ApiError(exceptions.APIException):
         self.status_code = status
         self.code = code
         self.message = message
-        self.retry_after_s = away.RETRY_AFTER_S if status == 503 and retry_after_s is None else retry_after_s
+        self.retry_after_s = (
+            outage_middleware.RETRY_AFTER_S if status == 503 and retry_after_s is None else retry_after_s
+        )
         self.details: Details = {} if details is None else details
 
 
@@ -69,7 +71,7 @@ def short_of_credits(needed: int, balance: int) -> ApiError:
     )
 
 
-def too_many_waiting(err: limits.TooManyWaiting) -> ApiError:
+def too_many_waiting(err: backlog.TooManyWaiting) -> ApiError:
     """A 429 that says whose line is full, and when to come again."""
     return ApiError(429, "too_many_waiting", str(err), retry_after_s=err.retry_after_s)
 
@@ -129,9 +131,9 @@ def _translate(exc: Exception) -> ApiError:
             return ApiError(exc.status_code, str(exc.default_code), str(exc.detail))
         case OperationalError() | InterfaceError():
             log.error("the database can't be used: %s", exc)
-            if database.is_away(exc):
-                database.gate.close()
-            return ApiError(503, away.CODE, away.MESSAGE)
+            if outage.is_away(exc):
+                outage.gate.close()
+            return ApiError(503, outage_middleware.CODE, outage_middleware.MESSAGE)
         case StorageRefused():  # the machine's role has no keys just now, so no link can be signed
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")

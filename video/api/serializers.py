@@ -18,8 +18,8 @@ from providers import catalogue
 from providers.catalogue import UnknownModel
 from video.api.errors import ApiError
 from video.models import VideoTask
-from video.orders import Order
-from video.routing import choice
+from video.order import Order
+from video.routing import model_choice
 
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 #: Planned, and refused until then: a client must not believe that they work.
@@ -192,20 +192,20 @@ def _excepted(url: str) -> frozenset[str]:
 def _models(order: Order, *, fallback_said: bool) -> list[str]:
     """Ids of the models that may run the order. Raises ValidationError and ApiError."""
     try:
-        return choice.eligible_models(replace(order, fallback=fallback_said))
+        return model_choice.eligible_models(replace(order, fallback=fallback_said))
     except UnknownModel as err:
         raise ValidationError({"model": [str(err)]}) from None
-    except choice.ModelUnavailable as err:
+    except model_choice.ModelUnavailable as err:
         raise unavailable(order, err.reasons) from None
-    except choice.NoCapableModel as err:
+    except model_choice.NoCapableModel as err:
         raise _incapable(err.reasons) from None
 
 
 def unavailable(order: Order, reasons: dict[str, str]) -> ApiError:
     """The 400 for an order that no model of this server may run, though nothing is wrong with it."""
-    others = [model.id for model in choice.models_here() if model.id not in reasons]
+    others = [model.id for model in model_choice.models_here() if model.id not in reasons]
     hint = f"available are {', '.join(others)}" if others else "leave the model out, or ask the operator"
-    if not choice.models_here():
+    if not model_choice.models_here():
         message = "no provider has a key on this server"
     elif order.model_requested:
         model = catalogue.find(order.model_requested, image=bool(order.image_url))

@@ -18,7 +18,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
-from video.web import demo
+from video.web import demo_login
 
 ACCESS_COOKIE = "token"
 REFRESH_COOKIE = "refresh"
@@ -93,7 +93,7 @@ def _active_user(user_id: Any) -> AbstractBaseUser:
             user = _user_by_id(users._meta.pk.to_python(user_id))
         except (ValidationError, ValueError):  # no id at all
             user = None
-    if user is None or not user.is_active or not demo.may_use(user):
+    if user is None or not user.is_active or not demo_login.may_use(user):
         raise AuthenticationFailed(REFUSED, code="invalid_token")
     return user
 

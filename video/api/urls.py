@@ -3,13 +3,13 @@
 from django.urls import path, re_path
 
 from video.api.base import UnknownAddress
-from video.api.views.auth_views import LoginView, LogoutView, RefreshView
-from video.api.views.list_views import CreditsView, TasksView
-from video.api.views.model_views import ModelsView, QuoteView
-from video.api.views.queue_views import QueuesView, TaskView
-from video.api.views.steering_views import CancelView, RetryView
-from video.api.views.video_views import CreateView, StatusView
-from video.api.views.webhook_views import WebhookView
+from video.api.views.auth import LoginView, LogoutView, RefreshView
+from video.api.views.lists import CreditsView, TasksView
+from video.api.views.models import ModelsView, QuoteView
+from video.api.views.queues import QueuesView, TaskView
+from video.api.views.steering import CancelView, RetryView
+from video.api.views.video import CreateView, StatusView
+from video.api.views.webhook import WebhookView
 
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),

@@ -15,11 +15,11 @@ from django.utils import timezone
 
 from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video.attempts import attempts, jobs, settling
-from video.engine import bell, states, waves
-from video.infra.kit import kit
+from video.attempts import provider_calls, records, unknown_submits
+from video.engine import claims, dispatch, transitions
+from video.infra.toolkit import kit
 from video.models import Generation, Stage
-from video.pipeline.stages import HOUR_S
+from video.pipeline.provider_stages import HOUR_S
 from video.routing import health
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ STILL_LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.UNRECOGNISED)
 
 def reconcile() -> int:
     """One pass; safe to run twice at once. Returns how many attempts were settled or looked at."""
-    done = attempts.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
+    done = records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
     for generation in _take_due():
         look(generation)
         done += 1
@@ -82,37 +82,37 @@ def look(generation: Generation) -> None:
         if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
             # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
             if status is not None:
-                waves.note_looks([(generation.pk, status)])
+                claims.note_looks([(generation.pk, status)])
                 generation.provider_status = status.provider_status
-            asked = jobs.cancel(generation)
+            asked = provider_calls.cancel(generation)
             status = _read(generation) if asked is not None else status
-    except (ProviderError, jobs.KeyGone) as err:
+    except (ProviderError, provider_calls.KeyGone) as err:
         log.warning("%s: a look at an open job failed: %s", generation.pk, err)
         _look_again(generation)
         return
     if status is None:
         _not_found(generation, asked)
     elif status.state is JobState.SUCCEEDED:
-        attempts.record_ended(
+        records.record_ended(
             generation.pk,
             State.SUCCEEDED,
             cost=status.cost,
             provider_status=status.provider_status,
-            result_life_s=jobs.result_life_s(generation.provider),
+            result_life_s=provider_calls.result_life_s(generation.provider),
         )
         health.note_success(generation.model, generation.provider)
         _deliver(generation)
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
         _ended_badly(generation, status)
     else:
-        waves.note_looks([(generation.pk, status)])
+        claims.note_looks([(generation.pk, status)])
         _look_again(generation)
 
 
 def _read(generation: Generation) -> JobStatus | None:
     """How the job stands; None if the provider says that it knows no such job."""
     try:
-        return jobs.look(generation)
+        return provider_calls.look(generation)
     except JobNotFound:
         return None
 
@@ -123,22 +123,22 @@ def _is_to_stop(generation: Generation) -> bool:
 
 def _not_found(generation: Generation, asked: CancelOutcome | None) -> None:
     if generation.state == State.LOST:
-        attempts.stop_looking(generation.pk)
+        records.stop_looking(generation.pk)
     elif asked is CancelOutcome.REQUESTED:  # some providers forget a job that was cancelled
-        attempts.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
+        records.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
         health.give_back_probe(generation.model)
-    elif attempts.record_not_found(generation.pk):
-        attempts.record_lost(generation.pk, code="job_lost")
+    elif records.record_not_found(generation.pk):
+        records.record_lost(generation.pk, code="job_lost")
 
 
 def _ended_badly(generation: Generation, status: JobStatus) -> None:
-    attempts.record_ended(
+    records.record_ended(
         generation.pk,
         State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
         cost=status.cost,
         provider_status=status.provider_status,
         code=status.error.code if status.error else "",
-        took_nothing=jobs.took_nothing(generation, status),
+        took_nothing=provider_calls.took_nothing(generation, status),
     )
     if status.error is not None and health.is_fault(status.error):
         health.note_fault(generation.model, generation.provider, str(status.error))
@@ -152,44 +152,44 @@ def _look_up(generation: Generation) -> None:
     It is never sent again. Where nobody can be asked it is lost when its window is over (`attempts.expire_unknown`).
     """
     if not kit().provider(generation.provider).can_look_up:
-        attempts.look_up_later(generation.pk, HOUR_S)
+        records.look_up_later(generation.pk, HOUR_S)
         return
-    left_s = (settling.lookup_at(generation) - timezone.now()).total_seconds()
+    left_s = (unknown_submits.lookup_at(generation) - timezone.now()).total_seconds()
     if left_s > 0:
-        attempts.look_up_later(generation.pk, left_s)
+        records.look_up_later(generation.pk, left_s)
         return
     try:
-        found = jobs.look_up(generation)
-    except (ProviderError, jobs.KeyGone) as err:
+        found = provider_calls.look_up(generation)
+    except (ProviderError, provider_calls.KeyGone) as err:
         log.warning("%s: a look-up of an unanswered submit failed: %s", generation.pk, err)
-        attempts.look_up_later(generation.pk, settling.LOOKUP_TROUBLE_S)
+        records.look_up_later(generation.pk, unknown_submits.LOOKUP_TROUBLE_S)
         return
     if found is not None:
-        attempts.record_accepted(generation.pk, found)
-        bell.ring_look(generation.pk)
+        records.record_accepted(generation.pk, found)
+        dispatch.ring_look(generation.pk)
         return
-    generation.lookups = attempts.record_not_found_by_reference(generation.pk)
+    generation.lookups = records.record_not_found_by_reference(generation.pk)
     if generation.lookups < len(settings.LOOKUP_SECONDS):
-        left_s = (settling.lookup_at(generation) - timezone.now()).total_seconds()
-        attempts.look_up_later(generation.pk, max(0.0, left_s))
-    elif attempts.give_up_unknown(generation.pk):
+        left_s = (unknown_submits.lookup_at(generation) - timezone.now()).total_seconds()
+        records.look_up_later(generation.pk, max(0.0, left_s))
+    elif records.give_up_unknown(generation.pk):
         health.give_back_probe(generation.model)
 
 
 def _look_again(generation: Generation) -> None:
     """Its job goes on, as far as anybody knows."""
-    attempts.look_again(generation.pk, 2 * jobs.poll_interval_s(generation.provider))
+    records.look_again(generation.pk, 2 * provider_calls.poll_interval_s(generation.provider))
     _give_up_if_old(generation)
 
 
 def _deliver(generation: Generation) -> None:
     """A video that came after its task had failed: the task goes on, unless something newer stands in its way."""
     with transaction.atomic():
-        revived = states.revive(generation.task_id, generation.run, generation.pk)
-        attempts.stop_looking(generation.pk)
+        revived = transitions.revive(generation.task_id, generation.run, generation.pk)
+        records.stop_looking(generation.pk)
     if revived:
         log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
-        bell.resume(generation.task_id, Stage.DOWNLOAD)
+        dispatch.resume(generation.task_id, Stage.DOWNLOAD)
 
 
 def _give_up_if_old(generation: Generation) -> None:
@@ -201,5 +201,5 @@ def _give_up_if_old(generation: Generation) -> None:
         )
         row = cursor.fetchone()
     if row and row[0]:
-        attempts.record_lost(generation.pk, code="job_lost")
-        attempts.stop_looking(generation.pk)
+        records.record_lost(generation.pk, code="job_lost")
+        records.stop_looking(generation.pk)

@@ -21,9 +21,9 @@ from django.db import Error, close_old_connections, connection
 from django.db.models.expressions import RawSQL
 
 from media_pipeline.disk import free_bytes
-from video.engine import states
-from video.engine.heartbeat import heartbeat
-from video.infra.kit import kit
+from video.engine import transitions
+from video.engine.leases import heartbeat
+from video.infra.toolkit import kit
 from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Sign:
                     started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
                 """,
                 {
-                    "name": str(states.WORKER),
+                    "name": str(transitions.WORKER),
                     "kind": self._kind.value,
                     "host": socket.gethostname()[:100],
                     "queues": self._queues[:100],
@@ -130,7 +130,7 @@ class Sign:
     def remove(self) -> None:
         """Delete the row. Raises the database's errors."""
         with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(states.WORKER)])
+            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(transitions.WORKER)])
 
 
 @cache

@@ -12,10 +12,10 @@ from typing import IO, Any, cast
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from video.actions import chosen
-from video.actions.chosen import BadChoice, Filter
+from video.actions import selection
+from video.actions.selection import BadChoice, Filter
 from video.actions.steering import Refused
-from video.credits.credits import InsufficientCredits
+from video.credits.ledger import InsufficientCredits
 from video.models import Stage
 
 SOME_REFUSED, BAD_USAGE, INTERRUPTED = 1, 2, 130
@@ -54,7 +54,7 @@ class ManyTasks(BaseCommand):
                 returncode=BAD_USAGE,
             )
         try:
-            return chosen.by_id(ids) if ids else chosen.by_filter(wanted)
+            return selection.by_id(ids) if ids else selection.by_filter(wanted)
         except BadChoice as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.conf import settings
 
-from video.monitoring import System
+from video.monitoring.overview import System
+from video.monitoring.problems import Trouble
 from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.monitoring.stages import QUEUES, WINDOWS_MIN, Rate, Spread, StageFigures, Waiting
-from video.monitoring.trouble import Trouble
 from video.monitoring.users import OwnFigures
 from video.monitoring.workers import Worker
 

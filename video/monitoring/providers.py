@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 from video.models import ProviderAccount, ProviderKey
-from video.routing import health, keyring
+from video.routing import health, slots
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ class CircuitFigures:
 
 def keys() -> list[KeyFigures]:
     """Configured ones, and those that went while jobs hang on them; two statements."""
-    configured = {(provider, key.fingerprint) for provider, key, _ in keyring.configured()}
-    live = keyring.live_by_key()
+    configured = {(provider, key.fingerprint) for provider, key, _ in slots.configured()}
+    live = slots.live_by_key()
     return [
         KeyFigures(
             provider=key.provider,
@@ -122,7 +122,7 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
             account=row.account,
             model=row.model,
             live=row.live,
-            limit=keyring.limit(row, lowered=row.is_lowered),
+            limit=slots.limit(row, lowered=row.is_lowered),
             lowered=row.is_lowered,
             cooldown_s=row.cooldown_s,
             closed_reason=row.closed_reason,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from video.models import Stage
-from video.scheduling import cores
+from video.scheduling import transcode_slots
 
 #: The queue of each stage, as Celery routes it.
 QUEUE_OF: dict[Stage, str] = {
@@ -111,7 +111,7 @@ def waiting_for_core() -> Waiting:
                 (SELECT id FROM line ORDER BY next_run_at LIMIT 1)
             FROM line
             """,
-            [cores.RUNG_S, COUNTED],
+            [transcode_slots.RUNG_S, COUNTED],
         )
         number, oldest_s, oldest_task = cursor.fetchone()
     return Waiting(number, 0, oldest_s, oldest_task or "")

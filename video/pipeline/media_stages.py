@@ -24,13 +24,13 @@ from media_pipeline.fetch.download import download as fetch
 from media_pipeline.storage import object_keys
 from providers.errors import JobNotFound
 from video import ids
-from video.attempts import attempts, jobs
-from video.engine import drain
-from video.engine.heartbeat import heartbeat
+from video.attempts import provider_calls, records
+from video.engine import shutdown
+from video.engine.leases import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
-from video.engine.states import PROGRESS_AT, Claim, next_stage
+from video.engine.transitions import PROGRESS_AT, Claim, next_stage
 from video.infra.failpoints import failpoint
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -46,17 +46,17 @@ TRIES_OF_A_BAD_FILE = 2
 
 def download(claim: Claim) -> Outcome:
     """Fetch the provider's file into storage, and make sure that it is a video."""
-    generation = attempts.latest(claim.task.pk)
+    generation = records.latest(claim.task.pk)
     if generation is None or generation.state != Generation.State.SUCCEEDED:
         raise RuntimeError(f"{claim.task.pk} downloads without a finished job")
     claim.generation_id = generation.pk
     try:
-        url = jobs.result_url(generation)
+        url = provider_calls.result_url(generation)
     except JobNotFound as err:
         return TryAgain("source_gone", "The video is no longer available at its provider.", str(err), at_least_s=10)
-    except jobs.READ_TROUBLE as err:
+    except provider_calls.READ_TROUBLE as err:
         return _patient(claim, str(err))
-    except jobs.KeyGone:
+    except provider_calls.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing
             "%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint
         )
@@ -181,7 +181,7 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
     """What an error of the media work means for the task."""
     match err:
         case errors.Cancelled():
-            return Park(0, drain.REASON) if claim.let_go else Dropped()
+            return Park(0, shutdown.REASON) if claim.let_go else Dropped()
         case errors.DiskFull():
             log.error("%s: the disk is full; %s waits", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=DISK_FULL_DELAY_S, counts=False)

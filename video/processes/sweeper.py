@@ -17,13 +17,13 @@ from django.db import close_old_connections, connection
 
 from media_pipeline.errors import MediaError
 from video.attempts import reconcile
-from video.engine import bell, due, reaper, waves, workers
-from video.infra import database
-from video.infra.kit import kit
+from video.engine import claims, dead_workers, dispatch, due, workers
+from video.infra import outage
+from video.infra.toolkit import kit
 from video.models import Stage, WorkerSign
 from video.pipeline import media_stages
 from video.routing import accounts
-from video.scheduling import admission, cores
+from video.scheduling import admission, transcode_slots
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +38,13 @@ RING_POLLS = 2000  # in waves of a hundred, so they cost the broker little
 def tick() -> int:
     """Ring what is due, also of dead workers, admit who can be admitted, to slots and to cores. Returns how many tasks
     were rung."""
-    reaper.reap()
-    room = bell.with_room()
-    rung = bell.resume_all(due.ring_due(RING_BATCH, room))
+    dead_workers.reap()
+    room = dispatch.with_room()
+    rung = dispatch.resume_all(due.ring_due(RING_BATCH, room))
     if Stage.POLL in room:
-        rung += bell.ring_waves(waves.ring_due(RING_POLLS))
-    rung += bell.resume_all(admission.admit(), urgent=False)
-    return rung + bell.resume_all(cores.admit())
+        rung += dispatch.ring_waves(claims.ring_due(RING_POLLS))
+    rung += dispatch.resume_all(admission.admit(), urgent=False)
+    return rung + dispatch.resume_all(transcode_slots.admit())
 
 
 def take_period(name: str, every_s: float) -> bool:
@@ -134,7 +134,7 @@ def run_periodic() -> None:
         try:
             if take_period(name, every_s):
                 job()
-        except database.TROUBLE:
+        except outage.TROUBLE:
             raise
         except Exception:  # the boundary of a job: its next period tries again
             log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
@@ -148,7 +148,7 @@ def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -
         except Exception as err:  # the boundary of a turn: nothing may end the loop that everything else rests on
             if not well:
                 log.debug("sweeper: still failing: %s", err)
-            elif isinstance(err, database.TROUBLE):
+            elif isinstance(err, outage.TROUBLE):
                 log.warning("sweeper: the database can't be used (%s); trying again until it can", err)
             else:
                 log.exception("sweeper: a turn failed; trying again")

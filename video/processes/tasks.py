@@ -13,10 +13,10 @@ from celery import Task, shared_task
 from django.db import connection
 
 from video.attempts import reconcile
-from video.engine import bell, drain
-from video.infra import database
+from video.engine import dispatch, shutdown
+from video.infra import outage
 from video.models import Stage
-from video.pipeline import pipeline
+from video.pipeline import runner
 from video.scheduling import admission
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 def _link(task: Task, stage: Stage, task_id: str) -> None:
     """Run one stage, unless this worker stops. When the next one is not due right now the rest of the chain is
     dropped, and rung when it is."""
-    if drain.begun():
-        drain.pass_on([task_id], stage)
+    if shutdown.begun():
+        shutdown.pass_on([task_id], stage)
         task.request.chain = None
     elif not _run(stage, task_id):
         task.request.chain = None
@@ -34,8 +34,8 @@ def _link(task: Task, stage: Stage, task_id: str) -> None:
 
 def _run(stage: Stage, task_id: str) -> bool:
     try:
-        return pipeline.run_stage(stage, task_id)
-    except database.TROUBLE as err:
+        return runner.run_stage(stage, task_id)
+    except outage.TROUBLE as err:
         connection.close()
         log.warning("%s %s: the database can't be used (%s); rung again when it can", task_id, stage, err)
         return False
@@ -43,8 +43,8 @@ def _run(stage: Stage, task_id: str) -> bool:
 
 def _run_wave(task_ids: list[str]) -> list[str]:
     try:
-        return pipeline.run_wave(task_ids)
-    except database.TROUBLE as err:
+        return runner.run_wave(task_ids)
+    except outage.TROUBLE as err:
         connection.close()
         log.warning("a wave of %s looks: the database can't be used (%s); rung again when it can", len(task_ids), err)
         return []
@@ -59,8 +59,8 @@ def generate(self: Task, task_id: str) -> None:
 @shared_task(bind=True, name="video.poll")
 def poll(self: Task, task_ids: list[str]) -> None:
     """Look at jobs: the chain's link is a wave of one, the sweeper sends larger ones."""
-    if drain.begun():
-        drain.pass_on(task_ids, Stage.POLL)
+    if shutdown.begun():
+        shutdown.pass_on(task_ids, Stage.POLL)
         self.request.chain = None
         return
     on_their_way = _run_wave(task_ids)
@@ -68,7 +68,7 @@ def poll(self: Task, task_ids: list[str]) -> None:
         self.request.chain = None
     elif not self.request.chain:
         for task_id in on_their_way:
-            bell.resume(task_id, Stage.DOWNLOAD)
+            dispatch.resume(task_id, Stage.DOWNLOAD)
 
 
 @shared_task(bind=True, name="video.download")
@@ -106,7 +106,7 @@ def admit() -> None:
     One thread a worker: more would only wait for each other's lock, and a crowd of creates would take all threads away
     from the jobs. Who comes meanwhile is served by one more pass, or by the sweeper's next.
     """
-    if drain.begun():  # the sweeper admits them
+    if shutdown.begun():  # the sweeper admits them
         return
     _came_meanwhile.set()
     if not _admitting.acquire(blocking=False):
@@ -114,7 +114,7 @@ def admit() -> None:
     try:
         while _came_meanwhile.is_set():
             _came_meanwhile.clear()
-            bell.resume_all(admission.admit(), urgent=False)
+            dispatch.resume_all(admission.admit(), urgent=False)
     finally:
         _admitting.release()
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from celery.worker import state as celery_state
 from django.conf import settings
 
-from video.engine import drain, due
-from video.engine.heartbeat import heartbeat
+from video.engine import due, shutdown
+from video.engine.leases import heartbeat
 from video.infra import broker
 from video.monitoring.stages import QUEUE_OF
 
@@ -42,7 +42,7 @@ class Watchdog:
         """Every few seconds. Raises the database's errors."""
         suspected, self._suspected = self._suspected, False
         heard = celery_state.all_total_count[0]
-        if heard != self._heard or celery_state.active_requests or heartbeat.held() or drain.begun():
+        if heard != self._heard or celery_state.active_requests or heartbeat.held() or shutdown.begun():
             self._heard, self._idle_since = heard, time.monotonic()
             return
         if time.monotonic() - self._idle_since < settings.WATCHDOG_SECONDS:

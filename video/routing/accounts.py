@@ -21,9 +21,9 @@ from django.db import connection
 from providers.api_keys import ApiKey, account_of
 from providers.contract import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import keyring
+from video.routing import slots as keyring
 
 log = logging.getLogger(__name__)
 

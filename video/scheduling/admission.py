@@ -16,13 +16,14 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.ranking import Candidate, ModelHealth, Override
-from video.engine import states, workers
+from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.models import Generation, Stage, TaskEvent, VideoTask
-from video.routing import accounts, choice, health, keyring
-from video.routing.keyring import Slot, Slots
-from video.scheduling import fairness
+from video.routing import accounts, health, model_choice
+from video.routing import slots as keyring
+from video.routing.slots import Slot, Slots
+from video.scheduling import fair_share
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def admit() -> list[tuple[str, Stage]]:
         passed_over: set[str] = set()
         while len(admitted) + ended + len(passed_over) < most:
             limit = min(AT_ONCE, most - len(admitted) - ended, market.free_slots())
-            fairest = fairness.waiting(sorted(market.free()), limit, without=passed_over)
+            fairest = fair_share.waiting(sorted(market.free()), limit, without=passed_over)
             if not fairest:
                 break
             generations, failed = _plan_all(fairest, market)
@@ -150,7 +151,7 @@ def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation
     for task in fairest:
         made = attempts.get(task.pk, (0, 0, "", ""))
         if made[1] >= MAX_ATTEMPTS:
-            states.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
+            transitions.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
             ended.append(task.pk)
             continue
         generation = _choose(task, market, attempt=made[0] + 1)
@@ -159,13 +160,13 @@ def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation
     if generations:
         Generation.objects.bulk_create(generations)
         _make_due(generations)
-        fairness.note_given(fairness.Resource.SLOT, [generation.user_id for generation in generations])
+        fair_share.note_given(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended
 
 
 def _choose(task: VideoTask, market: Market, *, attempt: int) -> Generation | None:
     """The best model with a free slot of those that may run the task; None when there is none any more."""
-    ranked = choice.candidates(task, market.availability(), health=market.health, overrides=market.overrides)
+    ranked = model_choice.candidates(task, market.availability(), health=market.health, overrides=market.overrides)
     for candidate in ranked:
         if not candidate.usable:
             break
@@ -194,7 +195,7 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
         key_fingerprint=slot.take(),
         simulated=settings.SIMULATE,
         duration_s=task.duration_s,
-        resolution=choice.render_resolution(task.resolution, model),
+        resolution=model_choice.render_resolution(task.resolution, model),
         expected_usd=chosen.price_usd,
         cost_unit=kit().provider(model.provider).cost_unit,
         candidates=[{**candidate.as_json(), "chosen": candidate.model == chosen.model} for candidate in ranked],
@@ -206,11 +207,11 @@ def _widen(market: Market) -> None:
     serving = sorted(market.serving())
     if not serving:
         return
-    for task in fairness.stranded(serving, BATCH, without=_hopeless.known(serving)):
-        others = [model for model in choice.fallbacks(task, set(task.eligible_models)) if model in serving]
+    for task in fair_share.stranded(serving, BATCH, without=_hopeless.known(serving)):
+        others = [model for model in model_choice.fallbacks(task, set(task.eligible_models)) if model in serving]
         if others:
             reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
-            states.widen(task, [*task.eligible_models, *others], reason)
+            transitions.widen(task, [*task.eligible_models, *others], reason)
         else:
             _hopeless.add(task.pk)
 
@@ -278,7 +279,7 @@ def expire_waiting() -> int:
     for _ in range(EXPIRE_BATCHES):
         overdue = _overdue()
         for task in overdue:
-            ended += states.fail_waiting(
+            ended += transitions.fail_waiting(
                 task, code="no_capacity", message="No video provider had room for this video in time."
             )
         if len(overdue) < EXPIRE_BATCH:
@@ -321,6 +322,6 @@ def _make_due(generations: list[Generation]) -> None:
                 "generations": [g.pk for g in generations],
                 "details": [f"{g.provider} {g.model}" for g in generations],
                 "outcome": TaskEvent.Outcome.ADMITTED.value,
-                "worker": str(states.WORKER),
+                "worker": str(transitions.WORKER),
             },
         )

@@ -14,8 +14,8 @@ from django.db import connection
 from providers import catalogue
 from providers.api_keys import account_of
 from providers.catalogue import Model
-from video.scheduling import fairness, line
-from video.scheduling.line import Line
+from video.scheduling import fair_share, queue_position
+from video.scheduling.queue_position import Line
 
 SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
@@ -58,7 +58,7 @@ def expected_seconds(model: Model, user_id: int | None = None) -> int:
     figures = _figures((model.id,), CACHE_S)
     taken_s = _taken_s(figures, model)
     own = next((one.fresh for one in figures.lines if one.user_id == user_id), 0)
-    ahead = line.before(figures.lines, user_id=user_id or 0, own=own)
+    ahead = queue_position.before(figures.lines, user_id=user_id or 0, own=own)
     return max(1, math.ceil(taken_s + ahead / (figures.slots or _slots_unseen(model)) * taken_s))
 
 
@@ -68,7 +68,7 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     At most one query each 2 s and set of models, in a process.
     """
     figures = _figures(tuple(models), LINE_CACHE_S)
-    ahead = line.before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    ahead = queue_position.before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
     slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
     if not known or not slots:
@@ -136,7 +136,7 @@ def _measure(models: tuple[str, ...]) -> _Figures:
                  ) recent),
                 (SELECT sum(CASE WHEN closed_reason = '' THEN coalesce(slots_override, slots) ELSE 0 END)
                  FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
-                u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fairness.LATELY}, coalesce(at_work.jobs, 0)),
+                u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
                 coalesce(s.weight, 1)
             FROM (SELECT) one LEFT JOIN waiting u ON true
             LEFT JOIN at_work ON at_work.user_id = u.user_id
@@ -156,8 +156,8 @@ def _measure(models: tuple[str, ...]) -> _Figures:
                     for provider, keys in settings.PROVIDER_KEYS.items()
                     for key in keys
                 ],
-                "resource": fairness.Resource.SLOT.value,
-                "half_life": fairness.HALF_LIFE_S,
+                "resource": fair_share.Resource.SLOT.value,
+                "half_life": fair_share.HALF_LIFE_S,
             },
         )
         rows = cursor.fetchall()

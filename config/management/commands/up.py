@@ -237,7 +237,7 @@ def _prepare_database() -> None:
     except OperationalError as error:
         raise CommandError(f"The database cannot be reached: {error}") from error
     if settings.SIMULATE:
-        from video.web.demo import ensure_demo_user
+        from video.web.demo_login import ensure_demo_user
 
         ensure_demo_user()
     with connection.cursor() as cursor:

@@ -9,8 +9,8 @@ from typing import Any
 from providers.contract import Submitted
 from tests.video.machine.model import Attempt, Model, Task
 from tests.video.machine.ops import Held, Op, Stock, holds, refund_cancelled
-from video.attempts import attempts, reconcile
-from video.credits import credits
+from video.attempts import reconcile, records
+from video.credits import ledger
 from video.models import Generation
 
 
@@ -39,7 +39,7 @@ class MarkSent(Op):
 
     def act(self, stock: Stock) -> Any:
         generation = stock.generation(self.held.task, self.number)
-        mark = attempts.mark_resent if self.again else attempts.mark_sent
+        mark = records.mark_resent if self.again else records.mark_sent
         return mark(stock.claims[self.held], generation)
 
     def expect(self, model: Model) -> Any:
@@ -61,24 +61,24 @@ class MarkSent(Op):
 
 
 def _ended(state: str) -> Callable[[Fact, str], Any]:
-    return lambda fact, pk: attempts.record_ended(pk, Generation.State(state))
+    return lambda fact, pk: records.record_ended(pk, Generation.State(state))
 
 
 FACTS: dict[str, Callable[[Fact, str], Any]] = {
-    "accepted": lambda fact, pk: attempts.record_accepted(pk, Submitted(job_of(fact.task, fact.number))),
-    "rejected": lambda fact, pk: attempts.record_rejected(pk, code="no", message="The provider said no."),
-    "busy": lambda fact, pk: attempts.record_rejected(pk, code="busy", message="The provider is busy."),
-    "unknown": lambda fact, pk: attempts.record_unknown(pk),
-    "put back": lambda fact, pk: attempts.put_back(pk),
-    "not found": lambda fact, pk: attempts.record_not_found_by_reference(pk),
-    "given up": lambda fact, pk: attempts.give_up_unknown(pk),
-    "job lost": lambda fact, pk: attempts.record_lost(pk, code="job_lost"),
-    "want cancel": lambda fact, pk: attempts.want_cancel(pk),
-    "stop looking": lambda fact, pk: attempts.stop_looking(pk),
+    "accepted": lambda fact, pk: records.record_accepted(pk, Submitted(job_of(fact.task, fact.number))),
+    "rejected": lambda fact, pk: records.record_rejected(pk, code="no", message="The provider said no."),
+    "busy": lambda fact, pk: records.record_rejected(pk, code="busy", message="The provider is busy."),
+    "unknown": lambda fact, pk: records.record_unknown(pk),
+    "put back": lambda fact, pk: records.put_back(pk),
+    "not found": lambda fact, pk: records.record_not_found_by_reference(pk),
+    "given up": lambda fact, pk: records.give_up_unknown(pk),
+    "job lost": lambda fact, pk: records.record_lost(pk, code="job_lost"),
+    "want cancel": lambda fact, pk: records.want_cancel(pk),
+    "stop looking": lambda fact, pk: records.stop_looking(pk),
     "succeeded": _ended("succeeded"),
     "failed": _ended("failed"),
     "cancelled": _ended("cancelled"),
-    "cancelled for nothing": lambda fact, pk: attempts.record_ended(pk, Generation.State.CANCELLED, took_nothing=True),
+    "cancelled for nothing": lambda fact, pk: records.record_ended(pk, Generation.State.CANCELLED, took_nothing=True),
 }
 
 
@@ -210,7 +210,7 @@ class RefundAgain(Op):
     task: int
 
     def act(self, stock: Stock) -> Any:
-        return credits.refund(stock.tasks[self.task], 1)
+        return ledger.refund(stock.tasks[self.task], 1)
 
     def expect(self, model: Model) -> Any:
         return False

@@ -11,14 +11,14 @@ from typing import Any, ClassVar
 from tests.factories import age, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
-from video.actions import creation
-from video.attempts import attempts
-from video.credits import credits
-from video.engine import due, states
+from video.actions import create
+from video.attempts import records
+from video.credits import ledger
+from video.engine import due, transitions
 from video.engine.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot
 from video.models import Generation, Stage
-from video.orders import Order
-from video.pipeline import pipeline
+from video.order import Order
+from video.pipeline import runner
 from video.scheduling import admission
 
 LATER_S = 3600.0
@@ -40,7 +40,7 @@ class Stock:
 
     users: list[int] = field(default_factory=list)
     tasks: dict[int, str] = field(default_factory=dict)
-    claims: dict[Held, states.Claim] = field(default_factory=dict)
+    claims: dict[Held, transitions.Claim] = field(default_factory=dict)
 
     def label(self, task_id: str) -> int:
         return next(label for label, known in self.tasks.items() if known == task_id)
@@ -81,7 +81,7 @@ class Grant(Op):
     amount: int
 
     def act(self, stock: Stock) -> Any:
-        credits.grant(stock.users[self.user], self.amount)
+        ledger.grant(stock.users[self.user], self.amount)
 
     def expect(self, model: Model) -> Any:
         world = model.world
@@ -100,8 +100,8 @@ class Create(Op):
 
     def act(self, stock: Stock) -> Any:
         try:
-            task, new = creation.create(stock.users[self.user], ORDER, idempotency_key=self.key)
-        except credits.InsufficientCredits:
+            task, new = create.create(stock.users[self.user], ORDER, idempotency_key=self.key)
+        except ledger.InsufficientCredits:
             return None
         return task.pk, new
 
@@ -201,7 +201,7 @@ class Expire(Op):
     """Unknown attempts of ended tasks are given up after the longest render time."""
 
     def act(self, stock: Stock) -> Any:
-        return attempts.expire_unknown({"runway": LATER_S})
+        return records.expire_unknown({"runway": LATER_S})
 
     def expect(self, model: Model) -> Any:
         number = 0
@@ -242,7 +242,7 @@ class Claim(Op):
     def act(self, stock: Stock) -> Any:
         if self.stage == Stage.TRANSCODE:
             give_core(stock.tasks[self.task])
-        claim = states.claim(stock.tasks[self.task], Stage(self.stage))
+        claim = transitions.claim(stock.tasks[self.task], Stage(self.stage))
         if claim is None:
             return None
         held = Held(self.task, self.stage, claim.fence)
@@ -271,7 +271,7 @@ class Beat(Op):
     held: Held
 
     def act(self, stock: Stock) -> Any:
-        return bool(states.beat([stock.claims[self.held]]))
+        return bool(transitions.beat([stock.claims[self.held]]))
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.held.task)
@@ -314,7 +314,7 @@ class Move(Op):
                 outcome = Fail("broken", "It broke.")
             case "succeed":
                 outcome = Succeed({"video_id": f"vid_{self.held.task}_{self.held.fence}"})
-        return pipeline.apply(claim, outcome)
+        return runner.apply(claim, outcome)
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.held.task)

@@ -8,7 +8,7 @@ from typing import Any
 from tests.video.machine.model import COST, Attempt, Model, Task
 from tests.video.machine.ops import Op, Stock
 from video.actions import steering
-from video.credits import credits
+from video.credits import ledger
 
 OPEN = ("unknown", "accepted")
 
@@ -60,7 +60,7 @@ class Retry(Op):
     def act(self, stock: Stock) -> Any:
         try:
             done = steering.retry(stock.tasks[self.task], by="somebody", free=self.free, regenerate=self.anew)
-        except credits.InsufficientCredits:
+        except ledger.InsufficientCredits:
             return "short"
         except steering.Refused as err:
             return err.code

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from video.actions import steering
-from video.actions.chosen import Filter
+from video.actions.selection import Filter
 from video.management.arguments import seconds
 from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Went
 from video.models import ACTIVE

@@ -10,8 +10,8 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
-from video.credits import ledger_check
-from video.credits.ledger_check import Difference
+from video.credits import audit
+from video.credits.audit import Difference
 
 SOME_WRONG, CANNOT_ASK = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
@@ -29,7 +29,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            extent, found = ledger_check.extent(), ledger_check.find()
+            extent, found = audit.extent(), audit.find()
             names = _names({one.user_id for one in found})
         except (OperationalError, InterfaceError) as err:
             raise CommandError(
@@ -42,7 +42,7 @@ class Command(BaseCommand):
         if found:
             sys.exit(SOME_WRONG)
 
-    def _show(self, extent: ledger_check.Extent, found: list[Difference], names: dict[int, str]) -> None:
+    def _show(self, extent: audit.Extent, found: list[Difference], names: dict[int, str]) -> None:
         from rich.console import Console
         from rich.table import Table
 
@@ -72,7 +72,7 @@ def _names(user_ids: set[int]) -> dict[int, str]:
     return {user.pk: user.get_username() for user in users._default_manager.filter(pk__in=user_ids)}
 
 
-def _as_json(extent: ledger_check.Extent, found: list[Difference], names: dict[int, str]) -> dict[str, Any]:
+def _as_json(extent: audit.Extent, found: list[Difference], names: dict[int, str]) -> dict[str, Any]:
     return {
         "whole": not found,
         "accounts": extent.accounts,

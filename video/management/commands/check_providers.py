@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
-from video.engine import bell
-from video.infra.kit import kit
+from video.engine import dispatch
+from video.infra.toolkit import kit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import accounts, keyring
+from video.routing import accounts, slots
 
 SOME_BAD, NO_KEY = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
@@ -67,7 +67,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, provider: str | None, **options: Any) -> None:
-        keys = [(name, key) for name, key, _ in keyring.configured() if provider in {None, name}]
+        keys = [(name, key) for name, key, _ in slots.configured() if provider in {None, name}]
         if not keys:
             names = [provider] if provider else sorted(settings.PROVIDER_KEYS)
             if options["json"]:
@@ -111,11 +111,11 @@ class Command(BaseCommand):
 
 def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     """Ask about these keys, write down what was said, and tell how they stand now."""
-    keyring.sync()
+    slots.sync()
     answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for answer in answers:
         accounts.record(answer)
-    bell.ring_admission()
+    dispatch.ring_admission()
     stored = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.all()}
     rows_of: dict[tuple[str, str], list[ProviderAccount]] = defaultdict(list)
     live = Generation.objects.filter(state__in=Generation.LIVE).values("account").annotate(number=Count("pk"))
@@ -161,7 +161,7 @@ def _limit(account: ProviderAccount, live: int) -> Limit:
     closed = account.closed_reason
     if not closed and account.cooldown_until is not None and account.cooldown_until > now:
         closed = "cooling_down"
-    return Limit(account.model, live, keyring.limit(account, lowered=lowered), closed)
+    return Limit(account.model, live, slots.limit(account, lowered=lowered), closed)
 
 
 def _of_limit(one: Limit) -> str:

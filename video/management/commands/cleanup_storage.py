@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from media_pipeline.errors import MediaError
-from video.infra.kit import kit
+from video.infra.toolkit import kit
 from video.management.arguments import seconds
-from video.processes import cleanup
-from video.processes.cleanup import LEAST_AGE_S, Orphan, Seen
+from video.processes import storage_sweep
+from video.processes.storage_sweep import LEAST_AGE_S, Orphan, Seen
 
 SOME_LEFT, CANNOT_ASK, INTERRUPTED = 1, 2, 130
 MOST_SHOWN = 100
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("Files", total=None)
-            for orphan in cleanup.find(storage, seen, now=time.time(), older_than_s=older_than_s):
+            for orphan in storage_sweep.find(storage, seen, now=time.time(), older_than_s=older_than_s):
                 progress.update(bar, completed=seen.files, description=f"Files: {seen.files} seen, {len(gone)} orphans")
                 if dry_run:
                     gone.append(orphan)

@@ -20,12 +20,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
-from video.actions import creation
-from video.credits import credits
+from video.actions import create
+from video.credits import ledger
 from video.engine import workers
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
-from video.scheduling import limits
-from video.web import demo, media_view
+from video.scheduling import backlog
+from video.web import demo_login, media
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25
@@ -288,8 +288,8 @@ class Command(BaseCommand):
     def _user(self, name: str | None) -> AbstractBaseUser:
         users = get_user_model()
         if name is None and settings.SIMULATE:
-            demo.ensure_demo_user()
-            name = demo.NAME
+            demo_login.ensure_demo_user()
+            name = demo_login.NAME
         if name is not None:
             found: AbstractBaseUser | None = users._default_manager.filter(**{users.USERNAME_FIELD: name}).first()
             if found is None:
@@ -318,14 +318,14 @@ class Command(BaseCommand):
             hint = "" if settings.SIMULATE else " To try without keys, set REELWORKS_SIMULATE=1."
             raise CommandError(err.message + hint, returncode=BAD_INPUT) from err
         try:
-            return creation.create(user.pk, checked.validated_data["order"], priority=options["priority"])[0]
-        except credits.InsufficientCredits as err:
+            return create.create(user.pk, checked.validated_data["order"], priority=options["priority"])[0]
+        except ledger.InsufficientCredits as err:
             raise CommandError(
                 f"{user.get_username()} has {err.balance} credits, a video costs {err.needed}. Nothing was made. "
                 f"Give some with: manage.py grant_credits {user.get_username()} {max(100, err.needed)}",
                 returncode=BAD_INPUT,
             ) from err
-        except limits.TooManyWaiting as err:
+        except backlog.TooManyWaiting as err:
             raise CommandError(f"Nothing was made. {err}", returncode=BAD_INPUT) from err
 
     def _follow(self, progress: Progress, *, timeout_s: float | None, quiet: bool) -> bool:
@@ -406,7 +406,7 @@ def _place(key: str) -> str:
 def _address(key: str) -> str:
     """What a browser on this machine opens."""
     if settings.OBJECT_STORAGE is not None:
-        return media_view.link(key)
+        return media.link(key)
     return (Path(settings.STORAGE_LOCAL_PATH) / key).absolute().as_uri()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from video.credits import credits
+from video.credits import ledger
 
 MOST = 1_000_000_000
 
@@ -44,7 +44,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"There is no user {user!r}. Make one with `manage.py createsuperuser` or in the admin.", returncode=2
             )
-        balance = credits.grant(found.pk, amount, note=note)
+        balance = ledger.grant(found.pk, amount, note=note)
         if options["json"]:
             self.stdout.write(json.dumps({"user": user, "granted": amount, "balance": balance}))
         else:

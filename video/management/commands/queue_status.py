@@ -12,10 +12,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from video import monitoring
-from video.monitoring import as_json
+from video.durations import span
+from video.monitoring import as_json, overview
 from video.monitoring.stages import QUEUES, Spread
-from video.spans import span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +50,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, watch: bool, interval: float, **options: Any) -> None:
         if not watch:
             try:
-                found = monitoring.read()
+                found = overview.read()
             except (OperationalError, InterfaceError) as err:
                 raise CommandError(f"{AWAY} ({type(err).__name__})", returncode=CANNOT_ASK) from None
             if options["json"]:
@@ -96,9 +95,9 @@ class Command(BaseCommand):
                 time.sleep(every_s)
 
 
-def _read_or_none() -> monitoring.System | None:
+def _read_or_none() -> overview.System | None:
     try:
-        return monitoring.read()
+        return overview.read()
     except (OperationalError, InterfaceError):
         connection.close()
         return None
@@ -107,7 +106,7 @@ def _read_or_none() -> monitoring.System | None:
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-def _page(found: monitoring.System) -> RenderableType:
+def _page(found: overview.System) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
@@ -143,7 +142,7 @@ def _table(*titles: str) -> Any:
     return table
 
 
-def _queues(found: monitoring.System) -> Any:
+def _queues(found: overview.System) -> Any:
     line, cores = found.waiting, found.waiting_for_core
     waits = (
         f"{_plus(line.number)} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
@@ -168,7 +167,7 @@ def _plus(number: int) -> str:
     return f"{number}{'+' if number >= COUNTED else ''}"
 
 
-def _stages(found: monitoring.System) -> Any:
+def _stages(found: overview.System) -> Any:
     table = _table(
         "stage", "due", "oldest", "in work", "parked", "done/min 1, 5, 15", "failed/min", "p50", "p95", "work"
     )
@@ -192,7 +191,7 @@ def _both(spread: Spread) -> str:
     return "" if spread.p50_s is None else f"{span(spread.p50_s)} to {span(spread.p95_s)}"
 
 
-def _workers(found: monitoring.System) -> Any:
+def _workers(found: overview.System) -> Any:
     from rich.text import Text
 
     table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
@@ -212,7 +211,7 @@ def _workers(found: monitoring.System) -> Any:
     return table
 
 
-def _accounts(found: monitoring.System) -> Any:
+def _accounts(found: overview.System) -> Any:
     from rich.text import Text
 
     table = _table("account", "model", "slots in use", "balance", "state")
@@ -228,7 +227,7 @@ def _accounts(found: monitoring.System) -> Any:
     return table
 
 
-def _keys(found: monitoring.System) -> Any:
+def _keys(found: overview.System) -> Any:
     from rich.text import Text
 
     table = _table("key", "state", "jobs", "last error")
@@ -244,7 +243,7 @@ def _keys(found: monitoring.System) -> Any:
     return table
 
 
-def _circuits(found: monitoring.System) -> Any:
+def _circuits(found: overview.System) -> Any:
     table = _table("circuit", "state", "faults in a row", "last error")
     for one in found.circuits:
         left = f", {span(one.open_s)} more" if one.open_s else ""

@@ -11,10 +11,10 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from video.attempts import cases, reconcile
+from video.attempts import reconcile, unsettled
+from video.durations import span
 from video.management.arguments import seconds
 from video.models import Generation
-from video.spans import span
 
 SOME_OPEN, BAD_USAGE = 1, 2
 PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
@@ -43,7 +43,7 @@ class Command(BaseCommand):
         missing = sorted(set(ids) - set(Generation.objects.filter(pk__in=ids).values_list("pk", flat=True)))
         if missing:
             raise CommandError(f"There is no attempt {', '.join(missing)}.", returncode=BAD_USAGE)
-        before = cases.find(ids=ids or None, provider=provider, older_than_s=older_than_s, with_lost=False)
+        before = unsettled.find(ids=ids or None, provider=provider, older_than_s=older_than_s, with_lost=False)
         chosen = bool(ids or provider or older_than_s is not None)
         done = {} if dry_run else _settle(before, chosen=chosen)
         after = _again(before, all_of_them=not chosen)
@@ -55,12 +55,14 @@ class Command(BaseCommand):
         if any(case.open for case in after):
             sys.exit(SOME_OPEN)
 
-    def _show(self, found: Sequence[cases.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool) -> None:
+    def _show(
+        self, found: Sequence[unsettled.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool
+    ) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        from video.admin.open_cases import stake_of
+        from video.admin.unsettled import stake_of
 
         console = Console(
             file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
@@ -86,24 +88,24 @@ class Command(BaseCommand):
                 )
             console.print(table)
             console.print()
-        console.print(_sum_up(cases.stake(found)))
+        console.print(_sum_up(unsettled.stake(found)))
         if settings.SIMULATE and found:
             console.print("Everything is simulated: no real provider was asked.", style="red")
 
 
-def _settle(before: list[cases.Case], *, chosen: bool) -> dict[str, str]:
+def _settle(before: list[unsettled.Case], *, chosen: bool) -> dict[str, str]:
     """Do what can be done now; what was done, by attempt."""
     if chosen:
-        return {case.generation.pk: cases.look_now(case) for case in before}
+        return {case.generation.pk: unsettled.look_now(case) for case in before}
     reconcile.reconcile()
     return {}
 
 
-def _again(before: list[cases.Case], *, all_of_them: bool) -> list[cases.Case]:
+def _again(before: list[unsettled.Case], *, all_of_them: bool) -> list[unsettled.Case]:
     """The same attempts as they are now, and those that have come up meanwhile."""
-    found = {case.generation.pk: case for case in cases.find(ids=[case.generation.pk for case in before])}
+    found = {case.generation.pk: case for case in unsettled.find(ids=[case.generation.pk for case in before])}
     if all_of_them:
-        found |= {case.generation.pk: case for case in cases.find(with_lost=False)}
+        found |= {case.generation.pk: case for case in unsettled.find(with_lost=False)}
     return list(found.values())
 
 
@@ -111,7 +113,7 @@ def _moved(before: str | None, now: str) -> str:
     return now if before in {None, now} else f"{before} → {now}"
 
 
-def _sum_up(stake: cases.Stake) -> str:
+def _sum_up(stake: unsettled.Stake) -> str:
     if not stake.number:
         return "Nothing is open."
     parts = [f"{stake.usd.normalize():f} USD at stake"]
@@ -123,9 +125,9 @@ def _sum_up(stake: cases.Stake) -> str:
 
 
 def _as_json(
-    found: Sequence[cases.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool
+    found: Sequence[unsettled.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool
 ) -> dict[str, Any]:
-    stake = cases.stake(found)
+    stake = unsettled.stake(found)
     return {
         "simulated": settings.SIMULATE,
         "dryRun": dry_run,

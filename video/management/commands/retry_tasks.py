@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 
 from video.actions import steering
-from video.actions.chosen import Filter
+from video.actions.selection import Filter
 from video.management.arguments import seconds
 from video.management.many import EXIT_CODES, ManyTasks, Went
 from video.models import Status

@@ -1,0 +1,107 @@
+"""What every page here shares: read-only pages over large tables, and times, badges and ids that are quick to read."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from video.durations import span
+
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Any]
+    PaginatorOfRows = Paginator[Any]
+else:
+    ModelAdmin = admin.ModelAdmin
+    PaginatorOfRows = Paginator
+
+MOST_LISTED = 10_000
+
+
+class BoundedPaginator(PaginatorOfRows):
+    """Counts no further than 10,000: a list page over millions of rows costs what a short one does."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
+        return int(rows.order_by().values("pk")[:MOST_LISTED].count())
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """To look at, never to edit: rows are written by the code that keeps them consistent."""
+
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = BoundedPaginator
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        # A `change` permission on these means no more than being allowed to look.
+        return super().has_view_permission(request, obj) or super().has_change_permission(request, obj)
+
+
+def since(moment: datetime | None) -> str:
+    """How long ago."""
+    return "" if moment is None else span((timezone.now() - moment).total_seconds())
+
+
+def clock(moment: datetime | None) -> str:
+    """Date and time in UTC."""
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago, with the full time as a tooltip."""
+    if moment is None:
+        return ""
+    return format_html('<time class="rw-num" title="{} UTC">{} ago</time>', clock(moment), since(moment))
+
+
+def short(public_id: str) -> str:
+    """An id that fits a column and still tells two apart: the kind and the random end."""
+    kind, _, rest = public_id.partition("_")
+    return f"{kind}_…{rest[-8:]}" if len(rest) > 10 else public_id
+
+
+def badge(word: str, label: str = "") -> SafeString:
+    """A word in a coloured pill; the colour is by word, and the word alone says it all."""
+    return format_html('<span class="rw-badge rw-{}">{}</span>', word, label or word)
+
+
+def bar(percent: int, tone: str) -> SafeString:
+    """A progress bar with its figure."""
+    return format_html(
+        '<span class="rw-bar rw-{}" role="img" aria-label="{} percent"><i style="width:{}%"></i></span>'
+        '<span class="rw-num rw-percent">{}%</span>',
+        tone,
+        percent,
+        percent,
+        percent,
+    )
+
+
+def link(kind: str, pk: int | str, label: str) -> SafeString:
+    """A link to a row's own page; `kind` is the model's name in lower case."""
+    from django.contrib.admin.utils import quote
+
+    return format_html(
+        '<a href="{}" title="{}">{}</a>', reverse(f"admin:video_{kind}_change", args=[quote(pk)]), pk, label
+    )

@@ -1,0 +1,354 @@
+"""One task's story for the admin page, told from the rows: where it stands, what happened when, what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+
+from media_pipeline.errors import StorageRefused
+from video.admin.read_only import clock, short
+from video.attempts import unknown_submits
+from video.durations import span
+from video.engine import workers
+from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
+from video.web.media import link
+
+EVENTS_SHOWN = 400
+OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage on the way, for the row of steps at the top."""
+
+    name: str
+    state: str  # done | now | failed | ahead
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of the timeline."""
+
+    when: datetime
+    offset: str
+    stage: str
+    outcome: str
+    label: str
+    took: str
+    worker: str
+    detail: str
+    error_code: str
+    attempt: int | None
+    run: int
+    new_run: bool
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One generation, ready to be printed."""
+
+    generation: Generation
+    word: str
+    label: str
+    expected: str
+    reported: str
+    facts: list[tuple[str, str]]
+    candidates: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything that the page shows."""
+
+    task: VideoTask
+    headline: str
+    steps: list[Step]
+    lines: list[Line]
+    cut: bool
+    attempts: list[Attempt]
+    entries: list[CreditEntry]
+    net: int
+    asked: list[tuple[str, str]]
+    made: list[tuple[str, str]]
+    clocks: list[tuple[str, str]]
+    video_url: str = ""
+    poster_url: str = ""
+    simulated: bool = False
+    took: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def tell(task: VideoTask, now: datetime) -> Story:
+    """Read the task's rows (four queries, however long its story) and put them into words."""
+    generations = list(task.generations.order_by("attempt"))
+    events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
+    entries = list(task.credit_entries.order_by("id"))
+    shown = list(reversed(events[:EVENTS_SHOWN]))
+    last = generations[-1] if generations else None
+    has_video = task.status == Status.SUCCESS
+    return Story(
+        task=task,
+        headline=headline(task, now),
+        steps=_steps(task),
+        lines=_lines(task, shown, {generation.pk: generation.attempt for generation in generations}),
+        cut=len(events) > EVENTS_SHOWN,
+        attempts=[_attempt(generation, now) for generation in reversed(generations)],
+        entries=entries,
+        net=sum(entry.amount for entry in entries),
+        asked=_asked(task),
+        made=_made(task) if has_video else [],
+        clocks=_clocks(task),
+        video_url=_link(task.output_key) if has_video else "",
+        poster_url=_link(task.thumbnail_key) if has_video and task.thumbnail_key else "",
+        simulated=bool(last and last.simulated),
+        took=span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
+        notes=_notes(task, last, entries, now),
+    )
+
+
+def _link(key: str) -> str:
+    """Empty where none can be made (the machine's role has no keys just now): the page tells the rest."""
+    try:
+        return link(key)
+    except StorageRefused:
+        return ""
+
+
+def waits_for(task: VideoTask, now: datetime) -> str:
+    """What the task is doing or waiting for, in a few words; empty when it is over."""
+    if not task.is_active:
+        return ""
+    if task.lease_until is not None and task.lease_until > now:
+        return f"in work at {task.claimed_by}"
+    if task.admit_at is not None:
+        reason = f": {task.park_reason}" if task.park_reason else ""
+        if task.admit_at > now:
+            return f"in line for a slot in {span((task.admit_at - now).total_seconds())}{reason}"
+        if workers.no_room():
+            return f"room, for {span((now - task.admit_at).total_seconds())}: {workers.NO_ROOM}"
+        models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
+        return f"a free slot{models}, for {span((now - task.admit_at).total_seconds())}{reason}"
+    if task.lease_until is not None:
+        return f"its worker ({task.claimed_by}) went silent; taken up again soon"
+    if task.next_run_at is not None and task.next_run_at > now:
+        reason = task.park_reason or "parked"
+        return f"{reason}; next look in {span((task.next_run_at - now).total_seconds())}"
+    if task.stage == Stage.TRANSCODE and task.rung_at is None and task.next_run_at is not None:
+        return f"a free core, for {span((now - task.next_run_at).total_seconds())}"
+    if task.next_run_at is not None and now - task.next_run_at > timedelta(seconds=15):
+        return f"a worker, for {span((now - task.next_run_at).total_seconds())}: do workers run?"
+    return "a worker"
+
+
+def headline(task: VideoTask, now: datetime) -> str:
+    """Where the task stands, in one sentence for somebody who was just woken up."""
+    if task.status == Status.SUCCESS:
+        return "The video is stored."
+    if task.status == Status.FAILED:
+        return task.error_message
+    if task.status == Status.CANCELLED:
+        return "Cancelled."
+    if task.lease_until is not None and task.lease_until > now:
+        held = span((now - task.claimed_at).total_seconds()) if task.claimed_at else "a moment"
+        return f"In work at {task.claimed_by} for {held}."
+    words = waits_for(task, now)
+    words = f"{words[:1].upper()}{words[1:]}" if words.startswith(("in ", "its ")) else f"Waits for: {words}"
+    return words if words.endswith("?") else f"{words}."
+
+
+def state_of(generation: Generation, now: datetime) -> tuple[str, str]:
+    """(word for the colour, label). An `unknown` whose answer may still come is just being sent."""
+    if generation.state == Generation.State.UNKNOWN and generation.sent_at is not None:
+        if now < unknown_submits.over_at(generation):
+            return "sending", "sending"
+        return "unknown", "outcome unknown"
+    return generation.state, generation.state
+
+
+def amount(value: Decimal | None, unit: str) -> str:
+    """A sum with its unit: `$0.60` or `60 credits`."""
+    if value is None:
+        return ""
+    plain = f"{value.normalize():f}"
+    return f"${value:.2f}" if unit.upper() == "USD" else f"{plain} {unit}".strip()
+
+
+def _steps(task: VideoTask) -> list[Step]:
+    names: list[Stage] = [stage for stage in Stage if stage is not Stage.DONE]
+    at = len(names) if task.stage == Stage.DONE else names.index(Stage(task.stage))
+    here = "failed" if task.status in {Status.FAILED, Status.CANCELLED} else "now"
+    return [
+        Step(name.value, "done" if place < at else here if place == at else "ahead") for place, name in enumerate(names)
+    ]
+
+
+def _lines(task: VideoTask, events: list[TaskEvent], attempts: dict[str, int]) -> list[Line]:
+    lines = []
+    run = events[0].run if events else task.run
+    for event in events:
+        lines.append(
+            Line(
+                when=event.finished_at,
+                offset=f"+{span((event.finished_at - task.created_at).total_seconds())}",
+                stage=event.stage,
+                outcome=event.outcome,
+                label=OUTCOME_WORDS.get(event.outcome, event.outcome),
+                took=_took(event),
+                worker=event.worker,
+                detail=event.detail,
+                error_code=event.error_code,
+                attempt=attempts.get(event.generation_id or ""),
+                run=event.run,
+                new_run=event.run != run,
+            )
+        )
+        run = event.run
+    return lines
+
+
+def _took(event: TaskEvent) -> str:
+    if event.outcome == TaskEvent.Outcome.CREATED:
+        return ""
+    took = span((event.finished_at - event.started_at).total_seconds())
+    return f"{took} in line" if event.outcome == TaskEvent.Outcome.ADMITTED else took
+
+
+def _attempt(generation: Generation, now: datetime) -> Attempt:
+    word, label = state_of(generation, now)
+    ends = generation.ended_at or now
+    facts = [
+        ("Key", generation.key_fingerprint),
+        ("Job at the provider", generation.job_id),
+        ("Provider says", _provider_says(generation)),
+        ("Looks", _looks(generation, now)),
+        ("Sent", clock(generation.sent_at)),
+        ("Accepted", clock(generation.accepted_at)),
+        ("Ended", clock(generation.ended_at)),
+        ("Open for", span((ends - generation.sent_at).total_seconds()) if generation.sent_at else ""),
+        ("Looked at again", clock(generation.look_at)),
+        ("Cancel wanted", clock(generation.cancel_wanted_at)),
+        ("Our reference", generation.pk),
+    ]
+    return Attempt(
+        generation=generation,
+        word=word,
+        label=label,
+        expected=amount(generation.expected_usd, "USD") or amount(generation.expected_cost, generation.cost_unit),
+        reported=amount(generation.reported_cost, generation.cost_unit),
+        facts=[(name, value) for name, value in facts if value],
+        candidates=[c for c in generation.candidates if isinstance(c, dict)]
+        if isinstance(generation.candidates, list)
+        else [],
+    )
+
+
+def _provider_says(generation: Generation) -> str:
+    said = generation.provider_status
+    if said and generation.provider_progress is not None and generation.state == Generation.State.ACCEPTED:
+        said += f", {generation.provider_progress:.0%}"
+    return said
+
+
+def _looks(generation: Generation, now: datetime) -> str:
+    if not generation.polls:
+        return ""
+    words = f"{generation.polls}"
+    if generation.last_polled_at:
+        words += f", last {span((now - generation.last_polled_at).total_seconds())} ago"
+    if generation.poll_errors:
+        words += f", {generation.poll_errors} failed in a row"
+    if generation.not_found:
+        words += f", {generation.not_found} times not found"
+    return words
+
+
+def _asked(task: VideoTask) -> list[tuple[str, str]]:
+    facts = [
+        ("User", task.user.get_username()),
+        ("Length", f"{task.duration_s} s"),
+        ("Ratio", task.aspect_ratio),
+        ("Start image", task.image_url),
+        ("Model", task.model_requested or "our choice"),
+        ("Not wanted", task.negative_prompt),
+        ("Seed", "" if task.seed is None else str(task.seed)),
+        ("Quality", f"{task.quality}, {task.resolution}, {task.fps} fps"),
+        ("Run", str(task.run) if task.run > 1 else ""),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _made(task: VideoTask) -> list[tuple[str, str]]:
+    facts = [
+        ("Video", task.video_id or ""),
+        ("Picture", f"{task.video_width_px} × {task.video_height_px}" if task.video_width_px else ""),
+        ("Length", f"{task.video_duration_s:.2f} s" if task.video_duration_s else ""),
+        ("Size", f"{task.video_bytes / 1e6:.2f} MB" if task.video_bytes else ""),
+        ("File", task.output_key),
+        ("Thumbnail", task.thumbnail_key),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _clocks(task: VideoTask) -> list[tuple[str, str]]:
+    """The columns that make a stuck task understandable."""
+    facts = [
+        ("Created", clock(task.created_at)),
+        ("First sent", clock(task.started_at)),
+        ("Finished", clock(task.finished_at)),
+        ("In line since", clock(task.admit_at)),
+        ("Priority", str(task.priority) if task.priority else ""),
+        ("Retried", "comes after fresh work" if task.rerun else ""),
+        ("Has a core since", clock(task.core_at)),
+        ("Due", clock(task.next_run_at)),
+        ("Held until", clock(task.lease_until)),
+        ("Last held by", task.claimed_by),
+        ("Fence", str(task.fence) if task.fence else ""),
+        ("Rung", clock(task.rung_at)),
+        ("Hint came", clock(task.hinted_at)),
+        ("Deadline", clock(task.deadline_at)),
+        ("Failed tries here", str(task.tries) if task.tries else ""),
+        ("Workers lost here", str(task.deaths) if task.deaths and task.lease_until is None else ""),
+        ("Source file", task.source_key if task.has_work_files else ""),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry], now: datetime) -> list[str]:
+    """What an operator should know beyond the state itself."""
+    notes = []
+    refunded = {entry.run for entry in entries if entry.kind == CreditEntry.Kind.REFUND}
+    if task.status == Status.FAILED:
+        notes.append(
+            "The credits of this run were given back."
+            if task.run in refunded
+            else "Nothing was given back for this run."
+        )
+    if task.status == Status.CANCELLED:
+        live = last is not None and last.state in {Generation.State.UNKNOWN, Generation.State.ACCEPTED}
+        notes.append(
+            "The credits of this run were given back."
+            if task.run in refunded
+            else "Whether its credits are given back is decided when its job has ended."
+            if live
+            else "Nothing was given back: the provider had done its work, or may charge for it."
+        )
+    if task.status == Status.SUCCESS and task.run in refunded:
+        notes.append("The video came after the refund; it was delivered, and the refund stays.")
+    if last is None:
+        return notes
+    if state_of(last, now)[0] == "unknown":
+        until = clock((last.sent_at or now) + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[last.provider]))
+        notes.append(
+            f"Nobody can tell whether {last.provider} has attempt {last.attempt} ({short(last.pk)}). "
+            f"No other attempt is made meanwhile; its slot stays taken until {until} UTC at the latest."
+        )
+    if not task.is_active and last.state == Generation.State.ACCEPTED:
+        late = (
+            "told to stop" if task.status == Status.CANCELLED else "looked at now and then; a late video is delivered"
+        )
+        notes.append(f"The job is still open at its provider and is {late}.")
+    return notes

@@ -1,0 +1,187 @@
+"""Open cases: attempts that may have cost money and that nothing drives to an end, with what an operator may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.contrib import messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+
+from video.admin import timeline
+from video.admin.read_only import ModelAdmin, clock
+from video.attempts import unsettled
+from video.durations import span
+from video.models import Generation
+
+LIST, ONE = "video_generation_open_cases", "video_generation_open_case"
+
+
+class AttachForm(forms.Form):
+    """The provider's own id of a job that an operator found there."""
+
+    job_id = forms.CharField(
+        label="Job id",
+        max_length=unsettled.MAX_JOB_ID,
+        widget=forms.TextInput(attrs={"size": 60, "autocomplete": "off", "spellcheck": "false"}),
+        help_text="As the provider's dashboard shows it. It can't be changed afterwards.",
+    )
+
+    def clean_job_id(self) -> str:
+        try:
+            return unsettled.clean_job_id(self.cleaned_data["job_id"])
+        except unsettled.Refused as err:
+            raise forms.ValidationError(str(err)) from None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A case, ready to be printed."""
+
+    case: unsettled.Case
+    word: str
+    label: str
+    stake: str
+    age: str
+    next: str
+    until: str
+
+    @property
+    def generation(self) -> Generation:
+        return self.case.generation
+
+
+class OpenCases(ModelAdmin):
+    """The pages, for the admin of attempts."""
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("open-cases/", view(self.open_cases_view), name=LIST),
+            path("open-cases/<str:generation_id>/", view(self.open_case_view), name=ONE),
+            *super().get_urls(),
+        ]
+
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        """Looking needs `view`; acting needs `change`."""
+        return bool(request.user.has_perm("video.change_generation"))
+
+    def open_cases_view(self, request: HttpRequest) -> HttpResponse:
+        """What is open, the oldest first, and what was given up lately."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        found = unsettled.find()
+        stake = unsettled.stake(found)
+        context: dict[str, Any] = {
+            "open": [_show(case) for case in found if case.open],
+            "lost": [_show(case) for case in found if not case.open],
+            "stake": stake,
+            "usd": timeline.amount(stake.usd, "USD"),
+            "simulated_usd": timeline.amount(stake.simulated_usd, "USD") if stake.simulated_usd else "",
+            "days": unsettled.LOST_SHOWN_DAYS,
+            "title": "Open cases",
+        }
+        return self._answer(request, "admin/video/generation/open_cases.html", context)
+
+    def open_case_view(self, request: HttpRequest, generation_id: str) -> HttpResponse:
+        """One case, with the two actions."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if request.method == "POST" and not self.has_settle_permission(request):
+            raise PermissionDenied
+        case = unsettled.get(generation_id)
+        if case is None:
+            raise Http404
+        form = AttachForm(request.POST if "attach" in request.POST else None)
+        if "settle" in request.POST:
+            if self._act(request, lambda by: unsettled.settle_as_lost(generation_id, by), "Settled as lost"):
+                return HttpResponseRedirect(reverse(f"admin:{LIST}"))
+            return HttpResponseRedirect(request.path)
+        if "attach" in request.POST and form.is_valid():
+            job_id = form.cleaned_data["job_id"]
+            try:
+                attached = unsettled.attach_job(generation_id, job_id, request.user.get_username())
+            except unsettled.Refused as err:
+                form.add_error("job_id", str(err))
+            else:
+                self._log(request, attached.generation, f"Attached job {job_id}")
+                self.message_user(request, f"Job {job_id} is attached and will be looked at within seconds.")
+                return HttpResponseRedirect(request.path)
+        context = {
+            "shown": _show(case),
+            "facts": _facts(case),
+            "form": form,
+            "may_settle": self.has_settle_permission(request),
+            "title": "Open case" if case.open else "Attempt",
+        }
+        return self._answer(request, "admin/video/generation/open_case.html", context)
+
+    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.Case], said: str) -> bool:
+        try:
+            case = action(request.user.get_username())
+        except unsettled.Refused as err:
+            self.message_user(request, str(err), messages.ERROR)
+            return False
+        self._log(request, case.generation, said)
+        self.message_user(request, f"{said}: {case.generation.pk}.", messages.SUCCESS)
+        return True
+
+    def _log(self, request: HttpRequest, generation: Generation, said: str) -> None:
+        self.log_change(request, generation, said)
+
+    def _answer(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        )
+
+
+def _show(case: unsettled.Case) -> Shown:
+    now = timezone.now()
+    word, label = timeline.state_of(case.generation, now)
+    if case.open and case.generation.state == Generation.State.UNKNOWN:
+        word, label = "unknown", "outcome unknown"
+    return Shown(
+        case=case,
+        word=word,
+        label=label,
+        stake=stake_of(case.generation),
+        age=span(case.age_s),
+        next="" if case.next_at is None else f"in {span((case.next_at - now).total_seconds())}",
+        until="" if case.until is None else f"{clock(case.until)} UTC",
+    )
+
+
+def stake_of(generation: Generation) -> str:
+    """What the attempt may have cost, in USD and in the provider's own unit."""
+    usd = timeline.amount(generation.expected_usd, "USD")
+    own = timeline.amount(generation.expected_cost, generation.cost_unit) if generation.cost_unit != "USD" else ""
+    return f"{usd} ({own})" if usd and own else usd or own or "not known"
+
+
+def _facts(case: unsettled.Case) -> list[tuple[str, str]]:
+    generation, task = case.generation, case.generation.task
+    facts = [
+        ("At stake", stake_of(generation) + (", simulated" if generation.simulated else "")),
+        ("Provider and model", f"{generation.provider} {generation.model}"),
+        ("Key", generation.key_fingerprint),
+        ("Account", generation.account.account),
+        ("Our reference", generation.pk),
+        ("Job id", generation.job_id),
+        ("Asked for", f"{generation.duration_s} s, {generation.resolution}"),
+        ("Sent", clock(generation.sent_at)),
+        ("No answer since", clock(generation.unknown_since)),
+        ("Accepted", clock(generation.accepted_at)),
+        ("Provider says", generation.provider_status),
+        ("Looks", str(generation.polls) if generation.polls else ""),
+        ("Look-ups by our reference", str(generation.lookups) if generation.lookups else ""),
+        ("User", task.user.get_username()),
+        ("Task", f"{task.status}, {task.stage}" + (f", {task.error_code}" if task.error_code else "")),
+        ("Prompt", task.prompt if len(task.prompt) <= 300 else task.prompt[:299] + "…"),
+    ]
+    return [(name, value) for name, value in facts if value]

@@ -1,0 +1,143 @@
+"""What models there are and how they are doing, and what a video would cost: nothing here makes or spends anything."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from providers import catalogue, ranking
+from providers.catalogue import Model
+from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
+from video.api.base import ApiView, success
+from video.api.serializers import CreateSerializer, fields_of, unavailable
+from video.routing import health, model_choice
+from video.scheduling import estimates
+
+AS_IN_CATALOGUE = Override()
+
+
+class ModelsView(ApiView):
+    """GET /api/models: the catalogue, with what operators changed in it, and which models could take a job now.
+
+    Prices are what providers charge, in USD a second of video, as decimal strings.
+    """
+
+    def get(self, request: Request) -> Response:
+        slots, measured, decided = model_choice.availability(), health.snapshot(), health.overrides()
+        return success(
+            {
+                "models": [
+                    _model(
+                        model,
+                        slots.get(model.id),
+                        measured.get(model.id, UNMEASURED),
+                        decided.get(model.id, AS_IN_CATALOGUE),
+                    )
+                    for model in catalogue.MODELS
+                ],
+                "policies": [policy.value for policy in Policy],
+                "pricesCheckedOn": catalogue.CHECKED_ON,
+            }
+        )
+
+
+class QuoteView(ApiView):
+    """POST /api/video/quote: what the same body would get from create, at what price, and how soon.
+
+    `priceUsd` is what the provider would charge, `credits` what the user would pay.
+    """
+
+    def post(self, request: Request) -> Response:
+        order = fields_of(request, CreateSerializer)["order"]
+        try:
+            quote = model_choice.quote(order)
+        except model_choice.ModelUnavailable as err:
+            raise unavailable(order, err.reasons) from None
+        picked = quote.picked
+        return success(
+            {
+                "model": picked.model,
+                "provider": picked.provider,
+                "policy": str(order.policy),
+                "resolution": picked.resolution,
+                "priceUsd": _usd(picked.price_usd),
+                "credits": settings.CREDITS_PER_VIDEO,
+                "expectedSeconds": estimates.expected_seconds(catalogue.BY_ID[picked.model]),
+                "startsNow": quote.waits_for is None,
+                "waitsFor": quote.waits_for,
+                "simulated": settings.SIMULATE,
+                "candidates": [_candidate(one) for one in quote.candidates],
+            }
+        )
+
+
+def _candidate(one: Candidate) -> dict[str, Any]:
+    return {
+        "model": one.model,
+        "provider": one.provider,
+        "usable": one.usable,
+        "score": one.score,
+        "priceUsd": _usd(one.price_usd),
+        "renderSeconds": one.expected_s,
+        "reason": one.reason,
+    }
+
+
+def _model(
+    model: Model, slots: model_choice.Availability | None, measured: ModelHealth, decided: Override
+) -> dict[str, Any]:
+    prices = {
+        resolution: _usd(price if decided.price_usd_per_s is None else decided.price_usd_per_s)
+        for resolution, price in model.price_usd_per_s.items()
+    }
+    return {
+        "id": model.id,
+        "provider": model.provider,
+        "title": model.title,
+        "aliases": [alias for alias, ids in catalogue.ALIASES.items() if model.id in ids],
+        "text": model.text,
+        "image": model.image,
+        "durations": sorted(model.durations_s),
+        # From an image: an empty list means that the image's own shape decides.
+        "aspectRatios": {"text": list(model.text_ratios), "image": list(model.image_ratios)},
+        "resolutions": list(model.resolutions),
+        "sound": model.sound.value,
+        "seed": model.seed,
+        "negativePrompt": model.negative_prompt,
+        "promptLimit": model.prompt_limit,
+        "pricePerSecondUsd": prices,
+        "quality": model.quality if decided.quality is None else decided.quality,
+        "speed": model.speed if decided.speed is None else decided.speed,
+        "availability": _availability(model, slots, measured, decided),
+    }
+
+
+def _availability(
+    model: Model, slots: model_choice.Availability | None, measured: ModelHealth, decided: Override
+) -> dict[str, Any]:
+    reason = ranking.why_closed(model, decided, measured, {} if slots is None else {model.id: slots.reason})
+    if measured.circuit_open:
+        circuit = "open"
+    else:
+        circuit = "half_open" if health.is_half_open(measured) else "closed"
+    return {
+        "available": reason is None,
+        "reason": reason,
+        "freeSlots": 0 if slots is None else slots.free_slots,
+        "circuit": circuit,
+        "successRate": measured.success_rate,
+        "samples": measured.samples,
+        "expectedSeconds": round(ranking.expected_s(model, measured), 1),
+    }
+
+
+def _usd(amount: Decimal | None) -> str | None:
+    """As a decimal string, so that no reader adds binary fractions; at least cents."""
+    if amount is None:
+        return None
+    whole, _, fraction = f"{amount:f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -1,0 +1,34 @@
+"""How the queues do, and one task's whole story: staff see the system, users what is theirs."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.api import errors, task_details
+from video.api.base import ApiView, success, user_id
+from video.api.views.video import TASK_ID, status_of
+from video.monitoring import as_json, overview, users
+
+
+class QueuesView(ApiView):
+    """GET /api/queues/status: all queues for staff who may look at tasks and accounts, else the caller's own tasks."""
+
+    def get(self, request: Request) -> Response:
+        if overview.may_see_all(request.user):
+            return success(as_json.system(overview.read()))
+        return success(as_json.own(users.of_user(user_id(request))))
+
+
+class TaskView(ApiView):
+    """GET /api/queues/tasks/{taskId}: one task's timeline, attempts and money, for its owner and for such staff."""
+
+    def get(self, request: Request, task_id: str) -> Response:
+        if not TASK_ID.fullmatch(task_id):
+            raise errors.not_found()
+        staff = overview.may_see_all(request.user)
+        task = task_details.find(task_id, of_user=None if staff else user_id(request))
+        if task is None:
+            raise errors.not_found()
+        status = status_of(task.pk, request, owner_id=task.user_id)
+        return success({**status, **task_details.details(task, staff=staff)})

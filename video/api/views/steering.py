@@ -1,0 +1,68 @@
+"""Cancel a video that is under way, and let one that failed go on."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.actions import steering
+from video.api import errors
+from video.api.base import ApiView, success, user_id
+from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
+from video.api.views.video import TASK_ID, status_of
+from video.credits.ledger import InsufficientCredits
+from video.scheduling import backlog
+
+
+class CancelView(ApiView):
+    """POST /api/video/cancel: 200 with the task's status and what becomes of its credits. Safe to repeat."""
+
+    def post(self, request: Request) -> Response:
+        task_id = _task_id(fields_of(request, CancelSerializer)["task_id"])
+        try:
+            done = steering.cancel(task_id, by=_name(request), user_id=user_id(request))
+        except steering.Refused as err:
+            raise _refusal(err) from None
+        return success({**status_of(task_id, request), "refund": done.refund.value})
+
+
+class RetryView(ApiView):
+    """POST /api/video/retry: 200 with the task's status and what it costs again."""
+
+    def post(self, request: Request) -> Response:
+        wanted = fields_of(request, RetrySerializer)
+        task_id, free = _task_id(wanted["task_id"]), wanted.get("free", False)
+        if free and not request.user.has_perm("video.add_creditentry"):
+            raise errors.ApiError(403, "forbidden", "free: only those who may grant credits can retry for free.")
+        try:
+            done = steering.retry(
+                task_id,
+                by=_name(request),
+                user_id=user_id(request),
+                free=free,
+                regenerate=wanted.get("regenerate", False),
+            )
+        except InsufficientCredits as err:
+            raise errors.short_of_credits(err.needed, err.balance) from None
+        except backlog.TooManyWaiting as err:
+            raise errors.too_many_waiting(err) from None
+        except steering.Refused as err:
+            raise _refusal(err) from None
+        return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})
+
+
+def _task_id(given: str) -> str:
+    if not TASK_ID.fullmatch(given):
+        raise errors.not_found()
+    return given
+
+
+def _name(request: Request) -> str:
+    return request.user.get_username()
+
+
+def _refusal(err: steering.Refused) -> errors.ApiError:
+    """404 for what is not theirs, else 409: the task is in no state for it."""
+    if isinstance(err, steering.NoSuchTask):
+        return errors.not_found()
+    return errors.ApiError(409, err.code, err.message)

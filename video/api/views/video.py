@@ -1,0 +1,152 @@
+"""Create a video, and ask how it is."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.actions import create
+from video.api import errors
+from video.api.base import ApiView, success, user_id
+from video.api.serializers import CreateSerializer, fields_of
+from video.attempts import poll_policy
+from video.credits.ledger import InsufficientCredits
+from video.engine import transitions
+from video.models import Status
+from video.scheduling import backlog, estimates
+from video.web import media
+
+TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
+OWN_COUNTED = 10_000  # of a user's own tasks before one in line
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+#: What clients may see; a cancelled task is a failed one to them.
+PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
+
+
+class CreateView(ApiView):
+    """POST /api/video/create: 201 with the new task, or 200 with the one that this Idempotency-Key made before."""
+
+    def post(self, request: Request) -> Response:
+        key = _idempotency_key(request)
+        wanted = fields_of(request, CreateSerializer)
+        try:
+            task, is_new = create.create(user_id(request), wanted["order"], idempotency_key=key)
+        except InsufficientCredits as err:
+            raise errors.short_of_credits(err.needed, err.balance) from None
+        except backlog.TooManyWaiting as err:
+            raise errors.too_many_waiting(err) from None
+        except create.KeyReused:
+            raise errors.ApiError(
+                409,
+                "idempotency_key_reused",
+                "This Idempotency-Key already stands for another request; use a new key for each new video.",
+            ) from None
+        response = success(
+            {
+                "taskId": task.pk,
+                "status": PUBLIC_STATUS.get(task.status, str(task.status)),
+                "estimatedTime": estimates.expected_seconds(wanted["model"], task.user_id),
+            },
+            status=201 if is_new else 200,
+        )
+        if not is_new:
+            response["Idempotency-Replayed"] = "true"
+        return response
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+        raise errors.invalid("Idempotency-Key", "must have 1 to 255 visible ASCII characters and no spaces")
+    return key
+
+
+class StatusView(ApiView):
+    """GET /api/video/status?taskId=…: how far a task is; its links once it is done."""
+
+    def get(self, request: Request) -> Response:
+        task_id = request.GET.get("taskId", "")
+        if not task_id:
+            raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
+        return success(status_of(task_id, request))
+
+
+def status_of(task_id: str, request: Request, *, owner_id: int | None = None) -> dict[str, Any]:
+    """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
+    owner = user_id(request) if owner_id is None else owner_id
+    row = _find(task_id, owner) if TASK_ID.fullmatch(task_id) else None
+    if row is None:
+        raise errors.not_found()
+    return shown(task_id, _up_to_now(row[:9]), request) | _place(*row[9:], user_id=owner)
+
+
+def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
+    """One statement, by hand: this is what every waiting client asks every few seconds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
+                g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
+                    extract(epoch FROM g.last_polled_at - g.accepted_at),
+                    extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
+                t.eligible_models, t.rerun, t.created_at,
+                CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
+                    SELECT FROM video_videotask o
+                    WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
+                        AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %s
+                ) own) END
+            FROM video_videotask t LEFT JOIN LATERAL (
+                SELECT model, state, accepted_at, last_polled_at FROM video_generation
+                WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
+            ) g ON true
+            WHERE t.id = %s AND t.user_id = %s
+            """,
+            [OWN_COUNTED, task_id, user_id],
+        )
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        return row
+
+
+def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
+    """Position and expected wait of a task that stands in line for a slot; nothing of any other."""
+    if own is None:
+        return {}
+    place = estimates.place(models, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    shown = {"position": place.position}
+    if place.expected_wait_s is not None:
+        shown["expectedWait"] = place.expected_wait_s
+    return shown
+
+
+def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as `shown` takes it: the progress of a job that renders goes on between two looks."""
+    status, progress, *more, ages_s = row
+    if ages_s is not None and None not in ages_s:
+        share = poll_policy.progress_since(transitions.render_of(progress), *ages_s)
+        progress = max(progress, transitions.progress_in_poll(share))
+    return status, progress, *more
+
+
+def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
+    """A task's status in the API's words; `row` as `_find` begins."""
+    status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
+    shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
+    if model is not None:
+        shown["model"] = model
+    if status == Status.SUCCESS.value:
+        base = settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
+        shown["result"] = {
+            "videoUrl": media.link(output_key, base=base),
+            "thumbnailUrl": media.link(thumbnail_key, base=base),
+        }
+    elif status == Status.FAILED.value:
+        shown |= {"error": error_message, "errorCode": error_code}
+    elif status == Status.CANCELLED.value:
+        shown |= {"error": "This video was cancelled.", "errorCode": "cancelled"}
+    return shown

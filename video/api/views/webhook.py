@@ -1,0 +1,70 @@
+"""Where providers call back. Not for clients: there is no login, and every answer says the same."""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from providers import webhooks
+from video.api import errors, parsing
+from video.api.base import PublicApiView, success
+from video.attempts import callbacks
+
+log = logging.getLogger(__name__)
+
+
+class WebhookView(PublicApiView):
+    """POST /api/video/webhook/{provider}, or without a provider: told by the signature's headers, or the shape.
+
+    The body is read as it came, since signatures are over its bytes; its content type does not matter. Cookies and
+    tokens are not looked at, so there is nothing for another site's page to abuse.
+    """
+
+    parser_classes = ()
+
+    def post(self, request: Request, provider: str | None = None) -> Response:
+        if provider is not None and provider not in callbacks.CALLING_BACK:
+            raise errors.not_found("address")
+        raw = _body(request)
+        if provider is None:
+            provider = webhooks.sender_of(request.headers, raw)
+            if provider is None:
+                raise errors.ApiError(
+                    400, "unknown_provider", "This is no call-back of a provider that we know; name it in the address."
+                )
+        try:
+            signed = callbacks.check_sender(provider, request.headers, raw)
+        except webhooks.Unverified as err:
+            _note(provider, f"refused: {err}")
+            raise errors.ApiError(401, "bad_signature", "The signature is missing, wrong or too old.") from None
+        except webhooks.KeysUnavailable as err:
+            _note(provider, f"keys unavailable: {err}")
+            # The provider tries again later, which a 401 might end.
+            raise errors.ApiError(
+                503, "keys_unavailable", "The keys to check the signature with can't be had just now; try again."
+            ) from None
+        try:
+            notice = webhooks.READERS[provider](raw)
+        except webhooks.BadNotice as err:
+            _note(provider, f"unreadable: {err}")
+            raise errors.ApiError(400, "invalid_request", "The body names no job.") from None
+        reference = callbacks.proven_reference(provider, request.query_params)
+        outcome = callbacks.take(provider, notice, signed=signed, reference=reference)
+        _note(provider, outcome.value, notice.job_id or notice.reference)
+        return success({})
+
+
+def _body(request: Request) -> bytes:
+    limit = settings.MAX_BODY_BYTES
+    raw: bytes = request._request.read(limit + 1)
+    if len(raw) > limit:
+        raise parsing.too_large()
+    return raw
+
+
+def _note(provider: str, outcome: str, job: str = "-") -> None:
+    """One line a call-back. Ids are of a shape that can't break a line; texts are our own."""
+    log.info("webhook: provider=%s outcome=%s request=%s", provider, outcome, job)

@@ -1,0 +1,223 @@
+"""Call-backs of providers: where they are asked to, whether one is real, and what a real one does.
+
+It makes us look, sooner than we would have; nothing else. State, links and costs in it are not read, so a replay costs
+one look and a lie changes nothing. There is one exception, for a provider that can't be asked by our reference (fal):
+a signed call-back to the address that only that submit carried tells the job id of a submit whose answer was lost.
+What became of the job is then looked up like any other's.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache, partial
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.core.signing import BadSignature, Signer
+from django.db import IntegrityError, connection, transaction
+
+from providers import webhooks
+from providers.contract import HttpRequest, Provider, Submitted
+from providers.errors import ProviderDown
+from providers.http import Sender
+from providers.kling.adapter import Kling
+from providers.pika.adapter import Pika
+from providers.runway.adapter import Runway
+from providers.webhooks import KeysUnavailable, Notice
+from video.attempts import records
+from video.engine import dispatch, due
+from video.models import Generation, Stage
+
+log = logging.getLogger(__name__)
+State = Generation.State
+
+PATH = "/api/video/webhook"
+CALLING_BACK: dict[str, type[Provider]] = {adapter.name: adapter for adapter in (Pika, Kling) if adapter.can_call_back}
+LEAST_INTERVAL_S = {adapter.name: adapter.min_poll_interval_s for adapter in (Runway, Pika, Kling)}
+JWKS_TIMEOUT_S = 4.0
+MAX_JWKS_BYTES = 64 * 1024
+# The sweeper rings a task at most so often; a call-back adds no copy to a bell that was rung just now.
+RUNG_JUST_NOW_S = 10.0
+
+_REFERENCE = re.compile(r"gen_[0-9a-z]{26}", re.ASCII)
+
+
+class Outcome(StrEnum):
+    """What a call-back did, for the log. Its sender is told none of it."""
+
+    UNKNOWN_JOB = "unknown_job"  # not ours, or deleted
+    HINTED = "hinted"  # its task is looked at as soon as the provider's least interval allows
+    LOOKED_AT_LATER = "look_out_of_turn"  # its task has ended or gone on; reconcile looks
+    SETTLED = "settled"  # nothing is left to be looked at
+
+
+# --- where to call -------------------------------------------------------------------------------------------------
+
+
+def callback_url(generation_id: str, provider: str) -> str | None:
+    """Where a provider may call about this attempt; None without PUBLIC_BASE_URL, or if it calls nobody.
+
+    It carries our reference and proof that we made it. Only the submit is told, so who knows it was told by us.
+    """
+    if not settings.PUBLIC_BASE_URL or provider not in CALLING_BACK:
+        return None
+    query = urlencode({"ref": generation_id, "sig": _signer().signature(f"{provider} {generation_id}")})
+    return f"{settings.PUBLIC_BASE_URL}{PATH}/{provider}?{query}"
+
+
+def proven_reference(provider: str, query: Mapping[str, str]) -> str:
+    """Our reference from the query of an address that `callback_url` made; empty if it did not."""
+    reference = query.get("ref", "")
+    if not _REFERENCE.fullmatch(reference):
+        return ""
+    signed = f"{provider} {reference}"
+    try:
+        found: str = _signer().unsign(f"{signed}:{query.get('sig', '')}")  # by SECRET_KEY_FALLBACKS too
+    except BadSignature:
+        return ""
+    return reference if found == signed else ""
+
+
+def _signer() -> Signer:
+    return Signer(salt="reelworks.webhook")
+
+
+# --- who called ----------------------------------------------------------------------------------------------------
+
+
+def check_sender(provider: str, headers: Mapping[str, str], body: bytes) -> bool:
+    """Whether the provider's signature is on it; False where none can be asked for (Kling without our secret).
+
+    Raises webhooks.Unverified for a missing or wrong one, and KeysUnavailable when that can't be said just now.
+    """
+    if provider == Pika.name:
+        _fal_keys(settings.PIKA_WEBHOOK_JWKS_URL).check(headers, body, now_s=time.time())
+        return True
+    if not settings.KLING_WEBHOOK_SECRET:
+        return False
+    key = webhooks.webhook_key(settings.KLING_WEBHOOK_SECRET)
+    webhooks.check_standard_webhook(headers, body, key=key, now_s=time.time())
+    return True
+
+
+@cache
+def _fal_keys(url: str) -> webhooks.FalKeys:
+    # The sender follows no redirect, and talks to this one origin only.
+    sender = Sender(url, max_reply_bytes=MAX_JWKS_BYTES)
+
+    def fetch() -> bytes:
+        try:
+            reply = sender.read(HttpRequest("GET", url, {"Accept": "application/json"}), deadline_s=JWKS_TIMEOUT_S)
+        except ProviderDown as err:
+            log.warning("fal's webhook keys can't be fetched: %s", err)
+            raise
+        if not reply.ok:
+            log.warning("fal's webhook keys can't be fetched: %s answered %d", url, reply.status)
+            raise KeysUnavailable(f"answered {reply.status}")
+        return reply.body
+
+    return webhooks.FalKeys(fetch)
+
+
+# --- what it does --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a call-back is about, as the database has it."""
+
+    generation_id: str
+    state: str
+    job_id: str
+    task_id: str
+    stage: Stage
+    ended: bool
+    is_free: bool  # nobody holds the task, and its bell was not rung just now
+    wait_s: float  # until the provider's least interval since the last look is over
+
+
+def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outcome:
+    """Act on a call-back. `signed`: by the provider; `reference`: proven by ourselves, see `proven_reference`.
+
+    At most three statements, for unknown jobs one. Safe to repeat.
+    """
+    job = _find(provider, notice.job_id, reference or _ours(notice.reference))
+    if job is None:
+        return Outcome.UNKNOWN_JOB
+    state = job.state
+    if signed and reference == job.generation_id and _adopt(provider, job, notice.job_id):
+        log.info("%s: a call-back told the job of a submit whose answer was lost", job.generation_id)
+        if state == State.UNKNOWN:
+            state = State.ACCEPTED.value
+    if state == State.LOST or (state == State.ACCEPTED and job.ended):
+        looked_at = records.look_later(job.generation_id, job.wait_s)
+        return Outcome.LOOKED_AT_LATER if looked_at else Outcome.SETTLED
+    # Only where the job itself is waited for: elsewhere a park is a back-off, which no call-back may cut short.
+    waits = (job.stage, state) in {
+        (Stage.POLL, State.ACCEPTED),
+        (Stage.GENERATE, State.ACCEPTED),
+        (Stage.GENERATE, State.UNKNOWN),
+    }
+    if not waits or not due.hint(job.task_id, least_interval_s=least_interval_s(provider)):
+        return Outcome.SETTLED
+    if job.is_free and job.wait_s == 0:
+        transaction.on_commit(partial(dispatch.resume, job.task_id, job.stage))
+    return Outcome.HINTED  # if it isn't due yet, or is held, the sweeper or the park rings
+
+
+def least_interval_s(provider: str) -> float:
+    """Seconds between two looks at one job, however often it is called about: the provider's own rule.
+
+    The simulator has none; but a flood of calls is not to become a flood of looks there either.
+    """
+    if settings.SIMULATE:
+        return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
+    return LEAST_INTERVAL_S[provider]
+
+
+def _ours(reference: str) -> str:
+    return reference if _REFERENCE.fullmatch(reference) else ""
+
+
+def _find(provider: str, job_id: str, reference: str) -> _Job | None:
+    """The attempt with that job, else with that reference."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT g.id, g.state, g.job_id, t.id, t.stage, t.finished_at IS NOT NULL,
+                (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+                    AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(rung)s * interval '1 second'),
+                greatest(0, coalesce(extract(epoch FROM g.last_polled_at - statement_timestamp()) + %(least)s, 0))
+            FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+            WHERE g.provider = %(provider)s AND g.id = coalesce(
+                (SELECT j.id FROM video_generation j
+                WHERE j.provider = %(provider)s AND j.job_id = %(job)s AND j.job_id <> ''), %(reference)s)
+            """,
+            {
+                "provider": provider,
+                "job": job_id,
+                "reference": reference,
+                "least": least_interval_s(provider),
+                "rung": RUNG_JUST_NOW_S,
+            },
+        )
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    return _Job(row[0], row[1], row[2], row[3], Stage(row[4]), row[5], row[6], float(row[7]))
+
+
+def _adopt(provider: str, job: _Job, job_id: str) -> bool:
+    """Note the job of a submit whose answer was lost. Only where the provider can't be asked by our reference."""
+    is_open = job.state == State.UNKNOWN or (job.state == State.LOST and not job.job_id)
+    if not is_open or not job_id or CALLING_BACK[provider].can_look_up:
+        return False
+    try:
+        return records.record_accepted(job.generation_id, Submitted(job_id))
+    except IntegrityError:  # this very moment the job was noted on another attempt; job ids are unique
+        return False

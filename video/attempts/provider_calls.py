@@ -1,0 +1,242 @@
+"""Talking to a provider about one generation: send it once, look at it, ask it to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from django.conf import settings
+
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
+from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
+from video.attempts import callbacks
+from video.infra.failpoints import failpoint
+from video.infra.toolkit import kit
+from video.models import Generation, VideoTask
+
+# A worker that was frozen between writing `unknown` and the socket must not send minutes later.
+MOST_SECONDS_BEFORE_SEND = 5.0
+
+
+# What may come of a read that says nothing about the job; never a reason to fail one that is paid for.
+READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
+
+
+class KeyGone(Exception):
+    """The key that the generation was submitted with is no longer configured."""
+
+
+class HeldBack(Exception):
+    """Nothing was asked: the provider has just asked to be left alone, or could not be reached. `wait_s`: how long."""
+
+    def __init__(self, message: str, wait_s: float) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
+Answer = JobStatus | Exception
+Parsed = TypeVar("Parsed")
+
+
+def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
+    """What is asked of the provider for this task."""
+    return GenerationRequest(
+        model=generation.model,
+        prompt=task.prompt,
+        duration_s=generation.duration_s,
+        aspect_ratio=task.aspect_ratio,
+        image_url=task.image_url or None,
+        negative_prompt=task.negative_prompt or None,
+        seed=task.seed,
+        resolution=generation.resolution,
+        callback_url=callbacks.callback_url(generation.pk, generation.provider),
+    )
+
+
+def _key(generation: Generation) -> str:
+    key = kit().key(generation.provider, generation.key_fingerprint)
+    if key is None:
+        raise KeyGone(generation.key_fingerprint)
+    return key.value
+
+
+def _job(generation: Generation) -> JobRef:
+    return JobRef(
+        job_id=generation.job_id,
+        model=generation.model,
+        reference=generation.pk,
+        image_to_video=bool(generation.task.image_url),
+        urls=generation.job_urls,
+    )
+
+
+class Submission:
+    """A submit that is ready to be sent: everything that can go wrong without a socket has gone right."""
+
+    def __init__(self, task: VideoTask, generation: Generation) -> None:
+        """Raises RequestRejected when the provider's models can't express the task, KeyGone without a key."""
+        self._provider = kit().provider(generation.provider)
+        self._sender = kit().sender(generation.provider)
+        request = request_of(task, generation)
+        self.expects_call = request.callback_url is not None
+        self._request = self._provider.build_submit(request, key=_key(generation), reference=generation.pk)
+
+    def send(self) -> Submitted:
+        """Send it, once. Raises as `Provider.parse_submit` does, and NotSent."""
+        marked_at = time.monotonic()
+
+        def before_send() -> None:
+            failpoint("generate.before_send")
+            if time.monotonic() - marked_at > MOST_SECONDS_BEFORE_SEND:
+                raise NotSent("too long between writing the submit down and sending it")
+
+        reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
+        failpoint("generate.after_send")
+        return self._provider.parse_submit(reply)
+
+
+def look_up(generation: Generation) -> Submitted | None:
+    """The job that holds our reference, if the provider shows one. Raises KeyGone and READ_TROUBLE."""
+    provider = kit().provider(generation.provider)
+    request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
+    reply = kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    return provider.parse_lookup(reply, generation.pk)
+
+
+def refuses_duplicates(generation: Generation) -> bool:
+    """Whether sending this generation again with its reference surely makes no second job."""
+    key = kit().key(generation.provider, generation.key_fingerprint)
+    return key is not None and kit().provider(generation.provider).refuses_duplicates(key.value)
+
+
+def look(generation: Generation) -> JobStatus:
+    """How the job stands, RESULT_READY followed to its result.
+
+    Raises JobNotFound, KeyGone, and the errors in READ_TROUBLE.
+    """
+    answer = _look_with_one_key([generation])[generation.pk]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def look_many(generations: Sequence[Generation]) -> dict[str, Answer]:
+    """How each of these jobs stands, by attempt, or what `look` would raise; one wave of requests for each key.
+
+    HeldBack for those of a provider that has asked to be left alone, or that nobody reaches.
+    """
+    groups: dict[tuple[str, str], list[Generation]] = {}
+    for generation in generations:
+        groups.setdefault((generation.provider, generation.key_fingerprint), []).append(generation)
+    answers: dict[str, Answer] = {}
+    for who, group in groups.items():
+        try:
+            _check_rest(who)
+            answers |= _look_with_one_key(group)
+        except (KeyGone, HeldBack) as err:
+            answers |= dict.fromkeys((generation.pk for generation in group), err)
+    return answers
+
+
+def _look_with_one_key(group: list[Generation]) -> dict[str, Answer]:
+    name, key = group[0].provider, _key(group[0])
+    provider, reader = kit().provider(name), kit().wave_reader(name)
+    jobs = {generation.pk: _job(generation) for generation in group}
+    answers: dict[str, Answer] = {}
+    size = provider.jobs_per_poll(key)
+    shares = [group[at : at + size] for at in range(0, len(group), size)]
+    requests = [provider.build_poll([jobs[one.pk] for one in share], key=key) for share in shares]
+    replies = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    for share, reply in zip(shares, replies, strict=True):
+        asked = [jobs[one.pk] for one in share]
+        found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
+        for one in share:
+            answers[one.pk] = found if isinstance(found, Exception) else found[one.job_id]
+    ready = [one for one in group if _is_ready(answers[one.pk])]
+    requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
+    results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    for one, reply in zip(ready, results, strict=True):
+        answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
+    _note_rest((name, group[0].key_fingerprint), replies, answers)
+    return answers
+
+
+def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed]) -> Parsed | Exception:
+    """What the adapter reads in a reply. A reply that it stumbles over must not hide those to the others."""
+    if isinstance(reply, ProviderDown):
+        return reply
+    try:
+        return parse(reply)
+    except Exception as err:  # raised again where its own job is decided on
+        return err
+
+
+def _is_ready(answer: Answer) -> bool:
+    return isinstance(answer, JobStatus) and answer.state is JobState.RESULT_READY
+
+
+# --- a provider that wants to be left alone, or that nobody reaches --------------------------------------------------
+
+LONGEST_REST_S = 300.0
+#: Until when (time.monotonic) this process asks nothing more with a key.
+_rests: dict[tuple[str, str], float] = {}
+OUT_OF_REACH_S = 15.0
+FEWEST_FOR_OUT_OF_REACH = 5
+
+
+def _check_rest(who: tuple[str, str]) -> None:
+    left_s = _rests.get(who, 0.0) - time.monotonic()
+    if left_s > 0:
+        raise HeldBack(f"{who[0]} is left alone for a while", left_s)
+
+
+def _note_rest(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, Answer]) -> None:
+    """Whoever says "too many" for one job says it for all of the key; and when nobody answers a whole wave, the next
+    one need not hold a worker up for as long."""
+    asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
+    if asked:
+        _rests[who] = time.monotonic() + min(max(asked), LONGEST_REST_S)
+    elif len(replies) >= FEWEST_FOR_OUT_OF_REACH and all(isinstance(reply, ProviderDown) for reply in replies):
+        _rests[who] = time.monotonic() + OUT_OF_REACH_S
+
+
+def result_url(generation: Generation) -> str:
+    """A fresh link to the finished video. Never stored: links are signed and die.
+
+    Raises as `look`, and ProviderDown when the provider gives none though the job had succeeded.
+    """
+    status = look(generation)
+    if status.state is not JobState.SUCCEEDED or not status.result_url:
+        raise ProviderDown(f"{generation.provider} gave no link to a job that had succeeded ({status.provider_status})")
+    return status.result_url
+
+
+def cancel(generation: Generation) -> CancelOutcome | None:
+    """Ask the provider to stop the job; None where it can't. Raises ProviderDown, KeyRefused, Busy, KeyGone."""
+    provider = kit().provider(generation.provider)
+    if not provider.can_cancel:
+        return None
+    request = provider.build_cancel(_job(generation), key=_key(generation))
+    return provider.parse_cancel(
+        kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    )
+
+
+def took_nothing(generation: Generation, end: JobStatus) -> bool:
+    """Whether the provider surely charges nothing for this job, which ended so."""
+    return kit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
+
+
+def result_life_s(provider_name: str) -> float | None:
+    """For how many seconds the provider keeps a finished video; None when nobody says."""
+    return kit().provider(provider_name).result_life_s
+
+
+def poll_interval_s(provider_name: str) -> float:
+    """Seconds between two looks at one job at least: as set, and never under a real provider's own rule."""
+    interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]
+    if settings.SIMULATE:
+        return interval
+    return max(interval, kit().provider(provider_name).min_poll_interval_s)

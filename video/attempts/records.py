@@ -1,0 +1,408 @@
+"""Facts about a Generation: each a compare-and-set on the generation's own state, so that a job is paid for once.
+
+`mark_sent` alone also needs the task's fence. Every other fact is written even by a worker that lost its lease: a paid
+job id is never thrown away. Each returns whether it was written; not being the one to write it is a normal answer.
+"""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from django.db import connection, transaction
+
+from providers.contract import Submitted
+from video.credits import ledger
+from video.engine.transitions import Claim
+from video.models import Generation
+
+State = Generation.State
+NOT_THE_MODELS_FAULT = ("busy", "key_refused", "out_of_credits", "task_ended")
+
+
+def _change(sql: str, params: dict[str, Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount == 1
+
+
+def _end(sql: str, params: dict[str, Any], *, refunds: bool) -> bool:
+    """An attempt's end. If its task was cancelled and `refunds`, the credits come back in the same transaction.
+
+    The task is read after the attempt is written, and a cancel reads the attempt after it has written the task: so
+    whichever of the two comes second knows of the other.
+    """
+    if not refunds:
+        return _change(sql, params)
+    with transaction.atomic():
+        ended = _change(sql, params)
+        if ended:
+            _refund_cancelled(params["id"])
+        return ended
+
+
+def _refund_cancelled(generation_id: str) -> None:
+    """Give the run's credits back if the task was cancelled and this is its last attempt."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT t.id, t.run FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+            WHERE g.id = %s AND t.status = 'cancelled' AND NOT EXISTS (
+                SELECT FROM video_generation newer WHERE newer.task_id = t.id AND newer.attempt > g.attempt)
+            """,
+            [generation_id],
+        )
+        row = cursor.fetchone()
+    if row is not None:
+        ledger.refund(row[0], row[1])
+
+
+def _hold_task(generation_id: str) -> None:
+    """The attempt's task can't move until the transaction ends: for facts that depend on where it stands.
+
+    Else a task that ends at this very moment would see the attempt as it was, and the attempt would see the task so.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT FROM video_videotask
+            WHERE id = (SELECT task_id FROM video_generation WHERE id = %s) FOR NO KEY UPDATE
+            """,
+            [generation_id],
+        )
+
+
+def live(task_id: str) -> Generation | None:
+    """The task's live generation; the database holds that there is at most one."""
+    return (
+        Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account", "task").first()
+    )
+
+
+def latest(task_id: str) -> Generation | None:
+    """The task's last generation, live or not."""
+    return Generation.objects.filter(task_id=task_id).select_related("account", "task").order_by("-attempt").first()
+
+
+def models_tried(task_id: str, run: int) -> set[str]:
+    """Models that had a go in this run and could not do it; trouble of a key or its account is not a model's fault."""
+    ended = Generation.objects.filter(task_id=task_id, run=run).exclude(state__in=Generation.LIVE)
+    return set(ended.exclude(error_code__in=NOT_THE_MODELS_FAULT).values_list("model", flat=True))
+
+
+def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = False) -> bool:
+    """Write down that the submit is about to be sent: planned → unknown, and the task runs.
+
+    Committed right before the socket is opened. Needs the fence and a lease that still holds; False: do not send.
+    `expects_call`: a call-back address goes along.
+    """
+    with transaction.atomic():
+        task_is_ours = _change(
+            """
+            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
+            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
+                AND lease_until > statement_timestamp()
+            """,
+            {"task": claim.task.pk, "fence": claim.fence},
+        )
+        marked = task_is_ours and _change(
+            """
+            UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
+            WHERE id = %(id)s AND task_id = %(task)s AND state = 'planned'
+            """,
+            {"id": generation.pk, "task": claim.task.pk, "call": expects_call},
+        )
+        if not marked:
+            transaction.set_rollback(True)
+        return marked
+
+
+def put_back(generation_id: str) -> bool:
+    """Nothing left this machine after all: unknown → planned, the same row is sent later.
+
+    If the task has ended meanwhile nobody will send it: it is rejected, which frees its slot.
+    """
+    with transaction.atomic():
+        _hold_task(generation_id)
+        return _end(
+            """
+            UPDATE video_generation g SET look_at = NULL,
+                state = CASE WHEN t.finished_at IS NULL THEN 'planned' ELSE 'rejected' END,
+                sent_at = CASE WHEN t.finished_at IS NOT NULL THEN g.sent_at END,
+                ended_at = CASE WHEN t.finished_at IS NOT NULL THEN statement_timestamp() END,
+                error_code = CASE WHEN t.finished_at IS NULL THEN g.error_code ELSE 'task_ended' END
+            FROM video_videotask t WHERE g.id = %(id)s AND g.state = 'unknown' AND t.id = g.task_id
+            """,
+            {"id": generation_id},
+            refunds=True,
+        )
+
+
+def record_accepted(generation_id: str, submitted: Submitted) -> bool:
+    """The provider has the job: unknown (or given up as lost) → accepted, with its id."""
+    with transaction.atomic():
+        _hold_task(generation_id)
+        return _change(
+            """
+            UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
+                expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
+                -- If the task has another live attempt by now, or stands in line for one, this one stays lost, but its
+                -- paid job is still known.
+                state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
+                ended_at = CASE WHEN now.another THEN g.ended_at END,
+                -- A job whose task no longer waits for it, or that is to stop, is looked at out of turn.
+                look_at = CASE WHEN now.ended OR now.another OR g.cancel_wanted_at IS NOT NULL
+                    THEN statement_timestamp() END,
+                error_code = '', error_message = ''
+            FROM (
+                SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
+                    t.admit_at IS NOT NULL OR EXISTS (
+                    SELECT FROM video_generation o
+                    WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
+                ) AS another
+                FROM video_videotask t JOIN video_generation s ON s.task_id = t.id WHERE s.id = %(id)s
+            ) now
+            WHERE g.id = %(id)s AND (g.state = 'unknown' OR (g.state = 'lost' AND g.job_id = ''))
+            """,
+            {
+                "id": generation_id,
+                "job": submitted.job_id,
+                "urls": json.dumps(dict(submitted.urls)),
+                "cost": submitted.expected_cost,
+            },
+        )
+
+
+def record_unknown(generation_id: str) -> bool:
+    """Our call ended, and what it ended with proves nothing."""
+    return _change(
+        """
+        UPDATE video_generation SET unknown_since = statement_timestamp()
+        WHERE id = %(id)s AND state = 'unknown' AND unknown_since IS NULL
+        """,
+        {"id": generation_id},
+    )
+
+
+def record_not_found_by_reference(generation_id: str) -> int:
+    """A look-up by our reference found nothing; returns how many did."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_generation SET lookups = lookups + 1 WHERE id = %s AND state = 'unknown' RETURNING lookups",
+            [generation_id],
+        )
+        row = cursor.fetchone()
+        return int(row[0]) if row else 0
+
+
+def mark_resent(claim: Claim, generation: Generation) -> bool:
+    """Write down that the same attempt is about to be sent once more, with the same reference; False: do not send.
+
+    Only for a provider that refuses a reference that it has seen. Needs the fence, as `mark_sent` does.
+    """
+    return _change(
+        """
+        UPDATE video_generation g SET resent = true, sent_at = statement_timestamp(), unknown_since = NULL, lookups = 0
+        FROM video_videotask t
+        WHERE g.id = %(id)s AND g.state = 'unknown' AND NOT g.resent AND t.id = g.task_id AND t.fence = %(fence)s
+            AND t.stage = 'generate' AND t.status = 'running' AND t.lease_until > statement_timestamp()
+        """,
+        {"id": generation.pk, "fence": claim.fence},
+    )
+
+
+def want_cancel(generation_id: str) -> bool:
+    """The provider is to be asked to stop this job. False when that was noted before, or the job has ended."""
+    return _change(
+        """
+        UPDATE video_generation SET cancel_wanted_at = statement_timestamp()
+        WHERE id = %(id)s AND state IN ('unknown', 'accepted') AND cancel_wanted_at IS NULL
+        """,
+        {"id": generation_id},
+    )
+
+
+def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
+    """Proof that no job exists: unknown or planned → rejected, which frees the slot. A cancelled task is refunded."""
+    return _end(
+        """
+        UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = %(code)s,
+            error_message = %(message)s, look_at = NULL
+        WHERE id = %(id)s AND state IN ('planned', 'unknown')
+        """,
+        {"id": generation_id, "code": code, "message": message},
+        refunds=True,
+    )
+
+
+def latest_of(task_ids: list[str]) -> dict[str, Generation]:
+    """The last generation of each of these tasks, by task; without the candidates, which are long."""
+    found = Generation.objects.filter(task_id__in=task_ids).defer("candidates").order_by("task_id", "-attempt")
+    return {generation.task_id: generation for generation in found.distinct("task_id")}
+
+
+NOT_FOUND_TIMES = 3
+NOT_FOUND_SECONDS = 60
+
+
+def record_not_found(generation_id: str) -> bool:
+    """The provider says that it has no such job. True once that makes it lost: three in a row over a minute."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET last_polled_at = statement_timestamp(), polls = polls + 1,
+                not_found = not_found + 1, not_found_since = coalesce(not_found_since, statement_timestamp())
+            WHERE id = %(id)s AND state = 'accepted'
+            RETURNING not_found >= %(times)s
+                AND not_found_since <= statement_timestamp() - %(seconds)s * interval '1 second'
+            """,
+            {"id": generation_id, "times": NOT_FOUND_TIMES, "seconds": NOT_FOUND_SECONDS},
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def record_ended(
+    generation_id: str,
+    state: Generation.State,
+    *,
+    cost: Decimal | None = None,
+    provider_status: str = "",
+    code: str = "",
+    message: str = "",
+    took_nothing: bool = False,
+    result_life_s: float | None = None,
+) -> bool:
+    """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot.
+
+    A video that comes after its task has failed is left to reconcile, which delivers it.
+    `took_nothing`: the provider surely charges nothing for it; a cancelled task is refunded then, and only then.
+    `result_life_s`: for how long the provider keeps the video, where that is known.
+    """
+    if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
+        raise ValueError(f"{state} is not a job's end")
+    with transaction.atomic():
+        _hold_task(generation_id)
+        return _end(
+            """
+            UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
+                reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
+                error_message = %(message)s, last_polled_at = statement_timestamp(), polls = g.polls + 1,
+                look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
+                result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
+            FROM video_videotask t
+            WHERE g.id = %(id)s AND g.job_id <> '' AND g.state IN ('accepted', 'lost') AND t.id = g.task_id
+            """,
+            {
+                "id": generation_id,
+                "state": state.value,
+                "cost": cost,
+                "word": provider_status[:60],
+                "code": code,
+                "message": message,
+                "life": result_life_s,
+            },
+            refunds=took_nothing and state is not State.SUCCEEDED,
+        )
+
+
+def record_lost(generation_id: str, *, code: str) -> bool:
+    """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come.
+
+    A cancelled task whose submit was never answered is refunded; one whose job was known is not.
+    """
+    return give_up_unknown(generation_id, code=code) or _change(
+        """
+        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
+            look_at = NULL
+        WHERE id = %(id)s AND state = 'accepted'
+        """,
+        {"id": generation_id, "code": code},
+    )
+
+
+def look_later(generation_id: str, delay_s: float) -> bool:
+    """A job that outlived its task is looked at again in `delay_s` seconds."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + %(delay)s * interval '1 second'
+        WHERE id = %(id)s AND job_id <> '' AND state IN ('accepted', 'lost')
+        """,
+        {"id": generation_id, "delay": delay_s},
+    )
+
+
+def look_again(generation_id: str, soonest_s: float) -> bool:
+    """A job that is to stop is looked at again: after a quarter of its age, at least `soonest_s`, at most an hour."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + interval '1 second' * least(3600, greatest(
+            %(soonest)s, extract(epoch FROM statement_timestamp() - accepted_at) / 4))
+        WHERE id = %(id)s AND state = 'accepted' AND cancel_wanted_at IS NOT NULL
+        """,
+        {"id": generation_id, "soonest": soonest_s},
+    )
+
+
+def look_up_later(generation_id: str, delay_s: float) -> bool:
+    """A submit without an answer, whose task no longer waits for it, is looked up by our reference in `delay_s`."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + %(delay)s * interval '1 second'
+        WHERE id = %(id)s AND state = 'unknown'
+        """,
+        {"id": generation_id, "delay": delay_s},
+    )
+
+
+def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> bool:
+    """No truth came: unknown → lost, which frees the slot. False: a call-back has brought the job a moment ago.
+
+    A cancelled task is refunded.
+    """
+    return _end(
+        """
+        UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
+            look_at = NULL
+        WHERE id = %(id)s AND state = 'unknown'
+        """,
+        {"id": generation_id, "code": code},
+        refunds=True,
+    )
+
+
+def stop_looking(generation_id: str) -> bool:
+    """A job that was given up, or whose late video is delivered, is not looked at any more."""
+    return _change(
+        """
+        UPDATE video_generation SET look_at = NULL
+        WHERE id = %(id)s AND state IN ('lost', 'succeeded') AND look_at IS NOT NULL
+        """,
+        {"id": generation_id},
+    )
+
+
+def expire_unknown(window_s: dict[str, float]) -> int:
+    """Unknown ones past their provider's longest render time become lost, which frees their slots. Returns how many.
+
+    Only those whose task has ended: a task that still stands in generate settles its own attempt first. If it was
+    cancelled it is refunded.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation g SET state = 'lost', ended_at = statement_timestamp(),
+                error_code = 'outcome_unknown', look_at = NULL
+            FROM video_videotask t, unnest(%s::text[], %s::float8[]) AS longest (provider, seconds)
+            WHERE t.id = g.task_id AND t.finished_at IS NOT NULL AND g.state = 'unknown'
+                AND longest.provider = g.provider
+                AND g.sent_at < statement_timestamp() - longest.seconds * interval '1 second'
+            RETURNING g.id
+            """,
+            [list(window_s), list(window_s.values())],
+        )
+        expired = [row[0] for row in cursor.fetchall()]
+        for generation_id in expired:
+            _refund_cancelled(generation_id)
+        return len(expired)

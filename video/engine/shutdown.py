@@ -1,0 +1,87 @@
+"""A worker that was told to stop: it takes nothing new, ends what is short, and lets go in time of what is long.
+
+All within DRAIN_SECONDS. Downloads and transcodes may finish in the first half of them; then they are stopped and
+parked, due at once, so that another worker goes on without waiting for a lease. Shortly before the end the rest is
+parked too, whatever its thread is waiting for: what that still finds out about a job is written all the same, and
+its progress finds the fence taken. A submit alone is never let go: it keeps the worker until its answer is written
+or the time is over. Then the rules for an unknown outcome hold, as after a crash.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import Error, connection
+
+from video.engine import due, transitions
+from video.engine.leases import heartbeat
+from video.engine.transitions import Claim
+from video.models import Stage
+
+log = logging.getLogger(__name__)
+
+LONG = frozenset({Stage.DOWNLOAD, Stage.TRANSCODE})  # those that end early when their claim is told to
+REASON = "its worker stopped"
+
+_begun = threading.Event()
+
+
+def begun() -> bool:
+    """Whether this process takes nothing new any more."""
+    return _begun.is_set()
+
+
+def begin(last_words: Callable[[], None] = lambda: None) -> None:
+    """Start to drain, in a thread; safe in a signal handler.
+
+    The process is gone after DRAIN_SECONDS if it has not ended by itself; `last_words` is called before.
+    """
+    if not _begun.is_set():
+        _begun.set()
+        threading.Thread(target=_drain, args=(last_words,), name="drain", daemon=True).start()
+
+
+def pass_on(task_ids: list[str], stage: Stage) -> None:
+    """Messages that came too late for this worker: the sweeper rings for their tasks again, at once."""
+    due.unring(task_ids, stage)
+
+
+def _drain(last_words: Callable[[], None]) -> None:
+    began, grace_s = time.monotonic(), settings.DRAIN_SECONDS
+    log.info("stopping: %s stages under way have %.0f s", heartbeat.held(), grace_s)
+    _sleep_until(began + grace_s / 2)
+    for claim in heartbeat.claims():
+        if claim.stage in LONG:
+            claim.let_go = True
+            claim.lost.set()
+    _sleep_until(began + grace_s - min(1.0, grace_s / 4))
+    for claim in heartbeat.claims():
+        if claim.stage is not Stage.GENERATE:
+            _release(claim)
+    _sleep_until(began + grace_s)
+    for claim in heartbeat.claims():
+        if claim.stage is Stage.GENERATE:
+            log.warning("%s: no time was left to wait for the answer to its submit", claim.task.pk)
+    last_words()
+    log.info("stopping: the time is over")
+    logging.shutdown()
+    os._exit(0)  # threads that still wait for somebody would hold a normal exit up
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _release(claim: Claim) -> None:
+    try:
+        transitions.park(claim, delay_s=0, reason=REASON)
+    except Error as err:
+        connection.close()
+        log.warning(
+            "%s %s: not let go (%s); its lease runs out by itself", claim.task.pk, claim.stage, type(err).__name__
+        )

@@ -1,0 +1,69 @@
+"""The queues' figures, computed in one place for the API, the admin page and the command.
+
+What stands in the tables now, never a counter kept beside them; each part says which index serves it, so that finished
+tasks cost nothing. A handful of statements whatever the load, each for itself: figures of one answer may be some
+milliseconds apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
+from django.utils import timezone
+
+from video.attempts import unsettled
+from video.monitoring import problems, providers, stages, workers
+from video.monitoring.problems import Trouble
+from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
+from video.monitoring.stages import StageFigures, Waiting
+from video.monitoring.workers import Worker
+
+#: What lets staff see everything: who may look at all tasks and at the providers' accounts.
+PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
+
+
+@dataclass(frozen=True)
+class System:
+    """Everything, for staff."""
+
+    waiting: Waiting  # for a slot
+    waiting_for_core: Waiting
+    stages: list[StageFigures]
+    accounts: list[AccountFigures]
+    keys: list[KeyFigures]
+    circuits: list[CircuitFigures]
+    workers: list[Worker]
+    stake: unsettled.Stake
+    at: datetime = field(default_factory=timezone.now)
+
+    @cached_property
+    def troubles(self) -> list[Trouble]:
+        """What is wrong, what needs a person first."""
+        return problems.find(self)
+
+    @property
+    def needs_person(self) -> bool:
+        return any(one.needs_person for one in self.troubles)
+
+
+def read() -> System:
+    """All figures; eleven statements."""
+    keys = providers.keys()
+    return System(
+        waiting=stages.waiting(),
+        waiting_for_core=stages.waiting_for_core(),
+        stages=stages.stages(),
+        accounts=providers.accounts(keys),
+        keys=keys,
+        circuits=providers.circuits(),
+        workers=workers.workers(),
+        stake=unsettled.stake(unsettled.find(with_lost=False)),
+    )
+
+
+def may_see_all(user: AbstractBaseUser | AnonymousUser) -> bool:
+    """Whether a user may see the whole system: staff who may look at tasks and accounts."""
+    return isinstance(user, PermissionsMixin) and bool(getattr(user, "is_staff", False)) and user.has_perms(PERMISSIONS)

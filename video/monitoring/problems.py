@@ -1,0 +1,280 @@
+"""What is wrong, in plain sentences: the same list for the admin, the command, and the API's answer to staff."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from video.durations import span
+from video.models import ProviderKey
+from video.monitoring import workers
+from video.monitoring.stages import QUEUES
+
+if TYPE_CHECKING:
+    from video.monitoring import System
+
+UNHEARD_S = 60.0
+FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
+
+_QUEUE_WORK = {"videoQueue": "submits, looks and downloads", "mediaQueue": "transcodes and thumbnails"}
+_CONCURRENCY = {"videoQueue": "VIDEO_CONCURRENCY", "mediaQueue": "MEDIA_CONCURRENCY"}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong. `needs_person`: it does not pass by itself."""
+
+    code: str
+    needs_person: bool
+    sentence: str
+    system: str  # what the system does about it
+    operator: str  # what a person can do
+
+
+def find(figures: System) -> list[Trouble]:
+    """Everything that is wrong, what needs a person first; asks nothing."""
+    found = [trouble for check in _CHECKS for trouble in check(figures)]
+    return sorted(found, key=lambda trouble: not trouble.needs_person)
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def _no_worker(figures: System) -> Iterator[Trouble]:
+    for queue in QUEUES:
+        if workers.listening(figures.workers, queue):
+            continue
+        draining = any(one.alive and queue in one.queues for one in figures.workers)
+        yield Trouble(
+            "no_worker",
+            True,
+            f"No worker takes work from {queue}, so no {_QUEUE_WORK[queue]} are made."
+            + (" The one that is there is about to stop." if draining else _last_seen(figures, queue)),
+            "Everything waits in the database, and goes on when a worker comes.",
+            "Start one: `make up`, or the worker's line of the Procfile. If it dies again, its log says why.",
+        )
+
+
+def _last_seen(figures: System, queue: str) -> str:
+    seen = [one for one in figures.workers if queue in one.queues]
+    last = min(seen, key=lambda one: one.seen_s, default=None)
+    return f" The last one, {last.name}, was seen {span(last.seen_s)} ago." if last else ""
+
+
+def _no_sweeper(figures: System) -> Iterator[Trouble]:
+    if not workers.sweeping(figures.workers):
+        yield Trouble(
+            "no_sweeper",
+            True,
+            "No sweeper gives signs of life.",
+            "Work that is under way goes on from stage to stage; what is parked or was missed stays where it is.",
+            "Start one: `make up`, or `manage.py sweeper`. Any number of them may run.",
+        )
+
+
+def _disk(figures: System) -> Iterator[Trouble]:
+    for one in figures.workers:
+        if one.alive and one.disk_low:
+            yield Trouble(
+                "disk_low",
+                True,
+                f"The disk of {one.host} is nearly full: {one.disk_free_bytes / 1e9:.1f} GB are free.",
+                "When no worker has room, nothing new begins until one has; what is under way ends.",
+                "Make room, or move the storage folder to a larger disk. `manage.py cleanup_storage --dry-run` shows "
+                "files that no task needs.",
+            )
+            return  # several workers of one machine say the same
+
+
+_STORAGE = {
+    "storage_down": (
+        "the storage can't be reached, or fails",
+        "See whether the server of STORAGE_URL runs and can be reached from the workers' hosts.",
+    ),
+    "storage_refused": (
+        "the storage refuses this server",
+        "Put STORAGE_URL, AWS_* and the bucket's permissions right, then restart the workers; "
+        "`manage.py check --deploy` says what is refused.",
+    ),
+}
+
+
+def _storage(figures: System) -> Iterator[Trouble]:
+    for code, (what, operator) in _STORAGE.items():
+        if number := sum(one.parked.get(code, 0) for one in figures.stages):
+            yield Trouble(
+                code,
+                True,
+                f"{_many(number, 'task')} can't store or read a file: {what}.",
+                "They keep what they have and try again within a minute, without losing a try.",
+                operator,
+            )
+
+
+def _unheard(figures: System) -> Iterator[Trouble]:
+    for queue in QUEUES:
+        listening = workers.listening(figures.workers, queue)
+        stages = [one for one in figures.stages if one.queue == queue]
+        late = [one for one in stages if one.oldest_s is not None and one.oldest_s > UNHEARD_S]
+        if not late or not listening:  # without any worker that is said already
+            continue
+        number, oldest = sum(one.due for one in late), max(one.oldest_s or 0 for one in late)
+        names = " and ".join(one.stage.value for one in late)
+        held, threads = sum(one.held for one in stages), sum(one.threads for one in listening)
+        moving = any(one.done.per_min[0] or one.failed.per_min[0] for one in stages)
+        at_work = f"{held} of {threads} threads are at work"
+        if moving or 2 * held >= threads:
+            yield Trouble(
+                "behind",
+                False,
+                f"{number} in {names} wait for a thread of {queue}, the oldest for {span(oldest)}: {at_work}.",
+                "They are taken in turn.",
+                f"If it stays so, add workers on more cores, or raise {_CONCURRENCY[queue]} if cores are idle.",
+            )
+            continue
+        yield Trouble(
+            "unheard",
+            True,
+            f"{number} in {names} are due, the oldest for {span(oldest)}, and nobody takes them: {at_work}, and "
+            f"nothing of {queue} has moved for a minute.",
+            "The sweeper rings them again every ten seconds.",
+            "See whether the broker can be reached (CELERY_BROKER_URL) and what the workers' log says; restarting the "
+            "workers loses nothing.",
+        )
+
+
+# --- providers -----------------------------------------------------------------------------------------------------
+
+
+def _keys(figures: System) -> Iterator[Trouble]:
+    if not any(key.configured for key in figures.keys):
+        yield Trouble(
+            "no_key",
+            True,
+            "No key of a provider is in use, so no job can start.",
+            "Tasks wait in line; keys are taken in at the start of a sweeper and at the next admission.",
+            "Put a key into .env.local and start again.",
+        )
+    for key in figures.keys:
+        if key.gone_since is not None:
+            yield Trouble(
+                "key_gone",
+                True,
+                f"Key {key.fingerprint} of {key.provider} is gone from the settings while {_many(key.live, 'job')} "
+                f"{'hangs' if key.live == 1 else 'hang'} on it.",
+                "These jobs wait for it until their tasks' deadline, then the tasks end with their refund.",
+                f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
+            )
+        elif key.state == ProviderKey.State.QUARANTINED:
+            yield Trouble(
+                "key_refused",
+                True,
+                f"{key.provider} refused key {key.fingerprint}.",
+                "Nothing is sent with it; other keys go on. It is used again when a check of it is answered well.",
+                "Put it right at the provider, then `manage.py check_providers` (for Pika: Provider keys, Activate).",
+            )
+
+
+_CLOSED = {
+    "out_of_credits": (
+        "is out of credits",
+        "No job starts there. It is asked about every quarter of an hour or tried again after an hour.",
+        "Top it up, then `manage.py check_providers`, or Provider accounts, Open again.",
+    ),
+    "model_forbidden": (
+        "may not use this model",
+        "The model is not used there; others are.",
+        "Get access at the provider, then Provider accounts, Open again.",
+    ),
+}
+
+
+def _accounts(figures: System) -> Iterator[Trouble]:
+    seen = set()
+    for account in figures.accounts:
+        if not account.closed_reason or not account.usable_keys:
+            continue
+        models = account.model if account.closed_reason == "model_forbidden" else ""
+        if (account.provider, account.account, account.closed_reason, models) in seen:
+            continue  # one account, all of its models
+        seen.add((account.provider, account.account, account.closed_reason, models))
+        what, system, operator = _CLOSED.get(
+            account.closed_reason,
+            (f"is closed ({account.closed_reason})", "No job starts there.", "Provider accounts, Open again."),
+        )
+        name = f"Account {account.account} of {account.provider}" + (f" ({models})" if models else "")
+        yield Trouble("account_closed", True, f"{name} {what}.", system, operator)
+
+
+def _nothing_open(figures: System) -> Iterator[Trouble]:
+    if figures.waiting.number and figures.accounts and not any(account.open for account in figures.accounts):
+        yield Trouble(
+            "nothing_open",
+            all(account.cooldown_s is None for account in figures.accounts),
+            f"{_many(figures.waiting.number, 'task')} wait, and no account takes jobs.",
+            "They stay in line; those that cool down open by themselves.",
+            "Provider accounts says of each why it is closed.",
+        )
+
+
+def _circuits(figures: System) -> Iterator[Trouble]:
+    for circuit in figures.circuits:
+        if circuit.state == "closed":
+            continue
+        left = f", {span(circuit.open_s)} more" if circuit.open_s else ""
+        yield Trouble(
+            "circuit_open",
+            False,
+            f"{circuit.model} had {_many(circuit.faults, 'fault')} in a row: no new jobs for it{left}.",
+            "Other models take its jobs where clients allow it; then one job tries whether it is well again.",
+            "Look at its last error under Circuits and at the provider's status page.",
+        )
+
+
+def _open_cases(figures: System) -> Iterator[Trouble]:
+    stake = figures.stake
+    if stake.number:
+        money = f"${stake.usd:.2f}" + (f" (and ${stake.simulated_usd:.2f} simulated)" if stake.simulated_usd else "")
+        yield Trouble(
+            "open_cases",
+            False,
+            f"{_many(stake.number, 'attempt')} may have cost money and {'is' if stake.number == 1 else 'are'} not "
+            f"settled: {money} at stake.",
+            "Each is settled by itself in time; its slot stays taken until then.",
+            "Open cases shows them; who finds a job at the provider can attach it.",
+        )
+
+
+def _failures(figures: System) -> Iterator[Trouble]:
+    failed = round(sum(one.failed.per_min[1] for one in figures.stages) * 5)
+    done = round(sum(one.done.per_min[1] for one in figures.stages if one.stage == "save") * 5)
+    if failed >= FEWEST_FAILED and failed > done:
+        worst = max(figures.stages, key=lambda one: one.failed.per_min[1])
+        yield Trouble(
+            "many_failures",
+            True,
+            f"{failed} tasks failed in the last five minutes and {done} were finished; most failed in "
+            f"{worst.stage.value}.",
+            "Each failed task got its credits back.",
+            "Look at the newest failed tasks for their cause.",
+        )
+
+
+_CHECKS: tuple[Callable[[System], Iterable[Trouble]], ...] = (
+    _no_sweeper,
+    _no_worker,
+    _unheard,
+    _disk,
+    _storage,
+    _keys,
+    _nothing_open,
+    _accounts,
+    _failures,
+    _circuits,
+    _open_cases,
+)
+
+
+def _many(number: int, one: str) -> str:
+    return f"{number} {one}{'s'[: number != 1]}"

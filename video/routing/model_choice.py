@@ -1,0 +1,277 @@
+"""Which model runs an order or a task: the one named, else the best of those that can make it.
+
+The rules are in `providers.ranking`; here they meet the order, the keys of this server and the database.
+
+The render's resolution: 720p, since every model has it and 480p, 720p and `source` need no more. Who asks for 1080p
+gets a model that renders 1080p as long as one can make the video. Only where none can (or the one that was named can't)
+the render is 720p, and the transcode makes it larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from django.conf import settings
+
+from providers import catalogue, ranking
+from providers.catalogue import Model, UnknownModel
+from providers.contract import GenerationRequest
+from providers.ranking import Candidate, ModelHealth, Override
+from video.models import VideoTask
+from video.order import Order
+from video.routing import health as health_of_models
+
+RENDER = "720p"
+RENDER_LARGE = "1080p"
+FULL = "every slot is taken"
+
+
+class NoCapableModel(Exception):
+    """No model can make this video. `reasons` by model id, each `field: why not`, or why it can't be had here."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{model}: {why}" for model, why in reasons.items()))
+        self.reasons = dict(reasons)
+
+
+class ModelUnavailable(NoCapableModel):
+    """The order is fine, but what could make it can't be had here: no adapter, no key, or switched off."""
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a job could start on a model now, in all its accounts together."""
+
+    reason: str | None  # None: a slot is free
+    free_slots: int
+
+
+@dataclass(frozen=True)
+class Quote:
+    """What would be picked. `waits_for` is None when it could start now, else what it would wait for."""
+
+    picked: Candidate
+    waits_for: str | None
+    candidates: list[Candidate]
+
+
+def render_resolution(wanted: str, model: Model) -> str:
+    """The resolution that a model is asked for when the user wants `wanted` in the end."""
+    return RENDER_LARGE if wanted == RENDER_LARGE and RENDER_LARGE in model.resolutions else RENDER
+
+
+def request_for(wanted: Order | VideoTask, model: Model | None = None) -> GenerationRequest:
+    """What a model is asked for; without one, what models that render as large as wanted are asked for."""
+    if model is None:
+        resolution = RENDER_LARGE if wanted.resolution == RENDER_LARGE else RENDER
+    else:
+        resolution = render_resolution(wanted.resolution, model)
+    return _request(wanted, resolution, model.id if model else "")
+
+
+def _request(wanted: Order | VideoTask, resolution: str, model: str = "") -> GenerationRequest:
+    return GenerationRequest(
+        model=model,
+        prompt=wanted.prompt,
+        duration_s=wanted.duration_s,
+        aspect_ratio=wanted.aspect_ratio,
+        image_url=wanted.image_url or None,
+        negative_prompt=wanted.negative_prompt or None,
+        seed=wanted.seed,
+        resolution=resolution,
+    )
+
+
+def providers_here() -> frozenset[str]:
+    """Providers that have both an adapter and a key on this server."""
+    from video.infra import toolkit  # it brings HTTP clients and media code, which most API calls need not wait for
+
+    return frozenset(adapter.name for adapter in toolkit.ADAPTERS if settings.PROVIDER_KEYS.get(adapter.name))
+
+
+def models_here() -> list[Model]:
+    """Models of the catalogue whose provider has both."""
+    here = providers_here()
+    return [model for model in catalogue.MODELS if model.provider in here]
+
+
+def eligible_models(order: Order) -> list[str]:
+    """Models that may run the order: only the one it names, else all that can, best first by the policy.
+
+    No statement; what was measured counts at admission. A named model without a key here gives way to others only if
+    `order.fallback`. Raises UnknownModel, NoCapableModel, and ModelUnavailable.
+    """
+    if not order.model_requested:
+        found = _capable(order, models_here())
+        if not found:
+            raise _nobody(order)
+        return found
+    model = catalogue.find(order.model_requested, image=bool(order.image_url))
+    incapable = ranking.why_not(request_for(order, model), model)
+    if incapable is not None:
+        raise NoCapableModel({model.id: incapable})
+    if model.provider in providers_here():
+        return [model.id]
+    found = _capable(order, models_here()) if order.fallback else []
+    if not found:
+        raise ModelUnavailable({model.id: ranking.no_key(model.provider)})
+    return found
+
+
+def fallbacks(wanted: Order | VideoTask, tried: Collection[str]) -> list[str]:
+    """Models that may run it after those `tried` could not, best first; none if its user wants no other.
+
+    No statement.
+    """
+    if not wanted.fallback:
+        return []
+    return _capable(wanted, [model for model in models_here() if model.id not in tried])
+
+
+def candidates(
+    wanted: Order | VideoTask,
+    available: Mapping[str, str | None],
+    *,
+    health: Mapping[str, ModelHealth] | None = None,
+    overrides: Mapping[str, Override] | None = None,
+    tried: Collection[str] = (),
+) -> list[Candidate]:
+    """Every model of the catalogue for one task: the usable first, best first, the others with the reason why not.
+
+    `available`: None for each model with a free slot, else why not; models without a key are not in it. `health` and
+    `overrides` are read (three statements) unless given; who ranks many tasks reads them once. `tried` only words the
+    reason of models that are no longer among a task's.
+
+    Raises UnknownModel and NoCapableModel for an order, never for a task.
+    """
+    health = health_of_models.snapshot() if health is None else health
+    overrides = health_of_models.overrides() if overrides is None else overrides
+    eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
+    return _ranked(wanted, eligible, available, health, overrides, tried)
+
+
+def _ranked(
+    wanted: Order | VideoTask,
+    eligible: Collection[str],
+    available: Mapping[str, str | None],
+    health: Mapping[str, ModelHealth],
+    overrides: Mapping[str, Override],
+    tried: Collection[str] = (),
+) -> list[Candidate]:
+    open_to = {
+        model: why if model in eligible or why is not None else _why_left_out(wanted, model, tried)
+        for model, why in available.items()
+    }
+    ranked = [
+        candidate
+        for resolution, models in _by_resolution(wanted, catalogue.MODELS)
+        for candidate in ranking.rank(
+            _request(wanted, resolution),
+            policy=wanted.policy,
+            models=models,
+            overrides=overrides,
+            health=health,
+            available=open_to,
+        )
+    ]
+    named = _named(wanted)
+    # Stable, so their order stays otherwise. A named model comes first though its task may go to others by now.
+    return sorted(ranked, key=lambda candidate: (not candidate.usable, candidate.model != named))
+
+
+def quote(order: Order) -> Quote:
+    """What admission would decide if the order were made now; makes nothing. Some eight statements.
+
+    Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all that could.
+    """
+    eligible = eligible_models(order)
+    health, overrides, slots = health_of_models.snapshot(), health_of_models.overrides(), availability()
+
+    def serves(model: str) -> bool:
+        """Whether it takes jobs at all now, though its slots may be full."""
+        return (
+            slots[model].reason in (None, FULL)
+            and overrides.get(model, Override()).enabled
+            and not health[model].circuit_open
+        )
+
+    if not any(map(serves, eligible)):  # admission lets others have it then, where the client allows it
+        eligible += [model for model in fallbacks(order, eligible) if serves(model)]
+    ranked = _ranked(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
+    if ranked[0].usable:
+        return Quote(ranked[0], None, ranked)
+    # It would stand in line: for the model that is best once slots are free and circuits are closed.
+    calm = {model: replace(one, circuit_open=False) for model, one in health.items()}
+    later = _ranked(order, eligible, dict.fromkeys(slots), calm, overrides)[0]
+    if not later.usable:
+        raise ModelUnavailable({candidate.model: candidate.reason for candidate in ranked})
+    reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
+    return Quote(later, reason, ranked)
+
+
+def availability() -> dict[str, Availability]:
+    """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
+    from video.routing import slots as keyring  # as in `providers_here`
+
+    slots, unused = keyring.look(), settings.SLOTS_PER_KEY
+    reasons, free = keyring.availability(slots, full=FULL), keyring.free(slots)
+    # A key that is new has no rows before the next admission; nothing is taken then.
+    return {
+        model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))
+        for model in models_here()
+    }
+
+
+def _named(wanted: Order | VideoTask) -> str:
+    """The id that the client's name means today; empty when it named none, or one that is out of the catalogue."""
+    try:
+        return catalogue.find(wanted.model_requested, image=bool(wanted.image_url)).id if wanted.model_requested else ""
+    except UnknownModel:
+        return ""
+
+
+def _by_resolution(wanted: Order | VideoTask, models: Sequence[Model]) -> list[tuple[str, list[Model]]]:
+    """The models by what they would render, the larger first."""
+    if wanted.resolution != RENDER_LARGE:
+        return [(RENDER, list(models))]
+    return [
+        (RENDER_LARGE, [model for model in models if RENDER_LARGE in model.resolutions]),
+        (RENDER, [model for model in models if RENDER_LARGE not in model.resolutions]),
+    ]
+
+
+def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
+    """Ids of those that can, best first by price and grades; smaller renders only where no larger one can be had."""
+    for resolution, ours in _by_resolution(wanted, models):
+        ranked = ranking.rank(
+            _request(wanted, resolution),
+            policy=wanted.policy,
+            models=ours,
+            overrides={},
+            health={},
+            available=dict.fromkeys((model.id for model in ours), None),
+        )
+        found = [candidate.model for candidate in ranked if candidate.usable]
+        if found:
+            return found
+    return []
+
+
+def _nobody(order: Order) -> NoCapableModel:
+    here = providers_here()
+    reasons = {
+        model.id: ranking.why_not(request_for(order, model), model) or ranking.no_key(model.provider)
+        for model in catalogue.MODELS
+    }
+    return NoCapableModel(reasons) if here else ModelUnavailable(reasons)
+
+
+def _why_left_out(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> str:
+    if model in tried:
+        return "tried before, and could not"
+    if wanted.model_requested:
+        return "another model was named"
+    if wanted.resolution == RENDER_LARGE and RENDER_LARGE not in catalogue.BY_ID[model].resolutions:
+        return f"renders {RENDER} at most, and others {RENDER_LARGE}"
+    return "no longer among this task's models"

@@ -1,0 +1,104 @@
+"""admit() for cores: the transcodes whose turn it is get the free cores of all media workers together.
+
+A transcode that is due waits in the database, not in the broker's queue, so its order is decided when a core is free.
+`core_at` says that a task was given one; without it a transcode can't be claimed, so a bell that comes twice starts
+nothing before its turn. It holds it while it is held or was rung a moment ago, from its transcode to the end of its
+thumbnail; when its worker dies the lease ends, the core is free, and the task is in line again.
+"""
+
+from __future__ import annotations
+
+from django.db import connection, transaction
+
+from video.engine import dispatch
+from video.engine.workers import ALIVE_S, MEDIA_QUEUE
+from video.models import Stage
+from video.scheduling import fair_share
+
+STAGES = frozenset({Stage.TRANSCODE, Stage.THUMBNAIL})
+RUNG_S = 10.0  # after this a bell counts as lost
+_LOCK = 0x636F726573  # of pg_advisory_xact_lock: one admission at a time
+
+_IN_LINE = """t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()
+    AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+    AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(rung)s * interval '1 second')"""
+
+WAITING = f"""
+WITH RECURSIVE
+-- Who waits, by a loose scan of task_waiting_for_core: one look at the index for each user.
+line AS (
+    (SELECT user_id FROM video_videotask WHERE stage = 'transcode' AND next_run_at IS NOT NULL
+        ORDER BY user_id LIMIT 1)
+    UNION ALL
+    SELECT next.user_id FROM line CROSS JOIN LATERAL (
+        SELECT user_id FROM video_videotask
+        WHERE stage = 'transcode' AND next_run_at IS NOT NULL AND user_id > line.user_id ORDER BY user_id LIMIT 1
+    ) next
+),
+at_work AS MATERIALIZED (
+    SELECT user_id, count(*) AS jobs FROM video_videotask
+    WHERE core_at IS NOT NULL AND next_run_at <= statement_timestamp() AND (lease_until > statement_timestamp()
+        OR rung_at >= statement_timestamp() - %(rung)s * interval '1 second')
+    GROUP BY user_id
+),
+free AS MATERIALIZED (
+    SELECT greatest(0, (
+        SELECT coalesce(sum(threads), 0) FROM video_workersign
+        WHERE kind = 'worker' AND NOT draining AND gone_at IS NULL AND %(queue)s = ANY(string_to_array(queues, ','))
+            AND seen_at > statement_timestamp() - %(alive)s * interval '1 second'
+    ) - (SELECT coalesce(sum(jobs), 0) FROM at_work)) AS cores
+),
+share AS MATERIALIZED (
+    SELECT u.user_id, coalesce(s.weight, 1) AS weight, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)) AS used
+    FROM line u
+    LEFT JOIN video_usershare s ON s.user_id = u.user_id
+    LEFT JOIN at_work ON at_work.user_id = u.user_id
+),
+ranked AS (
+    SELECT t.id, t.rerun, t.created_at, (used - 1 + row_number() OVER (
+        PARTITION BY user_id ORDER BY t.rerun, t.priority DESC, t.created_at, t.id)) / weight AS level
+    FROM share CROSS JOIN LATERAL (
+        SELECT id, rerun, priority, created_at FROM video_videotask t
+        WHERE t.user_id = share.user_id AND t.next_run_at IS NOT NULL AND {_IN_LINE}
+        ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT (SELECT cores FROM free)) t
+),
+fairest AS MATERIALIZED (
+    SELECT * FROM ranked ORDER BY rerun, level, created_at, id LIMIT (SELECT cores FROM free)
+),
+given AS (
+    UPDATE video_videotask t SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''
+    -- No join: the planner can't know that they are few, and would read the whole table.
+    WHERE t.id = ANY(ARRAY(SELECT id FROM fairest)) AND {_IN_LINE}
+    RETURNING t.id, t.user_id
+)
+SELECT id, user_id FROM given JOIN fairest USING (id) ORDER BY rerun, level, created_at, id
+"""  # noqa: S608 - constants of this module
+
+
+def admit() -> list[tuple[str, Stage]]:
+    """Give free cores to waiting transcodes, the fairest first. Returns those to ring; call it outside a transaction.
+
+    However many ask at once, no more are given than there are.
+    """
+    params: dict[str, float | str] = {
+        "rung": RUNG_S,
+        "queue": MEDIA_QUEUE,
+        "alive": ALIVE_S,
+        "resource": fair_share.Resource.CORE.value,
+        "half_life": fair_share.HALF_LIFE_S,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IN_LINE})", params)  # noqa: S608
+        if not cursor.fetchone()[0]:
+            return []
+        with transaction.atomic():
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+            cursor.execute(WAITING, params)  # sees what the one before us has given
+            given: list[tuple[str, int]] = cursor.fetchall()
+            fair_share.note_given(fair_share.Resource.CORE, [user_id for _, user_id in given])
+    return [(task_id, Stage.TRANSCODE) for task_id, _ in given]
+
+
+def ring() -> int:
+    """Give free cores to those who wait, and ring them. Returns how many were rung."""
+    return dispatch.resume_all(admit())

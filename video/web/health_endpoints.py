@@ -1,0 +1,73 @@
+"""GET /readyz: may this web process be sent requests? Asks database and broker, each for two seconds at most."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from video.infra import broker, outage
+from video.web import outage_middleware
+
+log = logging.getLogger(__name__)
+
+OK = "ok"
+UP_TO_DATE_S = 60.0  # a schema that is up to date is not compared again for so long
+_compared_at = float("-inf")
+
+
+def readyz(request: HttpRequest) -> HttpResponse:
+    """200 when all parts are well, else 503 that names those that are not."""
+    parts = {"database": _database(), "migrations": OK, "broker": _broker()}
+    if parts["database"] == OK:
+        parts["migrations"] = _migrations()
+    else:
+        parts["migrations"] = "not known"
+    if set(parts.values()) == {OK}:
+        response = JsonResponse({"success": True, "data": parts})
+    else:
+        wrong = ", ".join(f"{name}: {state}" for name, state in parts.items() if state != OK)
+        error = {"code": "not_ready", "message": f"Not ready. {wrong}.", "details": parts}
+        response = JsonResponse({"success": False, "error": error}, status=503)
+        response["Retry-After"] = str(outage_middleware.RETRY_AFTER_S)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _database() -> str:
+    try:
+        if outage.gate.lets_through():
+            outage.ping()
+            return OK
+    except Error as err:
+        log.warning("not ready: the database can't be used: %s", err)
+        outage.gate.close()
+    return "can't be reached"
+
+
+def _migrations() -> str:
+    global _compared_at
+    if time.monotonic() - _compared_at < UP_TO_DATE_S:
+        return OK
+    try:
+        executor = MigrationExecutor(connection)
+        missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+    except Error as err:
+        log.warning("not ready: the schema can't be compared: %s", err)
+        return "not known"
+    if missing:
+        return f"{missing} not applied; run `manage.py migrate`"
+    _compared_at = time.monotonic()
+    return OK
+
+
+def _broker() -> str:
+    try:
+        broker.require()
+    except broker.BrokerAway as err:
+        log.warning("not ready: the broker can't be reached (%s)", err)
+        return "can't be reached"
+    return OK

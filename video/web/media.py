@@ -1,0 +1,167 @@
+"""Links to stored files, and the view behind them: whoever holds a signed link gets the file, until it expires.
+
+No login and no database is looked at. In a bucket files are served by S3 itself, under links that are signed for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import IO
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.utils.http import parse_etags
+
+from media_pipeline.storage import links, ranges, s3_links
+from media_pipeline.storage.s3_address import S3Address
+
+PREFIX = "/storage/"
+CHUNK_BYTES = 256 * 1024
+STREAM_RETRY_S = 2
+# Each holds one of the web process's threads for as long as its client reads; the API must always have some left.
+_streams = threading.BoundedSemaphore(settings.MAX_STREAMS)
+TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
+
+
+def link(key: str, *, base: str = "") -> str:
+    """The address of a stored file, good for LINK_LIFETIME_SECONDS at least, and the same for a quarter of that.
+
+    `base` is our own origin, for files that we serve; those in a bucket have S3's. Nothing is asked of S3.
+    """
+    bucket = settings.OBJECT_STORAGE_FOR_CLIENTS
+    return base + signed_path(key) if bucket is None else _bucket_link(bucket, key)
+
+
+def _bucket_link(bucket: S3Address, key: str) -> str:
+    from video.infra.toolkit import bucket_keys  # lazily: it brings HTTP clients and media code
+
+    return s3_links.presign(bucket, key, bucket_keys(), now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS)
+
+
+def signed_path(key: str) -> str:
+    """A link to our own view, without its origin."""
+    expires, signature = links.sign(
+        key, secret=settings.SECRET_KEY, now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS
+    )
+    return f"{PREFIX}{key}?{urlencode({'expires': expires, 'signature': signature})}"
+
+
+def media(request: HttpRequest, key: str) -> HttpResponseBase:
+    """GET or HEAD /storage/{key}?expires=…&signature=…[&download=1]. The link is checked before the disk is touched."""
+    if request.method not in ("GET", "HEAD"):
+        refused = _plain(405, "Only GET and HEAD are answered here.")
+        refused["Allow"] = "GET, HEAD"
+        return refused
+    now = time.time()
+    expires = request.GET.get("expires", "")
+    if not links.verify(key, expires, request.GET.get("signature", ""), secret=settings.SECRET_KEY, now=now):
+        return _plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
+    if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
+        moved = HttpResponseRedirect(_bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key))
+        moved["Cache-Control"] = "no-store"
+        return moved
+    from video.infra.toolkit import kit  # lazily: it brings HTTP clients and media code
+
+    try:
+        file = kit().storage.open(key)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
+        return _plain(404, "This file is not there any more.")
+    response = _answer(request, key, file, os.fstat(file.fileno()).st_size)
+    # A key names one file for ever, but the link's holder may keep it only as long as the link is good.
+    response["Cache-Control"] = f"private, max-age={max(0, int(expires) - int(now))}"
+    return response
+
+
+def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) -> HttpResponseBase:
+    name = key.rpartition("/")[2]
+    etag = f'"{name}"'  # strong, since it holds the video's id
+    if _has_it(request, etag):
+        file.close()
+        response: HttpResponseBase = HttpResponse(status=304)
+        response["ETag"] = etag
+        return response
+    decision = ranges.decide(
+        request.headers.get("Range") if request.method == "GET" else None,  # RFC 9110: Range is for GET alone
+        size_bytes,
+        if_range=request.headers.get("If-Range"),
+        etag=etag,
+    )
+    if decision.status == 416:
+        file.close()
+        response = _plain(416, "The file is shorter than that.")
+    elif request.method == "HEAD":
+        file.close()
+        response = HttpResponse()
+        response["Content-Length"] = str(size_bytes)
+    elif decision.length <= CHUNK_BYTES:  # handed over whole: a thumbnail's slow reader holds no thread
+        file.seek(decision.start)
+        with file:
+            response = HttpResponse(file.read(decision.length), status=decision.status)
+        response["Content-Length"] = str(decision.length)
+    elif not _streams.acquire(blocking=False):
+        file.close()
+        response = _plain(503, "As many videos as may are being fetched from here. Please try again in a moment.")
+        response["Retry-After"] = str(STREAM_RETRY_S)
+        return response
+    else:
+        file.seek(decision.start)
+        response = StreamingHttpResponse(_Span(file, decision.length, _streams.release), status=decision.status)
+        response["Content-Length"] = str(decision.length)
+    if decision.content_range:
+        response["Content-Range"] = decision.content_range
+    response["Accept-Ranges"] = "bytes"
+    if decision.status == 416:
+        return response
+    kind = TYPES.get(PurePosixPath(name).suffix)
+    inline = kind is not None and request.GET.get("download") != "1"
+    response["Content-Type"] = kind or "application/octet-stream"
+    response["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{name}"'
+    response["X-Content-Type-Options"] = "nosniff"
+    response["ETag"] = etag
+    return response
+
+
+def _has_it(request: HttpRequest, etag: str) -> bool:
+    known = parse_etags(request.headers.get("If-None-Match", ""))
+    return "*" in known or etag in {one.removeprefix("W/") for one in known}
+
+
+def _plain(status: int, sentence: str) -> HttpResponse:
+    response = HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8")
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+class _Span(Iterator[bytes]):
+    """`length` bytes of an open file from where it stands, in chunks; closes it, also when the client goes early.
+
+    `done` is called once, when it is closed or nobody has it any more.
+    """
+
+    def __init__(self, file: IO[bytes], length: int, done: Callable[[], None]) -> None:
+        self._file = file
+        self._left = length
+        self._done: Callable[[], None] | None = done
+
+    def __next__(self) -> bytes:
+        chunk: bytes = self._file.read(min(CHUNK_BYTES, self._left)) if self._left else b""
+        if not chunk:
+            self.close()
+            raise StopIteration
+        self._left -= len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        self._file.close()
+        done, self._done = self._done, None
+        if done is not None:
+            done()
+
+    def __del__(self) -> None:
+        self.close()

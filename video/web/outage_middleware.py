@@ -1,0 +1,48 @@
+"""Answers 503 at once while the database is away, instead of letting each request wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.db import Error
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+
+from video.infra import outage
+
+RETRY_AFTER_S = 5
+CODE = "unavailable"
+MESSAGE = "The database can't be reached just now. Please try again in a moment."
+# They ask no database, or tell about its absence themselves.
+UNGATED = ("/healthz", "/readyz", "/storage/", "/static/")
+
+
+class AwayMiddleware:
+    """The first of all, so that a session or a login is not looked up either."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(UNGATED) and not outage.gate.lets_through():
+            return refusal(request)
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
+        """A page that ran into it. (The API's own views have their handler.)"""
+        if not isinstance(exception, Error) or not outage.is_away(exception):
+            return None
+        outage.gate.close()
+        return refusal(request)
+
+
+def refusal(request: HttpRequest) -> HttpResponseBase:
+    """503 in the shape that this address answers in."""
+    response: HttpResponse
+    if request.path_info.startswith("/api/"):
+        error = {"code": CODE, "message": MESSAGE, "details": {}}
+        response = JsonResponse({"success": False, "error": error}, status=503)
+    else:
+        response = HttpResponse(MESSAGE + "\n", status=503, content_type="text/plain; charset=utf-8")
+    response["Retry-After"] = str(RETRY_AFTER_S)
+    response["Cache-Control"] = "no-store"
+    return response
