@@ -12,7 +12,7 @@ from video.monitoring import workers
 from video.monitoring.stages import QUEUES
 
 if TYPE_CHECKING:
-    from video.monitoring import System
+    from video.monitoring.overview import System
 
 UNHEARD_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
