@@ -103,9 +103,12 @@ def _copy(original: Original, number: int, left_s: float, age_s: float, begins_i
 async def _submit(session: aiohttp.ClientSession, task: VideoTask, generation: Generation) -> Submitted:
     from providers.contract import HttpReply
     from video.attempts import provider_calls
-    from video.infra.toolkit import kit
+    from video.infra.toolkit import toolkit
 
-    provider, key = kit().provider(generation.provider), kit().key(generation.provider, generation.key_fingerprint)
+    provider, key = (
+        toolkit().provider(generation.provider),
+        toolkit().key(generation.provider, generation.key_fingerprint),
+    )
     assert key is not None
     request = provider.build_submit(provider_calls.request_of(task, generation), key=key.value, reference=generation.pk)
     async with session.request(

@@ -108,9 +108,9 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
     found.clear()
     once("counted")
     connection.close()
-    from video.infra.toolkit import kit
+    from video.infra.toolkit import toolkit
 
-    kit().prober.close()
+    toolkit().prober.close()
     return found
 
 

@@ -38,7 +38,7 @@ _GRACE_S = 5.0  # for the loop to say that the time was over
 _WRITABLE = re.compile(r"[\x20-\x7e]*")
 
 
-class WaveReader:
+class BatchReader:
     """Reads from one provider's origin. Safe between threads and after a fork; make one a provider and keep it.
 
     `ca_bundle` is a path for a private certificate authority.

@@ -27,7 +27,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
 from media_pipeline.errors import MediaError
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 
 Apps = Sequence[AppConfig] | None
 
@@ -54,7 +54,7 @@ def bucket_is_usable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """E003. Everything that the pipeline does with a bucket, once, with a file of a few bytes."""
     if settings.OBJECT_STORAGE is None:
         return []
-    storage, folder = kit().storage, f"work/check-{secrets.token_hex(6)}"
+    storage, folder = toolkit().storage, f"work/check-{secrets.token_hex(6)}"
     hint = "Look at STORAGE_URL and AWS_*, at the network, and at what the key may do: docs/scaling.md lists it."
     doing = "asked about a file"
     try:

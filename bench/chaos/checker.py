@@ -347,7 +347,7 @@ def _attempts(found: Evidence) -> Iterator[Breach]:
 
 def _leftovers(found: Evidence) -> Iterator[Breach]:
     """Nobody holds anything, and a sweep leaves no work file of a finished task and no half file."""
-    from video.infra.toolkit import kit
+    from video.infra.toolkit import toolkit
     from video.processes import sweeper
 
     for task_id, row in found.tasks.items():
@@ -355,7 +355,7 @@ def _leftovers(found: Evidence) -> Iterator[Breach]:
             yield Breach("leftover", f"held by {row['claimed_by']} in {row['stage']}", task_id)
     while sweeper.sweep_work_files():
         pass
-    kit().storage.sweep_scratch(older_than_s=0, now=time.time() + 3600)
+    toolkit().storage.sweep_scratch(older_than_s=0, now=time.time() + 3600)
     kept = {"failed", "cancelled"}  # KEEP_FAILED_DAYS
     for path in found.storage.rglob("*"):
         if not path.is_file():

@@ -216,4 +216,4 @@ def _unfinished() -> int:
 def _is_gone(pid: int) -> bool:
     from video.engine import dead_workers
 
-    return not dead_workers.lives(pid)
+    return not dead_workers.is_alive(pid)

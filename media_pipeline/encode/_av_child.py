@@ -28,7 +28,7 @@ MAX_INDEX_ENTRIES = 20_000
 MAX_PACKETS_TO_FIRST_FRAME = 300
 
 
-class Refused(Exception):
+class ChildRefused(Exception):
     """The bytes are not acceptable; the text says why."""
 
 
@@ -57,19 +57,19 @@ def open_container(av: Any, request: dict[str, Any]) -> Any:
 
 def video_stream(container: Any, request: dict[str, Any]) -> Any:
     if len(container.streams) > request["max_streams"]:
-        raise Refused(f"{len(container.streams)} streams")
+        raise ChildRefused(f"{len(container.streams)} streams")
     # Cover art counts as a video stream; it is one picture, and never what was asked for.
     streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
     if not streams:
-        raise Refused("no video stream")
+        raise ChildRefused("no video stream")
     stream = streams[0]
     codec = stream.codec_context
     if codec is None:
-        raise Refused("no decoder for its video stream")
+        raise ChildRefused("no decoder for its video stream")
     if codec.width <= 0 or codec.height <= 0:
-        raise Refused("a picture without a size")
+        raise ChildRefused("a picture without a size")
     if codec.width * codec.height > request["max_pixels"]:
-        raise Refused(f"{codec.width}x{codec.height} pixels")
+        raise ChildRefused(f"{codec.width}x{codec.height} pixels")
     # Threads would only add address space: one frame is wanted.
     codec.thread_count = 1
     return stream
@@ -81,11 +81,11 @@ def first_frame(container: Any, stream: Any, request: dict[str, Any]) -> Any:
             if frame.is_corrupt:
                 continue
             if frame.width * frame.height > request["max_pixels"]:
-                raise Refused(f"{frame.width}x{frame.height} pixels")
+                raise ChildRefused(f"{frame.width}x{frame.height} pixels")
             return frame
         if count > MAX_PACKETS_TO_FIRST_FRAME:
             break
-    raise Refused("no frame could be decoded")
+    raise ChildRefused("no frame could be decoded")
 
 
 def is_constant_rate(stream: Any) -> bool:
@@ -230,7 +230,7 @@ def main() -> None:
         limit_request(message["timeout_s"])
         try:
             reply = {"probe": probe, "thumbnail": thumbnail}[message["op"]](av, message)
-        except Refused as err:
+        except ChildRefused as err:
             reply = {"refused": str(err)}
         except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:
             # Type and FFmpeg's own word for it, never the text: that has the path in it.

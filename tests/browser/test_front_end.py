@@ -26,9 +26,9 @@ def site(live_server: Any, settings: Settings, tmp_path: Path) -> Iterator[str]:
     user = get_user_model().objects.create_user(NAME, password=PASSWORD)
     ledger.grant(user.pk, 100)
     settings.STORAGE_LOCAL_PATH = tmp_path
-    toolkit.kit.cache_clear()
+    toolkit.toolkit.cache_clear()
     yield str(live_server.url)
-    toolkit.kit.cache_clear()
+    toolkit.toolkit.cache_clear()
 
 
 def finish(task_id: str, sets: str, *params: object) -> None:

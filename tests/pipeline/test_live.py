@@ -90,7 +90,7 @@ def test_two_workers_do_each_stage_once(system: System, simulator: Simulator) ->
     system.sweeper()
     tasks = [make_task(prompt=f"live twice {number}.") for number in range(6)]
     for task in tasks:  # every message there can be, several times
-        for stage in dispatch.WAY:
+        for stage in dispatch.CHAIN:
             dispatch.resume(task.pk, Stage(stage))
             dispatch.resume(task.pk, Stage(stage))
     for task in tasks:

@@ -9,7 +9,7 @@ from django.db.models import F
 from tests.factories import end_lease, make_task, reload
 from tests.pipeline.system import Process, System, until
 from video.credits import ledger
-from video.engine.transitions import MAX_DEATHS
+from video.engine.transitions import MAX_CRASHED_CLAIMS
 from video.models import TaskEvent, VideoTask
 
 
@@ -27,13 +27,13 @@ def test_a_task_that_kills_its_workers_is_set_aside_with_its_cause_and_the_next_
         if len(dead) == 1:  # three more workers could die of it, and a test takes time
             VideoTask.objects.filter(pk=task.pk).update(deaths=F("deaths") + 3)
         end_lease(task)
-    assert len(dead) == MAX_DEATHS - 3
+    assert len(dead) == MAX_CRASHED_CLAIMS - 3
     assert media.alive
     found = reload(task)
     assert (found.status, found.error_code) == ("failed", "worker_lost")
     assert ledger.balance(task.user_id) == 1000
     (event,) = TaskEvent.objects.filter(task=task, outcome="failed")
-    assert f"{MAX_DEATHS} claims of transcode ended without a word" in event.detail
+    assert f"{MAX_CRASHED_CLAIMS} claims of transcode ended without a word" in event.detail
     assert f":{dead[-1].pid}" in event.detail  # whose log to read
 
 

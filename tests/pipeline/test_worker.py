@@ -8,7 +8,7 @@ from celery import current_app
 
 from tests.pipeline.system import System, broker, until
 from video.engine import dispatch
-from video.infra.broker import lengths, line_of
+from video.infra.broker import lengths, sub_queue_of
 from video.models import Stage
 
 
@@ -25,12 +25,12 @@ def test_what_is_nearer_its_end_is_served_first_and_what_is_urgent_before_all(sy
     """Rung in the opposite order, for tasks that do not exist."""
     for number in range(5):
         dispatch.resume(f"task_{number}", Stage.GENERATE, urgent=False)
-    dispatch.ring_waves([[f"task_{number}"] for number in range(5)])
+    dispatch.send_poll_batches([[f"task_{number}"] for number in range(5)])
     for number in range(5):
         dispatch.resume(f"task_{number}", Stage.DOWNLOAD)
     dispatch.resume("task_news", Stage.POLL)
     dispatch.resume("task_unheard", Stage.GENERATE)
-    lines = [line_of("video.generate"), line_of("video.poll"), line_of("video.download")]
+    lines = [sub_queue_of("video.generate"), sub_queue_of("video.poll"), sub_queue_of("video.download")]
     assert lengths(lines) == [5, 5, 7]
     worker = system.worker(threads=1)
     until("all are served", lambda: not any(lengths(lines)))
@@ -47,7 +47,7 @@ def served(log: str) -> list[str]:
 
 def test_a_link_of_a_chain_stands_in_the_line_of_its_own_stage() -> None:
     """Celery sends the next link with `priority=None`, which must not make it urgent."""
-    lines = [line_of("video.poll"), line_of("video.poll", urgent=True)]
+    lines = [sub_queue_of("video.poll"), sub_queue_of("video.poll", urgent=True)]
     before = lengths(lines)
     current_app.signature("video.poll", args=([],), immutable=True).apply_async(priority=None)
     assert lengths(lines) == [before[0] + 1, before[1]]

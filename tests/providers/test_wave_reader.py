@@ -13,7 +13,7 @@ import pytest
 from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, ProviderDown
 from providers.http import Sender
-from providers.http_batch import WaveReader
+from providers.http_batch import BatchReader
 from tests.providers.raw_server import KEY, OK, Server, answer, drip, free_port, get
 
 Serve = Callable[..., Server]
@@ -28,7 +28,7 @@ def single(url: str, request: HttpRequest, deadline_s: float) -> HttpReply | Pro
 
 
 def wave(url: str, *requests: HttpRequest, deadline_s: float = 30) -> list[HttpReply | ProviderDown]:
-    return WaveReader(url).read_many(requests, deadline_s=deadline_s)
+    return BatchReader(url).read_many(requests, deadline_s=deadline_s)
 
 
 ANSWERS: dict[str, Callable[[Any, bytes], None]] = {
@@ -95,7 +95,7 @@ def test_a_wave_is_asked_at_once_on_few_connections_that_the_next_one_uses_again
         connection.sendall(OK)
 
     server = serve(behave, keep_alive=True)
-    reader = WaveReader(server.url, connections=4)
+    reader = BatchReader(server.url, connections=4)
     for path in ("/first", "/second"):
         found = reader.read_many([get(server.url, path)] * 40, deadline_s=60)
         assert all(isinstance(one, HttpReply) for one in found)
@@ -104,7 +104,7 @@ def test_a_wave_is_asked_at_once_on_few_connections_that_the_next_one_uses_again
 
 def test_the_deadline_is_for_the_whole_wave_and_what_was_answered_before_it_counts(serve: Serve) -> None:
     server = serve(lambda c, r: time.sleep(40) if b"/slow" in r else c.sendall(OK))
-    reader = WaveReader(server.url, connections=2)
+    reader = BatchReader(server.url, connections=2)
     started = time.monotonic()
     found = reader.read_many([get(server.url), *[get(server.url, "/slow")] * 20], deadline_s=1)
     assert time.monotonic() - started < 20
@@ -120,7 +120,7 @@ def test_an_idle_connection_that_was_closed_is_replaced(serve: Serve) -> None:
             connection.close()
 
     server = serve(once, keep_alive=True)
-    reader = WaveReader(server.url)
+    reader = BatchReader(server.url)
     for path in ("/first", "/second"):
         (found,) = reader.read_many([get(server.url, path)], deadline_s=30)
         assert isinstance(found, HttpReply)
@@ -150,7 +150,7 @@ def test_proxies_netrc_and_cookies_are_not_for_it(serve: Serve, monkeypatch: pyt
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
     server = serve(answer(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b\r\n\r\n")))
-    reader = WaveReader(server.url)
+    reader = BatchReader(server.url)
     for _ in range(2):
         (found,) = reader.read_many([HttpRequest("GET", server.url)], deadline_s=30)
         assert isinstance(found, HttpReply)
@@ -186,7 +186,7 @@ def test_only_reads_that_may_be_repeated_go_in_waves(serve: Serve) -> None:
 
 def test_the_child_of_a_fork_has_a_wave_of_its_own(serve: Serve) -> None:
     server = serve(answer(OK), keep_alive=True)
-    reader = WaveReader(server.url)
+    reader = BatchReader(server.url)
     reader.read_many([get(server.url)], deadline_s=30)
     child = os.fork()
     if child == 0:

@@ -115,10 +115,10 @@ def admit() -> None:
 
 
 CASES: dict[str, Callable[[], Any]] = {
-    "task_due": lambda: due.ring_due(500),
+    "task_due": lambda: due.enqueue_due(500),
     "task_waiting_for_slot": admit,
-    "task_waiting_for_core": transcode_slots.admit,
-    "task_with_core": transcode_slots.admit,
+    "task_waiting_for_core": transcode_slots.grant,
+    "task_with_core": transcode_slots.grant,
     "task_active_of_user": lambda: own_figures.of_user(USER),
     "task_work_to_sweep": sweeper.sweep_work_files,
     "task_list_of_user": api("/api/video/tasks"),
@@ -168,9 +168,9 @@ def pages(do: Callable[[], Any]) -> int:
 
 
 SWEEP: dict[str, Callable[[], Any]] = {
-    "ring_due": lambda: due.ring_due(500),
+    "ring_due": lambda: due.enqueue_due(500),
     "admit": admit,
-    "cores": transcode_slots.admit,
+    "cores": transcode_slots.grant,
     "take_due": lambda: reconcile._take_due(),
     "expire": lambda: records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
     "work_files": lambda: sweeper.sweep_work_files(),

@@ -26,16 +26,16 @@ def _fresh_estimates() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def gate(monkeypatch: pytest.MonkeyPatch) -> outage.Gate:
+def gate(monkeypatch: pytest.MonkeyPatch) -> outage.OutageGate:
     """Open: a test before this one may have closed the process's own."""
-    gate = outage.Gate()
+    gate = outage.OutageGate()
     monkeypatch.setattr(outage, "gate", gate)
     return gate
 
 
 @pytest.fixture(autouse=True)
 def _uncounted_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backlog, "everybody", backlog.Line())
+    monkeypatch.setattr(backlog, "total", backlog.TotalBacklog())
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import make_task
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import accounts, slots
 
@@ -61,12 +61,12 @@ def configure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         settings.KEY_ACCOUNTS = {
             ("runway", key.fingerprint): name for name, members in groups.items() for key in members
         }
-        kit.cache_clear()
+        toolkit.cache_clear()
         slots.sync()
 
     set_keys((ONE,))
     yield set_keys
-    kit.cache_clear()
+    toolkit.cache_clear()
 
 
 @pytest.fixture

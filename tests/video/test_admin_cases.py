@@ -136,7 +136,7 @@ class TestAttach:
     def test_attaches_and_logs_who(
         self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(provider_calls, "look", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
+        monkeypatch.setattr(provider_calls, "poll", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
         answer = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": " job-7 "}, follow=True)
         assert "Job job-7 is attached" in answer.content.decode()
         assert Generation.objects.get(pk=unknown.pk).job_id == "job-7"
@@ -158,7 +158,7 @@ class TestAttach:
         def look(probe: Generation) -> JobStatus:
             raise JobNotFound("no such task")
 
-        monkeypatch.setattr(provider_calls, "look", look)
+        monkeypatch.setattr(provider_calls, "poll", look)
         accepted(make_task(), "job-taken")
         text = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": job_id}).content.decode()
         assert "Nothing was attached." in text

@@ -215,8 +215,8 @@ def test_progress_goes_on_between_two_looks_and_the_next_look_never_takes_it_bac
     before = progress()
     assert before in range(43, 60)
     said = {generation.pk: JobStatus(JobState.RUNNING, "RUNNING", 0.3)}
-    monkeypatch.setattr(provider_calls, "look_many", lambda asked: said)
-    assert runner.run_wave([task.pk]) == []
+    monkeypatch.setattr(provider_calls, "poll_many", lambda asked: said)
+    assert runner.run_batch([task.pk]) == []
     assert progress() >= before
     age_job(accepted_at=900, last_polled_at=700)
     assert progress() == 5 + int(0.95 * 65)  # however long it takes

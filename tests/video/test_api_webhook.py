@@ -230,7 +230,7 @@ def test_nothing_in_it_is_believed(fal: Fal, monkeypatch: pytest.MonkeyPatch) ->
         looked.extend(one.pk for one in asked)
         return {one.pk: JobStatus(JobState.RUNNING, "processing") for one in asked}
 
-    monkeypatch.setattr(provider_calls, "look_many", look_many)
+    monkeypatch.setattr(provider_calls, "poll_many", look_many)
     assert not runner.run_stage(Stage.POLL, task.pk)
     assert looked == [generation.pk]
     assert reload(task).stage == "poll"
@@ -314,7 +314,7 @@ def test_a_task_that_waits_for_a_slot_or_is_planned_is_left_alone() -> None:
 def ended(generation: Generation) -> Generation:
     age(generation.task_id, 7200)
     assert transitions.fail(claimed(generation.task, Stage.POLL), code="timeout", message="Too long.")
-    assert records.look_later(generation.pk, 3600)
+    assert records.check_later(generation.pk, 3600)
     return Generation.objects.get(pk=generation.pk)
 
 

@@ -110,23 +110,23 @@ def test_an_answer_in_between_starts_the_count_anew() -> None:
     for _ in range(3):
         records.record_not_found(generation.pk)
     age(task.pk, 61)
-    claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
+    claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
     assert not records.record_not_found(generation.pk)
 
 
 def test_progress_at_the_provider_never_falls() -> None:
     generation = accepted(make_task())
     for progress in (0.5, 0.2, None):
-        claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
+        claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
     generation.refresh_from_db()
     assert (generation.provider_progress, generation.polls) == (0.5, 3)
 
 
 def test_failed_looks_are_counted_in_a_row() -> None:
     generation = accepted(make_task())
-    assert [claims.note_failed_looks([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
-    claims.note_looks([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
-    assert claims.note_failed_looks([generation.pk]) == {generation.pk: 1}
+    assert [claims.record_failed_polls([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
+    claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
+    assert claims.record_failed_polls([generation.pk]) == {generation.pk: 1}
 
 
 def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:

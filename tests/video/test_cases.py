@@ -39,7 +39,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobStatus | Exception], l
                 raise said
             return said
 
-        monkeypatch.setattr(provider_calls, "look", look)
+        monkeypatch.setattr(provider_calls, "poll", look)
         return looked
 
     return answer
@@ -81,7 +81,7 @@ def fresh(generation: Generation) -> Generation:
     return Generation.objects.get(pk=generation.pk)
 
 
-def only() -> unsettled.Case:
+def only() -> unsettled.UnsettledAttempt:
     (case,) = unsettled.find()
     return case
 
@@ -151,7 +151,7 @@ class TestFind:
         Generation.objects.filter(pk=first.pk).update(simulated=False, expected_usd=Decimal("0.60"))
         Generation.objects.filter(pk=second.pk).update(simulated=False, expected_usd=None)
         Generation.objects.filter(pk=third.pk).update(expected_usd=Decimal("0.25"))
-        assert unsettled.stake(unsettled.find()) == unsettled.Stake(3, Decimal("0.60"), Decimal("0.25"), 1)
+        assert unsettled.stake(unsettled.find()) == unsettled.Exposure(3, Decimal("0.60"), Decimal("0.25"), 1)
 
 
 class TestSettleAsLost:
@@ -199,7 +199,7 @@ class TestSettleAsLost:
     def test_is_refused_with_a_sentence(self, make: Callable[[], Generation], sentence: str) -> None:
         generation = make()
         before = TaskEvent.objects.count()
-        with pytest.raises(unsettled.Refused) as refused:
+        with pytest.raises(unsettled.SettlementRefused) as refused:
             unsettled.settle_as_lost(generation.pk, "olga")
         assert str(refused.value).startswith(sentence)
         assert fresh(generation).state == generation.state
@@ -208,15 +208,15 @@ class TestSettleAsLost:
     def test_one_that_has_ended_and_one_that_is_not_there(self) -> None:
         generation = overdue(make_task())
         assert records.record_ended(generation.pk, State.SUCCEEDED)
-        with pytest.raises(unsettled.Refused, match="It has ended as succeeded"):
+        with pytest.raises(unsettled.SettlementRefused, match="It has ended as succeeded"):
             unsettled.settle_as_lost(generation.pk, "olga")
-        with pytest.raises(unsettled.Refused, match="There is no attempt gen_nothing"):
+        with pytest.raises(unsettled.SettlementRefused, match="There is no attempt gen_nothing"):
             unsettled.settle_as_lost("gen_nothing", "olga")
 
     def test_the_second_of_two_operators_is_told(self) -> None:
         generation = unknown(make_task())
         unsettled.settle_as_lost(generation.pk, "olga")
-        with pytest.raises(unsettled.Refused, match="already"):
+        with pytest.raises(unsettled.SettlementRefused, match="already"):
             unsettled.settle_as_lost(generation.pk, "piet")
         assert TaskEvent.objects.filter(worker__startswith="operator").count() == 1
 
@@ -235,7 +235,7 @@ class TestOfACancelledTask:
         task = make_task()
         generation, _ = sent(task)
         steering.cancel(task.pk, by="its user")
-        with pytest.raises(unsettled.Refused, match="may still be answered"):
+        with pytest.raises(unsettled.SettlementRefused, match="may still be answered"):
             unsettled.settle_as_lost(generation.pk, "olga")
         records.record_unknown(generation.pk)
         unsettled.settle_as_lost(generation.pk, "olga")
@@ -301,7 +301,7 @@ class TestAttachJob:
         generation = unknown(make_task())
         looked = says(JobNotFound("no such task"))
         with pytest.raises(
-            unsettled.Refused, match=f"Runway knows no job mistyped for key {generation.key_fingerprint}"
+            unsettled.SettlementRefused, match=f"Runway knows no job mistyped for key {generation.key_fingerprint}"
         ):
             unsettled.attach_job(generation.pk, "mistyped", "olga")
         assert looked == ["mistyped"]
@@ -328,7 +328,7 @@ class TestAttachJob:
     )
     def test_what_can_be_no_job_id(self, job_id: str, sentence: str, says: Any) -> None:
         looked = says(self.RUNS)
-        with pytest.raises(unsettled.Refused) as refused:
+        with pytest.raises(unsettled.SettlementRefused) as refused:
             unsettled.attach_job(unknown(make_task()).pk, job_id, "olga")
         assert str(refused.value).startswith(sentence)
         assert looked == []
@@ -340,7 +340,7 @@ class TestAttachJob:
     def test_a_job_of_another_attempt_is_refused_with_its_owner(self, says: Any) -> None:
         owner, generation = overdue(make_task(), "taken-1"), unknown(make_task())
         says(self.RUNS)
-        with pytest.raises(unsettled.Refused) as refused:
+        with pytest.raises(unsettled.SettlementRefused) as refused:
             unsettled.attach_job(generation.pk, "taken-1", "olga")
         assert str(refused.value) == f"Job taken-1 belongs to attempt {owner.pk} of {owner.task_id}."
 
@@ -351,8 +351,8 @@ class TestAttachJob:
             records.record_accepted(other.pk, Submitted("found-1"))
             return self.RUNS
 
-        monkeypatch.setattr(provider_calls, "look", look)
-        with pytest.raises(unsettled.Refused, match=f"belongs to attempt {other.pk}"):
+        monkeypatch.setattr(provider_calls, "poll", look)
+        with pytest.raises(unsettled.SettlementRefused, match=f"belongs to attempt {other.pk}"):
             unsettled.attach_job(generation.pk, "found-1", "olga")
         assert fresh(generation).state == State.UNKNOWN
         assert not TaskEvent.objects.filter(worker="operator olga").exists()
@@ -371,10 +371,10 @@ class TestAttachJob:
             (rejected, "It has ended as rejected: proof that no job is its own."),
             (admitted(make_task()), "It was never sent, so no job can be its own."),
         ):
-            with pytest.raises(unsettled.Refused) as refused:
+            with pytest.raises(unsettled.SettlementRefused) as refused:
                 unsettled.attach_job(generation.pk, "found-1", "olga")
             assert str(refused.value) == sentence
-        with pytest.raises(unsettled.Refused, match="There is no attempt"):
+        with pytest.raises(unsettled.SettlementRefused, match="There is no attempt"):
             unsettled.attach_job("gen_nothing", "found-1", "olga")
 
     def test_beside_a_newer_attempt_it_stays_lost_and_its_job_is_known(self, says: Any) -> None:
@@ -395,7 +395,7 @@ class TestLookNow:
         task = make_task()
         generation = overdue(task)
         says(TestAttachJob.DONE)
-        assert unsettled.look_now(only()) == "looked at"
+        assert unsettled.check_now(only()) == "looked at"
         assert fresh(generation).state == State.SUCCEEDED
         assert reload(task).stage == Stage.DOWNLOAD
 
@@ -403,20 +403,20 @@ class TestLookNow:
         generation = unknown(make_task(model_requested="kling-2.5-turbo"))
         says(TestAttachJob.RUNS)
         monkeypatch.setattr(provider_calls, "look_up", lambda generation: None)
-        assert unsettled.look_now(only()) == "not found by our reference"
+        assert unsettled.check_now(only()) == "not found by our reference"
         monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("7001"))
-        assert unsettled.look_now(only()) == "found by our reference; looked at"
+        assert unsettled.check_now(only()) == "found by our reference; looked at"
         assert (fresh(generation).state, fresh(generation).job_id) == (State.ACCEPTED, "7001")
 
     def test_a_provider_that_can_tell_nothing_is_not_asked(self, says: Any) -> None:
         looked = says(TestAttachJob.RUNS)
         unknown(make_task())
-        assert unsettled.look_now(only()) == "Runway can't be asked without a job id"
+        assert unsettled.check_now(only()) == "Runway can't be asked without a job id"
         assert looked == []
 
     def test_what_a_task_follows_is_left_to_it(self, says: Any) -> None:
         looked = says(TestAttachJob.RUNS)
         case = unsettled.get(accepted(make_task()).pk)
         assert case is not None
-        assert unsettled.look_now(case) == "left to its task"
+        assert unsettled.check_now(case) == "left to its task"
         assert looked == []

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from providers.simulator.accounts import fingerprint as simulators_name
 from tests.pipeline.system import Simulator
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import ProviderAccount, ProviderKey
 from video.routing import accounts, slots
 
@@ -41,9 +41,9 @@ def keys(settings: Any, simulator: Simulator) -> Iterator[Any]:
     settings.PROVIDER_KEYS = {"runway": (GOOD, OTHER), "pika": (FAL,), "kling": (PLAIN,)}
     settings.KEY_ACCOUNTS = {}
     settings.READ_TIMEOUT_SECONDS = 5
-    kit.cache_clear()
+    toolkit.cache_clear()
     yield settings
-    kit.cache_clear()
+    toolkit.cache_clear()
 
 
 def check(*args: str) -> tuple[int, str]:
@@ -114,7 +114,7 @@ def test_limits_of_the_provider_are_taken_over(simulator: Simulator) -> None:
 
 def test_an_unreachable_provider_exits_1(keys: Any) -> None:
     keys.PROVIDER_BASE_URLS = {**keys.PROVIDER_BASE_URLS, "kling": "http://127.0.0.1:9"}
-    kit.cache_clear()
+    toolkit.cache_clear()
     code, said = check("--json")
     assert code == 1
     verdicts = {one["provider"]: one["verdict"] for one in json.loads(said)["keys"]}
@@ -132,12 +132,12 @@ def test_a_provider_that_is_too_busy_to_answer_exits_1() -> None:
 
 def test_no_key_at_all_exits_2(keys: Any) -> None:
     keys.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": (PLAIN,)}
-    kit.cache_clear()
+    toolkit.cache_clear()
     code, said = check("--provider", "runway")
     assert code == 2
     assert "RUNWAY_API_KEY" in said
     keys.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": ()}
-    kit.cache_clear()
+    toolkit.cache_clear()
     code, said = check("--json")
     assert code == 2
     assert "KLING_API_KEY" in said

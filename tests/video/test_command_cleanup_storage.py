@@ -19,7 +19,7 @@ from media_pipeline.storage import object_keys
 from media_pipeline.storage.base import MediaStorage
 from tests.factories import make_task, make_user
 from video import ids
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import VideoTask
 from video.processes import storage_sweep
 
@@ -31,9 +31,9 @@ DAY_S = 86_400
 def storage(settings: Any, tmp_path: Path) -> Iterator[MediaStorage]:
     settings.STORAGE_LOCAL_PATH = tmp_path / "storage"
     settings.SCRATCH_PATH = tmp_path / "storage" / ".scratch"
-    kit.cache_clear()
-    yield kit().storage
-    kit.cache_clear()
+    toolkit.cache_clear()
+    yield toolkit().storage
+    toolkit.cache_clear()
 
 
 def clean(*args: str) -> tuple[int, str]:
@@ -49,7 +49,7 @@ def clean(*args: str) -> tuple[int, str]:
 
 
 def put(key: str, text: str = "0123456789") -> str:
-    storage = kit().storage
+    storage = toolkit().storage
     with storage.scratch_dir("test") as folder:
         path = folder / "file"
         path.write_text(text)
@@ -66,7 +66,7 @@ def old(make: Any, monkeypatch: pytest.MonkeyPatch, days: float = 2) -> str:
 
 
 def there(key: str) -> bool:
-    return kit().storage.exists(key)
+    return toolkit().storage.exists(key)
 
 
 def done(video_id: str) -> tuple[VideoTask, str, str]:

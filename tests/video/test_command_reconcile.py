@@ -16,7 +16,7 @@ from tests.factories import admitted, age, claimed, make_task, reload
 from tests.pipeline.system import Simulator
 from video.attempts import provider_calls, records
 from video.engine import transitions
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.routing import slots
 
@@ -38,10 +38,10 @@ def _wired(settings: Any, simulator: Simulator) -> Iterator[None]:
     settings.PROVIDER_KEYS = {name: (ApiKey(value),) for name, value in zip(names, SECRETS, strict=True)}
     settings.KEY_ACCOUNTS = {}
     settings.READ_TIMEOUT_SECONDS = 5
-    kit.cache_clear()
+    toolkit.cache_clear()
     slots.sync()
     yield
-    kit.cache_clear()
+    toolkit.cache_clear()
 
 
 def run(*args: str) -> tuple[int, str]:

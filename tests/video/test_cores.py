@@ -46,7 +46,7 @@ def waiting(user: AbstractBaseUser | None = None) -> VideoTask:
 
 
 def admit() -> list[str]:
-    return [task_id for task_id, _ in transcode_slots.admit()]
+    return [task_id for task_id, _ in transcode_slots.grant()]
 
 
 def users_of(task_ids: list[str]) -> Counter[int]:
@@ -63,7 +63,7 @@ def end_transcodes(task_ids: list[str]) -> None:
 
 def silence(task_id: str) -> None:
     """Ten seconds pass, and nobody has heard the bell."""
-    age(task_id, transcode_slots.RUNG_S + 1)
+    age(task_id, transcode_slots.RESEND_S + 1)
 
 
 # --- how many ------------------------------------------------------------------------------------------------------

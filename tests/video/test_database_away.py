@@ -51,25 +51,25 @@ def test_a_write_is_made_when_the_database_is_back(now: Now) -> None:
         tries.append(now.s)
         return away() if len(tries) < 5 else "written"
 
-    assert outage.insist(write, "a fact") == "written"
+    assert outage.retry_while_unavailable(write, "a fact") == "written"
     assert len(tries) == 5
 
 
 def test_a_write_is_given_up_after_a_minute_and_other_errors_at_once(now: Now) -> None:
     with pytest.raises(OperationalError):
-        outage.insist(away, "a fact")
+        outage.retry_while_unavailable(away, "a fact")
     assert 1060 <= now.s < 1070
 
     def broken() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):
-        outage.insist(broken, "a fact")
+        outage.retry_while_unavailable(broken, "a fact")
     assert now.s < 1070
 
 
 def test_while_it_is_away_one_request_asks_and_the_others_are_refused(
-    gate: outage.Gate, now: Now, monkeypatch: pytest.MonkeyPatch
+    gate: outage.OutageGate, now: Now, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[float] = []
 
@@ -92,7 +92,7 @@ def test_while_it_is_away_one_request_asks_and_the_others_are_refused(
     assert gate.lets_through()
 
 
-def test_a_closed_gate_answers_each_address_in_its_own_shape(gate: outage.Gate, client: Client) -> None:
+def test_a_closed_gate_answers_each_address_in_its_own_shape(gate: outage.OutageGate, client: Client) -> None:
     # Without the `db` fixture any statement would raise.
     gate.close()
     api = client.get("/api/video/status", {"taskId": "task_1"})
@@ -121,7 +121,7 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     for n, task in enumerate(tasks):
         accepted(task, f"job-{n}")
     monkeypatch.setattr(runner.stages, "looks", away)
-    assert runner.run_wave([task.pk for task in tasks]) == []
+    assert runner.run_batch([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
 
@@ -138,7 +138,7 @@ def test_a_claim_on_a_connection_that_a_restart_has_cut_is_made_again(
     monkeypatch.setattr(module, "claim", lambda *args: answers.pop(0)(*args))
     monkeypatch.setitem(runner.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
     monkeypatch.setattr(
-        provider_stages, "looks", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims]
+        provider_stages, "polls", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims]
     )
     runner.run_stage(stage, task.pk)
     assert answers == []

@@ -116,12 +116,12 @@ def test_who_was_served_lately_comes_after_who_was_not() -> None:
 
 def test_what_was_given_is_forgotten_by_half_in_a_half_life() -> None:
     user = make_user()
-    fair_share.note_given(fair_share.Resource.SLOT, [user.pk] * 8)
+    fair_share.record_granted(fair_share.Resource.SLOT, [user.pk] * 8)
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE video_userusage SET as_of = as_of - %s * interval '1 second'", [2 * fair_share.HALF_LIFE_S]
         )
-    fair_share.note_given(fair_share.Resource.SLOT, [user.pk])
+    fair_share.record_granted(fair_share.Resource.SLOT, [user.pk])
     assert UserUsage.objects.get(user=user, resource="slot").amount == pytest.approx(8 / 4 + 1, abs=0.1)
 
 
@@ -334,6 +334,6 @@ def test_admission_reads_a_few_rows_by_its_index_however_long_the_lines_are() ->
             "Index Scan",
         }
         assert rows_read(nodes, "video_videotask") < most, models
-    nodes = plan_of(fair_share.STRANDED, serving=["pika-2.2"], limit=5, without=[])
+    nodes = plan_of(fair_share.BLOCKED, serving=["pika-2.2"], limit=5, without=[])
     assert "task_waiting_for_slot" in {node.get("Index Name") for node in nodes}
     assert rows_read(nodes, "video_videotask") < 100

@@ -97,7 +97,7 @@ class TestStages:
         parked("runway: running")
         parked("runway: pending")
         failing = parked("HTTP 502", "provider_down")
-        claims.note_failed_looks([failing.pk])
+        claims.record_failed_polls([failing.pk])
         missing = parked("the provider does not know the job; asking again")
         records.record_not_found(missing.pk)
         assert of(Stage.POLL).parked == {"rendering": 2, "provider_trouble": 1, "job_not_found": 1}

@@ -25,13 +25,13 @@ ETAG = '"vid_1.mp4"'
 def _stored(tmp_path: Path, settings: Settings) -> Iterator[None]:
     """One video and its thumbnail in a storage of their own."""
     settings.STORAGE_LOCAL_PATH = tmp_path
-    toolkit.kit.cache_clear()
+    toolkit.toolkit.cache_clear()
     for key, content in ((KEY, CONTENT), (THUMB, b"\xff\xd8picture")):
         path = tmp_path / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     yield
-    toolkit.kit.cache_clear()
+    toolkit.toolkit.cache_clear()
 
 
 # No test here has the `db` fixture: a file is served without asking the database.
@@ -210,8 +210,8 @@ def test_signatures_are_in_no_log_line(web: Client, caplog: pytest.LogCaptureFix
 @pytest.mark.django_db  # closing an answer ends its request, which looks after the connections
 def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[Any] = []
-    real = toolkit.kit().storage.open
-    monkeypatch.setattr(toolkit.kit().storage, "open", lambda key: opened.append(real(key)) or opened[-1])
+    real = toolkit.toolkit().storage.open
+    monkeypatch.setattr(toolkit.toolkit().storage, "open", lambda key: opened.append(real(key)) or opened[-1])
     reply = web.get(link())
     next(iter(reply.streaming_content))
     reply.close()

@@ -12,7 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from providers.api_keys import ApiKey, fingerprint
 from tests.factories import make_task, make_user
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 from video.routing import slots
 from video.routing.slots import Slot
@@ -33,10 +33,10 @@ def configure(settings: Any) -> Any:
         settings.KEY_ACCOUNTS = {
             ("runway", key.fingerprint): name for name, members in groups.items() for key in members
         }
-        kit.cache_clear()
+        toolkit.cache_clear()
 
     yield set_keys
-    kit.cache_clear()
+    toolkit.cache_clear()
 
 
 def slots_now() -> slots.Slots:
@@ -287,7 +287,7 @@ def test_jobs_of_a_draining_key_still_take_their_accounts_slots(configure: Any) 
     assert slot is not None
     assert slot.free == 1
     assert drained not in slot.keys
-    assert kit().key("runway", drained) is not None  # for polling
+    assert toolkit().key("runway", drained) is not None  # for polling
 
 
 # --- keys that go, come and move -----------------------------------------------------------------------------------

@@ -89,13 +89,13 @@ def test_a_full_line_of_all_users_refuses_everybody_within_a_second(
     monkeypatch.setattr(settings, "MAX_WAITING", 3)
     for _ in range(3):
         make_task()
-    backlog.everybody.counted_at = float("-inf")  # a second has passed
+    backlog.total.counted_at = float("-inf")  # a second has passed
     assert "all users" in refused(api.post(CREATE, order, content_type=JSON))["message"]
     monkeypatch.setattr(backlog, "COUNTED_FOR_S", 1e9)
     refused(api.post(CREATE, order, content_type=JSON))  # now by the last count
     assert VideoTask.objects.count() == 3
     admission.admit()
-    backlog.everybody.counted_at = float("-inf")
+    backlog.total.counted_at = float("-inf")
     monkeypatch.setattr(backlog, "COUNTED_FOR_S", 1.0)
     assert api.post(CREATE, order, content_type=JSON).status_code == 201
 
@@ -148,10 +148,10 @@ def test_nothing_new_begins_while_no_worker_has_room_and_it_goes_on_when_one_has
 def test_one_worker_with_room_is_enough(more: dict[str, Any], is_held_back: bool) -> None:
     sign("a:1", low=True)
     sign("b:1", **more)
-    assert workers.no_room() is is_held_back
+    assert workers.is_disk_full() is is_held_back
 
 
 def test_without_a_live_worker_nothing_is_known_of_its_disk() -> None:
-    assert not workers.no_room()
+    assert not workers.is_disk_full()
     WorkerSign.objects.create(name="s:1", kind="sweeper", host="s", disk_low=True)
-    assert not workers.no_room()
+    assert not workers.is_disk_full()

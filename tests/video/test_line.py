@@ -10,15 +10,17 @@ from tests.factories import make_task, make_user
 from video.models import Generation, ProviderAccount, UserShare, VideoTask
 from video.routing import slots
 from video.scheduling import admission, estimates
-from video.scheduling.queue_position import Line, before
+from video.scheduling.queue_position import UserBacklog, tasks_before
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(hours=1)
 ME, OTHER = 1, 2
 
 
-def line(user_id: int, fresh: int, *, used: float = 0, weight: int = 1, reruns: int = 0, oldest: datetime = T0) -> Line:
-    return Line(user_id, fresh, reruns, oldest, used, weight)
+def line(
+    user_id: int, fresh: int, *, used: float = 0, weight: int = 1, reruns: int = 0, oldest: datetime = T0
+) -> UserBacklog:
+    return UserBacklog(user_id, fresh, reruns, oldest, used, weight)
 
 
 @pytest.mark.parametrize(
@@ -35,18 +37,18 @@ def line(user_id: int, fresh: int, *, used: float = 0, weight: int = 1, reruns: 
         (2, [line(OTHER, 0, reruns=9)], 2),
     ],
 )
-def test_before_a_fresh_task(own: int, others: list[Line], expected: int) -> None:
+def test_before_a_fresh_task(own: int, others: list[UserBacklog], expected: int) -> None:
     mine = [line(ME, own + 1)]
-    assert before([*mine, *others], user_id=ME, own=own, created_at=NOW - timedelta(minutes=1)) == expected
+    assert tasks_before([*mine, *others], user_id=ME, own=own, created_at=NOW - timedelta(minutes=1)) == expected
 
 
 def test_before_a_rerun_go_all_fresh_tasks() -> None:
     lines = [line(ME, 1, reruns=1), line(OTHER, 40, reruns=5)]
-    assert before(lines, user_id=ME, own=1, rerun=True, created_at=NOW) == 1 + 40
+    assert tasks_before(lines, user_id=ME, own=1, rerun=True, created_at=NOW) == 1 + 40
 
 
 def test_one_who_has_nothing_waiting_yet_stands_behind_each_line_once() -> None:
-    assert before([line(OTHER, 10), line(3, 10)], user_id=ME, own=0) == 2
+    assert tasks_before([line(OTHER, 10), line(3, 10)], user_id=ME, own=0) == 2
 
 
 @pytest.mark.django_db

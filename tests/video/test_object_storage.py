@@ -25,7 +25,7 @@ from tests.video.test_api_status import ask, succeed
 from video import checks
 from video.attempts import records
 from video.engine import transitions
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import media_stages, runner
 from video.processes import sweeper
@@ -39,10 +39,10 @@ def bucket(s3: S3Server, settings: Settings, tmp_path: Path) -> Iterator[S3Addre
     settings.OBJECT_STORAGE = settings.OBJECT_STORAGE_FOR_CLIENTS = address
     settings.OBJECT_STORAGE_KEYS = KEYS
     settings.SCRATCH_PATH = tmp_path / "scratch"
-    kit.cache_clear()
+    toolkit.cache_clear()
     yield address
     s3.refuse = None
-    kit.cache_clear()
+    toolkit.cache_clear()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def store(tmp_path: Path, key: str, content: bytes = b"0123456789") -> None:
     path = tmp_path / "content"
     path.write_bytes(content)
-    kit().storage.put_file(path, key, move=True)
+    toolkit().storage.put_file(path, key, move=True)
 
 
 @pytest.mark.django_db
@@ -133,7 +133,7 @@ class TestChecks:
     def test_a_good_bucket_is_quiet_and_left_as_it_was(self, bucket: S3Address, s3: S3Server) -> None:
         assert checks.bucket_is_usable(None) == []
         assert s3.objects(bucket) == []
-        assert list(kit().storage.scratch_root.iterdir()) == []
+        assert list(toolkit().storage.scratch_root.iterdir()) == []
 
     def test_a_bucket_that_is_not_there_is_told_with_what_to_do(self, bucket: S3Address, settings: Settings) -> None:
         settings.OBJECT_STORAGE = replace(bucket, bucket="no-such-bucket")
@@ -211,7 +211,7 @@ class TestStages:
         s3.refuse = (503, "ServiceUnavailable")
         assert runner.run_stage(Stage.DOWNLOAD, task.pk) is False
         assert reload(task).stage == "download"
-        assert list(kit().storage.scratch_root.iterdir()) == []
+        assert list(toolkit().storage.scratch_root.iterdir()) == []
         s3.refuse = None
         age(task.pk)
         runner.run_stage(Stage.DOWNLOAD, task.pk)

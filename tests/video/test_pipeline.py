@@ -47,7 +47,7 @@ def looking(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
 
     assert isinstance(answer, provider_calls.Answer)
     monkeypatch.setattr(
-        provider_calls, "_look_with_one_key", lambda asked: {generation.pk: answer for generation in asked}
+        provider_calls, "_poll_with_one_key", lambda asked: {generation.pk: answer for generation in asked}
     )
 
 
@@ -231,7 +231,7 @@ def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) ->
     task = make_task()
     generation = accepted(task)
     transitions.fail(_claimed(task), code="timeout", message="Too long.")
-    records.look_later(generation.pk, 0)
+    records.check_later(generation.pk, 0)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
     reconcile.reconcile()
     generation.refresh_from_db()
@@ -257,10 +257,10 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
     generation = accepted(task)
     assert records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     assert transitions.advance(_claimed(task), Stage.DOWNLOAD)
-    stood_still = True
+    was_suspended = True
 
     def too_long(claim: transitions.Claim) -> None:
-        if stood_still:
+        if was_suspended:
             heartbeat._renewed[claim.task.pk, claim.fence] -= settings.STAGE_LEASE_SECONDS + 1
             if seen_by_the_heartbeat_first:
                 heartbeat._beat([claim])
@@ -272,7 +272,7 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
         runner.run_stage(Stage.DOWNLOAD, task.pk)
         assert (reload(task).status, reload(task).tries) == ("running", 0)
         age(task.pk)
-    stood_still = False
+    was_suspended = False
     for _ in range(2):
         runner.run_stage(Stage.DOWNLOAD, task.pk)
         age(task.pk)
@@ -283,7 +283,7 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
     task = make_task()
     accepted(task)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
-    for _ in range(transitions.MAX_DEATHS):
+    for _ in range(transitions.MAX_CRASHED_CLAIMS):
         assert transitions.claim(task.pk, Stage.POLL) is not None
         age(task.pk)
     runner.run_stage(Stage.POLL, task.pk)
@@ -295,7 +295,7 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
 def test_the_timeline_says_who_died_of_it_last() -> None:
     task = make_task()
     admitted(task)
-    for _ in range(transitions.MAX_DEATHS):
+    for _ in range(transitions.MAX_CRASHED_CLAIMS):
         assert transitions.claim(task.pk, Stage.GENERATE) is not None
         age(task.pk)
     runner.run_stage(Stage.GENERATE, task.pk)

@@ -62,17 +62,17 @@ def test_what_a_dead_process_held_is_taken_over_at_once(process: subprocess.Pope
     fence = reload(task).fence
     process.kill()
     process.wait()
-    assert dead_workers.reap() == 1
+    assert dead_workers.release_dead() == 1
     assert not is_held(task)
     assert is_held(mine)
     gone.refresh_from_db()
     assert gone.gone_at is not None
     assert [other.name for other in workers.alive()] == ["elsewhere:1"]
-    assert transcode_slots.admit() == [(task.pk, Stage.TRANSCODE)]
+    assert transcode_slots.grant() == [(task.pk, Stage.TRANSCODE)]
     claim = transitions.claim(task.pk, Stage.TRANSCODE)
     assert claim is not None
     assert claim.fence == fence + 1
-    assert dead_workers.reap() == 0
+    assert dead_workers.release_dead() == 0
 
 
 def test_a_process_that_its_parent_has_not_reaped_is_dead(process: subprocess.Popen[bytes]) -> None:
@@ -80,14 +80,14 @@ def test_a_process_that_its_parent_has_not_reaped_is_dead(process: subprocess.Po
     task = held_by(process)
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is over, and still to be reaped
-    assert dead_workers.reap() == 1
+    assert dead_workers.release_dead() == 1
     assert not is_held(task)
 
 
 def test_a_process_that_lives_keeps_what_it_holds(process: subprocess.Popen[bytes]) -> None:
     signed(process)
     task = held_by(process)
-    assert dead_workers.reap() == 0
+    assert dead_workers.release_dead() == 0
     assert is_held(task)
 
 
@@ -97,7 +97,7 @@ def test_ids_of_another_boot_container_or_system_prove_nothing(process: subproce
     task = held_by(process)
     process.kill()
     process.wait()
-    assert dead_workers.reap() == 0
+    assert dead_workers.release_dead() == 0
     assert is_held(task)
 
 
@@ -109,12 +109,12 @@ def test_where_ids_cannot_be_told_apart_leases_run_out_by_themselves(
     task = held_by(process)
     process.kill()
     process.wait()
-    assert dead_workers.reap() == 0
+    assert dead_workers.release_dead() == 0
     assert is_held(task)
 
 
 def test_a_sign_that_is_written_again_counts_again() -> None:
-    own = workers.Sign(WorkerSign.Kind.WORKER, queues=["mediaQueue"])
+    own = workers.Presence(WorkerSign.Kind.WORKER, queues=["mediaQueue"])
     own.write()
     WorkerSign.objects.update(gone_at="2026-01-01T00:00:00Z")
     assert workers.alive() == []

@@ -11,8 +11,8 @@ from video.attempts.poll_policy import (
     FEWEST,
     LONGEST_UNCALLED_S,
     LONGEST_UNSEEN_S,
-    Pace,
-    Usual,
+    PollPolicy,
+    TypicalDurations,
     next_look_s,
     progress,
     progress_since,
@@ -20,10 +20,10 @@ from video.attempts.poll_policy import (
     usual,
 )
 
-STEADY = Pace(least_s=5, usual=Usual(290, 300, 310))
+STEADY = PollPolicy(least_s=5, usual=TypicalDurations(290, 300, 310))
 
 
-def looks(pace: Pace, ends_at_s: float, seed: str = "a job") -> list[float]:
+def looks(pace: PollPolicy, ends_at_s: float, seed: str = "a job") -> list[float]:
     """Ages at which a job that ends at that age is looked at; the last one finds the end."""
     found: list[float] = []
     age = 0.0
@@ -34,12 +34,12 @@ def looks(pace: Pace, ends_at_s: float, seed: str = "a job") -> list[float]:
 
 
 PACES = {
-    "nothing known, simulated": Pace(least_s=0.2),
-    "nothing known, real": Pace(least_s=5, prior_s=120),
+    "nothing known, simulated": PollPolicy(least_s=0.2),
+    "nothing known, real": PollPolicy(least_s=5, prior_s=120),
     "steady": STEADY,
-    "wide": Pace(least_s=5, usual=Usual(20, 600, 2400)),
-    "quick": Pace(least_s=1, usual=Usual(0.1, 1.0, 2.0)),
-    "slow": Pace(least_s=5, usual=Usual(2300, 2400, 2500)),
+    "wide": PollPolicy(least_s=5, usual=TypicalDurations(20, 600, 2400)),
+    "quick": PollPolicy(least_s=1, usual=TypicalDurations(0.1, 1.0, 2.0)),
+    "slow": PollPolicy(least_s=5, usual=TypicalDurations(2300, 2400, 2500)),
     "called": replace(STEADY, call_expected=True),
     "crowded": replace(STEADY, share_s=40),
 }
@@ -48,7 +48,7 @@ PACES = {
 @pytest.mark.parametrize("pace", PACES.values(), ids=PACES.keys())
 @pytest.mark.parametrize("ends_at_s", [1, 60, 300, 5000])
 def test_no_two_looks_are_closer_than_the_least_interval_and_none_is_later_than_the_bound(
-    pace: Pace, ends_at_s: float
+    pace: PollPolicy, ends_at_s: float
 ) -> None:
     longest = max(LONGEST_UNCALLED_S if pace.call_expected else LONGEST_UNSEEN_S, pace.share_s) * 1.15
     for number in range(20):
@@ -99,8 +99,8 @@ def test_an_early_failure_is_seen_early() -> None:
 
 
 def test_without_history_a_quick_simulated_render_waits_for_nothing() -> None:
-    assert looks(Pace(least_s=0.2), 2)[-1] < 2.5
-    assert looks(Pace(least_s=1), 2)[-1] <= 3.5
+    assert looks(PollPolicy(least_s=0.2), 2)[-1] < 2.5
+    assert looks(PollPolicy(least_s=1), 2)[-1] <= 3.5
 
 
 def test_without_history_a_real_job_is_first_looked_at_a_good_part_of_the_usual_time_later() -> None:
@@ -132,8 +132,8 @@ def test_jobs_that_were_made_together_are_not_looked_at_together_and_the_same_lo
 
 def test_few_render_times_are_not_believed_and_odd_ones_do_not_count() -> None:
     assert usual([300.0] * (FEWEST - 1)) is None
-    assert usual([300.0] * FEWEST) == Usual(300, 300, 300)
-    assert usual([1.0, 2.0, *[300.0] * 46, 9000.0, 9000.0]) == Usual(300, 300, 300)
+    assert usual([300.0] * FEWEST) == TypicalDurations(300, 300, 300)
+    assert usual([1.0, 2.0, *[300.0] * 46, 9000.0, 9000.0]) == TypicalDurations(300, 300, 300)
     assert usual([-1.0] * 50) is None  # an answer that came before the submit's own
 
 

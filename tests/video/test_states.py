@@ -117,7 +117,7 @@ def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
     assert not transitions.park(late, delay_s=1, reason="late")
     assert not transitions.wait_for_slot(late, delay_s=1, reason="late")
     assert not transitions.fail(late, code="late", message="late")
-    assert transitions.beat([late, winner]) == {(task.pk, winner.fence)}
+    assert transitions.renew_leases([late, winner]) == {(task.pk, winner.fence)}
     assert reload(task).status == "pending"
     assert ledger.balance(task.user_id) == 990
 
@@ -188,13 +188,13 @@ def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> No
 
 
 def test_only_due_unheld_and_unrung_tasks_are_rung_and_only_once(task: VideoTask) -> None:
-    assert (task.pk, Stage.GENERATE) not in due.ring_due(100)  # rung by admission a moment ago
-    assert (task.pk, Stage.GENERATE) in due.ring_due(100, again_after_s=0)
-    assert (task.pk, Stage.GENERATE) not in due.ring_due(100)
+    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100)  # rung by admission a moment ago
+    assert (task.pk, Stage.GENERATE) in due.enqueue_due(100, again_after_s=0)
+    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100)
     age(task.pk, 11)
-    assert (task.pk, Stage.GENERATE) in due.ring_due(100)
+    assert (task.pk, Stage.GENERATE) in due.enqueue_due(100)
     claimed(task)
-    assert (task.pk, Stage.GENERATE) not in due.ring_due(100, again_after_s=0)
+    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100, again_after_s=0)
 
 
 def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
@@ -218,7 +218,7 @@ def test_a_park_that_changed_nothing_is_not_recorded(task: VideoTask) -> None:
 def test_progress_never_falls(task: VideoTask) -> None:
     claim = claimed(task)
     claim.progress = 40
-    transitions.beat([claim])
+    transitions.renew_leases([claim])
     transitions.park(claim, delay_s=0, reason="x", progress=10)
     assert reload(task).progress == 40
 

@@ -44,7 +44,7 @@ def retry(task: VideoTask, **more: Any) -> steering.Retried:
 
 
 def refused(code: str, call: Callable[[], Any]) -> str:
-    with pytest.raises(steering.Refused) as caught:
+    with pytest.raises(steering.ActionRefused) as caught:
         call()
     assert caught.value.code == code
     return caught.value.message
@@ -111,7 +111,7 @@ def says(monkeypatch: pytest.MonkeyPatch, *said: Any, cancelled: Any = CancelOut
         calls.append("cancel")
         return cancelled
 
-    monkeypatch.setattr(provider_calls, "look", look)
+    monkeypatch.setattr(provider_calls, "poll", look)
     monkeypatch.setattr(provider_calls, "cancel", stop)
     return calls
 
@@ -154,7 +154,7 @@ class TestCancel:
         generation = admitted(task)
         claim = claimed(task)
         cancel(task)
-        assert transitions.beat([claim]) == set()  # the next heartbeat tells the worker to stop
+        assert transitions.renew_leases([claim]) == set()  # the next heartbeat tells the worker to stop
         assert not records.mark_sent(claim, generation)
         assert not transitions.advance(claim, Stage.POLL)
         assert not transitions.fail(claim, code="late", message="late")
@@ -583,7 +583,7 @@ class TestRetry:
         failed(task)
         records.record_lost(generation.pk, code="job_lost")
         retry(task)
-        records.look_later(generation.pk, 0)
+        records.check_later(generation.pk, 0)
         says(monkeypatch, JobStatus(JobState.SUCCEEDED, "SUCCEEDED"))
         reconcile.reconcile()
         assert (reload(task).status, reload(task).stage) == ("running", "generate")
@@ -595,7 +595,7 @@ class TestRetry:
         failed(task)
         retry(task)
         failed(task)
-        records.look_later(generation.pk, 0)
+        records.check_later(generation.pk, 0)
         says(monkeypatch, JobStatus(JobState.SUCCEEDED, "succeed"))
         reconcile.reconcile()
         assert (reload(task).status, reload(task).stage) == ("running", "download")

@@ -40,7 +40,7 @@ def together(turn: int, *calls: Callable[[], Any]) -> list[Any]:
             barrier.wait(30)
             time.sleep(0 if turn % 3 == 2 or turn % len(calls) == place else 0.003)
             results[place] = call()
-        except steering.Refused as err:
+        except steering.ActionRefused as err:
             results[place] = err
         except BaseException as err:
             results[place] = err
@@ -55,7 +55,7 @@ def together(turn: int, *calls: Callable[[], Any]) -> list[Any]:
         thread.join(60)
         assert not thread.is_alive()
     for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, steering.Refused):
+        if isinstance(result, BaseException) and not isinstance(result, steering.ActionRefused):
             raise result
     return results
 
@@ -226,7 +226,7 @@ def test_cancel_against_the_tasks_failure_refunds_once() -> None:
             turn, cancel(task), lambda claim=claim: transitions.fail(claim, code="timeout", message="Too long.")
         )
         assert reload(task).status == ("failed" if failed else "cancelled")
-        assert isinstance(cancelled, steering.Refused) is failed
+        assert isinstance(cancelled, steering.ActionRefused) is failed
         generation.refresh_from_db()
         assert generation.state == "rejected"
         assert kinds(task) == REFUNDED
@@ -265,7 +265,7 @@ def test_retry_against_cancel_of_a_failed_task_adds_up_whoever_wins() -> None:
         task = refused_submit()
         retried, cancelled = together(turn, retry(task), cancel(task))
         assert retried.run == 2
-        if isinstance(cancelled, steering.Refused):
+        if isinstance(cancelled, steering.ActionRefused):
             assert cancelled.code == "not_cancellable"
             assert reload(task).status == "running"
             assert kinds(task) == [*REFUNDED, ("debit", 2)]
@@ -300,7 +300,7 @@ def test_retry_against_a_video_that_comes_late_is_one_of_the_two() -> None:
         retried, revived = together(
             turn, retry(task), lambda task=task, generation=generation: transitions.revive(task.pk, 1, generation.pk)
         )
-        assert isinstance(retried, steering.Refused) is revived
+        assert isinstance(retried, steering.ActionRefused) is revived
         task = reload(task)
         assert (task.status, task.stage, task.run) == ("running", "download", 1 if revived else 2)
         assert kinds(task) == (REFUNDED if revived else [*REFUNDED, ("debit", 2)])

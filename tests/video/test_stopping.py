@@ -24,18 +24,18 @@ def stopping(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(stopping: None) -> None:
     task = make_task()
     admitted(task)  # rung just now: without a word the sweeper would wait ten seconds
-    assert due.ring_due(10) == []
+    assert due.enqueue_due(10) == []
     tasks.generate(task.pk)
     assert reload(task).claimed_at is None
-    assert due.ring_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.enqueue_due(10) == [(task.pk, Stage.GENERATE)]
 
 
 def test_the_same_for_a_wave_of_looks(stopping: None) -> None:
     task = make_task()
     accepted(task)
-    assert claims.ring_due(10) == []
+    assert claims.enqueue_due_polls(10) == []
     tasks.poll([task.pk])
-    assert claims.ring_due(10) == [[task.pk]]
+    assert claims.enqueue_due_polls(10) == [[task.pk]]
 
 
 def test_a_stopping_worker_admits_nobody(stopping: None) -> None:

@@ -11,7 +11,7 @@ from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from video.attempts import records
 from video.engine import dispatch, transitions
 from video.infra import broker
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
 from video.pipeline import media_stages
 from video.processes import sweeper
@@ -29,7 +29,7 @@ def work_file(tmp_path: Path) -> str:
     assert transitions.advance(claim, Stage.DOWNLOAD, has_work_files=True)
     source = tmp_path / "source.mp4"
     source.write_bytes(b"a video")
-    kit().storage.put_file(source, f"work/{task.pk}/1-source.mp4")
+    toolkit().storage.put_file(source, f"work/{task.pk}/1-source.mp4")
     transitions.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
     return task.pk
 
@@ -124,8 +124,8 @@ def test_a_statement_that_the_database_refuses_is_no_absence_of_the_database(
 def test_no_more_is_rung_than_a_line_at_the_broker_holds_so_that_an_overload_never_fills_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(dispatch, "MOST_IN_LINE", 3)
-    monkeypatch.setattr(dispatch, "MOST_WAVES_IN_LINE", 1)
+    monkeypatch.setattr(dispatch, "MOST_IN_QUEUE", 3)
+    monkeypatch.setattr(dispatch, "MOST_BATCHES_IN_QUEUE", 1)
     submits, renders = [make_task() for _ in range(4)], [make_task() for _ in range(2)]
     for task in submits:
         admitted(task)
@@ -149,7 +149,7 @@ def test_no_more_is_rung_than_a_line_at_the_broker_holds_so_that_an_overload_nev
 
 def lengths_of_lines() -> list[int]:
     """Of what is urgent, and of waves."""
-    return broker.lengths([broker.line_of("video.generate", urgent=True), broker.line_of("video.poll")])
+    return broker.lengths([broker.sub_queue_of("video.generate", urgent=True), broker.sub_queue_of("video.poll")])
 
 
 def empty_broker() -> None:

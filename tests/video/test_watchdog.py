@@ -34,7 +34,7 @@ class Dog:
     def depth_of(self, queue: str) -> int:
         self.asked.append(queue)
         if self.depth < 0:
-            raise broker.BrokerAway("ConnectionError")
+            raise broker.BrokerUnavailable("ConnectionError")
         return self.depth
 
 
@@ -62,7 +62,7 @@ def unheard_task() -> VideoTask:
     task = make_task()
     admitted(task)
     age(task.pk)
-    assert due.ring_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.enqueue_due(10) == [(task.pk, Stage.GENERATE)]
     return task
 
 

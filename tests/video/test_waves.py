@@ -14,9 +14,9 @@ from tests.factories import accepted, age, claimed, make_task, reload
 from video.attempts import poll_statistics, provider_calls
 from video.engine import claims as waves
 from video.engine import due, transitions
-from video.engine.claims import MOST_IN_WAVE, DuePoll
+from video.engine.claims import BATCH_SIZE, DuePoll
 from video.engine.outcomes import Park
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import runner
 
@@ -27,9 +27,9 @@ RUNS = JobStatus(JobState.RUNNING, "RUNNING")
 
 @pytest.fixture(autouse=True)
 def _no_rests() -> Iterator[None]:
-    provider_calls._rests.clear()
+    provider_calls._paused_until.clear()
     yield
-    provider_calls._rests.clear()
+    provider_calls._paused_until.clear()
 
 
 def rendering(count: int, model: str = "gen4.5") -> list[VideoTask]:
@@ -48,7 +48,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, said: dict[str, provider_calls.An
         asked.append([one.task_id for one in group])
         return {one.pk: (said or {}).get(one.task_id, RUNS) for one in group}
 
-    monkeypatch.setattr(provider_calls, "_look_with_one_key", look)
+    monkeypatch.setattr(provider_calls, "_poll_with_one_key", look)
     return asked
 
 
@@ -118,13 +118,13 @@ def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_
     answering(monkeypatch)
     many, (alone,) = rendering(40), rendering(1)
     ids = [task.pk for task in many]
-    runner.run_wave([*ids, alone.pk])  # what is usual is measured, the first word of the provider is recorded
+    runner.run_batch([*ids, alone.pk])  # what is usual is measured, the first word of the provider is recorded
     costs, events = [], TaskEvent.objects.count()
     for wave in ([alone.pk], ids):
         for task_id in wave:
             age(task_id)
         with CaptureQueriesContext(connection) as captured:
-            assert runner.run_wave(wave) == []
+            assert runner.run_batch(wave) == []
         costs.append(len(captured))
     assert costs == [4, 4]
     assert TaskEvent.objects.count() == events
@@ -138,7 +138,7 @@ def test_an_outage_costs_no_statement_a_job_either(monkeypatch: pytest.MonkeyPat
     answering(monkeypatch, dict(down))
     poll_statistics.next_look_s(Generation.objects.all()[0], 0)
     with CaptureQueriesContext(connection) as captured:
-        runner.run_wave(list(down))
+        runner.run_batch(list(down))
     assert len(captured) <= 4 + 5  # five faults open the circuit; more are not counted
     assert Circuit.objects.get().open_until is not None
     assert set(Generation.objects.values_list("poll_errors", flat=True)) == {1}
@@ -158,7 +158,7 @@ def test_each_job_of_a_wave_gets_what_its_own_answer_means(monkeypatch: pytest.M
         },
     )
     tasks = (runs, done, failed, lost, down, odd)
-    assert runner.run_wave([task.pk for task in tasks]) == [done.pk]
+    assert runner.run_batch([task.pk for task in tasks]) == [done.pk]
     stands = {task: (reload(task).status, reload(task).stage) for task in tasks}
     assert stands[done] == ("running", "download")
     assert stands[failed] == ("failed", "poll")
@@ -172,18 +172,18 @@ def test_a_task_that_kills_workers_is_set_aside_without_a_look_and_the_others_go
 ) -> None:
     deadly, other = rendering(2)
     asked = answering(monkeypatch)
-    VideoTask.objects.filter(pk=deadly.pk).update(deaths=transitions.MAX_DEATHS)
-    runner.run_wave([deadly.pk, other.pk])
+    VideoTask.objects.filter(pk=deadly.pk).update(deaths=transitions.MAX_CRASHED_CLAIMS)
+    runner.run_batch([deadly.pk, other.pk])
     assert asked == [[other.pk]]
     assert (reload(deadly).status, reload(deadly).error_code) == ("failed", "worker_lost")
     assert reload(other).deaths == 0
 
 
 def test_waves_are_made_by_account_and_who_saw_a_worker_die_goes_alone() -> None:
-    due = [DuePoll(f"a{number}", 1, False) for number in range(MOST_IN_WAVE + 1)]
+    due = [DuePoll(f"a{number}", 1, False) for number in range(BATCH_SIZE + 1)]
     due += [DuePoll("b", 2, False), DuePoll("c", 1, True), DuePoll("d", 2, False)]
-    found = waves.in_waves(due)
-    assert [len(wave) for wave in found] == [MOST_IN_WAVE, 1, 2, 1]
+    found = waves.in_batches(due)
+    assert [len(wave) for wave in found] == [BATCH_SIZE, 1, 2, 1]
     assert found[2:] == [["b", "d"], ["c"]]
 
 
@@ -191,12 +191,12 @@ def test_the_sweeper_rings_a_due_poll_once_in_ten_seconds() -> None:
     first, second = rendering(2), rendering(1, "pika-2.2")
     for task in first + second:
         age(task.pk, 60)
-    found = waves.ring_due(10)
+    found = waves.enqueue_due_polls(10)
     assert sorted(map(sorted, found)) == sorted([sorted(task.pk for task in first), [second[0].pk]])  # type: ignore[type-var]
-    assert waves.ring_due(10) == []
+    assert waves.enqueue_due_polls(10) == []
     age(first[0].pk, 60)
-    assert waves.ring_due(10) == [[first[0].pk]]
-    assert due.ring_due(10) == []
+    assert waves.enqueue_due_polls(10) == [[first[0].pk]]
+    assert due.enqueue_due(10) == []
 
 
 def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all() -> None:
@@ -212,7 +212,7 @@ def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all(
     VideoTask.objects.filter(pk=other.pk).update(stage="thumbnail")
     for task in (late, soon, never, poll, other):
         age(task.pk, 60)
-    assert [task_id for task_id, _ in due.ring_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
+    assert [task_id for task_id, _ in due.enqueue_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
 
 
 class Reader:
@@ -221,7 +221,7 @@ class Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, reply: HttpReply | ProviderDown) -> None:
         self.reply = reply
         self.waves: list[int] = []
-        monkeypatch.setattr(kit(), "wave_reader", lambda name: self)
+        monkeypatch.setattr(toolkit(), "batch_reader", lambda name: self)
 
     def read_many(self, wanted: list[HttpRequest], *, deadline_s: float) -> list[HttpReply | ProviderDown]:
         if wanted:
@@ -232,7 +232,7 @@ class Reader:
 def test_kling_is_asked_for_twenty_jobs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = rendering(45, "kling-2.6")
     reader = Reader(monkeypatch, HttpReply(200, {}, b'{"code": 0, "data": []}'))
-    runner.run_wave([task.pk for task in tasks])
+    runner.run_batch([task.pk for task in tasks])
     assert reader.waves == [3]
     assert set(Generation.objects.values_list("not_found", flat=True)) == {1}
 
@@ -242,20 +242,20 @@ def test_who_is_told_too_many_for_one_job_asks_for_none_of_that_key_for_as_long(
 ) -> None:
     tasks, others = rendering(3), rendering(2)
     reader = Reader(monkeypatch, HttpReply(429, {"retry-after": "60"}, b"{}"))
-    runner.run_wave([task.pk for task in tasks])
-    runner.run_wave([task.pk for task in others])
+    runner.run_batch([task.pk for task in tasks])
+    runner.run_batch([task.pk for task in others])
     assert reader.waves == [3]
     assert not waves.claim([task.pk for task in tasks + others])
     assert "left alone" in reload(others[0]).park_reason
     with pytest.raises(Busy):  # who is not in a wave still asks
-        provider_calls.look(Generation.objects.get(task=tasks[0]))
+        provider_calls.poll(Generation.objects.get(task=tasks[0]))
 
 
 def test_a_wave_that_nobody_answered_spares_the_next_one_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many, others = rendering(2), rendering(provider_calls.FEWEST_FOR_OUT_OF_REACH), rendering(1)
     reader = Reader(monkeypatch, ProviderDown("the time was over"))
     for tasks in (few, many, others):
-        runner.run_wave([task.pk for task in tasks])
+        runner.run_batch([task.pk for task in tasks])
     assert reader.waves == [2, len(many)]  # two alone prove nothing
     assert Generation.objects.get(task=others[0]).poll_errors == 0
     assert reload(others[0]).status == "running"
@@ -272,7 +272,7 @@ def test_a_finished_job_of_fal_is_followed_to_its_result_in_the_same_wave(monkey
             HttpReply(200, {}, b'{"status": "COMPLETED"}' if "/status" in request.url else done) for request in wanted
         ]
 
-    monkeypatch.setattr(kit(), "wave_reader", lambda name: type("R", (), {"read_many": staticmethod(read_many)}))
-    assert runner.run_wave([task.pk]) == [task.pk]
+    monkeypatch.setattr(toolkit(), "batch_reader", lambda name: type("R", (), {"read_many": staticmethod(read_many)}))
+    assert runner.run_batch([task.pk]) == [task.pk]
     assert len(asked) == 2
     assert reload(task).stage == "download"

@@ -54,7 +54,7 @@ def create(
             if earlier is not None:
                 return _same(earlier, order), False
         raise
-    transaction.on_commit(dispatch.ring_admission)
+    transaction.on_commit(dispatch.request_admission)
     return task, True
 
 
@@ -63,7 +63,7 @@ def _insert(task: VideoTask) -> None:
 
     Those who create at the same moment may overstep the limit by as many as they are.
     """
-    everybody = backlog.everybody
+    everybody = backlog.total
     count_all = everybody.is_stale()
     if not count_all and everybody.is_full():
         raise _too_many(task, own=False)

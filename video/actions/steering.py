@@ -20,7 +20,7 @@ from providers.catalogue import UnknownModel
 from video.credits import ledger
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.order import Order
 from video.routing import health, model_choice
@@ -79,7 +79,7 @@ class Retried:
         return f"{where}; run {self.run}, {costs}" + (", granted for it" if self.granted else "")
 
 
-class Refused(Exception):
+class ActionRefused(Exception):
     """Not possible now. `code` is for programs, the text for people; nothing was changed."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -88,7 +88,7 @@ class Refused(Exception):
         self.message = message
 
 
-class NoSuchTask(Refused):
+class NoSuchTask(ActionRefused):
     """There is no such task, or it is somebody else's."""
 
     def __init__(self, task_id: str) -> None:
@@ -169,7 +169,7 @@ def _leave(last: Generation | None) -> None:
             )
             # After the commit: admission locks circuits and credit accounts in another order.
             transaction.on_commit(partial(health.give_back_probe, last.model))
-            transaction.on_commit(dispatch.ring_admission)
+            transaction.on_commit(dispatch.request_admission)
         elif last.state in {State.UNKNOWN, State.ACCEPTED}:
             cursor.execute(
                 """
@@ -178,14 +178,14 @@ def _leave(last: Generation | None) -> None:
                 """,
                 [last.pk],
             )
-            transaction.on_commit(partial(dispatch.ring_look, last.pk))
+            transaction.on_commit(partial(dispatch.request_check, last.pk))
 
 
 def _cancelled_before(task: VideoTask) -> Cancelled:
     """The answer to a cancel that changes nothing. Raises Refused if the task has ended otherwise."""
     if task.status != Status.CANCELLED:
         how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
-        raise Refused("not_cancellable", f"This task can't be cancelled any more: {how}.")
+        raise ActionRefused("not_cancellable", f"This task can't be cancelled any more: {how}.")
     refund = refund_of(_last(task.pk), task.run)
     if _is_refunded(task):  # read after the attempt, whose end brings the refund
         refund = Refund.DONE
@@ -233,11 +233,11 @@ def retry(
         says = f"retried by {by}; {_costs(chosen, free=free)}" + (", made anew" if regenerate else "")
         _note(task.pk, chosen.run, last, chosen.stage, TaskEvent.Outcome.RESUMED, fence, by, says)
         if chosen.stage is Stage.TRANSCODE:
-            transaction.on_commit(transcode_slots.ring)
+            transaction.on_commit(transcode_slots.dispatch_granted)
         elif chosen.models is None:
             transaction.on_commit(partial(dispatch.resume, task.pk, chosen.stage))
         else:
-            transaction.on_commit(dispatch.ring_admission)
+            transaction.on_commit(dispatch.request_admission)
     return Retried(task.pk, chosen.run, chosen.stage, chosen.debit, granted)
 
 
@@ -260,7 +260,7 @@ def plan(task: VideoTask, last: Generation | None, *, regenerate: bool = False) 
     """
     if Status.RUNNING not in transitions.STATUS_MOVES[Status(task.status)] or task.is_active:
         how = "its video is stored" if task.status == Status.SUCCESS else "it is still under way"
-        raise Refused("not_retryable", f"This task can't be retried: {how}.")
+        raise ActionRefused("not_retryable", f"This task can't be retried: {how}.")
     stage = Stage.GENERATE if regenerate else _goes_on_at(task, last)
     if stage is Stage.GENERATE:
         _refuse_unsettled(last)
@@ -276,13 +276,13 @@ def _goes_on_at(task: VideoTask, last: Generation | None) -> Stage:
     if last is None:
         return Stage.GENERATE
     if last.state == State.ACCEPTED:
-        if last.cancel_wanted_at is not None and kit().provider(last.provider).can_cancel:
+        if last.cancel_wanted_at is not None and toolkit().provider(last.provider).can_cancel:
             _refuse_unsettled(last)
         return Stage.POLL
     if last.state != State.SUCCEEDED:
         return Stage.GENERATE
     if task.error_code == "source_gone":
-        raise Refused(
+        raise ActionRefused(
             "source_gone",
             "Its video is no longer at the provider, so it would have to be generated anew, which is paid for again: "
             "retry it with regenerate.",
@@ -299,7 +299,7 @@ def _refuse_unsettled(last: Generation | None) -> None:
         if last.state == State.UNKNOWN
         else "its last job has not ended at the provider yet"
     )
-    raise Refused("attempt_unsettled", f"This task can't be retried yet: {why}. Try again later.")
+    raise ActionRefused("attempt_unsettled", f"This task can't be retried yet: {why}. Try again later.")
 
 
 def _models(task: VideoTask) -> Sequence[str]:
@@ -308,7 +308,7 @@ def _models(task: VideoTask) -> Sequence[str]:
     try:
         return model_choice.eligible_models(order)
     except (UnknownModel, model_choice.NoCapableModel) as err:
-        raise Refused("model_unavailable", f"No model here can make this video now: {err}") from None
+        raise ActionRefused("model_unavailable", f"No model here can make this video now: {err}") from None
 
 
 def _resume_row(task: VideoTask, chosen: Plan) -> int:

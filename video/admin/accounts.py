@@ -114,7 +114,7 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
         changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
-        dispatch.ring_admission()
+        dispatch.request_admission()
         if changed:
             self.message_user(request, f"Jobs may start with {_how_many(changed, 'key')} again.")
         else:
@@ -171,7 +171,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
         """Only the operator's limit: a cool-down that began while the form was open must stay."""
         obj.save(update_fields=["slots_override"])
-        transaction.on_commit(dispatch.ring_admission)
+        transaction.on_commit(dispatch.request_admission)
 
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:
@@ -217,7 +217,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
                         closed_reason="", cooldown_until=None, busies=0, lowered_slots=None, lowered_until=None
                     )
                     self.log_change(request, account, "Opened again")
-        dispatch.ring_admission()
+        dispatch.request_admission()
         if opened:
             self.message_user(request, f"Opened {_how_many(opened, 'account')}; waiting tasks may start there now.")
         else:
@@ -274,7 +274,7 @@ class ModelSettingAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelSetting, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        transaction.on_commit(dispatch.ring_admission)  # switched on again, tasks may be waiting for it
+        transaction.on_commit(dispatch.request_admission)  # switched on again, tasks may be waiting for it
 
     @admin.display(description="USD a second")
     def price(self, row: ModelSetting) -> str:
@@ -333,7 +333,7 @@ class CircuitAdmin(ReadOnlyAdmin):
                         faults=0, open_until=None, probing_since=None, last_error=""
                     )
                     self.log_change(request, circuit, "Closed")
-        dispatch.ring_admission()
+        dispatch.request_admission()
         if closed:
             self.message_user(request, f"Closed {_how_many(closed, 'circuit')}; jobs may start there now.")
         else:

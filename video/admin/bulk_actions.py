@@ -121,7 +121,7 @@ def _operator(request: HttpRequest) -> str:
 def _told(task_id: str, act: Callable[[str], Any]) -> Told:
     try:
         done = act(task_id)
-    except steering.Refused as err:
+    except steering.ActionRefused as err:
         return Told(task_id, err.message.rstrip("."), ok=False)
     except InsufficientCredits as err:
         return Told(task_id, f"its user is short of credits: {err}".rstrip("."), ok=False)

@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from video.durations import span
 from video.monitoring import overview
 from video.monitoring.overview import System
-from video.monitoring.problems import Trouble
+from video.monitoring.problems import Problem
 from video.monitoring.providers import AccountFigures, KeyFigures
 from video.monitoring.stages import COUNTED, QUEUES, Spread, StageFigures
 from video.monitoring.workers import Worker
@@ -112,7 +112,7 @@ def _task_url(task_id: str) -> str:
     return reverse("admin:video_videotask_change", args=[quote(task_id)]) if task_id else ""
 
 
-def _page_of(one: Trouble, request: HttpRequest) -> tuple[str, str]:
+def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
     """(address, words) of the page that shows more; empty where there is none, or the reader may not see it."""
     name, query, permission, words = _PAGES.get(one.code, ("", {}, "", ""))
     if not name or not request.user.has_perm(f"video.{permission}"):

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from video.models import VideoTask
 
 
-class StandsFilter(admin.SimpleListFilter):
+class StateFilter(admin.SimpleListFilter):
     """Waiting, due, held or parked."""
 
     title = "what it does now"

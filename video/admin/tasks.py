@@ -15,7 +15,7 @@ from video.admin import timeline
 from video.admin.bulk_actions import Steering
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
-from video.admin.state_filter import StandsFilter
+from video.admin.state_filter import StateFilter
 from video.durations import span
 from video.models import Generation, Status, TaskEvent, VideoTask
 from video.scheduling import admission
@@ -34,7 +34,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
         "waits_for",
     )
     list_display_links = ("task_id",)
-    list_filter = ("status", "stage", StandsFilter, "created_at")
+    list_filter = ("status", "stage", StateFilter, "created_at")
     list_select_related = ("user",)
     # Ids begin with the time: this is newest first, and the primary key's index serves it.
     ordering = ("-id",)
@@ -142,7 +142,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
         if task is not None and self.has_view_permission(request, task):
             may_steer = self.has_steer_permission(request)
             extra |= {
-                "story": timeline.tell(task, timezone.now()),
+                "story": timeline.timeline_of(task, timezone.now()),
                 "title": "Task",
                 "may_cancel": may_steer and task.is_active,
                 "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED},

@@ -61,7 +61,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Story:
+class Timeline:
     """Everything that the page shows."""
 
     task: VideoTask
@@ -82,7 +82,7 @@ class Story:
     notes: list[str] = field(default_factory=list)
 
 
-def tell(task: VideoTask, now: datetime) -> Story:
+def timeline_of(task: VideoTask, now: datetime) -> Timeline:
     """Read the task's rows (four queries, however long its story) and put them into words."""
     generations = list(task.generations.order_by("attempt"))
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
@@ -90,7 +90,7 @@ def tell(task: VideoTask, now: datetime) -> Story:
     shown = list(reversed(events[:EVENTS_SHOWN]))
     last = generations[-1] if generations else None
     has_video = task.status == Status.SUCCESS
-    return Story(
+    return Timeline(
         task=task,
         headline=headline(task, now),
         steps=_steps(task),
@@ -128,8 +128,8 @@ def waits_for(task: VideoTask, now: datetime) -> str:
         reason = f": {task.park_reason}" if task.park_reason else ""
         if task.admit_at > now:
             return f"in line for a slot in {span((task.admit_at - now).total_seconds())}{reason}"
-        if workers.no_room():
-            return f"room, for {span((now - task.admit_at).total_seconds())}: {workers.NO_ROOM}"
+        if workers.is_disk_full():
+            return f"room, for {span((now - task.admit_at).total_seconds())}: {workers.DISK_FULL}"
         models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
         return f"a free slot{models}, for {span((now - task.admit_at).total_seconds())}{reason}"
     if task.lease_until is not None:

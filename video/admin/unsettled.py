@@ -36,7 +36,7 @@ class AttachForm(forms.Form):
     def clean_job_id(self) -> str:
         try:
             return unsettled.clean_job_id(self.cleaned_data["job_id"])
-        except unsettled.Refused as err:
+        except unsettled.SettlementRefused as err:
             raise forms.ValidationError(str(err)) from None
 
 
@@ -44,7 +44,7 @@ class AttachForm(forms.Form):
 class Shown:
     """A case, ready to be printed."""
 
-    case: unsettled.Case
+    case: unsettled.UnsettledAttempt
     word: str
     label: str
     stake: str
@@ -107,7 +107,7 @@ class OpenCases(ModelAdmin):
             job_id = form.cleaned_data["job_id"]
             try:
                 attached = unsettled.attach_job(generation_id, job_id, request.user.get_username())
-            except unsettled.Refused as err:
+            except unsettled.SettlementRefused as err:
                 form.add_error("job_id", str(err))
             else:
                 self._log(request, attached.generation, f"Attached job {job_id}")
@@ -122,10 +122,10 @@ class OpenCases(ModelAdmin):
         }
         return self._answer(request, "admin/video/generation/open_case.html", context)
 
-    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.Case], said: str) -> bool:
+    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.UnsettledAttempt], said: str) -> bool:
         try:
             case = action(request.user.get_username())
-        except unsettled.Refused as err:
+        except unsettled.SettlementRefused as err:
             self.message_user(request, str(err), messages.ERROR)
             return False
         self._log(request, case.generation, said)
@@ -141,7 +141,7 @@ class OpenCases(ModelAdmin):
         )
 
 
-def _show(case: unsettled.Case) -> Shown:
+def _show(case: unsettled.UnsettledAttempt) -> Shown:
     now = timezone.now()
     word, label = timeline.state_of(case.generation, now)
     if case.open and case.generation.state == Generation.State.UNKNOWN:
@@ -164,7 +164,7 @@ def stake_of(generation: Generation) -> str:
     return f"{usd} ({own})" if usd and own else usd or own or "not known"
 
 
-def _facts(case: unsettled.Case) -> list[tuple[str, str]]:
+def _facts(case: unsettled.UnsettledAttempt) -> list[tuple[str, str]]:
     generation, task = case.generation, case.generation.task
     facts = [
         ("At stake", stake_of(generation) + (", simulated" if generation.simulated else "")),

@@ -131,7 +131,7 @@ def _translate(exc: Exception) -> ApiError:
             return ApiError(exc.status_code, str(exc.default_code), str(exc.detail))
         case OperationalError() | InterfaceError():
             log.error("the database can't be used: %s", exc)
-            if outage.is_away(exc):
+            if outage.is_outage(exc):
                 outage.gate.close()
             return ApiError(503, outage_middleware.CODE, outage_middleware.MESSAGE)
         case StorageRefused():  # the machine's role has no keys just now, so no link can be signed

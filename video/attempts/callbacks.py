@@ -155,7 +155,7 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
         if state == State.UNKNOWN:
             state = State.ACCEPTED.value
     if state == State.LOST or (state == State.ACCEPTED and job.ended):
-        looked_at = records.look_later(job.generation_id, job.wait_s)
+        looked_at = records.check_later(job.generation_id, job.wait_s)
         return Outcome.LOOKED_AT_LATER if looked_at else Outcome.SETTLED
     # Only where the job itself is waited for: elsewhere a park is a back-off, which no call-back may cut short.
     waits = (job.stage, state) in {

@@ -36,7 +36,7 @@ _MOST_PROGRESS = 0.95  # of a render that has not ended
 
 
 @dataclass(frozen=True)
-class Usual:
+class TypicalDurations:
     """How long jobs of a model lately took, in seconds: when the first, half, and nearly all had ended."""
 
     low_s: float
@@ -45,26 +45,26 @@ class Usual:
 
 
 @dataclass(frozen=True)
-class Pace:
+class PollPolicy:
     """What is known of the jobs of one model and account; intervals in seconds."""
 
     least_s: float  # no two looks at one job are closer: the provider's own rule, or the operator's
-    usual: Usual | None = None  # None: too few have ended lately
+    usual: TypicalDurations | None = None  # None: too few have ended lately
     prior_s: float | None = None  # the catalogue's guess of a usual render; None while simulating
     share_s: float = 0.0  # what the account's budget of requests allows each of its open jobs
     call_expected: bool = False  # the provider was asked to call back, and lately it does
 
 
-def usual(render_times_s: Sequence[float]) -> Usual | None:
+def usual(render_times_s: Sequence[float]) -> TypicalDurations | None:
     """What render times say; None when they are too few. Of 50, the two lowest and highest are not believed."""
     times = sorted(seconds for seconds in render_times_s if seconds >= 0)
     if len(times) < FEWEST:
         return None
     odd = len(times) // 20
-    return Usual(times[odd], times[len(times) // 2], times[-1 - odd])
+    return TypicalDurations(times[odd], times[len(times) // 2], times[-1 - odd])
 
 
-def next_look_s(pace: Pace, age_s: float, *, seed: str = "") -> float:
+def next_look_s(pace: PollPolicy, age_s: float, *, seed: str = "") -> float:
     """Seconds until the next look at a job that was accepted `age_s` seconds ago and has not ended.
 
     Never under the least interval. `seed` names the look: jobs that were made together are not looked at together, and
@@ -75,10 +75,10 @@ def next_look_s(pace: Pace, age_s: float, *, seed: str = "") -> float:
     longest_s = LONGEST_UNCALLED_S if pace.call_expected else LONGEST_UNSEEN_S
     # The budget comes last: a bound that it does not keep is none.
     wait_s = max(min(wait_s, longest_s), pace.share_s)
-    return max(pace.least_s, wait_s * (1 + _JITTER * (2 * unit(seed) - 1)))
+    return max(pace.least_s, wait_s * (1 + _JITTER * (2 * fraction_of(seed) - 1)))
 
 
-def _undisturbed(pace: Pace, age_s: float) -> float:
+def _undisturbed(pace: PollPolicy, age_s: float) -> float:
     known = pace.usual
     if known is None:
         if age_s < pace.least_s and pace.prior_s is not None:
@@ -95,7 +95,7 @@ def _undisturbed(pace: Pace, age_s: float) -> float:
     return max(step_s, _LATE_GROWTH * (age_s - known.high_s))
 
 
-def _uncalled(pace: Pace, age_s: float) -> float:
+def _uncalled(pace: PollPolicy, age_s: float) -> float:
     """Rare: in early life as always, then just after the usual end (the call should have come), then slowly."""
     known = pace.usual
     typical_s = known.high_s if known is not None else pace.prior_s or LONGEST_UNSEEN_S
@@ -122,6 +122,6 @@ def progress_since(share: float, age_then_s: float, age_s: float) -> float:
     return max(share, min(_MOST_PROGRESS, share * age_s / age_then_s))
 
 
-def unit(seed: str) -> float:
+def fraction_of(seed: str) -> float:
     """0 to 1, evenly spread, the same for the same seed."""
     return zlib.crc32(seed.encode()) / math.pow(2, 32)

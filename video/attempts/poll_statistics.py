@@ -11,8 +11,8 @@ from django.db import connection
 
 from providers import catalogue
 from video.attempts import poll_policy, provider_calls
-from video.attempts.poll_policy import Pace, Usual
-from video.infra.toolkit import kit
+from video.attempts.poll_policy import PollPolicy, TypicalDurations
+from video.infra.toolkit import toolkit
 from video.models import Generation
 
 CACHE_S = 30.0
@@ -28,7 +28,7 @@ CALLED_SHARE = 0.75
 @dataclass(frozen=True)
 class _Measured:
     at: float  # time.monotonic()
-    usual: dict[str, Usual | None] = field(default_factory=dict)  # by model
+    usual: dict[str, TypicalDurations | None] = field(default_factory=dict)  # by model
     calls_back: frozenset[str] = frozenset()  # providers
     open_jobs: dict[int, int] = field(default_factory=dict)  # of all models of an account, by each of its rows
 
@@ -45,7 +45,7 @@ def next_look_s(generation: Generation, age_s: float) -> float:
 def spread_s(generation: Generation) -> float:
     """Seconds that keep jobs which all wait for the same moment from being looked at in that moment."""
     known = pace(generation)
-    return poll_policy.unit(f"{generation.pk}{generation.polls}") * max(known.least_s, known.share_s)
+    return poll_policy.fraction_of(f"{generation.pk}{generation.polls}") * max(known.least_s, known.share_s)
 
 
 def render_s(model: str) -> float:
@@ -54,17 +54,17 @@ def render_s(model: str) -> float:
     return known.middle_s if known is not None else float(catalogue.BY_ID[model].typical_render_s)
 
 
-def pace(generation: Generation) -> Pace:
+def pace(generation: Generation) -> PollPolicy:
     """What is known of jobs such as this one. At most two statements in half a minute, for all models together."""
     known, provider = _known(), generation.provider
-    key = kit().key(provider, generation.key_fingerprint)
-    return Pace(
+    key = toolkit().key(provider, generation.key_fingerprint)
+    return PollPolicy(
         least_s=provider_calls.poll_interval_s(provider),
         usual=known.usual.get(generation.model),
         prior_s=None if settings.SIMULATE else catalogue.BY_ID[generation.model].typical_render_s,
         share_s=poll_policy.share_s(
             known.open_jobs.get(generation.account_id, 1),
-            jobs_per_request=1 if key is None else kit().provider(provider).jobs_per_poll(key.value),
+            jobs_per_request=1 if key is None else toolkit().provider(provider).jobs_per_poll(key.value),
             requests_per_s=settings.POLL_REQUESTS_PER_SECOND[provider],
         ),
         call_expected=generation.expects_call and provider in known.calls_back,
@@ -133,7 +133,7 @@ def _measure() -> _Measured:
                 "calls": CALLS_LOOKED_AT,
             },
         )
-        usual: dict[str, Usual | None] = {}
+        usual: dict[str, TypicalDurations | None] = {}
         asked: dict[str, int] = {}
         called: dict[str, int] = {}
         for model, renders, model_asked, model_called in cursor.fetchall():

@@ -13,7 +13,7 @@ from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobR
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video.attempts import callbacks
 from video.infra.failpoints import failpoint
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, VideoTask
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
@@ -28,7 +28,7 @@ class KeyGone(Exception):
     """The key that the generation was submitted with is no longer configured."""
 
 
-class HeldBack(Exception):
+class Paused(Exception):
     """Nothing was asked: the provider has just asked to be left alone, or could not be reached. `wait_s`: how long."""
 
     def __init__(self, message: str, wait_s: float) -> None:
@@ -56,7 +56,7 @@ def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
 
 
 def _key(generation: Generation) -> str:
-    key = kit().key(generation.provider, generation.key_fingerprint)
+    key = toolkit().key(generation.provider, generation.key_fingerprint)
     if key is None:
         raise KeyGone(generation.key_fingerprint)
     return key.value
@@ -77,8 +77,8 @@ class Submission:
 
     def __init__(self, task: VideoTask, generation: Generation) -> None:
         """Raises RequestRejected when the provider's models can't express the task, KeyGone without a key."""
-        self._provider = kit().provider(generation.provider)
-        self._sender = kit().sender(generation.provider)
+        self._provider = toolkit().provider(generation.provider)
+        self._sender = toolkit().sender(generation.provider)
         request = request_of(task, generation)
         self.expects_call = request.callback_url is not None
         self._request = self._provider.build_submit(request, key=_key(generation), reference=generation.pk)
@@ -99,30 +99,30 @@ class Submission:
 
 def look_up(generation: Generation) -> Submitted | None:
     """The job that holds our reference, if the provider shows one. Raises KeyGone and READ_TROUBLE."""
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
-    reply = kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    reply = toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
     return provider.parse_lookup(reply, generation.pk)
 
 
 def refuses_duplicates(generation: Generation) -> bool:
     """Whether sending this generation again with its reference surely makes no second job."""
-    key = kit().key(generation.provider, generation.key_fingerprint)
-    return key is not None and kit().provider(generation.provider).refuses_duplicates(key.value)
+    key = toolkit().key(generation.provider, generation.key_fingerprint)
+    return key is not None and toolkit().provider(generation.provider).refuses_duplicates(key.value)
 
 
-def look(generation: Generation) -> JobStatus:
+def poll(generation: Generation) -> JobStatus:
     """How the job stands, RESULT_READY followed to its result.
 
     Raises JobNotFound, KeyGone, and the errors in READ_TROUBLE.
     """
-    answer = _look_with_one_key([generation])[generation.pk]
+    answer = _poll_with_one_key([generation])[generation.pk]
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
-def look_many(generations: Sequence[Generation]) -> dict[str, Answer]:
+def poll_many(generations: Sequence[Generation]) -> dict[str, Answer]:
     """How each of these jobs stands, by attempt, or what `look` would raise; one wave of requests for each key.
 
     HeldBack for those of a provider that has asked to be left alone, or that nobody reaches.
@@ -133,16 +133,16 @@ def look_many(generations: Sequence[Generation]) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     for who, group in groups.items():
         try:
-            _check_rest(who)
-            answers |= _look_with_one_key(group)
-        except (KeyGone, HeldBack) as err:
+            _check_pause(who)
+            answers |= _poll_with_one_key(group)
+        except (KeyGone, Paused) as err:
             answers |= dict.fromkeys((generation.pk for generation in group), err)
     return answers
 
 
-def _look_with_one_key(group: list[Generation]) -> dict[str, Answer]:
+def _poll_with_one_key(group: list[Generation]) -> dict[str, Answer]:
     name, key = group[0].provider, _key(group[0])
-    provider, reader = kit().provider(name), kit().wave_reader(name)
+    provider, reader = toolkit().provider(name), toolkit().batch_reader(name)
     jobs = {generation.pk: _job(generation) for generation in group}
     answers: dict[str, Answer] = {}
     size = provider.jobs_per_poll(key)
@@ -159,7 +159,7 @@ def _look_with_one_key(group: list[Generation]) -> dict[str, Answer]:
     results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for one, reply in zip(ready, results, strict=True):
         answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
-    _note_rest((name, group[0].key_fingerprint), replies, answers)
+    _note_pause((name, group[0].key_fingerprint), replies, answers)
     return answers
 
 
@@ -179,27 +179,27 @@ def _is_ready(answer: Answer) -> bool:
 
 # --- a provider that wants to be left alone, or that nobody reaches --------------------------------------------------
 
-LONGEST_REST_S = 300.0
+LONGEST_PAUSE_S = 300.0
 #: Until when (time.monotonic) this process asks nothing more with a key.
-_rests: dict[tuple[str, str], float] = {}
+_paused_until: dict[tuple[str, str], float] = {}
 OUT_OF_REACH_S = 15.0
 FEWEST_FOR_OUT_OF_REACH = 5
 
 
-def _check_rest(who: tuple[str, str]) -> None:
-    left_s = _rests.get(who, 0.0) - time.monotonic()
+def _check_pause(who: tuple[str, str]) -> None:
+    left_s = _paused_until.get(who, 0.0) - time.monotonic()
     if left_s > 0:
-        raise HeldBack(f"{who[0]} is left alone for a while", left_s)
+        raise Paused(f"{who[0]} is left alone for a while", left_s)
 
 
-def _note_rest(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, Answer]) -> None:
+def _note_pause(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, Answer]) -> None:
     """Whoever says "too many" for one job says it for all of the key; and when nobody answers a whole wave, the next
     one need not hold a worker up for as long."""
     asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
     if asked:
-        _rests[who] = time.monotonic() + min(max(asked), LONGEST_REST_S)
+        _paused_until[who] = time.monotonic() + min(max(asked), LONGEST_PAUSE_S)
     elif len(replies) >= FEWEST_FOR_OUT_OF_REACH and all(isinstance(reply, ProviderDown) for reply in replies):
-        _rests[who] = time.monotonic() + OUT_OF_REACH_S
+        _paused_until[who] = time.monotonic() + OUT_OF_REACH_S
 
 
 def result_url(generation: Generation) -> str:
@@ -207,7 +207,7 @@ def result_url(generation: Generation) -> str:
 
     Raises as `look`, and ProviderDown when the provider gives none though the job had succeeded.
     """
-    status = look(generation)
+    status = poll(generation)
     if status.state is not JobState.SUCCEEDED or not status.result_url:
         raise ProviderDown(f"{generation.provider} gave no link to a job that had succeeded ({status.provider_status})")
     return status.result_url
@@ -215,23 +215,23 @@ def result_url(generation: Generation) -> str:
 
 def cancel(generation: Generation) -> CancelOutcome | None:
     """Ask the provider to stop the job; None where it can't. Raises ProviderDown, KeyRefused, Busy, KeyGone."""
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     if not provider.can_cancel:
         return None
     request = provider.build_cancel(_job(generation), key=_key(generation))
     return provider.parse_cancel(
-        kit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+        toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
     )
 
 
 def took_nothing(generation: Generation, end: JobStatus) -> bool:
     """Whether the provider surely charges nothing for this job, which ended so."""
-    return kit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
+    return toolkit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
 
 
 def result_life_s(provider_name: str) -> float | None:
     """For how many seconds the provider keeps a finished video; None when nobody says."""
-    return kit().provider(provider_name).result_life_s
+    return toolkit().provider(provider_name).result_life_s
 
 
 def poll_interval_s(provider_name: str) -> float:
@@ -239,4 +239,4 @@ def poll_interval_s(provider_name: str) -> float:
     interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]
     if settings.SIMULATE:
         return interval
-    return max(interval, kit().provider(provider_name).min_poll_interval_s)
+    return max(interval, toolkit().provider(provider_name).min_poll_interval_s)

@@ -17,7 +17,7 @@ from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
 from video.attempts import provider_calls, records, unknown_submits
 from video.engine import claims, dispatch, transitions
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 from video.pipeline.provider_stages import HOUR_S
 from video.routing import health
@@ -35,16 +35,16 @@ def reconcile() -> int:
     """One pass; safe to run twice at once. Returns how many attempts were settled or looked at."""
     done = records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
     for generation in _take_due():
-        look(generation)
+        check(generation)
         done += 1
     return done
 
 
-def look_if_due(generation_id: str) -> bool:
+def check_if_due(generation_id: str) -> bool:
     """Look at one attempt if that is due and nobody else does it at this moment."""
     found = _take_due(generation_id)
     for generation in found:
-        look(generation)
+        check(generation)
     return bool(found)
 
 
@@ -68,7 +68,7 @@ def _take_due(generation_id: str | None = None) -> list[Generation]:
     return list(Generation.objects.filter(pk__in=found).select_related("account", "task"))
 
 
-def look(generation: Generation) -> None:
+def check(generation: Generation) -> None:
     """Look at one attempt that no running task drives, ask its job to stop if that is wanted, and note what is said."""
     if generation.state == State.UNKNOWN:
         _look_up(generation)
@@ -82,13 +82,13 @@ def look(generation: Generation) -> None:
         if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
             # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
             if status is not None:
-                claims.note_looks([(generation.pk, status)])
+                claims.record_polls([(generation.pk, status)])
                 generation.provider_status = status.provider_status
             asked = provider_calls.cancel(generation)
             status = _read(generation) if asked is not None else status
     except (ProviderError, provider_calls.KeyGone) as err:
         log.warning("%s: a look at an open job failed: %s", generation.pk, err)
-        _look_again(generation)
+        _check_again(generation)
         return
     if status is None:
         _not_found(generation, asked)
@@ -105,14 +105,14 @@ def look(generation: Generation) -> None:
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
         _ended_badly(generation, status)
     else:
-        claims.note_looks([(generation.pk, status)])
-        _look_again(generation)
+        claims.record_polls([(generation.pk, status)])
+        _check_again(generation)
 
 
 def _read(generation: Generation) -> JobStatus | None:
     """How the job stands; None if the provider says that it knows no such job."""
     try:
-        return provider_calls.look(generation)
+        return provider_calls.poll(generation)
     except JobNotFound:
         return None
 
@@ -123,7 +123,7 @@ def _is_to_stop(generation: Generation) -> bool:
 
 def _not_found(generation: Generation, asked: CancelOutcome | None) -> None:
     if generation.state == State.LOST:
-        records.stop_looking(generation.pk)
+        records.stop_checking(generation.pk)
     elif asked is CancelOutcome.REQUESTED:  # some providers forget a job that was cancelled
         records.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
         health.give_back_probe(generation.model)
@@ -151,7 +151,7 @@ def _look_up(generation: Generation) -> None:
 
     It is never sent again. Where nobody can be asked it is lost when its window is over (`attempts.expire_unknown`).
     """
-    if not kit().provider(generation.provider).can_look_up:
+    if not toolkit().provider(generation.provider).can_look_up:
         records.look_up_later(generation.pk, HOUR_S)
         return
     left_s = (unknown_submits.lookup_at(generation) - timezone.now()).total_seconds()
@@ -166,7 +166,7 @@ def _look_up(generation: Generation) -> None:
         return
     if found is not None:
         records.record_accepted(generation.pk, found)
-        dispatch.ring_look(generation.pk)
+        dispatch.request_check(generation.pk)
         return
     generation.lookups = records.record_not_found_by_reference(generation.pk)
     if generation.lookups < len(settings.LOOKUP_SECONDS):
@@ -176,9 +176,9 @@ def _look_up(generation: Generation) -> None:
         health.give_back_probe(generation.model)
 
 
-def _look_again(generation: Generation) -> None:
+def _check_again(generation: Generation) -> None:
     """Its job goes on, as far as anybody knows."""
-    records.look_again(generation.pk, 2 * provider_calls.poll_interval_s(generation.provider))
+    records.check_again(generation.pk, 2 * provider_calls.poll_interval_s(generation.provider))
     _give_up_if_old(generation)
 
 
@@ -186,7 +186,7 @@ def _deliver(generation: Generation) -> None:
     """A video that came after its task had failed: the task goes on, unless something newer stands in its way."""
     with transaction.atomic():
         revived = transitions.revive(generation.task_id, generation.run, generation.pk)
-        records.stop_looking(generation.pk)
+        records.stop_checking(generation.pk)
     if revived:
         log.info("%s: its video came late and is delivered; the refund stays", generation.task_id)
         dispatch.resume(generation.task_id, Stage.DOWNLOAD)
@@ -202,4 +202,4 @@ def _give_up_if_old(generation: Generation) -> None:
         row = cursor.fetchone()
     if row and row[0]:
         records.record_lost(generation.pk, code="job_lost")
-        records.stop_looking(generation.pk)
+        records.stop_checking(generation.pk)

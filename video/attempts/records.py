@@ -322,7 +322,7 @@ def record_lost(generation_id: str, *, code: str) -> bool:
     )
 
 
-def look_later(generation_id: str, delay_s: float) -> bool:
+def check_later(generation_id: str, delay_s: float) -> bool:
     """A job that outlived its task is looked at again in `delay_s` seconds."""
     return _change(
         """
@@ -333,7 +333,7 @@ def look_later(generation_id: str, delay_s: float) -> bool:
     )
 
 
-def look_again(generation_id: str, soonest_s: float) -> bool:
+def check_again(generation_id: str, soonest_s: float) -> bool:
     """A job that is to stop is looked at again: after a quarter of its age, at least `soonest_s`, at most an hour."""
     return _change(
         """
@@ -372,7 +372,7 @@ def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> boo
     )
 
 
-def stop_looking(generation_id: str) -> bool:
+def stop_checking(generation_id: str) -> bool:
     """A job that was given up, or whose late video is delivered, is not looked at any more."""
     return _change(
         """

@@ -16,7 +16,7 @@ from providers.errors import DuplicateReference, SubmissionUnknown
 from video.attempts import provider_calls, records
 from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot
 from video.engine.transitions import Claim
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation
 
 # Beyond the HTTP deadline, before an answer that never came is believed never to come.
@@ -37,7 +37,7 @@ def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
     left_s = (over_at(generation) - claim.claimed_at).total_seconds()
     if left_s > 0:
         return Park(left_s, "the submit's answer may still come", record=False)
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     if provider.can_look_up:
         return _look_up(claim, generation)
     if provider.can_call_back and settings.PUBLIC_BASE_URL:
@@ -104,7 +104,7 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
 def after_unknown(generation: Generation, error: SubmissionUnknown) -> Outcome:
     """Our own call ended without proof: note when, and what comes next."""
     records.record_unknown(generation.pk)
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     if isinstance(error, DuplicateReference):
         return Park(0, f"{provider.title} already has a job with our reference; looking it up")
     if provider.can_look_up:

@@ -23,7 +23,7 @@ from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video.attempts import provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State
@@ -35,12 +35,12 @@ _JOB_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:~-]{{0,{MAX_JOB_ID - 1}}}", re.A
 _OUR_ID = re.compile(r"(gen|task|vid)_[0-9a-z]{26}", re.ASCII)
 
 
-class Refused(Exception):
+class SettlementRefused(Exception):
     """The action is not possible; the text is a plain sentence for the operator."""
 
 
 @dataclass(frozen=True)
-class Case:
+class UnsettledAttempt:
     """One attempt, and what becomes of it without anybody's help."""
 
     generation: Generation  # with its task and the task's user
@@ -64,7 +64,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Stake:
+class Exposure:
     """What open cases may have cost, as expected when they were sent. Simulated ones cost nothing."""
 
     number: int
@@ -82,7 +82,7 @@ def find(
     provider: str | None = None,
     older_than_s: float | None = None,
     with_lost: bool = True,
-) -> list[Case]:
+) -> list[UnsettledAttempt]:
     """Open cases, the oldest first, then those given up in the last days; at most 500 of each.
 
     With `ids`, these attempts whatever their state.
@@ -108,12 +108,12 @@ def find(
     return [describe(generation, now) for generation in found]
 
 
-def get(generation_id: str) -> Case | None:
+def get(generation_id: str) -> UnsettledAttempt | None:
     """One attempt as a case, whatever its state."""
     return next(iter(find(ids=[generation_id])), None)
 
 
-def stake(cases: Iterable[Case]) -> Stake:
+def stake(cases: Iterable[UnsettledAttempt]) -> Exposure:
     """The money in those of them that are open."""
     real, simulated, number, unpriced = Decimal(0), Decimal(0), 0, 0
     for case in cases:
@@ -127,7 +127,7 @@ def stake(cases: Iterable[Case]) -> Stake:
             unpriced += 1
         else:
             real += usd
-    return Stake(number, real, simulated, unpriced)
+    return Exposure(number, real, simulated, unpriced)
 
 
 def _open(now: datetime) -> Q:
@@ -144,11 +144,11 @@ def _open(now: datetime) -> Q:
     )
 
 
-def describe(generation: Generation, now: datetime) -> Case:
+def describe(generation: Generation, now: datetime) -> UnsettledAttempt:
     """The case of an attempt that was read with its task."""
     is_open, doing, next_at, until = _outlook(generation, now)
     age_s = (now - generation.sent_at).total_seconds() if generation.sent_at else None
-    return Case(generation, is_open, age_s, doing, next_at, until)
+    return UnsettledAttempt(generation, is_open, age_s, doing, next_at, until)
 
 
 def _outlook(generation: Generation, now: datetime) -> tuple[bool, str, datetime | None, datetime | None]:
@@ -184,7 +184,7 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
     if over_at > now and generation.task.is_active:
         return False, "being sent", over_at, over_at
     window_until = generation.sent_at + timedelta(seconds=settings.UNKNOWN_WINDOW_SECONDS[generation.provider])
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     if not generation.task.is_active:
         if generation.task.status == Status.CANCELLED:
             doing = "its task was cancelled: a job that is found is stopped; else it is lost, and the task refunded"
@@ -206,7 +206,7 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
 # --- actions -------------------------------------------------------------------------------------------------------
 
 
-def settle_as_lost(generation_id: str, by: str) -> Case:
+def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
     """Give an attempt up: frees its slot, and its possible cost stays booked. `by` is the operator's name.
 
     A task that still waits for the truth ends with its refund, and so does a cancelled one if no job was ever known.
@@ -217,30 +217,32 @@ def settle_as_lost(generation_id: str, by: str) -> Case:
         _refuse_to_settle(generation)
         had_job = generation.state == State.ACCEPTED
         if not records.record_lost(generation.pk, code="job_lost" if had_job else SubmissionUnknown.code):
-            raise Refused("It was settled a moment ago: look again.")
+            raise SettlementRefused("It was settled a moment ago: look again.")
         if not had_job:
             Generation.objects.filter(pk=generation.pk).update(error_message=SubmissionUnknown.user_message)
         _note(generation, by, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
         transaction.on_commit(lambda: _go_on(generation.task_id))
-        transaction.on_commit(dispatch.ring_admission)  # a slot is free
+        transaction.on_commit(dispatch.request_admission)  # a slot is free
     return _read(generation.pk)
 
 
 def _refuse_to_settle(generation: Generation) -> None:
     state, task = generation.state, generation.task
     if state == State.LOST:
-        raise Refused("It is given up as lost already.")
+        raise SettlementRefused("It is given up as lost already.")
     if state == State.PLANNED:
-        raise Refused("It was never sent, so there is nothing to settle.")
+        raise SettlementRefused("It was never sent, so there is nothing to settle.")
     if state not in {State.UNKNOWN, State.ACCEPTED}:
-        raise Refused(f"It has ended as {state}, so there is nothing to settle.")
+        raise SettlementRefused(f"It has ended as {state}, so there is nothing to settle.")
     if state == State.ACCEPTED and task.is_active:
-        raise Refused(f"Its task still runs on this job (stage {task.stage}): let it, or cancel the task first.")
+        raise SettlementRefused(
+            f"Its task still runs on this job (stage {task.stage}): let it, or cancel the task first."
+        )
     if state == State.UNKNOWN and (over_at := unknown_submits.over_at(generation)) > timezone.now():
-        raise Refused(f"Its submit may still be answered: wait until {over_at:%H:%M:%S} UTC.")
+        raise SettlementRefused(f"Its submit may still be answered: wait until {over_at:%H:%M:%S} UTC.")
 
 
-def attach_job(generation_id: str, job_id: str, by: str) -> Case:
+def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
     """An operator found the job at the provider: the attempt gets its id, and the next look tells the truth.
 
     The provider is asked first whether it has such a job: an id can't be changed afterwards. Raises Refused.
@@ -248,7 +250,7 @@ def attach_job(generation_id: str, job_id: str, by: str) -> Case:
     job_id = clean_job_id(job_id)
     generation = Generation.objects.select_related("task", "account").filter(pk=generation_id).first()
     if generation is None:
-        raise Refused(f"There is no attempt {generation_id}.")
+        raise SettlementRefused(f"There is no attempt {generation_id}.")
     _refuse_to_attach(generation)
     _refuse_taken(generation, job_id)
     said = _ask_about(generation, job_id)
@@ -257,14 +259,14 @@ def attach_job(generation_id: str, job_id: str, by: str) -> Case:
             generation = _lock(generation_id)
             _refuse_to_attach(generation)
             if not records.record_accepted(generation.pk, Submitted(job_id)):
-                raise Refused("It was settled a moment ago: look again.")
+                raise SettlementRefused("It was settled a moment ago: look again.")
             if not generation.task.is_active or generation.task.stage != Stage.GENERATE:
-                records.look_later(generation.pk, 0)  # else its task takes it up
+                records.check_later(generation.pk, 0)  # else its task takes it up
             _note(generation, by, f"attached job {job_id} to attempt {generation.attempt}; {said}")
             transaction.on_commit(lambda: _go_on(generation.task_id))
     except IntegrityError:
         _refuse_taken(generation, job_id)
-        raise Refused("Its task got another live attempt a moment ago: look again.") from None
+        raise SettlementRefused("Its task got another live attempt a moment ago: look again.") from None
     return _read(generation.pk)
 
 
@@ -272,21 +274,23 @@ def clean_job_id(text: str) -> str:
     """A provider's job id as it was pasted, without blanks around it. Raises Refused."""
     job_id = text.strip()
     if len(job_id) > MAX_JOB_ID:
-        raise Refused(f"A job id has at most {MAX_JOB_ID} characters; this has {len(job_id)}.")
+        raise SettlementRefused(f"A job id has at most {MAX_JOB_ID} characters; this has {len(job_id)}.")
     if _OUR_ID.fullmatch(job_id):
-        raise Refused("That is an id of ours; the provider's own id of the job is wanted.")
+        raise SettlementRefused("That is an id of ours; the provider's own id of the job is wanted.")
     if not _JOB_ID.fullmatch(job_id):
-        raise Refused("A job id is made of letters, digits and . _ : ~ - only, and begins with a letter or digit.")
+        raise SettlementRefused(
+            "A job id is made of letters, digits and . _ : ~ - only, and begins with a letter or digit."
+        )
     return job_id
 
 
 def _refuse_to_attach(generation: Generation) -> None:
     if generation.job_id:
-        raise Refused(f"It has a job already: {generation.job_id}.")
+        raise SettlementRefused(f"It has a job already: {generation.job_id}.")
     if generation.state == State.PLANNED:
-        raise Refused("It was never sent, so no job can be its own.")
+        raise SettlementRefused("It was never sent, so no job can be its own.")
     if generation.state not in {State.UNKNOWN, State.LOST}:
-        raise Refused(f"It has ended as {generation.state}: proof that no job is its own.")
+        raise SettlementRefused(f"It has ended as {generation.state}: proof that no job is its own.")
 
 
 def _refuse_taken(generation: Generation, job_id: str) -> None:
@@ -297,18 +301,18 @@ def _refuse_taken(generation: Generation, job_id: str) -> None:
         .first()
     )
     if taken is not None:
-        raise Refused(f"Job {job_id} belongs to attempt {taken[0]} of {taken[1]}.")
+        raise SettlementRefused(f"Job {job_id} belongs to attempt {taken[0]} of {taken[1]}.")
 
 
 def _ask_about(generation: Generation, job_id: str) -> str:
     """What the provider says of the job, for the event. Raises Refused if it has none."""
     probe = copy.copy(generation)
     probe.job_id, probe.job_urls = job_id, {}
-    title = kit().provider(generation.provider).title
+    title = toolkit().provider(generation.provider).title
     try:
-        status = provider_calls.look(probe)
+        status = provider_calls.poll(probe)
     except JobNotFound:
-        raise Refused(
+        raise SettlementRefused(
             f"{title} knows no job {job_id} for key {generation.key_fingerprint}, with which this attempt was sent."
         ) from None
     except (ProviderError, provider_calls.KeyGone) as err:
@@ -316,7 +320,7 @@ def _ask_about(generation: Generation, job_id: str) -> str:
     return f"{title} says {status.provider_status or status.state}"
 
 
-def look_now(case: Case) -> str:
+def check_now(case: UnsettledAttempt) -> str:
     """Ask the provider about one attempt at once, and write down what it says. Returns that in a few words."""
     generation = case.generation
     if generation.state not in {State.UNKNOWN, State.ACCEPTED, State.LOST}:
@@ -327,13 +331,13 @@ def look_now(case: Case) -> str:
         return _look_up(case)
     if not _take_look(generation.pk):
         return "somebody else has settled it"
-    reconcile.look(generation)
+    reconcile.check(generation)
     return "looked at"
 
 
-def _look_up(case: Case) -> str:
+def _look_up(case: UnsettledAttempt) -> str:
     generation = case.generation
-    provider = kit().provider(generation.provider)
+    provider = toolkit().provider(generation.provider)
     if generation.state == State.UNKNOWN and not case.open:
         return "left to its task"
     if not provider.can_look_up:
@@ -350,7 +354,7 @@ def _look_up(case: Case) -> str:
     if fresh.generation.task.is_active and fresh.generation.state == State.ACCEPTED:
         _go_on(generation.task_id)
         return "found by our reference; its task goes on"
-    return f"found by our reference; {look_now(fresh)}"
+    return f"found by our reference; {check_now(fresh)}"
 
 
 def _take_look(generation_id: str) -> bool:
@@ -366,7 +370,7 @@ def _take_look(generation_id: str) -> bool:
         return cursor.rowcount == 1
 
 
-def _read(generation_id: str) -> Case:
+def _read(generation_id: str) -> UnsettledAttempt:
     return find(ids=[generation_id])[0]
 
 
@@ -380,7 +384,7 @@ def _lock(generation_id: str) -> Generation:
         else None
     )
     if task is None or generation is None:
-        raise Refused(f"There is no attempt {generation_id}.")
+        raise SettlementRefused(f"There is no attempt {generation_id}.")
     generation.task = task
     return generation
 

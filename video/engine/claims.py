@@ -18,7 +18,7 @@ from video.engine.transitions import WORKER, Claim
 from video.models import Stage, VideoTask
 
 #: Jobs that one wave looks at. More would let its last jobs wait for its first, and one worker's death stop too many.
-MOST_IN_WAVE = 100
+BATCH_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class DuePoll:
     died: bool  # the worker of its last claim never came back
 
 
-def ring_due(limit: int, *, again_after_s: float = 10) -> list[list[str]]:
+def enqueue_due_polls(limit: int, *, again_after_s: float = 10) -> list[list[str]]:
     """Up to `limit` polls that are due, unheld and were not rung for a while, as waves; marks them as rung."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -52,10 +52,10 @@ def ring_due(limit: int, *, again_after_s: float = 10) -> list[list[str]]:
             """,
             [again_after_s, limit],
         )
-        return in_waves(DuePoll(*row) for row in cursor.fetchall())
+        return in_batches(DuePoll(*row) for row in cursor.fetchall())
 
 
-def in_waves(due: Iterable[DuePoll]) -> list[list[str]]:
+def in_batches(due: Iterable[DuePoll]) -> list[list[str]]:
     """Task ids by account, at most `MOST_IN_WAVE` together, the longest due first.
 
     One whose last worker died is looked at alone: if it is the one that kills workers, it kills no others with it.
@@ -67,7 +67,7 @@ def in_waves(due: Iterable[DuePoll]) -> list[list[str]]:
             alone.append([poll.task_id])
             continue
         of_account = waves.setdefault(poll.account, [[]])
-        if len(of_account[-1]) == MOST_IN_WAVE:
+        if len(of_account[-1]) == BATCH_SIZE:
             of_account.append([])
         of_account[-1].append(poll.task_id)
     return [wave for of_account in waves.values() for wave in of_account] + alone
@@ -151,7 +151,7 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-def note_looks(looks: Sequence[tuple[str, JobStatus]]) -> None:
+def record_polls(looks: Sequence[tuple[str, JobStatus]]) -> None:
     """Looks at these attempts' jobs were answered, and the jobs go on: remember when, and what was said."""
     if not looks:
         return
@@ -177,7 +177,7 @@ def note_looks(looks: Sequence[tuple[str, JobStatus]]) -> None:
         )
 
 
-def note_failed_looks(generation_ids: Sequence[str]) -> dict[str, int]:
+def record_failed_polls(generation_ids: Sequence[str]) -> dict[str, int]:
     """Looks at these attempts' jobs could not be had; how many in a row now, by attempt."""
     if not generation_ids:
         return {}

@@ -19,7 +19,7 @@ from video.engine import workers
 log = logging.getLogger(__name__)
 
 
-def reap() -> int:
+def release_dead() -> int:
     """End the leases of this host's dead processes. Returns how many stages may be taken over."""
     space = workers.pid_space()
     if not space:
@@ -32,7 +32,7 @@ def reap() -> int:
             """,
             [space, workers.KEEP_DAYS],
         )
-        dead = [name for (name,) in cursor.fetchall() if not lives(int(name.rpartition(":")[2]))]
+        dead = [name for (name,) in cursor.fetchall() if not is_alive(int(name.rpartition(":")[2]))]
     return sum(_release(name, space) for name in dead)
 
 
@@ -67,7 +67,7 @@ def _release(name: str, space: str) -> int:
     return released
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process has this id; one that waits to be reaped by its parent is dead."""
     try:
         os.kill(pid, 0)

@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 ADMISSION_EVERY_S = 0.05
 #: Messages in a stage's line at the broker from which on the sweeper rings no more of it. Enough to keep some ten
 #: workers busy from tick to tick; more would only grow old, and fill the broker with copies once they are rung again.
-MOST_IN_LINE = 200
-MOST_WAVES_IN_LINE = 40
-_admission_rung = float("-inf")
+MOST_IN_QUEUE = 200
+MOST_BATCHES_IN_QUEUE = 40
+_admission_requested_at = float("-inf")
 
-WAY = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
+CHAIN = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL, Stage.SAVE)
 
 
-def way_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
+def chain_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
     """The chain from this stage to save. Poll takes a list: the chain's link is a wave of one."""
     links = [
         current_app.signature(f"video.{s}", args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
-        for s in WAY[WAY.index(stage) :]
+        for s in CHAIN[CHAIN.index(stage) :]
     ]
     if urgent:
         links[0].set(priority=0)
@@ -45,7 +45,7 @@ def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
     Urgent: before all looks and first submits. There is news, somebody asked for it, or its first bell was not heard.
     """
     try:
-        way_from(task_id, stage, urgent=urgent).apply_async()
+        chain_from(task_id, stage, urgent=urgent).apply_async()
     except (OperationalError, OSError) as err:
         log.warning("%s: the broker can't be reached (%s); the sweeper will ring", task_id, type(err).__name__)
         return False
@@ -62,21 +62,23 @@ def resume_all(due: Iterable[tuple[str, Stage]], *, urgent: bool = True) -> int:
     return rung
 
 
-def with_room() -> list[Stage]:
+def stages_below_limit() -> list[Stage]:
     """The stages of which the sweeper may ring more: those whose lines at the broker are short. The database remembers
     who waits; a line only has to keep workers busy. All of them when the broker can't be asked: ringing says why."""
     try:
-        lengths = broker.lengths([broker.line_of(f"video.{stage}", urgent=stage is not Stage.POLL) for stage in WAY])
-    except broker.BrokerAway:
-        return list(WAY)
+        lengths = broker.lengths(
+            [broker.sub_queue_of(f"video.{stage}", urgent=stage is not Stage.POLL) for stage in CHAIN]
+        )
+    except broker.BrokerUnavailable:
+        return list(CHAIN)
     return [
         stage
-        for stage, length in zip(WAY, lengths, strict=True)
-        if length < (MOST_WAVES_IN_LINE if stage is Stage.POLL else MOST_IN_LINE)
+        for stage, length in zip(CHAIN, lengths, strict=True)
+        if length < (MOST_BATCHES_IN_QUEUE if stage is Stage.POLL else MOST_IN_QUEUE)
     ]
 
 
-def ring_waves(waves: Iterable[list[str]]) -> int:
+def send_poll_batches(waves: Iterable[list[str]]) -> int:
     """Send each of these lists of tasks to be polled together, until the broker refuses one. Returns how many tasks."""
     rung = 0
     for task_ids in waves:
@@ -89,23 +91,23 @@ def ring_waves(waves: Iterable[list[str]]) -> int:
     return rung
 
 
-def ring_admission() -> None:
+def request_admission() -> None:
     """Say that a slot or a task is waiting. One bell serves all that wait, so they are rung at most every 50 ms.
 
     A task that comes right after a bell may be too late for it; the sweeper then admits it half a second later.
     """
-    global _admission_rung
+    global _admission_requested_at
     now = time.monotonic()
-    if now - _admission_rung < ADMISSION_EVERY_S:
+    if now - _admission_requested_at < ADMISSION_EVERY_S:
         return
-    _admission_rung = now
+    _admission_requested_at = now
     try:
         current_app.send_task("video.admit")
     except (OperationalError, OSError) as err:
         log.warning("the broker can't be reached (%s); the sweeper will admit", type(err).__name__)
 
 
-def ring_look(generation_id: str) -> None:
+def request_check(generation_id: str) -> None:
     """Say that an attempt without a running task is due for a look; the sweeper's reconciliation would find it too."""
     try:
         current_app.send_task("video.look", args=(generation_id,))

@@ -31,11 +31,11 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
 
 
 #: Polls are rung in waves (`waves.ring_due`), transcodes when a core is free (`cores.py`).
-RUNG_ALONE = (Stage.GENERATE, Stage.DOWNLOAD, Stage.THUMBNAIL, Stage.SAVE)
+SENT_ALONE = (Stage.GENERATE, Stage.DOWNLOAD, Stage.THUMBNAIL, Stage.SAVE)
 
 
-def ring_due(
-    limit: int, stages: Collection[Stage] = RUNG_ALONE, *, again_after_s: float = 10
+def enqueue_due(
+    limit: int, stages: Collection[Stage] = SENT_ALONE, *, again_after_s: float = 10
 ) -> list[tuple[str, Stage]]:
     """Up to `limit` tasks of those of `stages` that are rung alone: due, unheld and not rung for a while; marks them as
     rung. Downloads come first, the one whose video dies soonest before all.
@@ -59,12 +59,12 @@ def ring_due(
             ) g ON true
             ORDER BY r.stage <> 'download', g.result_dies_at, r.next_run_at
             """,
-            [[stage.value for stage in RUNG_ALONE if stage in stages], again_after_s, limit],
+            [[stage.value for stage in SENT_ALONE if stage in stages], again_after_s, limit],
         )
         return [(row[0], Stage(row[1])) for row in cursor.fetchall()]
 
 
-def unring(task_ids: list[str], stage: Stage) -> None:
+def requeue(task_ids: list[str], stage: Stage) -> None:
     """Their bell was heard, and nobody came: they may be rung again at once."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -77,7 +77,7 @@ def unring(task_ids: list[str], stage: Stage) -> None:
         )
 
 
-def unheard(stages: list[Stage], *, for_s: float, rung_within_s: float) -> bool:
+def has_unacknowledged(stages: list[Stage], *, for_s: float, enqueued_within_s: float) -> bool:
     """Whether a task in these stages has been due for `for_s` seconds, was rung lately, and nobody has it."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -88,6 +88,6 @@ def unheard(stages: list[Stage], *, for_s: float, rung_within_s: float) -> bool:
                     AND (lease_until IS NULL OR lease_until < statement_timestamp() - %(for)s * interval '1 second')
                     AND rung_at > statement_timestamp() - %(lately)s * interval '1 second')
             """,
-            {"for": for_s, "stages": [stage.value for stage in stages], "lately": rung_within_s},
+            {"for": for_s, "stages": [stage.value for stage in stages], "lately": enqueued_within_s},
         )
         return bool(cursor.fetchone()[0])

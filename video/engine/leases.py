@@ -60,12 +60,12 @@ class Heartbeat:
         with self._lock:
             return list(self._claims.values()) if self._pid == os.getpid() else []
 
-    def stood_still(self, claim: Claim) -> bool:
+    def was_suspended(self, claim: Claim) -> bool:
         """Whether this process did not run for longer than a lease while it worked on this (frozen, swapped out, a
         suspended machine): a deadline that passed meanwhile says nothing of the work."""
         with self._lock:
             renewed_at = self._renewed.get((claim.task.pk, claim.fence))
-        return claim.stood_still or (renewed_at is not None and _is_long_ago(renewed_at))
+        return claim.was_suspended or (renewed_at is not None and _is_long_ago(renewed_at))
 
     def held(self) -> int:
         """How many stages that is."""
@@ -82,7 +82,7 @@ class Heartbeat:
     def _beat(self, claims: list[Claim]) -> None:
         asked_at = time.monotonic()
         try:
-            ours = transitions.beat(claims)
+            ours = transitions.renew_leases(claims)
         except Exception as err:  # whatever it is, this thread must go on: all leases of the process hang on it
             log.warning(
                 "heartbeat: leases can't be renewed now (%s); without it they run out by themselves",
@@ -100,7 +100,7 @@ class Heartbeat:
                     continue  # it ended while we asked
                 outlived = _is_long_ago(self._renewed[key])
                 if ours is not None and key in ours:
-                    claim.stood_still |= outlived
+                    claim.was_suspended |= outlived
                     self._renewed[key] = asked_at
                     continue
             if ours is not None or outlived:

@@ -36,28 +36,28 @@ def begun() -> bool:
     return _begun.is_set()
 
 
-def begin(last_words: Callable[[], None] = lambda: None) -> None:
+def begin(at_end: Callable[[], None] = lambda: None) -> None:
     """Start to drain, in a thread; safe in a signal handler.
 
-    The process is gone after DRAIN_SECONDS if it has not ended by itself; `last_words` is called before.
+    The process is gone after DRAIN_SECONDS if it has not ended by itself; `at_end` is called before.
     """
     if not _begun.is_set():
         _begun.set()
-        threading.Thread(target=_drain, args=(last_words,), name="drain", daemon=True).start()
+        threading.Thread(target=_drain, args=(at_end,), name="drain", daemon=True).start()
 
 
-def pass_on(task_ids: list[str], stage: Stage) -> None:
+def hand_over(task_ids: list[str], stage: Stage) -> None:
     """Messages that came too late for this worker: the sweeper rings for their tasks again, at once."""
-    due.unring(task_ids, stage)
+    due.requeue(task_ids, stage)
 
 
-def _drain(last_words: Callable[[], None]) -> None:
+def _drain(at_end: Callable[[], None]) -> None:
     began, grace_s = time.monotonic(), settings.DRAIN_SECONDS
     log.info("stopping: %s stages under way have %.0f s", heartbeat.held(), grace_s)
     _sleep_until(began + grace_s / 2)
     for claim in heartbeat.claims():
         if claim.stage in LONG:
-            claim.let_go = True
+            claim.released = True
             claim.lost.set()
     _sleep_until(began + grace_s - min(1.0, grace_s / 4))
     for claim in heartbeat.claims():
@@ -67,7 +67,7 @@ def _drain(last_words: Callable[[], None]) -> None:
     for claim in heartbeat.claims():
         if claim.stage is Stage.GENERATE:
             log.warning("%s: no time was left to wait for the answer to its submit", claim.task.pk)
-    last_words()
+    at_end()
     log.info("stopping: the time is over")
     logging.shutdown()
     os._exit(0)  # threads that still wait for somebody would hold a normal exit up

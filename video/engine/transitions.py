@@ -45,7 +45,7 @@ STATUS_MOVES: dict[Status, frozenset[Status]] = {
 # Where an ended task may go on: with a new attempt, or with what the last one left.
 RESUMES_AT = frozenset({Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE})
 # A task whose claims end without a word this often is set aside rather than let kill workers for ever.
-MAX_DEATHS = 6
+MAX_CRASHED_CLAIMS = 6
 # Percent done when a stage begins. Measured shares of a usual job: the provider's render is most of the wait.
 PROGRESS_AT: dict[Stage, int] = {
     Stage.GENERATE: 0,
@@ -65,7 +65,7 @@ def progress_in_poll(render: float) -> int:
     return begin + int((PROGRESS_AT[Stage.DOWNLOAD] - begin) * render)
 
 
-def render_of(progress: int) -> float:
+def render_fraction(progress: int) -> float:
     """The other way round: how far the job is of a task in poll with this progress."""
     begin = PROGRESS_AT[Stage.POLL]
     return max(0, progress - begin) / (PROGRESS_AT[Stage.DOWNLOAD] - begin)
@@ -94,8 +94,8 @@ class Claim:
     fence: int
     claimed_at: datetime
     lost: threading.Event = field(default_factory=threading.Event)
-    stood_still: bool = False  # for longer than a lease, with its whole process
-    let_go: bool = False  # with `lost`: it is still ours, but the worker stops; park it for another
+    was_suspended: bool = False  # for longer than a lease, with its whole process
+    released: bool = False  # with `lost`: it is still ours, but the worker stops; park it for another
     progress: int = 0  # of the whole task, written by the next heartbeat
     generation_id: str | None = None  # the attempt that the stage works on, for the timeline
 
@@ -144,7 +144,7 @@ def claim(task_id: str, stage: Stage) -> Claim | None:
     return None
 
 
-def story_of_deaths(claim: Claim) -> str:
+def describe_crashes(claim: Claim) -> str:
     """What is known of a task whose workers die of it: how often, in which stage, and who was the last, since when."""
     task = claim.task
     told = f"{task.deaths - 1} claims of {claim.stage} ended without a word"
@@ -154,7 +154,7 @@ def story_of_deaths(claim: Claim) -> str:
     return f"{told}; the last by {last_by}, begun at {last_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def beat(claims: list[Claim]) -> set[tuple[str, int]]:
+def renew_leases(claims: list[Claim]) -> set[tuple[str, int]]:
     """Renew the leases of all these claims in one statement; returns (task id, fence) of those that still hold."""
     with connection.cursor() as cursor:
         cursor.execute(
@@ -443,7 +443,7 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
         return moved
 
 
-def widen(task: VideoTask, models: list[str], reason: str) -> bool:
+def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool:
     """A waiting task may be run by these models from now on."""
     with connection.cursor() as cursor:
         cursor.execute(

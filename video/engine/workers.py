@@ -23,20 +23,20 @@ from django.db.models.expressions import RawSQL
 from media_pipeline.disk import free_bytes
 from video.engine import transitions
 from video.engine.leases import heartbeat
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
 
-SIGN_EVERY_S = 5.0
+PRESENCE_EVERY_S = 5.0
 ALIVE_S = 20.0
 KEEP_DAYS = 1
 MEDIA_QUEUE = "mediaQueue"
 VIDEO_QUEUE = "videoQueue"
-NO_ROOM = "no worker has room on its disk for another video; make some, and it goes on by itself"
+DISK_FULL = "no worker has room on its disk for another video; make some, and it goes on by itself"
 
 
-class Sign:
+class Presence:
     """This process's row, kept fresh by a thread of its own, which outlives every trouble of the database."""
 
     def __init__(self, kind: WorkerSign.Kind, *, queues: Sequence[str] = (), threads: int = 1) -> None:
@@ -70,7 +70,7 @@ class Sign:
 
     def write(self) -> None:
         """Insert or renew the row. Raises the database's errors."""
-        free = free_bytes(kit().storage.scratch_root)
+        free = free_bytes(toolkit().storage.scratch_root)
         with connection.cursor() as cursor:
             cursor.execute(
                 """
@@ -107,7 +107,7 @@ class Sign:
         while not self._ended:
             self._once("write its sign of life", self.write)
             self._once("watch over itself", self._watch)
-            self._wake.wait(SIGN_EVERY_S)
+            self._wake.wait(PRESENCE_EVERY_S)
             self._wake.clear()
         self._once("take its sign of life away", self.remove)
 
@@ -158,7 +158,7 @@ def media_cores() -> int:
     )
 
 
-def no_room() -> bool:
+def is_disk_full() -> bool:
     """Whether no worker that could fetch a video has room for one. Without any live worker nothing is known: False."""
     with connection.cursor() as cursor:
         cursor.execute(

@@ -12,7 +12,7 @@ from kombu.exceptions import ChannelError, OperationalError
 WAIT_S = 2.0
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """It can't be reached, or does not answer."""
 
 
@@ -27,7 +27,7 @@ def require() -> None:
 
 
 @cache
-def line_of(task: str, *, urgent: bool = False) -> str:
+def sub_queue_of(task: str, *, urgent: bool = False) -> str:
     """The line in which messages of a Celery task stand: a queue has one a priority. The names are as Celery says."""
     route = current_app.amqp.router.route({}, task)
     priority = 0 if urgent else route.get("priority", 0)
@@ -46,7 +46,7 @@ def lengths(lines: Sequence[str]) -> list[int]:
                 pipeline.llen(line)
             return [int(length) for length in pipeline.execute()]
         except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
-            raise BrokerAway(type(err).__name__) from err
+            raise BrokerUnavailable(type(err).__name__) from err
 
 
 def _depth(channel: Any, queue: str) -> int:
@@ -64,4 +64,4 @@ def _ask(question: Any) -> Any:
             with connection.channel() as channel:
                 return question(channel)
         except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
-            raise BrokerAway(type(err).__name__) from err
+            raise BrokerUnavailable(type(err).__name__) from err

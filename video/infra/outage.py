@@ -19,23 +19,23 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: What the database's absence looks like; also a statement or a lock that took too long.
-TROUBLE = (OperationalError, InterfaceError)
+ERRORS = (OperationalError, InterfaceError)
 PATIENCE_S = 60.0
 PAUSE_S = 0.5
 
 # Of these SQL states: shut down, crashed, starting up, too many connections; connection failures are of class 08.
-_AWAY_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
+_OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 
 
-def is_away(err: Error) -> bool:
+def is_outage(err: Error) -> bool:
     """Whether this means that the database can't be reached, rather than that one statement went wrong."""
-    if not isinstance(err, TROUBLE):
+    if not isinstance(err, ERRORS):
         return False
     state = getattr(err.__cause__, "sqlstate", None)
-    return state is None or state in _AWAY_STATES or state.startswith("08")
+    return state is None or state in _OUTAGE_STATES or state.startswith("08")
 
 
-def insist(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T:
+def retry_while_unavailable(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T:
     """Do a write again and again while the database is away, for `for_s` seconds; then its error is raised.
 
     Only for writes that are conditional on what they believe: one may have been made though its answer was lost.
@@ -46,7 +46,7 @@ def insist(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T
     while True:
         try:
             return write()
-        except TROUBLE as err:
+        except ERRORS as err:
             if connection.in_atomic_block or time.monotonic() > ends_at:
                 raise
             connection.close()
@@ -56,7 +56,7 @@ def insist(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T
             time.sleep(PAUSE_S)
 
 
-class Gate:
+class OutageGate:
     """Keeps requests from queueing up before a database that is away.
 
     Who runs into its absence closes the gate. From then on each request is refused at once, but for one every
@@ -100,4 +100,4 @@ def ping() -> None:
         cursor.execute("SELECT 1")
 
 
-gate = Gate()
+gate = OutageGate()

@@ -25,12 +25,12 @@ from providers.pika.adapter import Pika
 from providers.runway.adapter import Runway
 
 if TYPE_CHECKING:
-    from providers.http_batch import WaveReader
+    from providers.http_batch import BatchReader
 
 ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
 
 
-class Kit:
+class Toolkit:
     """Everything that a stage may touch outside the database. Safe between threads."""
 
     def __init__(self) -> None:
@@ -48,17 +48,17 @@ class Kit:
         """The HTTP client bound to that provider's origin."""
         return self._senders[name]
 
-    def wave_reader(self, name: str) -> WaveReader:
+    def batch_reader(self, name: str) -> BatchReader:
         """The client for many looks at once, bound to that provider's origin."""
         return self._readers[name]
 
     @cached_property
-    def _readers(self) -> dict[str, WaveReader]:
+    def _readers(self) -> dict[str, BatchReader]:
         from providers.http_batch import (
-            WaveReader,  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
+            BatchReader,  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
         )
 
-        return {name: WaveReader(provider.base_url) for name, provider in self._providers.items()}
+        return {name: BatchReader(provider.base_url) for name, provider in self._providers.items()}
 
     def key(self, provider: str, fingerprint: str) -> ApiKey | None:
         """The key that a generation was submitted with; None when it is no longer configured."""
@@ -119,6 +119,6 @@ def origin(url: str) -> str:
 
 
 @cache
-def kit() -> Kit:
+def toolkit() -> Toolkit:
     """The kit of this process."""
-    return Kit()
+    return Toolkit()

@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from video.actions import selection
 from video.actions.selection import BadChoice, Filter
-from video.actions.steering import Refused
+from video.actions.steering import ActionRefused
 from video.credits.ledger import InsufficientCredits
 from video.models import Stage
 
@@ -112,7 +112,7 @@ class ManyTasks(BaseCommand):
 def _one(task_id: str, act: Callable[[str], Went]) -> Went:
     try:
         return act(task_id)
-    except Refused as err:
+    except ActionRefused as err:
         return Went(task_id, "refused", err.message, ok=False, facts={"code": err.code})
     except InsufficientCredits as err:
         says = f"Its user is short of credits: {err}"

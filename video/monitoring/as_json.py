@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from video.monitoring.overview import System
-from video.monitoring.problems import Trouble
+from video.monitoring.problems import Problem
 from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.monitoring.stages import QUEUES, WINDOWS_MIN, Rate, Spread, StageFigures, Waiting
 from video.monitoring.users import OwnFigures
@@ -167,7 +167,7 @@ def _worker(one: Worker) -> dict[str, Any]:
     }
 
 
-def _trouble(one: Trouble) -> dict[str, Any]:
+def _trouble(one: Problem) -> dict[str, Any]:
     return {
         "code": one.code,
         "needsPerson": one.needs_person,

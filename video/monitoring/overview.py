@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from video.attempts import unsettled
 from video.monitoring import problems, providers, stages, workers
-from video.monitoring.problems import Trouble
+from video.monitoring.problems import Problem
 from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.monitoring.stages import StageFigures, Waiting
 from video.monitoring.workers import Worker
@@ -36,11 +36,11 @@ class System:
     keys: list[KeyFigures]
     circuits: list[CircuitFigures]
     workers: list[Worker]
-    stake: unsettled.Stake
+    stake: unsettled.Exposure
     at: datetime = field(default_factory=timezone.now)
 
     @cached_property
-    def troubles(self) -> list[Trouble]:
+    def troubles(self) -> list[Problem]:
         """What is wrong, what needs a person first."""
         return problems.find(self)
 

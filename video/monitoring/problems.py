@@ -22,7 +22,7 @@ _CONCURRENCY = {"videoQueue": "VIDEO_CONCURRENCY", "mediaQueue": "MEDIA_CONCURRE
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Problem:
     """One thing that is wrong. `needs_person`: it does not pass by itself."""
 
     code: str
@@ -32,7 +32,7 @@ class Trouble:
     operator: str  # what a person can do
 
 
-def find(figures: System) -> list[Trouble]:
+def find(figures: System) -> list[Problem]:
     """Everything that is wrong, what needs a person first; asks nothing."""
     found = [trouble for check in _CHECKS for trouble in check(figures)]
     return sorted(found, key=lambda trouble: not trouble.needs_person)
@@ -41,12 +41,12 @@ def find(figures: System) -> list[Trouble]:
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def _no_worker(figures: System) -> Iterator[Trouble]:
+def _no_worker(figures: System) -> Iterator[Problem]:
     for queue in QUEUES:
         if workers.listening(figures.workers, queue):
             continue
         draining = any(one.alive and queue in one.queues for one in figures.workers)
-        yield Trouble(
+        yield Problem(
             "no_worker",
             True,
             f"No worker takes work from {queue}, so no {_QUEUE_WORK[queue]} are made."
@@ -62,9 +62,9 @@ def _last_seen(figures: System, queue: str) -> str:
     return f" The last one, {last.name}, was seen {span(last.seen_s)} ago." if last else ""
 
 
-def _no_sweeper(figures: System) -> Iterator[Trouble]:
+def _no_sweeper(figures: System) -> Iterator[Problem]:
     if not workers.sweeping(figures.workers):
-        yield Trouble(
+        yield Problem(
             "no_sweeper",
             True,
             "No sweeper gives signs of life.",
@@ -73,10 +73,10 @@ def _no_sweeper(figures: System) -> Iterator[Trouble]:
         )
 
 
-def _disk(figures: System) -> Iterator[Trouble]:
+def _disk(figures: System) -> Iterator[Problem]:
     for one in figures.workers:
         if one.alive and one.disk_low:
-            yield Trouble(
+            yield Problem(
                 "disk_low",
                 True,
                 f"The disk of {one.host} is nearly full: {one.disk_free_bytes / 1e9:.1f} GB are free.",
@@ -100,10 +100,10 @@ _STORAGE = {
 }
 
 
-def _storage(figures: System) -> Iterator[Trouble]:
+def _storage(figures: System) -> Iterator[Problem]:
     for code, (what, operator) in _STORAGE.items():
         if number := sum(one.parked.get(code, 0) for one in figures.stages):
-            yield Trouble(
+            yield Problem(
                 code,
                 True,
                 f"{_many(number, 'task')} can't store or read a file: {what}.",
@@ -112,7 +112,7 @@ def _storage(figures: System) -> Iterator[Trouble]:
             )
 
 
-def _unheard(figures: System) -> Iterator[Trouble]:
+def _unheard(figures: System) -> Iterator[Problem]:
     for queue in QUEUES:
         listening = workers.listening(figures.workers, queue)
         stages = [one for one in figures.stages if one.queue == queue]
@@ -125,7 +125,7 @@ def _unheard(figures: System) -> Iterator[Trouble]:
         moving = any(one.done.per_min[0] or one.failed.per_min[0] for one in stages)
         at_work = f"{held} of {threads} threads are at work"
         if moving or 2 * held >= threads:
-            yield Trouble(
+            yield Problem(
                 "behind",
                 False,
                 f"{number} in {names} wait for a thread of {queue}, the oldest for {span(oldest)}: {at_work}.",
@@ -133,7 +133,7 @@ def _unheard(figures: System) -> Iterator[Trouble]:
                 f"If it stays so, add workers on more cores, or raise {_CONCURRENCY[queue]} if cores are idle.",
             )
             continue
-        yield Trouble(
+        yield Problem(
             "unheard",
             True,
             f"{number} in {names} are due, the oldest for {span(oldest)}, and nobody takes them: {at_work}, and "
@@ -147,9 +147,9 @@ def _unheard(figures: System) -> Iterator[Trouble]:
 # --- providers -----------------------------------------------------------------------------------------------------
 
 
-def _keys(figures: System) -> Iterator[Trouble]:
+def _keys(figures: System) -> Iterator[Problem]:
     if not any(key.configured for key in figures.keys):
-        yield Trouble(
+        yield Problem(
             "no_key",
             True,
             "No key of a provider is in use, so no job can start.",
@@ -158,7 +158,7 @@ def _keys(figures: System) -> Iterator[Trouble]:
         )
     for key in figures.keys:
         if key.gone_since is not None:
-            yield Trouble(
+            yield Problem(
                 "key_gone",
                 True,
                 f"Key {key.fingerprint} of {key.provider} is gone from the settings while {_many(key.live, 'job')} "
@@ -167,7 +167,7 @@ def _keys(figures: System) -> Iterator[Trouble]:
                 f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
             )
         elif key.state == ProviderKey.State.QUARANTINED:
-            yield Trouble(
+            yield Problem(
                 "key_refused",
                 True,
                 f"{key.provider} refused key {key.fingerprint}.",
@@ -190,7 +190,7 @@ _CLOSED = {
 }
 
 
-def _accounts(figures: System) -> Iterator[Trouble]:
+def _accounts(figures: System) -> Iterator[Problem]:
     seen = set()
     for account in figures.accounts:
         if not account.closed_reason or not account.usable_keys:
@@ -204,12 +204,12 @@ def _accounts(figures: System) -> Iterator[Trouble]:
             (f"is closed ({account.closed_reason})", "No job starts there.", "Provider accounts, Open again."),
         )
         name = f"Account {account.account} of {account.provider}" + (f" ({models})" if models else "")
-        yield Trouble("account_closed", True, f"{name} {what}.", system, operator)
+        yield Problem("account_closed", True, f"{name} {what}.", system, operator)
 
 
-def _nothing_open(figures: System) -> Iterator[Trouble]:
+def _nothing_open(figures: System) -> Iterator[Problem]:
     if figures.waiting.number and figures.accounts and not any(account.open for account in figures.accounts):
-        yield Trouble(
+        yield Problem(
             "nothing_open",
             all(account.cooldown_s is None for account in figures.accounts),
             f"{_many(figures.waiting.number, 'task')} wait, and no account takes jobs.",
@@ -218,12 +218,12 @@ def _nothing_open(figures: System) -> Iterator[Trouble]:
         )
 
 
-def _circuits(figures: System) -> Iterator[Trouble]:
+def _circuits(figures: System) -> Iterator[Problem]:
     for circuit in figures.circuits:
         if circuit.state == "closed":
             continue
         left = f", {span(circuit.open_s)} more" if circuit.open_s else ""
-        yield Trouble(
+        yield Problem(
             "circuit_open",
             False,
             f"{circuit.model} had {_many(circuit.faults, 'fault')} in a row: no new jobs for it{left}.",
@@ -232,11 +232,11 @@ def _circuits(figures: System) -> Iterator[Trouble]:
         )
 
 
-def _open_cases(figures: System) -> Iterator[Trouble]:
+def _open_cases(figures: System) -> Iterator[Problem]:
     stake = figures.stake
     if stake.number:
         money = f"${stake.usd:.2f}" + (f" (and ${stake.simulated_usd:.2f} simulated)" if stake.simulated_usd else "")
-        yield Trouble(
+        yield Problem(
             "open_cases",
             False,
             f"{_many(stake.number, 'attempt')} may have cost money and {'is' if stake.number == 1 else 'are'} not "
@@ -246,12 +246,12 @@ def _open_cases(figures: System) -> Iterator[Trouble]:
         )
 
 
-def _failures(figures: System) -> Iterator[Trouble]:
+def _failures(figures: System) -> Iterator[Problem]:
     failed = round(sum(one.failed.per_min[1] for one in figures.stages) * 5)
     done = round(sum(one.done.per_min[1] for one in figures.stages if one.stage == "save") * 5)
     if failed >= FEWEST_FAILED and failed > done:
         worst = max(figures.stages, key=lambda one: one.failed.per_min[1])
-        yield Trouble(
+        yield Problem(
             "many_failures",
             True,
             f"{failed} tasks failed in the last five minutes and {done} were finished; most failed in "
@@ -261,7 +261,7 @@ def _failures(figures: System) -> Iterator[Trouble]:
         )
 
 
-_CHECKS: tuple[Callable[[System], Iterable[Trouble]], ...] = (
+_CHECKS: tuple[Callable[[System], Iterable[Problem]], ...] = (
     _no_sweeper,
     _no_worker,
     _unheard,

@@ -111,7 +111,7 @@ def waiting_for_core() -> Waiting:
                 (SELECT id FROM line ORDER BY next_run_at LIMIT 1)
             FROM line
             """,
-            [transcode_slots.RUNG_S, COUNTED],
+            [transcode_slots.RESEND_S, COUNTED],
         )
         number, oldest_s, oldest_task = cursor.fetchone()
     return Waiting(number, 0, oldest_s, oldest_task or "")

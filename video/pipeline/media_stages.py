@@ -30,7 +30,7 @@ from video.engine.leases import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
 from video.engine.transitions import PROGRESS_AT, Claim, next_stage
 from video.infra.failpoints import failpoint
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -69,14 +69,14 @@ def download(claim: Claim) -> Outcome:
             path,
             max_bytes=settings.MAX_SOURCE_BYTES,
             deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
-            trusted_origins=kit().trusted_origins,
+            trusted_origins=toolkit().trusted_origins,
             on_progress=lambda done, total: _report(claim, done / total if total else 0),
             cancelled=claim.lost,
         )
-        kit().prober.probe(path)
+        toolkit().prober.probe(path)
         failpoint("download.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "source.mp4")
-        kit().storage.put_file(path, key, move=True)
+        toolkit().storage.put_file(path, key, move=True)
     failpoint("download.after_put")
     return Advance(Stage.TRANSCODE, fields={"source_key": key})
 
@@ -84,14 +84,14 @@ def download(claim: Claim) -> Outcome:
 def transcode(claim: Claim) -> Outcome:
     """Make the MP4 that was asked for; a source that already is one is only repacked."""
     task = claim.task
-    storage = kit().storage
+    storage = toolkit().storage
     with _scratch(claim) as folder, ExitStack() as fetched:
         try:
             source = fetched.enter_context(storage.fetch_to(task.source_key, folder))
         except FileNotFoundError:
             return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
         path = folder / "video.mp4"
-        info = kit().prober.probe(source)
+        info = toolkit().prober.probe(source)
         require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
         made = encode(
             source,
@@ -99,8 +99,8 @@ def transcode(claim: Claim) -> Outcome:
             info=info,
             # The columns' choices are the names that Target knows.
             target=Target(quality=task.quality, resolution=task.resolution, fps=task.fps),  # type: ignore[arg-type]
-            ffmpeg=kit().ffmpeg,
-            prober=kit().prober,
+            ffmpeg=toolkit().ffmpeg,
+            prober=toolkit().prober,
             threads=settings.FFMPEG_THREADS,
             on_progress=lambda fraction: _report(claim, fraction),
             cancelled=claim.lost,
@@ -125,14 +125,14 @@ def transcode(claim: Claim) -> Outcome:
 
 def thumbnail(claim: Claim) -> Outcome:
     """Cut the first frame."""
-    storage = kit().storage
+    storage = toolkit().storage
     with _scratch(claim) as folder, ExitStack() as fetched:
         try:
             video = fetched.enter_context(storage.fetch_to(claim.task.output_key, folder))
         except FileNotFoundError:
             return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
         path = folder / "thumb.jpg"
-        make_thumbnail(video, path, prober=kit().prober)
+        make_thumbnail(video, path, prober=toolkit().prober)
         failpoint("thumbnail.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
@@ -142,7 +142,7 @@ def thumbnail(claim: Claim) -> Outcome:
 
 def save(claim: Claim) -> Outcome:
     """Give both files their final names, under a video id of this fence's own; the row then points to it."""
-    task, storage = claim.task, kit().storage
+    task, storage = claim.task, toolkit().storage
     video_id = ids.video_id()
     video_key = object_keys.video_key(task.user_id, video_id)
     thumbnail_key = object_keys.thumbnail_key(task.user_id, video_id)
@@ -159,7 +159,7 @@ def save(claim: Claim) -> Outcome:
 
 def drop_work_files(task_id: str) -> None:
     """Delete a task's work files; what is left by a crash is swept later. Raises StorageDown, StorageRefused."""
-    kit().storage.delete_prefix(object_keys.work_prefix(task_id))
+    toolkit().storage.delete_prefix(object_keys.work_prefix(task_id))
 
 
 def drop_what_was_made(outcome: Outcome) -> None:
@@ -167,7 +167,7 @@ def drop_what_was_made(outcome: Outcome) -> None:
     if isinstance(outcome, Advance | Succeed):
         for name in ("source_key", "output_key", "thumbnail_key"):
             if outcome.fields.get(name):
-                kit().storage.delete(outcome.fields[name])
+                toolkit().storage.delete(outcome.fields[name])
 
 
 def _patient(claim: Claim, detail: str) -> Outcome:
@@ -181,7 +181,7 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
     """What an error of the media work means for the task."""
     match err:
         case errors.Cancelled():
-            return Park(0, shutdown.REASON) if claim.let_go else Dropped()
+            return Park(0, shutdown.REASON) if claim.released else Dropped()
         case errors.DiskFull():
             log.error("%s: the disk is full; %s waits", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=DISK_FULL_DELAY_S, counts=False)
@@ -191,7 +191,7 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
         case errors.StorageRefused():
             log.error("%s: %s; %s waits until STORAGE_URL and AWS_* are right", claim.task.pk, err, claim.stage)
             return TryAgain(err.code, err.user_message, str(err), at_least_s=STORAGE_REFUSED_DELAY_S, counts=False)
-        case errors.MediaTimeout() if heartbeat.stood_still(claim):
+        case errors.MediaTimeout() if heartbeat.was_suspended(claim):
             log.warning("%s: this process stood still; %s is begun anew", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, f"this process stood still: {err}", counts=False)
         case errors.DownloadTooLarge() | errors.ForbiddenAddress():
@@ -212,4 +212,4 @@ def _report(claim: Claim, fraction: float) -> None:
 
 def _scratch(claim: Claim) -> AbstractContextManager[Path]:
     """A folder for this claim alone, gone afterwards whatever happened."""
-    return kit().storage.scratch_dir(f"{claim.task.pk}-{claim.fence}")
+    return toolkit().storage.scratch_dir(f"{claim.task.pk}-{claim.fence}")

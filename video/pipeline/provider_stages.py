@@ -32,7 +32,7 @@ from providers.errors import (
 from video.attempts import callbacks, poll_policy, poll_statistics, provider_calls, records, unknown_submits
 from video.engine import claims as waves
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
-from video.engine.transitions import Claim, progress_in_poll, render_of
+from video.engine.transitions import Claim, progress_in_poll, render_fraction
 from video.infra import outage
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
@@ -98,7 +98,9 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     except ProviderError as err:
         answer = err
     # It may be a paid job's id: not forgotten because the database is away at this moment.
-    return outage.insist(lambda: _answered(claim, generation, answer, again=again), f"{claim.task.pk} submit")
+    return outage.retry_while_unavailable(
+        lambda: _answered(claim, generation, answer, again=again), f"{claim.task.pk} submit"
+    )
 
 
 def _answered(claim: Claim, generation: Generation, answer: Submitted | ProviderError, *, again: bool) -> Outcome:
@@ -194,7 +196,7 @@ NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"})
 # --- poll ----------------------------------------------------------------------------------------------------------
 
 
-def looks(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
+def polls(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     """Look once at the jobs of all these tasks, together; each with the decision that is left to be made.
 
     A fixed number of statements for those whose jobs go on, however many they are.
@@ -203,10 +205,10 @@ def looks(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     for claim in claims:
         if claim.task.pk in found:
             found[claim.task.pk].task = claim.task
-    answers = provider_calls.look_many([one for one in found.values() if one.state == State.ACCEPTED])
+    answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED])
     failpoint("poll.after_read")
     trouble = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
-    in_a_row = waves.note_failed_looks(trouble)
+    in_a_row = waves.record_failed_polls(trouble)
     for generation in found.values():
         generation.poll_errors = in_a_row.get(generation.pk, 0)
     _note_faults(found.values(), answers)
@@ -239,7 +241,7 @@ def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, pro
             return _not_found(claim, generation, str(err))
         case ProviderDown() | KeyRefused() | OutOfCredits() | Busy() as err:
             return _no_look(claim, generation, err)
-        case provider_calls.HeldBack() as err:
+        case provider_calls.Paused() as err:
             delay_s = err.wait_s + poll_statistics.spread_s(generation)
             return _overdue(claim, generation) or _quiet(claim, Park(delay_s, str(err), hint_delay_s=err.wait_s))
         case provider_calls.KeyGone():
@@ -283,7 +285,7 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
         )
     over = _overdue(claim, generation)
     if over is not None:
-        waves.note_looks([(generation.pk, status)])
+        waves.record_polls([(generation.pk, status)])
         return over
     return Park(
         poll_statistics.next_look_s(generation, _age_s(claim, generation)),
@@ -310,7 +312,7 @@ def _shown_progress(claim: Claim, generation: Generation) -> int:
     if accepted_at is None or last is None:
         return claim.task.progress
     share = poll_policy.progress_since(
-        render_of(claim.task.progress), (last - accepted_at).total_seconds(), _age_s(claim, generation)
+        render_fraction(claim.task.progress), (last - accepted_at).total_seconds(), _age_s(claim, generation)
     )
     return progress_in_poll(share)
 
@@ -397,7 +399,7 @@ def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
     if claim.task.deadline_at is None or claim.claimed_at < claim.task.deadline_at:
         return None
     _ask_to_stop(generation)
-    records.look_later(generation.pk, HOUR_S)
+    records.check_later(generation.pk, HOUR_S)
     return Fail("timeout", "The video provider took too long.", "deadline passed with the job still open")
 
 

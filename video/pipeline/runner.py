@@ -42,8 +42,10 @@ CLAIM_FOR_S = 5.0
 def run_stage(stage: Stage, task_id: str) -> bool:
     """Do a stage if it is due and free. True when the task stands in the next stage and that is due now."""
     if stage is Stage.POLL:
-        return bool(run_wave([task_id]))
-    claim = outage.insist(partial(transitions.claim, task_id, stage), f"{task_id} {stage}", for_s=CLAIM_FOR_S)
+        return bool(run_batch([task_id]))
+    claim = outage.retry_while_unavailable(
+        partial(transitions.claim, task_id, stage), f"{task_id} {stage}", for_s=CLAIM_FOR_S
+    )
     if claim is None:
         return False
     with heartbeat.keep(claim):
@@ -58,9 +60,11 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     elif not held and sure:
         _tidy(media_stages.drop_what_was_made, outcome)
         if stage is Stage.GENERATE and claim.generation_id:
-            dispatch.ring_look(claim.generation_id)  # cancelled in the middle of its submit: a job of it is to stop now
+            dispatch.request_check(
+                claim.generation_id
+            )  # cancelled in the middle of its submit: a job of it is to stop now
     if isinstance(outcome, Fail | WaitForSlot):  # a slot is free, or somebody stands in line again
-        dispatch.ring_admission()
+        dispatch.request_admission()
     if stage in transcode_slots.STAGES or (held and isinstance(outcome, Advance) and outcome.to is Stage.TRANSCODE):
         return _after_media(stage, task_id, outcome, held=held)
     return held and isinstance(outcome, Advance) and outcome.delay_s == 0
@@ -72,7 +76,7 @@ def _after_media(stage: Stage, task_id: str, outcome: Outcome, *, held: bool) ->
         return True  # on the core that it has
     if held and isinstance(outcome, Advance) and outcome.to is Stage.DOWNLOAD:
         dispatch.resume(task_id, Stage.DOWNLOAD)  # its source is gone
-    rung = transcode_slots.admit()
+    rung = transcode_slots.grant()
     # After a download the transcode is the chain's next link; from anywhere else the way leads back.
     in_chain = stage is Stage.DOWNLOAD and (task_id, Stage.TRANSCODE) in rung
     dispatch.resume_all(one for one in rung if not (in_chain and one[0] == task_id))
@@ -87,39 +91,39 @@ def _tidy(drop: Callable[[Any], None], what: Any) -> None:
         log.warning("files that are no longer needed stay for now: %s", err)
 
 
-def run_wave(task_ids: Sequence[str]) -> list[str]:
+def run_batch(task_ids: Sequence[str]) -> list[str]:
     """Poll those of these tasks that are due and free. Returns the ids of those whose next stage is due now.
 
     Jobs that go on cost a fixed number of statements together; every other outcome is a move of its own.
     """
     what = f"a wave of {len(task_ids)} looks"
-    claims = outage.insist(partial(waves.claim, task_ids), what, for_s=CLAIM_FOR_S)
+    claims = outage.retry_while_unavailable(partial(waves.claim, task_ids), what, for_s=CLAIM_FOR_S)
     if not claims:
         return []
     with heartbeat.keep(*claims):
         failpoint("poll.claimed")
-        decisions = _looks([claim for claim in claims if not _is_deadly(claim)])
-        decisions += [(claim, _undecided) for claim in claims if _is_deadly(claim)]
+        decisions = _polls([claim for claim in claims if not _is_poison(claim)])
+        decisions += [(claim, _undecided) for claim in claims if _is_poison(claim)]
         outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
         parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
         seen = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
-        outage.insist(partial(waves.note_looks, seen), what)
-        outage.insist(partial(waves.park, parks), what)
+        outage.retry_while_unavailable(partial(waves.record_polls, seen), what)
+        outage.retry_while_unavailable(partial(waves.park, parks), what)
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
         held = [(claim, outcome) for claim, outcome in moves if _move(claim, outcome)[0]]
     advanced = [(claim.task.pk, outcome) for claim, outcome in held if isinstance(outcome, Advance)]
     if advanced:
         failpoint("poll.advanced")
     if moves:  # a slot is free, or somebody stands in line again
-        dispatch.ring_admission()
+        dispatch.request_admission()
     return [task_id for task_id, outcome in advanced if outcome.delay_s == 0]
 
 
-def _looks(claims: list[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
+def _polls(claims: list[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     """What the jobs' looks say; where the database went away meanwhile, each claim's decision says that."""
     try:
-        return provider_stages.looks(claims)
-    except outage.TROUBLE as err:
+        return provider_stages.polls(claims)
+    except outage.ERRORS as err:
         return [(claim, partial(_raise, err)) for claim in claims]
 
 
@@ -127,8 +131,8 @@ def _raise(err: Exception) -> Outcome:
     raise err
 
 
-def _is_deadly(claim: Claim) -> bool:
-    return claim.task.deaths > transitions.MAX_DEATHS
+def _is_poison(claim: Claim) -> bool:
+    return claim.task.deaths > transitions.MAX_CRASHED_CLAIMS
 
 
 def _undecided() -> Outcome:
@@ -137,17 +141,17 @@ def _undecided() -> Outcome:
 
 def _decided(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
     """The stage's own decision, or what an error that it did not foresee means: our trouble, tried again, bounded."""
-    if _is_deadly(claim):
+    if _is_poison(claim):
         return Fail(
             "worker_lost",
             "Processing this video failed again and again.",
-            transitions.story_of_deaths(claim),
+            transitions.describe_crashes(claim),
         )
     try:
         return decide()
     except MediaError as err:
         return media_stages.trouble(claim, err)
-    except outage.TROUBLE as err:  # nobody's fault: begun anew from the row as soon as it is back
+    except outage.ERRORS as err:  # nobody's fault: begun anew from the row as soon as it is back
         log.warning("%s %s: the database can't be used (%s)", claim.task.pk, claim.stage, err)
         return Park(DATABASE_BACK_S, "the database could not be used")
     except Error:
@@ -169,7 +173,7 @@ def _move(claim: Claim, outcome: Outcome) -> tuple[bool, bool]:
         times += 1
         return apply(claim, outcome)
 
-    held = outage.insist(write, f"{claim.task.pk} {claim.stage}")
+    held = outage.retry_while_unavailable(write, f"{claim.task.pk} {claim.stage}")
     return held, held or times == 1
 
 

@@ -19,7 +19,7 @@ from media_pipeline.errors import MediaError
 from video.attempts import reconcile
 from video.engine import claims, dead_workers, dispatch, due, workers
 from video.infra import outage
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Stage, WorkerSign
 from video.pipeline import media_stages
 from video.routing import accounts
@@ -38,13 +38,13 @@ RING_POLLS = 2000  # in waves of a hundred, so they cost the broker little
 def tick() -> int:
     """Ring what is due, also of dead workers, admit who can be admitted, to slots and to cores. Returns how many tasks
     were rung."""
-    dead_workers.reap()
-    room = dispatch.with_room()
-    rung = dispatch.resume_all(due.ring_due(RING_BATCH, room))
+    dead_workers.release_dead()
+    room = dispatch.stages_below_limit()
+    rung = dispatch.resume_all(due.enqueue_due(RING_BATCH, room))
     if Stage.POLL in room:
-        rung += dispatch.ring_waves(claims.ring_due(RING_POLLS))
+        rung += dispatch.send_poll_batches(claims.enqueue_due_polls(RING_POLLS))
     rung += dispatch.resume_all(admission.admit(), urgent=False)
-    return rung + dispatch.resume_all(transcode_slots.admit())
+    return rung + dispatch.resume_all(transcode_slots.grant())
 
 
 def take_period(name: str, every_s: float) -> bool:
@@ -100,7 +100,7 @@ SCRATCH_S = 24 * 3600.0  # longer than any stage works
 
 def sweep_scratch() -> int:
     """Delete what workers of this host that were killed left in scratch."""
-    return kit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
+    return toolkit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
 
 
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
@@ -120,7 +120,7 @@ def run(stop: threading.Event) -> None:
         target=_repeat, args=(stop, PERIODIC_TICK_S, run_periodic), name="periodic", daemon=True
     )
     periodic.start()
-    sign = workers.Sign(WorkerSign.Kind.SWEEPER)
+    sign = workers.Presence(WorkerSign.Kind.SWEEPER)
     sign.start()
     _repeat(stop, TICK_S, tick)
     sign.drain()
@@ -134,7 +134,7 @@ def run_periodic() -> None:
         try:
             if take_period(name, every_s):
                 job()
-        except outage.TROUBLE:
+        except outage.ERRORS:
             raise
         except Exception:  # the boundary of a job: its next period tries again
             log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
@@ -148,7 +148,7 @@ def _repeat(stop: threading.Event, pause_s: float, work: Callable[[], object]) -
         except Exception as err:  # the boundary of a turn: nothing may end the loop that everything else rests on
             if not well:
                 log.debug("sweeper: still failing: %s", err)
-            elif isinstance(err, outage.TROUBLE):
+            elif isinstance(err, outage.ERRORS):
                 log.warning("sweeper: the database can't be used (%s); trying again until it can", err)
             else:
                 log.exception("sweeper: a turn failed; trying again")

@@ -26,7 +26,7 @@ def _link(task: Task, stage: Stage, task_id: str) -> None:
     """Run one stage, unless this worker stops. When the next one is not due right now the rest of the chain is
     dropped, and rung when it is."""
     if shutdown.begun():
-        shutdown.pass_on([task_id], stage)
+        shutdown.hand_over([task_id], stage)
         task.request.chain = None
     elif not _run(stage, task_id):
         task.request.chain = None
@@ -35,16 +35,16 @@ def _link(task: Task, stage: Stage, task_id: str) -> None:
 def _run(stage: Stage, task_id: str) -> bool:
     try:
         return runner.run_stage(stage, task_id)
-    except outage.TROUBLE as err:
+    except outage.ERRORS as err:
         connection.close()
         log.warning("%s %s: the database can't be used (%s); rung again when it can", task_id, stage, err)
         return False
 
 
-def _run_wave(task_ids: list[str]) -> list[str]:
+def _run_batch(task_ids: list[str]) -> list[str]:
     try:
-        return runner.run_wave(task_ids)
-    except outage.TROUBLE as err:
+        return runner.run_batch(task_ids)
+    except outage.ERRORS as err:
         connection.close()
         log.warning("a wave of %s looks: the database can't be used (%s); rung again when it can", len(task_ids), err)
         return []
@@ -60,10 +60,10 @@ def generate(self: Task, task_id: str) -> None:
 def poll(self: Task, task_ids: list[str]) -> None:
     """Look at jobs: the chain's link is a wave of one, the sweeper sends larger ones."""
     if shutdown.begun():
-        shutdown.pass_on(task_ids, Stage.POLL)
+        shutdown.hand_over(task_ids, Stage.POLL)
         self.request.chain = None
         return
-    on_their_way = _run_wave(task_ids)
+    on_their_way = _run_batch(task_ids)
     if self.request.chain and not on_their_way:
         self.request.chain = None
     elif not self.request.chain:
@@ -122,4 +122,4 @@ def admit() -> None:
 @shared_task(name="video.look")
 def look(generation_id: str) -> None:
     """Look at an attempt whose task has ended: stop its job, or see how it ended."""
-    reconcile.look_if_due(generation_id)
+    reconcile.check_if_due(generation_id)

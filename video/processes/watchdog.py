@@ -47,7 +47,7 @@ class Watchdog:
             return
         if time.monotonic() - self._idle_since < settings.WATCHDOG_SECONDS:
             return
-        deaf = [queue for queue in self._queues if self._is_deaf(queue)]
+        deaf = [queue for queue in self._queues if self._is_stalled(queue)]
         if not deaf:
             return
         if not suspected:
@@ -62,14 +62,14 @@ class Watchdog:
         )
         self._bark()
 
-    def _is_deaf(self, queue: str) -> bool:
+    def _is_stalled(self, queue: str) -> bool:
         stages = [stage for stage, its_queue in QUEUE_OF.items() if its_queue == queue]
-        if not due.unheard(
-            stages, for_s=settings.WATCHDOG_SECONDS, rung_within_s=settings.WATCHDOG_SECONDS + RUNG_LATELY_S
+        if not due.has_unacknowledged(
+            stages, for_s=settings.WATCHDOG_SECONDS, enqueued_within_s=settings.WATCHDOG_SECONDS + RUNG_LATELY_S
         ):
             return False
         try:
             return broker.depth(queue) > 0
-        except broker.BrokerAway as err:
+        except broker.BrokerUnavailable as err:
             log.warning("due tasks wait, and the broker can't be reached (%s); waiting for it", err)
             return False

@@ -10,14 +10,14 @@ from video.engine import shutdown, workers
 from video.models import WorkerSign
 from video.processes import watchdog
 
-_sign: workers.Sign | None = None
+_sign: workers.Presence | None = None
 
 
 def begin(*, queues: Sequence[str], threads: int) -> None:
     """The worker is ready. Celery says so anew after each reconnection; once is enough."""
     global _sign
     if _sign is None:
-        _sign = workers.Sign(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
+        _sign = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
         _sign.start(watch=watchdog.Watchdog(queues, _start_over).look)
 
 

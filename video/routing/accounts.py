@@ -21,7 +21,7 @@ from django.db import connection
 from providers.api_keys import ApiKey, account_of
 from providers.contract import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import slots as keyring
 
@@ -156,7 +156,7 @@ def quarantine(provider: str, fingerprint: str, error: str) -> bool:
 def close_empty(provider: str, account: str, error: str) -> bool:
     """No more jobs on any model of an account without money. False: it was closed already."""
     where = "provider = %(provider)s AND account = %(account)s AND closed_reason = ''"
-    has_call = keyring.has_adapter(provider) and kit().provider(provider).has_account_call
+    has_call = keyring.has_adapter(provider) and toolkit().provider(provider).has_account_call
     closed = _close(
         where,
         {"provider": provider, "account": account},
@@ -258,10 +258,10 @@ def _ask_line(
 
 
 def _ask(provider: str, key: ApiKey, deadline_s: float) -> AccountInfo | None:
-    adapter = kit().provider(provider)
+    adapter = toolkit().provider(provider)
     if not adapter.has_account_call:
         return None
-    reply = kit().sender(provider).read(adapter.build_account(key=key.value), deadline_s=deadline_s)
+    reply = toolkit().sender(provider).read(adapter.build_account(key=key.value), deadline_s=deadline_s)
     return adapter.parse_account(reply)
 
 
@@ -321,7 +321,7 @@ def _record_info(answer: Answer, info: AccountInfo) -> None:
             """,
             {
                 "balance": min(info.balance, LARGEST_BALANCE),
-                "unit": kit().provider(answer.provider).cost_unit[:12],
+                "unit": toolkit().provider(answer.provider).cost_unit[:12],
                 "provider": answer.provider,
                 "account": answer.account,
             },
@@ -350,7 +350,7 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
     mine = {
         (provider, key.fingerprint): key
         for provider, key, _ in keyring.configured()
-        if kit().provider(provider).has_account_call
+        if toolkit().provider(provider).has_account_call
     }
     return [(provider, mine[provider, name]) for provider, name in due if (provider, name) in mine]
 
@@ -358,7 +358,7 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
 def _retry_empty() -> None:
     """Open empty accounts that nobody can be asked about, once their hour is over: the next job finds out."""
     mute = sorted(
-        {provider for provider, _, _ in keyring.configured() if not kit().provider(provider).has_account_call}
+        {provider for provider, _, _ in keyring.configured() if not toolkit().provider(provider).has_account_call}
     )
     if not mute:
         return

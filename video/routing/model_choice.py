@@ -105,7 +105,7 @@ def eligible_models(order: Order) -> list[str]:
     if not order.model_requested:
         found = _capable(order, models_here())
         if not found:
-            raise _nobody(order)
+            raise _no_capable_model(order)
         return found
     model = catalogue.find(order.model_requested, image=bool(order.image_url))
     incapable = ranking.why_not(request_for(order, model), model)
@@ -214,7 +214,7 @@ def availability() -> dict[str, Availability]:
     """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
     from video.routing import slots as keyring  # as in `providers_here`
 
-    slots, unused = keyring.look(), settings.SLOTS_PER_KEY
+    slots, unused = keyring.read(), settings.SLOTS_PER_KEY
     reasons, free = keyring.availability(slots, full=FULL), keyring.free(slots)
     # A key that is new has no rows before the next admission; nothing is taken then.
     return {
@@ -258,7 +258,7 @@ def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
     return []
 
 
-def _nobody(order: Order) -> NoCapableModel:
+def _no_capable_model(order: Order) -> NoCapableModel:
     here = providers_here()
     reasons = {
         model.id: ranking.why_not(request_for(order, model), model) or ranking.no_key(model.provider)

@@ -82,7 +82,7 @@ def open_slots() -> Slots:
     return _read(lock=True)
 
 
-def look() -> Slots:
+def read() -> Slots:
     """The same without a lock, for telling: a quote, the list of models. What it says may be over at once."""
     return _read(lock=False)
 
@@ -108,7 +108,7 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
 
 def why_closed() -> dict[str, str | None]:
     """`availability` as it is now, without holding anything up."""
-    return availability(look())
+    return availability(read())
 
 
 def _read(*, lock: bool) -> Slots:

@@ -18,7 +18,7 @@ from providers import catalogue
 from providers.ranking import Candidate, ModelHealth, Override
 from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.routing import accounts, health, model_choice
 from video.routing import slots as keyring
@@ -38,7 +38,7 @@ MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
 @dataclass
-class Market:
+class Capacity:
     """What can be had at this moment: slots under lock, and what is known of every model."""
 
     slots: Slots
@@ -86,7 +86,7 @@ def admit() -> list[tuple[str, Stage]]:
     One pass at a time, and who comes meanwhile does nothing: a thousand bells must not queue up for the same lock, with
     every other message behind them. What that pass did not see yet the sweeper's next one does, half a second later.
     """
-    if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.no_room():
+    if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.is_disk_full():
         return []  # what is under way ends, and may use the room that is left
     with transaction.atomic():
         if not _only_pass():
@@ -94,8 +94,8 @@ def admit() -> list[tuple[str, Stage]]:
         most = min(BATCH, MOST_READY - _ready())
         if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
             return []
-        market = Market(keyring.open_slots(), health.snapshot(), health.overrides())
-        _widen(market)
+        market = Capacity(keyring.open_slots(), health.snapshot(), health.overrides())
+        _add_fallbacks(market)
         admitted: list[str] = []
         ended = 0
         passed_over: set[str] = set()
@@ -140,7 +140,7 @@ def _only_pass() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation], list[str]]:
+def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generation], list[str]]:
     """An attempt for each of these tasks, as far as the slots go; a task that has used up its attempts ends.
 
     Returns the attempts, and the ids of tasks that ended.
@@ -160,11 +160,11 @@ def _plan_all(fairest: list[VideoTask], market: Market) -> tuple[list[Generation
     if generations:
         Generation.objects.bulk_create(generations)
         _make_due(generations)
-        fair_share.note_given(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
+        fair_share.record_granted(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended
 
 
-def _choose(task: VideoTask, market: Market, *, attempt: int) -> Generation | None:
+def _choose(task: VideoTask, market: Capacity, *, attempt: int) -> Generation | None:
     """The best model with a free slot of those that may run the task; None when there is none any more."""
     ranked = model_choice.candidates(task, market.availability(), health=market.health, overrides=market.overrides)
     for candidate in ranked:
@@ -197,26 +197,26 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
         duration_s=task.duration_s,
         resolution=model_choice.render_resolution(task.resolution, model),
         expected_usd=chosen.price_usd,
-        cost_unit=kit().provider(model.provider).cost_unit,
+        cost_unit=toolkit().provider(model.provider).cost_unit,
         candidates=[{**candidate.as_json(), "chosen": candidate.model == chosen.model} for candidate in ranked],
     )
 
 
-def _widen(market: Market) -> None:
+def _add_fallbacks(market: Capacity) -> None:
     """Tasks whose models take no job at all now may go to another, where their client allows it."""
     serving = sorted(market.serving())
     if not serving:
         return
-    for task in fair_share.stranded(serving, BATCH, without=_hopeless.known(serving)):
+    for task in fair_share.blocked(serving, BATCH, without=_unplaceable.known(serving)):
         others = [model for model in model_choice.fallbacks(task, set(task.eligible_models)) if model in serving]
         if others:
             reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
-            transitions.widen(task, [*task.eligible_models, *others], reason)
+            transitions.add_fallback_models(task, [*task.eligible_models, *others], reason)
         else:
-            _hopeless.add(task.pk)
+            _unplaceable.add(task.pk)
 
 
-class _Hopeless:
+class _Unplaceable:
     """Stranded tasks that no serving model could run, so that the next passes look at others for a minute."""
 
     MOST = 10_000
@@ -237,7 +237,7 @@ class _Hopeless:
         self._ids.add(task_id)
 
 
-_hopeless = _Hopeless()
+_unplaceable = _Unplaceable()
 
 
 def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]]:

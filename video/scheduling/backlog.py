@@ -30,7 +30,7 @@ class TooManyWaiting(Exception):
 
 
 @dataclass
-class Line:
+class TotalBacklog:
     """All that wait for a slot, as this process counted them last."""
 
     number: int = 0
@@ -49,7 +49,7 @@ class Line:
         return self.number >= settings.MAX_WAITING
 
 
-everybody = Line()
+total = TotalBacklog()
 
 
 def check(user_id: int, models: list[str]) -> None:

@@ -15,7 +15,7 @@ from providers import catalogue
 from providers.api_keys import account_of
 from providers.catalogue import Model
 from video.scheduling import fair_share, queue_position
-from video.scheduling.queue_position import Line
+from video.scheduling.queue_position import UserBacklog
 
 SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
@@ -34,7 +34,7 @@ SIMULATED_S = 10
 @dataclass(frozen=True)
 class _Figures:
     taken_s: float | None  # from the slot to the finished video, in the median
-    lines: list[Line]
+    lines: list[UserBacklog]
     slots: int | None  # None: its accounts have no rows yet
     measured_in_s: float = 0.0
 
@@ -58,7 +58,7 @@ def expected_seconds(model: Model, user_id: int | None = None) -> int:
     figures = _figures((model.id,), CACHE_S)
     taken_s = _taken_s(figures, model)
     own = next((one.fresh for one in figures.lines if one.user_id == user_id), 0)
-    ahead = queue_position.before(figures.lines, user_id=user_id or 0, own=own)
+    ahead = queue_position.tasks_before(figures.lines, user_id=user_id or 0, own=own)
     return max(1, math.ceil(taken_s + ahead / (figures.slots or _slots_unseen(model)) * taken_s))
 
 
@@ -68,7 +68,7 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     At most one query each 2 s and set of models, in a process.
     """
     figures = _figures(tuple(models), LINE_CACHE_S)
-    ahead = queue_position.before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    ahead = queue_position.tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
     slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
     if not known or not slots:
@@ -161,5 +161,5 @@ def _measure(models: tuple[str, ...]) -> _Figures:
             },
         )
         rows = cursor.fetchall()
-    lines = [Line(*row[2:]) for row in rows if row[2] is not None]
+    lines = [UserBacklog(*row[2:]) for row in rows if row[2] is not None]
     return _Figures(rows[0][0], lines, None if rows[0][1] is None else int(rows[0][1]))

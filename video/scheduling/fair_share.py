@@ -95,7 +95,7 @@ FOR UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - constants of this module
 
 # Waiting tasks that none of the serving models may run, oldest first.
-STRANDED = f"""
+BLOCKED = f"""
 WITH RECURSIVE {LINES},
 found AS MATERIALIZED (
     SELECT t.id FROM line CROSS JOIN LATERAL (
@@ -132,20 +132,20 @@ def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> li
     )
 
 
-def stranded(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
+def blocked(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
     """Waiting tasks that none of the `serving` models may run and whose clients allow others; locked, oldest first.
 
     One statement, for a transaction. `without`: ids that are left out.
     """
     return list(
         VideoTask.objects.raw(
-            STRANDED,
+            BLOCKED,
             {"serving": serving, "limit": limit, "without": list(without)},
         )
     )
 
 
-def note_given(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:
+def record_granted(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:
     """Remember that each of these users was given one more; a user may be named several times. One statement."""
     given = Counter(user_ids)
     if not given:

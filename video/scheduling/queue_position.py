@@ -9,7 +9,7 @@ from datetime import datetime
 
 
 @dataclass(frozen=True)
-class Line:
+class UserBacklog:
     """What one user has waiting for any of some models."""
 
     user_id: int
@@ -20,8 +20,8 @@ class Line:
     weight: int
 
 
-def before(
-    lines: Iterable[Line], *, user_id: int, own: int, rerun: bool = False, created_at: datetime | None = None
+def tasks_before(
+    lines: Iterable[UserBacklog], *, user_id: int, own: int, rerun: bool = False, created_at: datetime | None = None
 ) -> int:
     """How many of the waiting tasks have their turn before a task with `own` of its user's in front of it.
 
@@ -33,7 +33,7 @@ def before(
     return own + sum(_of_other(line, level, rerun, created_at) for line in lines if line.user_id != user_id)
 
 
-def _of_other(line: Line, level: float, rerun: bool, created_at: datetime | None) -> int:
+def _of_other(line: UserBacklog, level: float, rerun: bool, created_at: datetime | None) -> int:
     """How many of another user's tasks stand below this level, or at it and are older."""
     first = level * line.weight - line.used  # his next task stands at used / weight
     number = max(0, math.ceil(first))

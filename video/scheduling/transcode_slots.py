@@ -16,10 +16,10 @@ from video.models import Stage
 from video.scheduling import fair_share
 
 STAGES = frozenset({Stage.TRANSCODE, Stage.THUMBNAIL})
-RUNG_S = 10.0  # after this a bell counts as lost
+RESEND_S = 10.0  # after this a bell counts as lost
 _LOCK = 0x636F726573  # of pg_advisory_xact_lock: one admission at a time
 
-_IN_LINE = """t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()
+_IS_WAITING = """t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()
     AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
     AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(rung)s * interval '1 second')"""
 
@@ -59,7 +59,7 @@ ranked AS (
         PARTITION BY user_id ORDER BY t.rerun, t.priority DESC, t.created_at, t.id)) / weight AS level
     FROM share CROSS JOIN LATERAL (
         SELECT id, rerun, priority, created_at FROM video_videotask t
-        WHERE t.user_id = share.user_id AND t.next_run_at IS NOT NULL AND {_IN_LINE}
+        WHERE t.user_id = share.user_id AND t.next_run_at IS NOT NULL AND {_IS_WAITING}
         ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT (SELECT cores FROM free)) t
 ),
 fairest AS MATERIALIZED (
@@ -68,37 +68,37 @@ fairest AS MATERIALIZED (
 given AS (
     UPDATE video_videotask t SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''
     -- No join: the planner can't know that they are few, and would read the whole table.
-    WHERE t.id = ANY(ARRAY(SELECT id FROM fairest)) AND {_IN_LINE}
+    WHERE t.id = ANY(ARRAY(SELECT id FROM fairest)) AND {_IS_WAITING}
     RETURNING t.id, t.user_id
 )
 SELECT id, user_id FROM given JOIN fairest USING (id) ORDER BY rerun, level, created_at, id
 """  # noqa: S608 - constants of this module
 
 
-def admit() -> list[tuple[str, Stage]]:
+def grant() -> list[tuple[str, Stage]]:
     """Give free cores to waiting transcodes, the fairest first. Returns those to ring; call it outside a transaction.
 
     However many ask at once, no more are given than there are.
     """
     params: dict[str, float | str] = {
-        "rung": RUNG_S,
+        "rung": RESEND_S,
         "queue": MEDIA_QUEUE,
         "alive": ALIVE_S,
         "resource": fair_share.Resource.CORE.value,
         "half_life": fair_share.HALF_LIFE_S,
     }
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IN_LINE})", params)  # noqa: S608
+        cursor.execute(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IS_WAITING})", params)  # noqa: S608
         if not cursor.fetchone()[0]:
             return []
         with transaction.atomic():
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
             cursor.execute(WAITING, params)  # sees what the one before us has given
             given: list[tuple[str, int]] = cursor.fetchall()
-            fair_share.note_given(fair_share.Resource.CORE, [user_id for _, user_id in given])
+            fair_share.record_granted(fair_share.Resource.CORE, [user_id for _, user_id in given])
     return [(task_id, Stage.TRANSCODE) for task_id, _ in given]
 
 
-def ring() -> int:
+def dispatch_granted() -> int:
     """Give free cores to those who wait, and ring them. Returns how many were rung."""
-    return dispatch.resume_all(admit())
+    return dispatch.resume_all(grant())

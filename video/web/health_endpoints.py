@@ -67,7 +67,7 @@ def _migrations() -> str:
 def _broker() -> str:
     try:
         broker.require()
-    except broker.BrokerAway as err:
+    except broker.BrokerUnavailable as err:
         log.warning("not ready: the broker can't be reached (%s)", err)
         return "can't be reached"
     return OK

@@ -65,10 +65,10 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
         moved = HttpResponseRedirect(_bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key))
         moved["Cache-Control"] = "no-store"
         return moved
-    from video.infra.toolkit import kit  # lazily: it brings HTTP clients and media code
+    from video.infra.toolkit import toolkit  # lazily: it brings HTTP clients and media code
 
     try:
-        file = kit().storage.open(key)
+        file = toolkit().storage.open(key)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         return _plain(404, "This file is not there any more.")
     response = _answer(request, key, file, os.fstat(file.fileno()).st_size)

@@ -16,7 +16,7 @@ MESSAGE = "The database can't be reached just now. Please try again in a moment.
 UNGATED = ("/healthz", "/readyz", "/storage/", "/static/")
 
 
-class AwayMiddleware:
+class OutageMiddleware:
     """The first of all, so that a session or a login is not looked up either."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
@@ -29,7 +29,7 @@ class AwayMiddleware:
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
         """A page that ran into it. (The API's own views have their handler.)"""
-        if not isinstance(exception, Error) or not outage.is_away(exception):
+        if not isinstance(exception, Error) or not outage.is_outage(exception):
             return None
         outage.gate.close()
         return refusal(request)

@@ -74,7 +74,7 @@ FACTS: dict[str, Callable[[Fact, str], Any]] = {
     "given up": lambda fact, pk: records.give_up_unknown(pk),
     "job lost": lambda fact, pk: records.record_lost(pk, code="job_lost"),
     "want cancel": lambda fact, pk: records.want_cancel(pk),
-    "stop looking": lambda fact, pk: records.stop_looking(pk),
+    "stop looking": lambda fact, pk: records.stop_checking(pk),
     "succeeded": _ended("succeeded"),
     "failed": _ended("failed"),
     "cancelled": _ended("cancelled"),
@@ -192,7 +192,7 @@ class Deliver(Op):
     number: int
 
     def act(self, stock: Stock) -> Any:
-        reconcile.look(stock.generation(self.task, self.number))
+        reconcile.check(stock.generation(self.task, self.number))
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.task)

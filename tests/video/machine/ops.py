@@ -157,7 +157,7 @@ class Admit(Op):
 @dataclass
 class Ring(Op):
     def act(self, stock: Stock) -> Any:
-        return due.ring_due(100, again_after_s=RECENTLY_S)
+        return due.enqueue_due(100, again_after_s=RECENTLY_S)
 
     def told(self, stock: Stock, seen: Any) -> Any:
         return sorted((stock.label(task_id), stage.value) for task_id, stage in seen)
@@ -271,7 +271,7 @@ class Beat(Op):
     held: Held
 
     def act(self, stock: Stock) -> Any:
-        return bool(transitions.beat([stock.claims[self.held]]))
+        return bool(transitions.renew_leases([stock.claims[self.held]]))
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.held.task)

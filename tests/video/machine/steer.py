@@ -22,7 +22,7 @@ class Cancel(Op):
     def act(self, stock: Stock) -> Any:
         try:
             done = steering.cancel(stock.tasks[self.task], by="somebody")
-        except steering.Refused as err:
+        except steering.ActionRefused as err:
             return err.code
         return done.changed, done.refund.value
 
@@ -62,7 +62,7 @@ class Retry(Op):
             done = steering.retry(stock.tasks[self.task], by="somebody", free=self.free, regenerate=self.anew)
         except ledger.InsufficientCredits:
             return "short"
-        except steering.Refused as err:
+        except steering.ActionRefused as err:
             return err.code
         return done.run, done.stage.value, done.debited, done.granted
 

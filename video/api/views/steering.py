@@ -21,7 +21,7 @@ class CancelView(ApiView):
         task_id = _task_id(fields_of(request, CancelSerializer)["task_id"])
         try:
             done = steering.cancel(task_id, by=_name(request), user_id=user_id(request))
-        except steering.Refused as err:
+        except steering.ActionRefused as err:
             raise _refusal(err) from None
         return success({**status_of(task_id, request), "refund": done.refund.value})
 
@@ -46,7 +46,7 @@ class RetryView(ApiView):
             raise errors.short_of_credits(err.needed, err.balance) from None
         except backlog.TooManyWaiting as err:
             raise errors.too_many_waiting(err) from None
-        except steering.Refused as err:
+        except steering.ActionRefused as err:
             raise _refusal(err) from None
         return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})
 
@@ -61,7 +61,7 @@ def _name(request: Request) -> str:
     return request.user.get_username()
 
 
-def _refusal(err: steering.Refused) -> errors.ApiError:
+def _refusal(err: steering.ActionRefused) -> errors.ApiError:
     """404 for what is not theirs, else 409: the task is in no state for it."""
     if isinstance(err, steering.NoSuchTask):
         return errors.not_found()

@@ -128,7 +128,7 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
     """A row as `shown` takes it: the progress of a job that renders goes on between two looks."""
     status, progress, *more, ages_s = row
     if ages_s is not None and None not in ages_s:
-        share = poll_policy.progress_since(transitions.render_of(progress), *ages_s)
+        share = poll_policy.progress_since(transitions.render_fraction(progress), *ages_s)
         progress = max(progress, transitions.progress_in_poll(share))
     return status, progress, *more
 

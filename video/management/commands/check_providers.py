@@ -18,7 +18,7 @@ from django.utils import timezone
 from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
 from video.engine import dispatch
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import accounts, slots
 
@@ -115,7 +115,7 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for answer in answers:
         accounts.record(answer)
-    dispatch.ring_admission()
+    dispatch.request_admission()
     stored = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.all()}
     rows_of: dict[tuple[str, str], list[ProviderAccount]] = defaultdict(list)
     live = Generation.objects.filter(state__in=Generation.LIVE).values("account").annotate(number=Count("pk"))
@@ -135,7 +135,7 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
                 verdict=verdict,
                 said=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
                 balance=answer.info.balance if answer.info else next((one.balance for one in mine), None),
-                unit=kit().provider(answer.provider).cost_unit,
+                unit=toolkit().provider(answer.provider).cost_unit,
                 limits=[_limit(one, live_of.get(one.pk, 0)) for one in mine],
             )
         )

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 
 from media_pipeline.errors import MediaError
-from video.infra.toolkit import kit
+from video.infra.toolkit import toolkit
 from video.management.arguments import seconds
 from video.processes import storage_sweep
 from video.processes.storage_sweep import LEAST_AGE_S, Orphan, Seen
@@ -71,7 +71,7 @@ class Command(BaseCommand):
         from rich.console import Console
         from rich.progress import Progress
 
-        storage = kit().storage
+        storage = toolkit().storage
         console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("Files", total=None)

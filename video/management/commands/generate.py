@@ -117,8 +117,8 @@ class Progress:
             sweeping = PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists()
             if not sweeping:
                 return nobody
-            if workers.no_room():
-                return f"The task waits: {workers.NO_ROOM}."
+            if workers.is_disk_full():
+                return f"The task waits: {workers.DISK_FULL}."
             return (
                 f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
             )

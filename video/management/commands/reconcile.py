@@ -56,7 +56,7 @@ class Command(BaseCommand):
             sys.exit(SOME_OPEN)
 
     def _show(
-        self, found: Sequence[unsettled.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool
+        self, found: Sequence[unsettled.UnsettledAttempt], was: dict[str, str], done: dict[str, str], *, dry_run: bool
     ) -> None:
         from rich.console import Console
         from rich.table import Table
@@ -93,15 +93,15 @@ class Command(BaseCommand):
             console.print("Everything is simulated: no real provider was asked.", style="red")
 
 
-def _settle(before: list[unsettled.Case], *, chosen: bool) -> dict[str, str]:
+def _settle(before: list[unsettled.UnsettledAttempt], *, chosen: bool) -> dict[str, str]:
     """Do what can be done now; what was done, by attempt."""
     if chosen:
-        return {case.generation.pk: unsettled.look_now(case) for case in before}
+        return {case.generation.pk: unsettled.check_now(case) for case in before}
     reconcile.reconcile()
     return {}
 
 
-def _again(before: list[unsettled.Case], *, all_of_them: bool) -> list[unsettled.Case]:
+def _again(before: list[unsettled.UnsettledAttempt], *, all_of_them: bool) -> list[unsettled.UnsettledAttempt]:
     """The same attempts as they are now, and those that have come up meanwhile."""
     found = {case.generation.pk: case for case in unsettled.find(ids=[case.generation.pk for case in before])}
     if all_of_them:
@@ -113,7 +113,7 @@ def _moved(before: str | None, now: str) -> str:
     return now if before in {None, now} else f"{before} → {now}"
 
 
-def _sum_up(stake: unsettled.Stake) -> str:
+def _sum_up(stake: unsettled.Exposure) -> str:
     if not stake.number:
         return "Nothing is open."
     parts = [f"{stake.usd.normalize():f} USD at stake"]
@@ -125,7 +125,7 @@ def _sum_up(stake: unsettled.Stake) -> str:
 
 
 def _as_json(
-    found: Sequence[unsettled.Case], was: dict[str, str], done: dict[str, str], *, dry_run: bool
+    found: Sequence[unsettled.UnsettledAttempt], was: dict[str, str], done: dict[str, str], *, dry_run: bool
 ) -> dict[str, Any]:
     stake = unsettled.stake(found)
     return {
