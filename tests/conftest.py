@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 #: Files that start whole systems: few tests, long waits. They begin first, so that no core idles for the last of them.
-SYSTEMS = ("pipeline", "e2e", "bench", "browser", "config")
+SYSTEMS = ("system", "e2e", "bench", "browser", "config")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from django.test import Client
 from playwright.sync_api import Browser, Page
 
 from tests.factories import make_task
-from tests.video.signs import everybody
+from tests.video.presence import everybody
 from video.routing import slots
 
 Open = Callable[..., Page]

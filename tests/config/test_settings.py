@@ -15,7 +15,7 @@ from psycopg_pool.base import AttemptWithBackoff
 
 from config import env as read
 from providers.api_keys import fingerprint
-from tests.pipeline.zygote import zygote
+from tests.system.zygote import zygote
 
 ROOT = Path(__file__).resolve().parents[2]
 

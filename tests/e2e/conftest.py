@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.pipeline.system import Simulator, until
+from tests.system.system import Simulator, until
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".reelworks", "storage", "__pycache__", ".*_cache", "results")

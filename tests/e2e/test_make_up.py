@@ -13,7 +13,7 @@ from playwright.sync_api import Page
 from tests.browser.conftest import chromium, page  # noqa: F401 - fixtures
 from tests.browser.snippet import READY, log_in, run_snippet
 from tests.e2e.conftest import Up, processes_of
-from tests.pipeline.system import Simulator, until
+from tests.system.system import Simulator, until
 
 BODY = {"prompt": "A cat walking in a garden", "duration": 5, "aspectRatio": "16:9"}
 

@@ -14,7 +14,6 @@ from providers.errors import JobNotFound, ProviderDown  # noqa: E402
 from providers.kling.adapter import Kling  # noqa: E402
 from providers.pika.adapter import Pika  # noqa: E402
 from providers.runway.adapter import Runway  # noqa: E402
-from tests.pipeline.system import Simulator  # noqa: E402
 from tests.providers.contract import (  # noqa: E402
     CanCancel,
     CanLookUp,
@@ -23,6 +22,7 @@ from tests.providers.contract import (  # noqa: E402
     TellsTheAccount,
     Variant,
 )
+from tests.system.system import Simulator  # noqa: E402
 
 RUNWAY = Variant(
     adapter=Runway,
