@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+HOUR_S = 3600.0
 FEWEST = 8  # render times before they are believed
 #: No job is left alone for longer, whatever is known of its model.
 LONGEST_UNSEEN_S = 120.0

@@ -16,10 +16,10 @@ from django.utils import timezone
 from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
 from video.attempts import provider_calls, records, unknown_submits
+from video.attempts.poll_policy import HOUR_S
 from video.engine import claims, dispatch, transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
-from video.pipeline.provider_stages import HOUR_S
 from video.routing import health
 
 log = logging.getLogger(__name__)

@@ -30,6 +30,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from video.attempts import callbacks, poll_policy, poll_statistics, provider_calls, records, unknown_submits
+from video.attempts.poll_policy import HOUR_S
 from video.engine import claims as waves
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
 from video.engine.transitions import Claim, progress_in_poll, render_fraction
@@ -41,7 +42,6 @@ from video.routing import accounts, health, model_choice
 log = logging.getLogger(__name__)
 State = Generation.State
 
-HOUR_S = 3600.0
 NOT_FOUND_DELAY_S = 20.0
 # Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
