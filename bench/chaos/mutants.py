@@ -86,9 +86,9 @@ MUTANTS = (
             Edit(
                 "video/pipeline/provider_stages.py",
                 "    marked = (\n"
-                "        attempts.mark_resent(claim, generation)\n"
+                "        records.mark_resent(claim, generation)\n"
                 "        if again\n"
-                "        else attempts.mark_sent(claim, generation, expects_call=submission.expects_call)\n"
+                "        else records.mark_sent(claim, generation, expects_call=submission.expects_call)\n"
                 "    )\n"
                 "    if not marked:\n"
                 "        return Dropped()\n",
@@ -96,9 +96,9 @@ MUTANTS = (
             ),
             Edit(
                 "video/pipeline/provider_stages.py",
-                "            attempts.record_accepted(generation.pk, answer)\n",
-                "            attempts.mark_sent(claim, generation, expects_call=False)\n"
-                "            attempts.record_accepted(generation.pk, answer)\n",
+                "            records.record_accepted(generation.pk, answer)\n",
+                "            records.mark_sent(claim, generation, expects_call=False)\n"
+                "            records.record_accepted(generation.pk, answer)\n",
             ),
         ),
         "--jobs 30 --rate 3 --lease 3 --script hang=3 --model gen4.5 --kinds 'kill worker' --faults 5",
@@ -136,8 +136,9 @@ MUTANTS = (
         slower=(
             Edit(
                 "video/scheduling/admission.py",
-                "        _widen(market)\n        admitted",
-                '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n        _widen(market)\n        admitted',
+                "        _add_fallbacks(market)\n        admitted",
+                '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n'
+                "        _add_fallbacks(market)\n        admitted",
             ),
         ),
     ),

@@ -21,7 +21,13 @@ import requests
 from tests.system.system import Simulator, until
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", ".reelworks", "storage", "__pycache__", ".*_cache", "results")
+_ANYWHERE = shutil.ignore_patterns("__pycache__", ".*_cache", "results")
+_AT_THE_ROOT = {".git", ".venv", ".reelworks", "storage"}
+
+
+def not_copied(folder: str, names: list[str]) -> set[str]:
+    """What a copy of the project leaves out, as `shutil.copytree` asks for it."""
+    return _ANYWHERE(folder, names) | (_AT_THE_ROOT & set(names) if Path(folder) == ROOT else set())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the project, in a path with a space, with the packages that are installed already."""
     folder = tmp_path_factory.mktemp("user") / "my project"
-    shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+    shutil.copytree(ROOT, folder, ignore=not_copied)
     (folder / ".venv").symlink_to(Path(sys.executable).parent.parent)
     os.chmod(folder.parent, 0o755)
     yield folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from media_pipeline.errors import DiskFull, StorageDown, StorageRefused
-from media_pipeline.storage import s3
+from media_pipeline.storage import s3 as s3_storage
 from media_pipeline.storage.base import MediaStorage
 from media_pipeline.storage.object_keys import sha256_of
 from media_pipeline.storage.s3 import S3Storage
@@ -80,14 +80,14 @@ def test_a_copy_overwrites_nothing(media: MediaStorage, path: Path) -> None:
 def test_large_files_go_in_parts(
     s3: S3Server, bucket: S3Address, media: MediaStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024**2)  # the least that S3 takes
+    monkeypatch.setattr(s3_storage, "PART_BYTES", 5 * 1024**2)  # the least that S3 takes
     path = tmp_path / "large"
     path.write_bytes(bytes(range(256)) * (11 * 4096))  # 11 MiB: three parts
     s3.calls.clear()
     media.put_file(path, KEY)
     assert len([call for call in s3.calls if call.startswith("PUT")]) == 3
     media.put_file(path, KEY)  # again: known by its sum
-    monkeypatch.setattr(s3, "MOST_COPIED_BYTES", 5 * 1024**2)
+    monkeypatch.setattr(s3_storage, "MOST_COPIED_BYTES", 5 * 1024**2)
     media.copy(KEY, "7/videos/vid_2.mp4")
     for key in (KEY, "7/videos/vid_2.mp4"):
         with media.fetch_to(key, tmp_path) as fetched:
@@ -103,16 +103,16 @@ def test_large_files_go_in_parts(
 def test_an_upload_that_breaks_leaves_no_parts(
     s3: S3Server, bucket: S3Address, media: MediaStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PART_BYTES", 5 * 1024**2)
+    monkeypatch.setattr(s3_storage, "PART_BYTES", 5 * 1024**2)
     path = tmp_path / "large"
     path.write_bytes(b"x" * 6 * 1024**2)
 
     class Cut:
         @staticmethod
         def from_filename(*_: object) -> None:
-            raise s3.boto.EndpointConnectionError(endpoint_url="https://somewhere")
+            raise s3_storage.boto.EndpointConnectionError(endpoint_url="https://somewhere")
 
-    monkeypatch.setattr(s3, "ReadFileChunk", Cut)
+    monkeypatch.setattr(s3_storage, "ReadFileChunk", Cut)
     with pytest.raises(StorageDown):
         media.put_file(path, KEY)
     assert not media.exists(KEY)
@@ -147,7 +147,7 @@ def test_a_full_disk_while_fetching_is_told_as_such(
 def test_a_folder_is_deleted_in_sets(
     s3: S3Server, bucket: S3Address, media: MediaStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "PAGE_KEYS", 4)
+    monkeypatch.setattr(s3_storage, "PAGE_KEYS", 4)
     names = [f"work/task_1/{number}-x" for number in range(9)]
     for name in (*names, "work/task_10/1-x"):
         s3.client.put_object(Bucket=bucket.bucket, Key=f"reels/{name}", Body=b"")
@@ -192,7 +192,7 @@ def test_a_storage_that_fails_is_down_and_nothing_is_gone(
     refusing.calls.clear()
     with pytest.raises(StorageDown):
         use(media, call, path)
-    assert len(refusing.calls) == s3.MOST_ATTEMPTS
+    assert len(refusing.calls) == s3_storage.MOST_ATTEMPTS
     assert path.exists()
 
 
@@ -229,20 +229,20 @@ def test_without_any_keys_the_storage_refuses(
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    s3._session.cache_clear()
+    s3_storage._session.cache_clear()
     with pytest.raises(StorageRefused):
         MediaStorage(S3Storage(bucket), scratch_root=tmp_path).exists(KEY)
     with pytest.raises(StorageRefused):
-        s3.found_keys()
+        s3_storage.found_keys()
 
 
 def test_keys_that_are_found_are_used_for_links_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    s3._session.cache_clear()
+    s3_storage._session.cache_clear()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "found-id")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "found-secret")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "found-token")
-    assert s3.found_keys() == S3Keys("found-id", "found-secret", "found-token")
-    s3._session.cache_clear()
+    assert s3_storage.found_keys() == S3Keys("found-id", "found-secret", "found-token")
+    s3_storage._session.cache_clear()
 
 
 def test_secrets_are_in_no_line_and_no_repr(

@@ -120,7 +120,7 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [make_task() for _ in range(2)]
     for n, task in enumerate(tasks):
         accepted(task, f"job-{n}")
-    monkeypatch.setattr(runner.stages, "looks", away)
+    monkeypatch.setattr(runner.provider_stages, "polls", away)
     assert runner.run_batch([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
@@ -186,7 +186,7 @@ def test_nothing_ends_the_thread_that_renews_the_leases(monkeypatch: pytest.Monk
         beaten.set()
         return {(claim.task.pk, claim.fence) for claim in claims}
 
-    monkeypatch.setattr(leases.states, "beat", beat)
+    monkeypatch.setattr(leases.transitions, "renew_leases", beat)
     monkeypatch.setattr(leases.settings, "STAGE_LEASE_SECONDS", 0.4)
     task = make_task()
     accepted(task)

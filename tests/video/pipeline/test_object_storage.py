@@ -204,7 +204,7 @@ class TestStages:
     def test_a_download_that_can_not_be_stored_is_not_lost(
         self, bucket: S3Address, s3: S3Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(media_stages.jobs, "result_url", lambda _: "https://provider.example/v.mp4")
+        monkeypatch.setattr(media_stages.provider_calls, "result_url", lambda _: "https://provider.example/v.mp4")
         monkeypatch.setattr(media_stages, "fetch", lambda url, path, **_: path.write_bytes(b"a video"))
         monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", lambda *_: None)
         task = in_stage(Stage.DOWNLOAD)
@@ -273,7 +273,7 @@ def test_local_storage_never_loads_awss_library() -> None:
     program = (
         "import tests.environment, django; django.setup();"
         "import config.urls, video.processes.tasks, video.processes.sweeper;"
-        "from video.infra.toolkit import kit; kit().storage.exists('a');"
+        "from video.infra.toolkit import toolkit; toolkit().storage.exists('a');"
         "import sys; print([name for name in sys.modules if name.startswith(('boto', 'storages', 's3transfer'))])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -82,7 +82,7 @@ def test_a_task_that_came_back_to_life_keeps_its_mark(work_file: str, monkeypatc
 
 def test_a_tick_rings_what_is_due_and_admits(monkeypatch: pytest.MonkeyPatch) -> None:
     rung: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(sweeper.bell, "resume_all", lambda due, **_: rung.extend(due) or len(rung))
+    monkeypatch.setattr(sweeper.dispatch, "resume_all", lambda due, **_: rung.extend(due) or len(rung))
     orphan = make_task()
     admitted(orphan)
     claimed(orphan)
