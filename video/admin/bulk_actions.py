@@ -14,7 +14,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from video.actions import steering
+from video.actions import cancel, retry
+from video.actions.task_rows import ActionRefused
 from video.admin.read_only import ModelAdmin, short
 from video.credits.ledger import InsufficientCredits
 from video.models import VideoTask
@@ -47,7 +48,7 @@ class Steering(ModelAdmin):
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> HttpResponse | None:
         """Cancel those that are under way."""
         return self._steer(
-            request, queryset, "cancel", steering.would_cancel, partial(steering.cancel, by=_operator(request))
+            request, queryset, "cancel", cancel.would_cancel, partial(cancel.cancel, by=_operator(request))
         )
 
     @admin.action(description="Retry …", permissions=["steer"])
@@ -59,8 +60,8 @@ class Steering(ModelAdmin):
             request,
             queryset,
             "retry",
-            partial(steering.would_retry, free=free, regenerate=anew),
-            partial(steering.retry, by=_operator(request), free=free, regenerate=anew),
+            partial(retry.would_retry, free=free, regenerate=anew),
+            partial(retry.retry, by=_operator(request), free=free, regenerate=anew),
         )
 
     def _steer(
@@ -121,10 +122,10 @@ def _operator(request: HttpRequest) -> str:
 def _told(task_id: str, act: Callable[[str], Any]) -> Told:
     try:
         done = act(task_id)
-    except steering.ActionRefused as err:
+    except ActionRefused as err:
         return Told(task_id, err.message.rstrip("."), ok=False)
     except InsufficientCredits as err:
         return Told(task_id, f"its user is short of credits: {err}".rstrip("."), ok=False)
-    if isinstance(done, steering.Cancelled) and not done.changed:
+    if isinstance(done, cancel.Cancelled) and not done.changed:
         return Told(task_id, f"cancelled before; {done.refund.words}", ok=True)
     return Told(task_id, done.words, ok=True)

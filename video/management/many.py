@@ -14,7 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from video.actions import selection
 from video.actions.selection import BadChoice, Filter
-from video.actions.steering import ActionRefused
+from video.actions.task_rows import ActionRefused
 from video.credits.ledger import InsufficientCredits
 from video.models import Stage
 

@@ -12,8 +12,10 @@ from django.db import connection
 from providers.contract import CancelOutcome, JobState, JobStatus, Submitted
 from providers.errors import JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video.actions import steering
-from video.actions.steering import Refund
+from video.actions import cancel as cancel_action
+from video.actions import retry as retry_action
+from video.actions.cancel import Refund
+from video.actions.task_rows import ActionRefused
 from video.attempts import provider_calls, reconcile, records
 from video.credits import ledger
 from video.engine import transitions
@@ -35,16 +37,16 @@ def kinds(task: VideoTask) -> list[tuple[str, int, int]]:
     return list(CreditEntry.objects.filter(task=task).order_by("id").values_list("kind", "amount", "run"))
 
 
-def cancel(task: VideoTask) -> steering.Cancelled:
-    return steering.cancel(task.pk, by="its user")
+def cancel(task: VideoTask) -> cancel_action.Cancelled:
+    return cancel_action.cancel(task.pk, by="its user")
 
 
-def retry(task: VideoTask, **more: Any) -> steering.Retried:
-    return steering.retry(task.pk, by="its user", **more)
+def retry(task: VideoTask, **more: Any) -> retry_action.Retried:
+    return retry_action.retry(task.pk, by="its user", **more)
 
 
 def refused(code: str, call: Callable[[], Any]) -> str:
-    with pytest.raises(steering.ActionRefused) as caught:
+    with pytest.raises(ActionRefused) as caught:
         call()
     assert caught.value.code == code
     return caught.value.message
@@ -373,8 +375,8 @@ class TestCancel:
 
     def test_one_that_is_not_there_or_somebody_elses_is_not_found(self) -> None:
         task = make_task()
-        refused("not_found", lambda: steering.cancel("task_nope", by="x"))
-        refused("not_found", lambda: steering.cancel(task.pk, by="x", user_id=make_user().pk))
+        refused("not_found", lambda: cancel_action.cancel("task_nope", by="x"))
+        refused("not_found", lambda: cancel_action.cancel(task.pk, by="x", user_id=make_user().pk))
         assert reload(task).status == "pending"
 
     def test_the_timeline_says_who_and_what_of_the_money(self) -> None:
@@ -406,7 +408,7 @@ class TestRetry:
         records.record_rejected(generation.pk, code="bad_request", message="No.")
         assert transitions.fail(claim, code="bad_request", message="No.")
         done = retry(task)
-        assert done == steering.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
+        assert done == retry_action.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         task = reload(task)
         assert (task.status, task.stage, task.run, task.rerun, task.progress) == ("running", "generate", 2, True, 0)
         assert (task.error_code, task.finished_at, task.deadline_at) == ("", None, None)
@@ -474,7 +476,7 @@ class TestRetry:
         assert retry(task, regenerate=True).stage is Stage.GENERATE
         task = reload(task)
         assert (task.source_key, task.run) == ("", 2)
-        assert steering.cancel(task.pk, by="x").refund is Refund.DONE  # the old success is not this run's
+        assert cancel_action.cancel(task.pk, by="x").refund is Refund.DONE  # the old success is not this run's
 
     def test_short_of_credits_it_stays_as_it_was(self) -> None:
         task = failed(running()[0])
@@ -487,7 +489,7 @@ class TestRetry:
 
     def test_free_is_a_grant_and_a_debit(self) -> None:
         task = failed(at(Stage.DOWNLOAD))
-        done = steering.retry(task.pk, by="operator eve", free=True)
+        done = retry_action.retry(task.pk, by="operator eve", free=True)
         assert (done.debited, done.granted) == (10, 10)
         assert kinds(task)[2:] == [("grant", 10, 2), ("debit", -10, 2)]
         assert CreditEntry.objects.get(task=task, kind="grant").note.endswith("by operator eve")
@@ -529,7 +531,7 @@ class TestRetry:
     def test_somebody_elses_is_not_found(self) -> None:
         task = failed(at(Stage.DOWNLOAD))
         refused("not_found", lambda: retry(task, user_id=make_user().pk))
-        refused("not_found", lambda: steering.retry("task_nope", by="x"))
+        refused("not_found", lambda: retry_action.retry("task_nope", by="x"))
 
     def test_cancel_of_a_retried_task_is_about_its_new_run(self) -> None:
         task, generation, claim = unknown()
@@ -558,14 +560,14 @@ class TestRetry:
         task = at(Stage.SAVE)
         cancel(task)
         done = retry(task)
-        assert done == steering.Retried(task.pk, 1, Stage.TRANSCODE, 0, 0)
+        assert done == retry_action.Retried(task.pk, 1, Stage.TRANSCODE, 0, 0)
         assert reload(task).progress == transitions.PROGRESS_AT[Stage.SAVE]  # never falls within a run
         assert kinds(task) == [("debit", -10, 1)]
 
     def test_a_cancelled_and_refunded_task_pays_again(self) -> None:
         task = make_task()
         cancel(task)
-        assert retry(task) == steering.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
+        assert retry(task) == retry_action.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1), ("debit", -10, 2)]
 
     def test_a_cancelled_task_whose_stopped_job_cost_money_pays_for_a_new_one(self) -> None:
@@ -573,7 +575,7 @@ class TestRetry:
         cancel(task)
         refused("attempt_unsettled", lambda: retry(task))
         records.record_ended(generation.pk, State.CANCELLED, cost=Decimal(60))
-        assert retry(task) == steering.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
+        assert retry(task) == retry_action.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         assert kinds(task) == [("debit", -10, 1), ("debit", -10, 2)]
 
     def test_a_late_video_of_a_task_that_was_retried_meanwhile_is_not_delivered_beside_it(

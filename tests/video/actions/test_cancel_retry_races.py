@@ -13,8 +13,10 @@ from django.db import connection, transaction
 from providers.contract import Submitted
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.system.system import until
-from video.actions import steering
-from video.actions.steering import Refund
+from video.actions import cancel as cancel_action
+from video.actions import retry as retry_action
+from video.actions.cancel import Refund
+from video.actions.task_rows import ActionRefused
 from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
@@ -40,7 +42,7 @@ def together(turn: int, *calls: Callable[[], Any]) -> list[Any]:
             barrier.wait(30)
             time.sleep(0 if turn % 3 == 2 or turn % len(calls) == place else 0.003)
             results[place] = call()
-        except steering.ActionRefused as err:
+        except ActionRefused as err:
             results[place] = err
         except BaseException as err:
             results[place] = err
@@ -55,17 +57,17 @@ def together(turn: int, *calls: Callable[[], Any]) -> list[Any]:
         thread.join(60)
         assert not thread.is_alive()
     for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, steering.ActionRefused):
+        if isinstance(result, BaseException) and not isinstance(result, ActionRefused):
             raise result
     return results
 
 
 def cancel(task: VideoTask) -> Callable[[], Any]:
-    return lambda: steering.cancel(task.pk, by="its user")
+    return lambda: cancel_action.cancel(task.pk, by="its user")
 
 
 def retry(task: VideoTask) -> Callable[[], Any]:
-    return lambda: steering.retry(task.pk, by="its user")
+    return lambda: retry_action.retry(task.pk, by="its user")
 
 
 def gen(task: VideoTask) -> Generation:
@@ -168,7 +170,7 @@ def test_an_answer_that_had_to_wait_for_the_cancel_still_leaves_a_job_that_is_lo
         target=lambda: (records.record_accepted(generation.pk, Submitted("job-1")), connection.close())
     )
     with transaction.atomic():
-        steering.cancel(task.pk, by="its user")
+        cancel_action.cancel(task.pk, by="its user")
         answer.start()
         until("the answer waits for us", _somebody_waits)
     answer.join(60)
@@ -226,7 +228,7 @@ def test_cancel_against_the_tasks_failure_refunds_once() -> None:
             turn, cancel(task), lambda claim=claim: transitions.fail(claim, code="timeout", message="Too long.")
         )
         assert reload(task).status == ("failed" if failed else "cancelled")
-        assert isinstance(cancelled, steering.ActionRefused) is failed
+        assert isinstance(cancelled, ActionRefused) is failed
         generation.refresh_from_db()
         assert generation.state == "rejected"
         assert kinds(task) == REFUNDED
@@ -265,7 +267,7 @@ def test_retry_against_cancel_of_a_failed_task_adds_up_whoever_wins() -> None:
         task = refused_submit()
         retried, cancelled = together(turn, retry(task), cancel(task))
         assert retried.run == 2
-        if isinstance(cancelled, steering.ActionRefused):
+        if isinstance(cancelled, ActionRefused):
             assert cancelled.code == "not_cancellable"
             assert reload(task).status == "running"
             assert kinds(task) == [*REFUNDED, ("debit", 2)]
@@ -277,7 +279,7 @@ def test_retry_against_cancel_of_a_failed_task_adds_up_whoever_wins() -> None:
 def test_retry_of_a_cancelled_task_against_the_end_of_its_job_is_paid_for_exactly_once() -> None:
     for turn in range(ROUNDS):
         task, generation = rendering("kling-2.5-turbo")
-        steering.cancel(task.pk, by="x")
+        cancel_action.cancel(task.pk, by="x")
         retried, ended = together(
             turn,
             retry(task),
@@ -300,7 +302,7 @@ def test_retry_against_a_video_that_comes_late_is_one_of_the_two() -> None:
         retried, revived = together(
             turn, retry(task), lambda task=task, generation=generation: transitions.revive(task.pk, 1, generation.pk)
         )
-        assert isinstance(retried, steering.ActionRefused) is revived
+        assert isinstance(retried, ActionRefused) is revived
         task = reload(task)
         assert (task.status, task.stage, task.run) == ("running", "download", 1 if revived else 2)
         assert kinds(task) == (REFUNDED if revived else [*REFUNDED, ("debit", 2)])

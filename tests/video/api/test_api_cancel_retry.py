@@ -1,4 +1,4 @@
-"""POST /api/video/cancel and /api/video/retry. What they do to a task is told in test_steering.py."""
+"""POST /api/video/cancel and /api/video/retry. What they do to a task is tested in tests/video/actions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.test import Client
 from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
-from video.actions import steering
+from video.actions import cancel, retry
 from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
@@ -143,14 +143,14 @@ class TestRetry:
     ) -> None:
         setattr(settings, limit, 1)
         task = make_task(user)
-        assert steering.cancel(task.pk, by="its user").changed
+        assert cancel.cancel(task.pk, by="its user").changed
         make_task(user)
         reply = post(api, RETRY, {"taskId": task.pk})
         error(reply, 429, "too_many_waiting")
         assert int(reply["Retry-After"]) >= 1
         assert (reload(task).status, reload(task).run) == ("cancelled", 1)
         assert ledger.balance(user.pk) == 990
-        assert steering.retry(task.pk, by="an operator").run == 2  # who may overfill it
+        assert retry.retry(task.pk, by="an operator").run == 2  # who may overfill it
 
     def test_while_nobody_knows_whether_a_job_exists_it_is_409(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)

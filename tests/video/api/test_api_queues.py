@@ -17,7 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.presence import everybody
-from video.actions import steering
+from video.actions import cancel, retry
 from video.api import task_details
 from video.attempts import records
 from video.engine import transitions
@@ -324,8 +324,8 @@ class TestTask:
         self, api: Client, user: AbstractBaseUser, operator: Client
     ) -> None:
         task = make_task(user)
-        steering.cancel(task.pk, by="olga")
-        steering.retry(task.pk, by="olga")
+        cancel.cancel(task.pk, by="olga")
+        retry.retry(task.pk, by="olga")
         own, all_of_it = data(api, self.url(task)), data(operator, self.url(task))
         assert [one["detail"] for one in own["timeline"][-2:]] == ["cancelled; refunded", "retried; 10 credits"]
         assert all_of_it["timeline"][-1]["worker"] == "olga"

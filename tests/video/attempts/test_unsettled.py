@@ -14,7 +14,7 @@ from django.utils import timezone
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.actions import steering
+from video.actions import cancel
 from video.attempts import provider_calls, reconcile, records, unsettled
 from video.credits import ledger
 from video.engine import transitions
@@ -226,7 +226,7 @@ class TestOfACancelledTask:
         accepted(task := make_task())
         sent(other := make_task(model_requested="pika-2.2"))
         for one in (task, other):
-            steering.cancel(one.pk, by="its user")
+            cancel.cancel(one.pk, by="its user")
         doing = {case.generation.state: case.doing for case in unsettled.find()}
         assert "its cost decides the refund" in doing[State.ACCEPTED]
         assert "else it is lost, and the task refunded" in doing[State.UNKNOWN]
@@ -234,7 +234,7 @@ class TestOfACancelledTask:
     def test_settled_as_lost_before_a_job_was_known_it_is_refunded(self) -> None:
         task = make_task()
         generation, _ = sent(task)
-        steering.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by="its user")
         with pytest.raises(unsettled.SettlementRefused, match="may still be answered"):
             unsettled.settle_as_lost(generation.pk, "olga")
         records.record_unknown(generation.pk)
@@ -244,7 +244,7 @@ class TestOfACancelledTask:
     def test_a_known_job_that_is_settled_as_lost_stays_paid(self) -> None:
         task = make_task()
         generation = accepted(task)
-        steering.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by="its user")
         unsettled.settle_as_lost(generation.pk, "olga")
         assert ledger.balance(task.user_id) == 990
 
@@ -253,7 +253,7 @@ class TestOfACancelledTask:
     ) -> None:
         task = make_task()
         generation, _ = sent(task)
-        steering.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by="its user")
         records.record_lost(generation.pk, code="outcome_unknown")
         says(JobStatus(JobState.RUNNING, "RUNNING"))
         unsettled.attach_job(generation.pk, "17f2-job", "olga")

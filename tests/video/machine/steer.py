@@ -7,7 +7,8 @@ from typing import Any
 
 from tests.video.machine.model import COST, Attempt, Model, Task
 from tests.video.machine.ops import Op, Stock
-from video.actions import steering
+from video.actions import cancel, retry
+from video.actions.task_rows import ActionRefused
 from video.credits import ledger
 
 OPEN = ("unknown", "accepted")
@@ -21,8 +22,8 @@ class Cancel(Op):
 
     def act(self, stock: Stock) -> Any:
         try:
-            done = steering.cancel(stock.tasks[self.task], by="somebody")
-        except steering.ActionRefused as err:
+            done = cancel.cancel(stock.tasks[self.task], by="somebody")
+        except ActionRefused as err:
             return err.code
         return done.changed, done.refund.value
 
@@ -59,10 +60,10 @@ class Retry(Op):
 
     def act(self, stock: Stock) -> Any:
         try:
-            done = steering.retry(stock.tasks[self.task], by="somebody", free=self.free, regenerate=self.anew)
+            done = retry.retry(stock.tasks[self.task], by="somebody", free=self.free, regenerate=self.anew)
         except ledger.InsufficientCredits:
             return "short"
-        except steering.ActionRefused as err:
+        except ActionRefused as err:
             return err.code
         return done.run, done.stage.value, done.debited, done.granted
 

@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
-from video.actions import steering
+from video.actions import cancel
 from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
@@ -147,14 +147,14 @@ class TestCancelTasks:
 
     def test_an_interrupted_run_says_what_was_done(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tasks = [make_task(), make_task(), make_task()]
-        real = steering.cancel
+        real = cancel.cancel
 
         def once(task_id: str, **more: Any) -> Any:
             if task_id != tasks[0].pk:
                 raise KeyboardInterrupt
             return real(task_id, **more)
 
-        monkeypatch.setattr(steering, "cancel", once)
+        monkeypatch.setattr(cancel, "cancel", once)
         code, said = run("cancel_tasks", *[task.pk for task in tasks])
         assert (code, "1 cancelled; 2 left as they were." in said) == (130, True)
 
@@ -175,7 +175,7 @@ class TestRetryTasks:
     def test_filters_choose_failed_ones_only(self) -> None:
         user = make_user()
         timeout, pika = failed(user, code="timeout"), failed(model="pika-2.2")
-        steering.cancel(make_task(user).pk, by="x")
+        cancel.cancel(make_task(user).pk, by="x")
         VideoTask.objects.filter(pk=pika.pk).update(finished_at="2026-01-01T00:00:00Z")
         assert ids(as_json("retry_tasks", "--failed", "--dry-run")[1]) == [timeout.pk, pika.pk]
         assert ids(as_json("retry_tasks", "--since", "2h", "--dry-run")[1]) == [timeout.pk]

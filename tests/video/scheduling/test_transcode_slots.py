@@ -11,7 +11,7 @@ from django.db import connection
 
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from tests.video.scheduling.test_fair_share import fill, plan_of, rows_read
-from video.actions import steering
+from video.actions import cancel, retry
 from video.attempts import records
 from video.engine import dispatch, transitions
 from video.engine.outcomes import Advance, Outcome, Park
@@ -155,7 +155,7 @@ def test_a_cancelled_transcode_gives_its_core_back() -> None:
     task, other = waiting(), waiting()
     admit()
     claimed(task, Stage.TRANSCODE)
-    steering.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by="test")
     assert admit() == [other.pk]
 
 
@@ -266,7 +266,7 @@ def test_a_retry_that_goes_on_at_the_transcode_waits_for_a_core(
     task = waiting()
     transitions.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        assert steering.retry(task.pk, by="test").stage is Stage.TRANSCODE
+        assert retry.retry(task.pk, by="test").stage is Stage.TRANSCODE
     assert rung == []
     end_transcodes([busy.pk])
     assert admit() == [task.pk]

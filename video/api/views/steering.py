@@ -5,7 +5,8 @@ from __future__ import annotations
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video.actions import steering
+from video.actions import cancel, retry
+from video.actions.task_rows import ActionRefused, NoSuchTask
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
@@ -20,8 +21,8 @@ class CancelView(ApiView):
     def post(self, request: Request) -> Response:
         task_id = _task_id(fields_of(request, CancelSerializer)["task_id"])
         try:
-            done = steering.cancel(task_id, by=_name(request), user_id=user_id(request))
-        except steering.ActionRefused as err:
+            done = cancel.cancel(task_id, by=_name(request), user_id=user_id(request))
+        except ActionRefused as err:
             raise _refusal(err) from None
         return success({**status_of(task_id, request), "refund": done.refund.value})
 
@@ -35,7 +36,7 @@ class RetryView(ApiView):
         if free and not request.user.has_perm("video.add_creditentry"):
             raise errors.ApiError(403, "forbidden", "free: only those who may grant credits can retry for free.")
         try:
-            done = steering.retry(
+            done = retry.retry(
                 task_id,
                 by=_name(request),
                 user_id=user_id(request),
@@ -46,7 +47,7 @@ class RetryView(ApiView):
             raise errors.short_of_credits(err.needed, err.balance) from None
         except backlog.TooManyWaiting as err:
             raise errors.too_many_waiting(err) from None
-        except steering.ActionRefused as err:
+        except ActionRefused as err:
             raise _refusal(err) from None
         return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})
 
@@ -61,8 +62,8 @@ def _name(request: Request) -> str:
     return request.user.get_username()
 
 
-def _refusal(err: steering.ActionRefused) -> errors.ApiError:
+def _refusal(err: ActionRefused) -> errors.ApiError:
     """404 for what is not theirs, else 409: the task is in no state for it."""
-    if isinstance(err, steering.NoSuchTask):
+    if isinstance(err, NoSuchTask):
         return errors.not_found()
     return errors.ApiError(409, err.code, err.message)

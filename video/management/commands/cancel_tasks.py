@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from video.actions import steering
+from video.actions import cancel
 from video.actions.selection import Filter
 from video.management.arguments import seconds
 from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Went
@@ -48,14 +48,14 @@ class Command(ManyTasks):
 
 
 def _cancel(task_id: str) -> Went:
-    return _went(steering.cancel(task_id, by=BY), "cancelled")
+    return _went(cancel.cancel(task_id, by=BY), "cancelled")
 
 
 def _preview(task_id: str) -> Went:
-    return _went(steering.would_cancel(task_id), "would be cancelled")
+    return _went(cancel.would_cancel(task_id), "would be cancelled")
 
 
-def _went(done: steering.Cancelled, word: str) -> Went:
+def _went(done: cancel.Cancelled, word: str) -> Went:
     facts = {
         "stage": done.stage.value,
         "run": done.run,

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandParser
 
-from video.actions import steering
+from video.actions import retry
 from video.actions.selection import Filter
 from video.management.arguments import seconds
 from video.management.many import EXIT_CODES, ManyTasks, Went
@@ -44,7 +44,7 @@ class Command(ManyTasks):
         filtered = options["failed"] or wanted != Filter([Status.FAILED])
         hint = "--failed, --since, --user, --stage, --provider, --error"
         found = self.choose(ids, wanted, filtered=filtered, hint=hint)
-        act = steering.would_retry if dry_run else partial(steering.retry, by=BY)
+        act = retry.would_retry if dry_run else partial(retry.retry, by=BY)
 
         def one(task_id: str) -> Went:
             return _went(act(task_id, free=free, regenerate=regenerate), "would go on" if dry_run else "goes on")
@@ -52,6 +52,6 @@ class Command(ManyTasks):
         self.run_all(found, one, dry_run=dry_run, as_json=options["json"])
 
 
-def _went(done: steering.Retried, word: str) -> Went:
+def _went(done: retry.Retried, word: str) -> Went:
     facts = {"stage": done.stage.value, "run": done.run, "debited": done.debited, "granted": done.granted}
     return Went(done.task_id, word, done.words, facts=facts)

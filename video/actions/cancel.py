@@ -1,0 +1,163 @@
+"""Cancel a task: one code path for the API, the admin and the commands.
+
+One transaction locks the task first, then its last attempt, then the credit account, as every other transition does.
+It takes a new fence, so a worker that still writes finds no row, and the worker's next heartbeat stops its work.
+No provider is called here: a job that must stop gets `cancel_wanted_at`, and `attempts/reconcile.py` asks its provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from django.db import connection, transaction
+
+from video.actions import task_rows
+from video.actions.task_rows import ActionRefused
+from video.credits import ledger
+from video.engine import dispatch, transitions
+from video.models import Generation, Stage, Status, TaskEvent, VideoTask
+from video.routing import health
+
+State = Generation.State
+
+
+class Refund(StrEnum):
+    """What a cancel does to the credits of the run."""
+
+    DONE = "refunded"
+    PENDING = "pending"  # decided when the provider's job has ended
+    NONE = "none"  # the provider has done its work, or the run cost nothing
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        match self:
+            case Refund.DONE:
+                return "refunded"
+            case Refund.PENDING:
+                return "the refund is decided when its job has ended"
+            case _:
+                return "no refund"
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """A task that is cancelled now."""
+
+    task_id: str
+    run: int
+    stage: Stage  # where it was when it was cancelled
+    refund: Refund
+    changed: bool  # False: it had been cancelled before
+    asks_provider: bool = False  # its provider is asked to stop its job
+
+    @property
+    def words(self) -> str:
+        """For people: where it was, and what follows."""
+        asked = "; its provider is asked to stop" if self.asks_provider else ""
+        return f"in {self.stage}; {self.refund.words}{asked}"
+
+
+def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
+    """Cancel a task in any stage; of this user only, if one is given. `by`: the name that the timeline shows.
+
+    Raises NoSuchTask, and ActionRefused (`not_cancellable`) once the task has ended otherwise. Safe to repeat: a second
+    run changes nothing and answers with `changed=False`.
+    """
+    with transaction.atomic():
+        moved = _cancel_row(task_id, user_id)
+        if moved is None:
+            return _cancelled_before(task_rows.find(task_id, user_id))
+        run, stage, fence = moved
+        last = task_rows.last_attempt(task_id, lock=True)
+        refund = refund_of(last, run)
+        _stop_attempt(last)
+        if refund is Refund.DONE and not ledger.refund(task_id, run):
+            refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
+        detail = f"cancelled by {by}; {refund.words}"
+        task_rows.record_event(
+            task_id, run, last, stage, TaskEvent.Outcome.CANCELLED, fence=fence, by=by, detail=detail
+        )
+    return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
+
+
+def would_cancel(task_id: str) -> Cancelled:
+    """What `cancel` would answer now; changes nothing. Raises as it does."""
+    task = task_rows.find(task_id, None)
+    if not task.is_active:
+        return _cancelled_before(task)
+    last = task_rows.last_attempt(task_id)
+    refund = refund_of(last, task.run)
+    return Cancelled(task_id, task.run, Stage(task.stage), refund, changed=True, asks_provider=_has_job(last))
+
+
+def refund_of(last: Generation | None, run: int) -> Refund:
+    """What a cancel now would do to the credits of this run, by the task's last attempt."""
+    if last is None or last.run != run:
+        return Refund.DONE
+    if last.state in {State.UNKNOWN, State.ACCEPTED}:
+        return Refund.PENDING
+    return Refund.NONE if last.state == State.SUCCEEDED else Refund.DONE
+
+
+def _has_job(last: Generation | None) -> bool:
+    return last is not None and last.state == State.ACCEPTED
+
+
+def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | None:
+    """The one conditional UPDATE: (run, stage, new fence), or None if the task does not exist or has ended."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
+                admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '',
+                finished_at = statement_timestamp()
+            WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
+            RETURNING run, stage, fence
+            """,
+            {"id": task_id, "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
+        )
+        row = cursor.fetchone()
+    return None if row is None else (row[0], Stage(row[1]), row[2])
+
+
+def _stop_attempt(last: Generation | None) -> None:
+    """The attempt of a cancelled task: one that was not sent frees its slot, the job of any other is to be stopped."""
+    if last is None:
+        return
+    with connection.cursor() as cursor:
+        if last.state == State.PLANNED:
+            cursor.execute(
+                """
+                UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(),
+                    error_code = 'task_ended' WHERE id = %s
+                """,
+                [last.pk],
+            )
+            # After the commit: admission locks circuits and credit accounts in another order.
+            transaction.on_commit(partial(health.give_back_probe, last.model))
+            transaction.on_commit(dispatch.request_admission)
+        elif last.state in {State.UNKNOWN, State.ACCEPTED}:
+            cursor.execute(
+                """
+                UPDATE video_generation SET look_at = statement_timestamp(),
+                    cancel_wanted_at = coalesce(cancel_wanted_at, statement_timestamp()) WHERE id = %s
+                """,
+                [last.pk],
+            )
+            transaction.on_commit(partial(dispatch.request_check, last.pk))
+
+
+def _cancelled_before(task: VideoTask) -> Cancelled:
+    """The answer to a cancel that changes nothing. Raises ActionRefused if the task has ended otherwise."""
+    if task.status != Status.CANCELLED:
+        how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
+        raise ActionRefused("not_cancellable", f"This task can't be cancelled any more: {how}.")
+    refund = refund_of(task_rows.last_attempt(task.pk), task.run)
+    if task_rows.is_refunded(task):  # read after the attempt, whose end brings the refund
+        refund = Refund.DONE
+    elif refund is not Refund.PENDING:
+        refund = Refund.NONE
+    return Cancelled(task.pk, task.run, Stage(task.stage), refund, changed=False)

@@ -1,0 +1,70 @@
+"""What cancel and retry share: reading the task and its last attempt, the event, and how an action is refused."""
+
+from __future__ import annotations
+
+from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+
+
+class ActionRefused(Exception):
+    """The action is not possible now; nothing was changed. `code` is for programs, `message` for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class NoSuchTask(ActionRefused):
+    """There is no such task, or it belongs to another user."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__("not_found", f"There is no task {task_id}.")
+
+
+def find(task_id: str, user_id: int | None, *, lock: bool = False) -> VideoTask:
+    """The task; of one user only, unless `user_id` is None. `lock`: held until the transaction ends.
+
+    Raises NoSuchTask.
+    """
+    # no_key: a refund's entry refers to the task, and its writer holds the attempt, so it must not wait for this lock.
+    rows = VideoTask.objects.select_for_update(no_key=True) if lock else VideoTask.objects.all()
+    rows = rows.filter(pk=task_id)
+    task = (rows if user_id is None else rows.filter(user_id=user_id)).first()
+    if task is None:
+        raise NoSuchTask(task_id)
+    return task
+
+
+def last_attempt(task_id: str, *, lock: bool = False) -> Generation | None:
+    """The task's last attempt at a provider. `lock`: waits for a transaction that writes it, and then holds it."""
+    rows = Generation.objects.select_for_update(no_key=True) if lock else Generation.objects.all()
+    return rows.filter(task_id=task_id).order_by("-attempt").first()
+
+
+def is_refunded(task: VideoTask) -> bool:
+    """Whether the debit of the task's present run was given back."""
+    return CreditEntry.objects.filter(task=task, run=task.run, kind=CreditEntry.Kind.REFUND).exists()
+
+
+def record_event(
+    task_id: str,
+    run: int,
+    attempt: Generation | None,
+    stage: Stage,
+    outcome: TaskEvent.Outcome,
+    *,
+    fence: int,
+    by: str,
+    detail: str,
+) -> None:
+    """Add one event to the task's timeline, inside the caller's transaction. `by` stands in the worker's column."""
+    TaskEvent.objects.create(
+        task_id=task_id,
+        run=run,
+        generation=attempt,
+        stage=stage,
+        outcome=outcome,
+        fence=fence,
+        worker=by[:120],
+        detail=detail[:300],
+    )
