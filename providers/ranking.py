@@ -15,7 +15,7 @@ What the four parts of a score are, each 0 to 1 and best at 1:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
@@ -138,30 +138,36 @@ def rank(
     overrides: Mapping[str, Override],
     health: Mapping[str, ModelHealth],
     available: Mapping[str, str | None],
+    resolutions: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Candidate]:
     """All of `models`: the usable ones first, best first, then the others in the order given.
 
     `available[model]` is None when a slot could be had, else why not; a model that is not in it has no key here.
+    `resolutions[model]` is what a model renders instead of `request.resolution`. Models are compared with those of the
+    same resolution only; the resolution of the first usable one comes first.
     Equal scores go to the cheaper, then the better grade, then the first by name. Raises ValueError for an unknown
     policy.
     """
     weights = WEIGHTS[Policy(policy)]
-    usable: list[_Figures] = []
+    requests = {each: replace(request, resolution=each) for each in {request.resolution, *resolutions.values()}}
+    usable: dict[str, list[_Figures]] = {}
     unusable: list[Candidate] = []
     for model in models:
+        own = requests[resolutions.get(model.id, request.resolution)]
         override = overrides.get(model.id, _AS_IN_CATALOGUE)
         measured = health.get(model.id, UNMEASURED)
-        incapable = why_not(request, model)
+        incapable = why_not(own, model)
         if incapable is not None:
-            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, incapable, request.resolution))
+            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, incapable, own.resolution))
             continue
-        figures = _figures(model, request, override, measured)
+        figures = _figures(model, own, override, measured)
         closed = why_closed(model, override, measured, available)
         if closed is None:
-            usable.append(figures)
+            usable.setdefault(own.resolution, []).append(figures)
         else:
             unusable.append(figures.candidate(False, 0.0, closed))
-    return _scored(usable, weights, Policy(policy)) + unusable
+    ranked = [one for group in usable.values() for one in _scored(group, weights, Policy(policy))]
+    return ranked + unusable
 
 
 def why_closed(
@@ -239,8 +245,6 @@ def _success(health: ModelHealth) -> float:
 
 
 def _scored(usable: list[_Figures], weights: Weights, policy: Policy) -> list[Candidate]:
-    if not usable:
-        return []
     cheapest = min(float(one.price_usd) for one in usable)
     quickest = min(one.expected_s for one in usable)
     # Rounded, so that two models which differ by nothing but floating point are equals.
