@@ -1,9 +1,12 @@
-"""Making a task: the row, its debit and its first event in one transaction, and a bell after the commit."""
+"""Create a task: its row, its debit and its first event in one transaction; admission is requested after the commit."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
+from functools import cache
 
+import psycopg
 from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
@@ -11,9 +14,46 @@ from video import ids
 from video.credits import ledger
 from video.engine import dispatch
 from video.models import TaskEvent, VideoTask
-from video.order import Order
+from video.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog
+
+ONE_PER_KEY = "task_one_per_idempotency_key"
+
+#: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
+_GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "idempotency_key", "request_hash")
+#: The other columns that have no default in the database, as SQL.
+_NEW_TASK = {
+    **dict.fromkeys(("progress", "fence", "tries", "deaths"), "0"),
+    **dict.fromkeys(("claimed_by", "park_reason", "error_code", "error_message"), "''"),
+    **dict.fromkeys(("source_key", "output_key", "thumbnail_key"), "''"),
+    "run": "1",
+    "status": "'pending'",
+    "stage": "'generate'",
+    "admit_at": "statement_timestamp()",
+    "has_work_files": "false",
+}
+_INSERT = """
+    WITH room AS MATERIALIZED (
+        SELECT coalesce((SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s)
+            AS most_own,
+            CASE WHEN %(count_all)s THEN (SELECT count(*) FROM (
+                SELECT FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %(most)s) waiting) END AS all_users
+    ), own AS MATERIALIZED (
+        SELECT count(*) AS waiting FROM (
+            SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
+            LIMIT (SELECT most_own FROM room)) waiting
+    ), made AS (
+        INSERT INTO video_videotask ({columns})
+        SELECT {values}
+        FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
+        RETURNING id
+    ), recorded AS (
+        INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
+        SELECT id, 1, 'generate', %(outcome)s, 0, '', '', '' FROM made
+    )
+    SELECT EXISTS (SELECT FROM made), own.waiting >= room.most_own, room.all_users FROM room, own
+"""
 
 
 class KeyReused(Exception):
@@ -25,9 +65,9 @@ def create(
 ) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
-    `priority`: -100 to 100, among the user's own; for operators.
-
-    Raises InsufficientCredits, TooManyWaiting, KeyReused, and as `choice.eligible_models`; nothing is made then.
+    `priority`: -100 to 100, among the user's own; for operators. A second run with the same `idempotency_key` and order
+    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, KeyReused, and as
+    `model_choice.eligible_models`; nothing is made then.
     """
     task = VideoTask(
         id=ids.task_id(),
@@ -43,12 +83,11 @@ def create(
             _insert(task)
             ledger.debit(user_id, settings.CREDITS_PER_VIDEO, task_id=task.pk, run=task.run)
     except IntegrityError as err:
-        if idempotency_key is None or "task_one_per_idempotency_key" not in str(err):
+        if idempotency_key is None or _violated_constraint(err) != ONE_PER_KEY:
             raise
         return _made_before(user_id, idempotency_key, order), False
     except (ledger.InsufficientCredits, backlog.TooManyWaiting):
-        # The same call may have been paid before by the user's last credits, or taken the last place in line: then it
-        # is no new one.
+        # An earlier run of the same call may have taken the user's last credits, or the last place of the backlog.
         if idempotency_key is not None:
             earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
             if earlier is not None:
@@ -59,69 +98,18 @@ def create(
 
 
 def _insert(task: VideoTask) -> None:
-    """The row and its first event, in one statement, which also counts whether there is room in the line.
+    """The row and its first event, in one statement, which also counts the tasks that wait. Raises TooManyWaiting.
 
-    Those who create at the same moment may overstep the limit by as many as they are.
+    Creates at the same moment may exceed the limit by as many as they are.
     """
-    everybody = backlog.total
-    count_all = everybody.is_stale()
-    if not count_all and everybody.is_full():
+    count_all = backlog.total.is_stale()
+    if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            WITH room AS MATERIALIZED (
-                SELECT coalesce((SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s)
-                    AS most_own,
-                    CASE WHEN %(count_all)s THEN (SELECT count(*) FROM (
-                        SELECT FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %(most)s) line) END AS everybody
-            ), own AS MATERIALIZED (
-                SELECT count(*) AS waiting FROM (
-                    SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
-                    LIMIT (SELECT most_own FROM room)) line
-            ), made AS (
-                INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio, image_url,
-                    policy, fallback, model_requested, eligible_models, negative_prompt, seed, quality, resolution, fps,
-                    priority, idempotency_key, request_hash, status, stage, progress, admit_at, fence,
-                    claimed_by, park_reason, tries, deaths, error_code,
-                    error_message, source_key, output_key, thumbnail_key, has_work_files)
-                SELECT %(id)s, %(user_id)s, 1, %(prompt)s, %(duration_s)s, %(aspect_ratio)s, %(image_url)s,
-                    %(policy)s, %(fallback)s, %(model_requested)s, %(eligible_models)s::varchar[], %(negative_prompt)s,
-                    %(seed)s::bigint, %(quality)s, %(resolution)s, %(fps)s,
-                    %(priority)s, %(idempotency_key)s::varchar, %(request_hash)s,
-                    'pending', 'generate', 0, statement_timestamp(), 0, '', '', 0, 0, '', '', '', '', '', false
-                FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.everybody, 0) < %(most)s
-                RETURNING id
-            ), told AS (
-                INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
-                SELECT id, 1, 'generate', %(outcome)s, 0, '', '', '' FROM made
-            )
-            SELECT EXISTS (SELECT FROM made), own.waiting >= room.most_own, room.everybody FROM room, own
-            """,
+            _insert_statement(),
             {
-                **{
-                    name: getattr(task, name)
-                    for name in (
-                        "id",
-                        "user_id",
-                        "prompt",
-                        "duration_s",
-                        "aspect_ratio",
-                        "image_url",
-                        "policy",
-                        "fallback",
-                        "model_requested",
-                        "eligible_models",
-                        "negative_prompt",
-                        "seed",
-                        "quality",
-                        "resolution",
-                        "fps",
-                        "priority",
-                        "idempotency_key",
-                        "request_hash",
-                    )
-                },
+                **{name: getattr(task, name) for name in _GIVEN},
                 "outcome": TaskEvent.Outcome.CREATED.value,
                 "most_own": settings.MAX_WAITING_PER_USER,
                 "most": settings.MAX_WAITING,
@@ -130,9 +118,26 @@ def _insert(task: VideoTask) -> None:
         )
         made, own_is_full, counted = cursor.fetchone()
     if counted is not None:
-        everybody.note(counted)
+        backlog.total.note(counted)
     if not made:
         raise _too_many(task, own=own_is_full)
+
+
+@cache
+def _insert_statement() -> str:
+    given = {name: f"%({name})s::{_sql_type(name)}" for name in _GIVEN}
+    row = {**given, **_NEW_TASK}
+    return _INSERT.format(columns=", ".join(row), values=", ".join(row.values()))
+
+
+def _sql_type(column: str) -> str:
+    """The type of a column of VideoTask, without its length: a cast to `varchar(80)` would cut a longer text short."""
+    return re.sub(r"\(\d+\)", "", VideoTask._meta.get_field(column).db_type(connection) or "")
+
+
+def _violated_constraint(err: IntegrityError) -> str | None:
+    cause = err.__cause__
+    return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
 def _too_many(task: VideoTask, *, own: bool) -> backlog.TooManyWaiting:

@@ -7,7 +7,7 @@ It takes a new fence. No provider is called here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 
 from django.conf import settings
@@ -147,9 +147,8 @@ def _refuse_unsettled(last: Generation | None) -> None:
 
 def _models(task: VideoTask) -> Sequence[str]:
     """Models that may run the task, as if it were created now."""
-    order = Order(**{field.name: getattr(task, field.name) for field in fields(Order)})
     try:
-        return model_choice.eligible_models(order)
+        return model_choice.eligible_models(Order.of(task))
     except (UnknownModel, model_choice.NoCapableModel) as err:
         raise ActionRefused("model_unavailable", f"No model here can make this video now: {err}") from None
 

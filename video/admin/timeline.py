@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 
 from media_pipeline.errors import StorageRefused
+from video import order
 from video.admin.read_only import clock, short
 from video.attempts import unknown_submits
 from video.durations import span
@@ -266,15 +267,16 @@ def _looks(generation: Generation, now: datetime) -> str:
     return words
 
 
+#: Fields of the order that `_asked` doesn't list one by one: the prompt heads the page, three share a line.
+_NOT_LISTED = frozenset({"prompt", "policy", "fallback", "quality", "resolution", "fps"})
+
+
 def _asked(task: VideoTask) -> list[tuple[str, str]]:
+    listed = {name: value for name, value in order.values(task).items() if name not in _NOT_LISTED}
+    listed |= {"duration_s": f"{task.duration_s} s", "model_requested": task.model_requested or "our choice"}
     facts = [
         ("User", task.user.get_username()),
-        ("Length", f"{task.duration_s} s"),
-        ("Ratio", task.aspect_ratio),
-        ("Start image", task.image_url),
-        ("Model", task.model_requested or "our choice"),
-        ("Not wanted", task.negative_prompt),
-        ("Seed", "" if task.seed is None else str(task.seed)),
+        *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),
         ("Quality", f"{task.quality}, {task.resolution}, {task.fps} fps"),
         ("Run", str(task.run) if task.run > 1 else ""),
     ]

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from video import order
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 EVENTS_SHOWN = 400
@@ -48,7 +49,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
         **({"user": task.user.get_username()} if staff else {}),
         "run": task.run,
         "now": _now(task, timezone.now(), staff=staff),
-        "request": _request(task),
+        "request": order.as_json(task),
         "createdAt": _time(task.created_at),
         "startedAt": _time(task.started_at),
         "finishedAt": _time(task.finished_at),
@@ -88,23 +89,6 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
     if staff:
         found |= {"reason": task.park_reason or None, "tries": task.tries, "lostWorkers": task.deaths}
     return found
-
-
-def _request(task: VideoTask) -> dict[str, Any]:
-    return {
-        "prompt": task.prompt,
-        "duration": task.duration_s,
-        "aspectRatio": task.aspect_ratio,
-        "imageUrl": task.image_url or None,
-        "model": task.model_requested or None,
-        "policy": task.policy,
-        "fallback": task.fallback,
-        "quality": task.quality,
-        "resolution": task.resolution,
-        "fps": task.fps,
-        "negativePrompt": task.negative_prompt or None,
-        "seed": task.seed,
-    }
 
 
 def _event(event: TaskEvent, task: VideoTask, *, staff: bool) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from video.attempts import callbacks
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, VideoTask
+from video.routing import model_choice
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
@@ -42,17 +44,9 @@ Parsed = TypeVar("Parsed")
 
 def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
     """What is asked of the provider for this task."""
-    return GenerationRequest(
-        model=generation.model,
-        prompt=task.prompt,
-        duration_s=generation.duration_s,
-        aspect_ratio=task.aspect_ratio,
-        image_url=task.image_url or None,
-        negative_prompt=task.negative_prompt or None,
-        seed=task.seed,
-        resolution=generation.resolution,
-        callback_url=callbacks.callback_url(generation.pk, generation.provider),
-    )
+    request = model_choice.request_of(task, model=generation.model, resolution=generation.resolution)
+    callback_url = callbacks.callback_url(generation.pk, generation.provider)
+    return replace(request, duration_s=generation.duration_s, callback_url=callback_url)
 
 
 def _key(generation: Generation) -> str:

@@ -10,7 +10,9 @@ the render is 720p, and the transcode makes it larger.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any
 
 from django.conf import settings
 
@@ -19,12 +21,14 @@ from providers.catalogue import Model, UnknownModel
 from providers.contract import GenerationRequest
 from providers.ranking import Candidate, ModelHealth, Override
 from video.models import VideoTask
-from video.order import Order
+from video.order import Order, values
 from video.routing import health as health_of_models
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
 FULL = "every slot is taken"
+NOTHING_KNOWN: Mapping[str, Any] = MappingProxyType({})
+_OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
 class NoCapableModel(Exception):
@@ -61,33 +65,23 @@ def render_resolution(wanted: str, model: Model) -> str:
     return RENDER_LARGE if wanted == RENDER_LARGE and RENDER_LARGE in model.resolutions else RENDER
 
 
-def request_for(wanted: Order | VideoTask, model: Model | None = None) -> GenerationRequest:
-    """What a model is asked for; without one, what models that render as large as wanted are asked for."""
-    if model is None:
-        resolution = RENDER_LARGE if wanted.resolution == RENDER_LARGE else RENDER
-    else:
-        resolution = render_resolution(wanted.resolution, model)
-    return _request(wanted, resolution, model.id if model else "")
+def request_of(wanted: Order | VideoTask, *, model: str, resolution: str) -> GenerationRequest:
+    """What a provider is asked for: every field of the order that a `GenerationRequest` has, by the same name."""
+    asked = {name: value for name, value in values(wanted).items() if name in _OF_PROVIDERS}
+    return GenerationRequest(**{**asked, "model": model, "resolution": resolution})
 
 
-def _request(wanted: Order | VideoTask, resolution: str, model: str = "") -> GenerationRequest:
-    return GenerationRequest(
-        model=model,
-        prompt=wanted.prompt,
-        duration_s=wanted.duration_s,
-        aspect_ratio=wanted.aspect_ratio,
-        image_url=wanted.image_url or None,
-        negative_prompt=wanted.negative_prompt or None,
-        seed=wanted.seed,
-        resolution=resolution,
-    )
+def request_for(wanted: Order | VideoTask, model: Model) -> GenerationRequest:
+    """What this model would be asked for."""
+    return request_of(wanted, model=model.id, resolution=render_resolution(wanted.resolution, model))
 
 
 def providers_here() -> frozenset[str]:
     """Providers that have both an adapter and a key on this server."""
     from video.infra import toolkit  # it brings HTTP clients and media code, which most API calls need not wait for
 
-    return frozenset(adapter.name for adapter in toolkit.ADAPTERS if settings.PROVIDER_KEYS.get(adapter.name))
+    names = (adapter.name for adapter in toolkit.ADAPTERS)
+    return frozenset(name for name in names if settings.PROVIDER_KEYS.get(name))
 
 
 def models_here() -> list[Model]:
@@ -148,10 +142,10 @@ def candidates(
     health = health_of_models.snapshot() if health is None else health
     overrides = health_of_models.overrides() if overrides is None else overrides
     eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
-    return _ranked(wanted, eligible, available, health, overrides, tried)
+    return _candidates(wanted, eligible, available, health, overrides, tried)
 
 
-def _ranked(
+def _candidates(
     wanted: Order | VideoTask,
     eligible: Collection[str],
     available: Mapping[str, str | None],
@@ -163,21 +157,31 @@ def _ranked(
         model: why if model in eligible or why is not None else _why_left_out(wanted, model, tried)
         for model, why in available.items()
     }
-    ranked = [
-        candidate
-        for resolution, models in _by_resolution(wanted, catalogue.MODELS)
-        for candidate in ranking.rank(
-            _request(wanted, resolution),
-            policy=wanted.policy,
-            models=models,
-            overrides=overrides,
-            health=health,
-            available=open_to,
-        )
-    ]
+    ranked = _rank(wanted, catalogue.MODELS, available=open_to, health=health, overrides=overrides)
     named = _named(wanted)
     # Stable, so their order stays otherwise. A named model comes first though its task may go to others by now.
     return sorted(ranked, key=lambda candidate: (not candidate.usable, candidate.model != named))
+
+
+def _rank(
+    wanted: Order | VideoTask,
+    models: Sequence[Model],
+    *,
+    available: Mapping[str, str | None],
+    health: Mapping[str, ModelHealth] = NOTHING_KNOWN,
+    overrides: Mapping[str, Override] = NOTHING_KNOWN,
+) -> list[Candidate]:
+    """The usable ones first, those with the larger render before the others; each is compared with its like."""
+    resolutions = {model.id: render_resolution(wanted.resolution, model) for model in models}
+    return ranking.rank(
+        request_of(wanted, model="", resolution=RENDER),
+        policy=wanted.policy,
+        models=sorted(models, key=lambda model: resolutions[model.id] != RENDER_LARGE),
+        overrides=overrides,
+        health=health,
+        available=available,
+        resolutions=resolutions,
+    )
 
 
 def quote(order: Order) -> Quote:
@@ -198,12 +202,12 @@ def quote(order: Order) -> Quote:
 
     if not any(map(serves, eligible)):  # admission lets others have it then, where the client allows it
         eligible += [model for model in fallbacks(order, eligible) if serves(model)]
-    ranked = _ranked(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
+    ranked = _candidates(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
     if ranked[0].usable:
         return Quote(ranked[0], None, ranked)
     # It would stand in line: for the model that is best once slots are free and circuits are closed.
     calm = {model: replace(one, circuit_open=False) for model, one in health.items()}
-    later = _ranked(order, eligible, dict.fromkeys(slots), calm, overrides)[0]
+    later = _candidates(order, eligible, dict.fromkeys(slots), calm, overrides)[0]
     if not later.usable:
         raise ModelUnavailable({candidate.model: candidate.reason for candidate in ranked})
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
@@ -231,31 +235,10 @@ def _named(wanted: Order | VideoTask) -> str:
         return ""
 
 
-def _by_resolution(wanted: Order | VideoTask, models: Sequence[Model]) -> list[tuple[str, list[Model]]]:
-    """The models by what they would render, the larger first."""
-    if wanted.resolution != RENDER_LARGE:
-        return [(RENDER, list(models))]
-    return [
-        (RENDER_LARGE, [model for model in models if RENDER_LARGE in model.resolutions]),
-        (RENDER, [model for model in models if RENDER_LARGE not in model.resolutions]),
-    ]
-
-
 def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
     """Ids of those that can, best first by price and grades; smaller renders only where no larger one can be had."""
-    for resolution, ours in _by_resolution(wanted, models):
-        ranked = ranking.rank(
-            _request(wanted, resolution),
-            policy=wanted.policy,
-            models=ours,
-            overrides={},
-            health={},
-            available=dict.fromkeys((model.id for model in ours), None),
-        )
-        found = [candidate.model for candidate in ranked if candidate.usable]
-        if found:
-            return found
-    return []
+    ranked = _rank(wanted, models, available=dict.fromkeys((model.id for model in models), None))
+    return [one.model for one in ranked if one.usable and one.resolution == ranked[0].resolution]
 
 
 def _no_capable_model(order: Order) -> NoCapableModel:

@@ -60,7 +60,7 @@ def test_the_request_has_all_that_was_wanted() -> None:
     )
     assert (asked.model, asked.prompt, asked.duration_s, asked.aspect_ratio) == ("pika-2.2", "A cat", 10, "16:9")
     assert (asked.image_url, asked.negative_prompt, asked.seed) == (IMAGE, "blur", 0)
-    plain = model_choice.request_for(order())
+    plain = model_choice.request_for(order(), BY_ID["pika-2.2"])
     assert (plain.image_url, plain.negative_prompt, plain.seed) == (None, None, None)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 import webbrowser
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -24,6 +25,7 @@ from video.actions import create
 from video.credits import ledger
 from video.engine import workers
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
+from video.order import ABOUT, Order
 from video.scheduling import backlog
 from video.web import demo_login, media
 
@@ -32,21 +34,8 @@ LOOK_EVERY_S = 0.25
 STILL_S = 10.0  # nothing moved for so long: somebody should be told
 SWEEPER_SEEN_S = 25.0  # a living sweeper writes a row for every 15 s
 STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
-# What the API calls each option's field.
-FIELDS = {
-    "prompt": "prompt",
-    "model": "model",
-    "policy": "policy",
-    "fallback": "fallback",
-    "duration": "duration",
-    "aspect_ratio": "aspectRatio",
-    "image_url": "imageUrl",
-    "quality": "quality",
-    "resolution": "resolution",
-    "fps": "fps",
-    "negative_prompt": "negativePrompt",
-    "seed": "seed",
-}
+# The API's name of each option that is a field of the order.
+FIELDS = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", about.api): about.api for about in ABOUT.values()}
 
 
 @dataclass
@@ -228,24 +217,8 @@ class Command(BaseCommand):
     help = "Makes a video from a prompt. Exit codes: 0 done, 1 failed, 2 bad input, 3 waited in vain, 130 Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("prompt", help="what the video is to show")
-        parser.add_argument("--model", help="such as runway-gen3, gen4.5, gen4_turbo (default: our choice)")
-        parser.add_argument(
-            "--policy", choices=VideoTask.Policy.values, help="how to choose a model (default balanced)"
-        )
-        parser.add_argument(
-            "--no-fallback", dest="fallback", action="store_false", default=None, help="this model or none"
-        )
-        parser.add_argument("--duration", type=int, help="seconds (default 5)")
-        parser.add_argument("--aspect-ratio", help="such as 16:9 (default) or 9:16")
-        parser.add_argument("--image-url", help="public https link to a start image")
-        parser.add_argument("--quality", choices=VideoTask.Quality.values, help="of the transcode (default medium)")
-        parser.add_argument(
-            "--resolution", choices=VideoTask.Resolution.values, help="the short side (default: as it comes)"
-        )
-        parser.add_argument("--fps", type=int, help="frames a second (default 30)")
-        parser.add_argument("--negative-prompt", help="what it is not to show")
-        parser.add_argument("--seed", type=int, help="for repeatable results, where the model can")
+        for option, asked in zip(FIELDS, fields(Order), strict=True):
+            _add_order_argument(parser, option, asked)
         parser.add_argument(
             "--priority",
             type=int,
@@ -382,6 +355,20 @@ class Command(BaseCommand):
     def _where_to_look(self, task_id: str) -> str:
         base = settings.PUBLIC_BASE_URL or f"http://127.0.0.1:{settings.PORT}"
         return f"Look at it at {base}/admin/video/videotask/?q={task_id}"
+
+
+def _add_order_argument(parser: CommandParser, option: str, asked: Field[Any]) -> None:
+    """The argument for one field of the order: what must be given has no dashes, a flag is to be switched off."""
+    dashed, says = option.replace("_", "-"), ABOUT[asked.name].help
+    kind = get_type_hints(Order)[asked.name]
+    if asked.name == "prompt":
+        parser.add_argument(option, help=says)
+    elif kind is bool:
+        parser.add_argument(f"--no-{dashed}", dest=option, action="store_false", default=None, help=says)
+    else:
+        words = getattr(VideoTask._meta.get_field(asked.name), "choices", None)
+        choices = [value for value, _ in words] if words else None
+        parser.add_argument(f"--{dashed}", type=str if kind is str else int, choices=choices, help=says)
 
 
 def _spoken(wrong: dict[str, str]) -> str:

@@ -1,0 +1,102 @@
+"""One list of a request's fields: whoever adds one to `Order` and forgets a place is told here which."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+import pytest
+from django.core.management.base import CommandParser
+
+from providers.catalogue import BY_ID
+from providers.contract import GenerationRequest
+from tests.factories import make_user
+from video.actions import create
+from video.admin import timeline
+from video.api import task_details
+from video.api.serializers import CreateSerializer
+from video.management.commands import generate
+from video.models import VideoTask
+from video.order import ABOUT, Order, as_json
+from video.routing import model_choice
+
+FIELDS = fields(Order)
+#: Every field has another value than its default, so that one which is not passed on shows.
+FULL = Order(
+    prompt="A cat",
+    duration_s=10,
+    aspect_ratio="9:16",
+    image_url="https://images.example/cat.png",
+    model_requested="pika-2.2",
+    policy="quality",
+    fallback=False,
+    quality="high",
+    resolution="1080p",
+    fps=60,
+    negative_prompt="rain",
+    seed=7,
+)
+#: What a provider is asked for and no client can say.
+NOT_ORDERED = {"model", "sound", "callback_url"}
+
+each_field = pytest.mark.parametrize("asked", FIELDS, ids=lambda one: one.name)
+
+
+@pytest.fixture
+def task() -> VideoTask:
+    made, _ = create.create(make_user().pk, FULL)
+    return VideoTask.objects.get(pk=made.pk)
+
+
+@each_field
+def test_the_full_order_has_a_value_of_its_own(asked: Field[Any]) -> None:
+    assert asked.default is MISSING or getattr(FULL, asked.name) != asked.default
+
+
+@each_field
+def test_a_field_is_a_column(asked: Field[Any]) -> None:
+    assert VideoTask._meta.get_field(asked.name).concrete
+
+
+@each_field
+def test_a_field_is_taken_from_clients(asked: Field[Any]) -> None:
+    assert CreateSerializer().fields[ABOUT[asked.name].api].source == asked.name
+
+
+@each_field
+def test_a_field_is_an_argument_of_generate(asked: Field[Any]) -> None:
+    parser = CommandParser()
+    generate.Command().add_arguments(parser)
+    (option,) = [name for name, api in generate.FIELDS.items() if api == ABOUT[asked.name].api]
+    (action,) = [one for one in parser._actions if one.dest == option]
+    assert action.help == ABOUT[asked.name].help
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(GenerationRequest) if one.name not in NOT_ORDERED])
+def test_what_a_provider_is_asked_for_comes_from_the_order(name: str) -> None:
+    request = model_choice.request_for(FULL, BY_ID["pika-2.2"])
+    assert getattr(request, name) == getattr(FULL, name)
+
+
+def test_two_api_names_are_never_the_same() -> None:
+    assert len({about.api for about in ABOUT.values()}) == len(FIELDS)
+
+
+@pytest.mark.django_db
+class TestATask:
+    def test_its_row_holds_every_field(self, task: VideoTask) -> None:
+        assert Order.of(task) == FULL
+
+    def test_its_details_show_every_field(self, task: VideoTask) -> None:
+        request = task_details.details(task, staff=False)["request"]
+        assert list(request) == [about.api for about in ABOUT.values()]
+        assert request == as_json(FULL)
+        assert list(request.values()) == [getattr(FULL, asked.name) for asked in FIELDS]
+
+    def test_its_admin_page_shows_every_field(self, task: VideoTask) -> None:
+        shown = timeline._asked(task)
+        labels = [label for label, _ in shown]
+        assert labels == ["User", "Length", "Ratio", "Start image", "Model", "Not wanted", "Seed", "Quality"]
+        text = " ".join(value for _, value in shown)
+        elsewhere = {"prompt", "policy", "fallback"}
+        assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
