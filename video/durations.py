@@ -1,4 +1,4 @@
-"""Lengths of time in words, for pages, commands and sentences."""
+"""Lengths of time in words, for pages, commands and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public ids: sortable by the time they were made, and not guessable.
+"""Public ids: they sort by the time they were made, and can't be guessed.
 
 48 bits of milliseconds and 80 random bits in Crockford's base 32 (the layout of a ULID), in lower case: `task_01k…`.
 """
@@ -22,17 +22,17 @@ def task_id() -> str:
 
 
 def video_id() -> str:
-    """Id of one output; each try at saving gets its own."""
+    """Id of one output; each try of the save stage makes a new one."""
     return _new("vid_")
 
 
 def generation_id() -> str:
-    """Id of an attempt, and the reference that we send to providers that take one."""
+    """Id of an attempt; also the reference that is sent to providers that take one."""
     return _new("gen_")
 
 
 def made_at(public_id: str) -> float | None:
-    """When an id was made, in Unix seconds; None for what is no id of ours."""
+    """When an id was made, in Unix seconds; None for a text that is not one of these ids."""
     text = public_id.partition("_")[2]
     if len(text) != 26 or not set(text) <= set(_ALPHABET):
         return None

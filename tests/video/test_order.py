@@ -1,4 +1,4 @@
-"""One list of a request's fields: whoever adds one to `Order` and forgets a place is told here which."""
+"""`Order` is the one list of a request's fields: a field that is added there and forgotten elsewhere fails here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FULL = Order(
     negative_prompt="rain",
     seed=7,
 )
-#: What a provider is asked for and no client can say.
+#: What a provider is asked for, but no client can choose.
 NOT_ORDERED = {"model", "sound", "callback_url"}
 
 each_field = pytest.mark.parametrize("asked", FIELDS, ids=lambda one: one.name)

@@ -1,4 +1,4 @@
-"""What a person does to a task: create, cancel, retry, and choosing which tasks a command is about.
+"""What users and operators do to a task: create, cancel, retry; and selecting the tasks of a command.
 
 Tables: `VideoTask`, in the one transaction of each action, beside its `TaskEvent` and its credits.
 """

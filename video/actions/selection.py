@@ -1,4 +1,4 @@
-"""Which tasks a command is about: named one by one, or by filters. Ids only, oldest first."""
+"""Select the tasks of a command: by id, or by filters. Ids only; those of filters oldest first."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from django.utils import timezone
 from video.models import Generation, Status, VideoTask
 
 
-class BadChoice(ValueError):
-    """What was asked for does not exist; the text is for the operator."""
+class InvalidSelection(ValueError):
+    """The task or user that was named does not exist; the text is for the operator."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Tasks for which all that is given holds."""
+    """Selects the tasks for which every given condition holds."""
 
     statuses: Sequence[Status]
     user: str = ""  # name
     stage: str = ""
     provider: str = ""  # of the last attempt
     error: str = ""  # code
-    since_s: float | None = None  # ended within the last so many seconds
-    older_than_s: float | None = None  # created longer ago
+    since_s: float | None = None  # ended within the last `since_s` seconds
+    older_than_s: float | None = None  # created more than `older_than_s` seconds ago
 
 
 def by_id(ids: Sequence[str]) -> list[str]:
-    """The same ids, each once. Raises BadChoice if a task does not exist."""
+    """The same ids without duplicates, in the order given. Raises InvalidSelection if a task does not exist."""
     wanted = list(dict.fromkeys(ids))
-    there = set(VideoTask.objects.filter(pk__in=wanted).values_list("pk", flat=True))
-    missing = [task_id for task_id in wanted if task_id not in there]
+    existing = set(VideoTask.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    missing = [task_id for task_id in wanted if task_id not in existing]
     if missing:
-        raise BadChoice(f"There is no task {', '.join(missing)}.")
+        raise InvalidSelection(f"There is no task {', '.join(missing)}.")
     return wanted
 
 
 def by_filter(wanted: Filter) -> list[str]:
-    """All that match, however many. Raises BadChoice for a user who does not exist."""
+    """Ids of all tasks that match; no limit. Raises InvalidSelection for a user who does not exist."""
     now = timezone.now()
     rows = VideoTask.objects.filter(status__in=wanted.statuses)
     if wanted.user:
         user = get_user_model().objects.filter(username=wanted.user).first()
         if user is None:
-            raise BadChoice(f"There is no user {wanted.user}.")
+            raise InvalidSelection(f"There is no user {wanted.user}.")
         rows = rows.filter(user=user)
     if wanted.stage:
         rows = rows.filter(stage=wanted.stage)

@@ -1,8 +1,8 @@
 """Whether the ledger is whole: sums against balances, and each entry against what happened to its task.
 
 The database's constraints hold most of it already (one debit and one refund a run, signs, no balance below zero, no
-change of the past); this finds what they can't see. Each check is one statement, so tasks that move meanwhile raise no
-false alarm. They read the whole ledger: some seconds for a million tasks.
+change of the past); this module finds what they can't see. Each check is one statement, so concurrent transitions raise
+no false alarm. The checks read the whole ledger: some seconds for a million tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.db import connection
 
 from video.credits import ledger
 
-MOST_LISTED = 1000  # of each kind
+MOST_LISTED = 1000  # differences of each kind
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much was looked at."""
+    """How much was checked."""
 
     accounts: int
     entries: int
@@ -39,7 +39,7 @@ class Extent:
 
 
 def extent() -> Extent:
-    """One statement."""
+    """How much there is to check. One statement."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -66,7 +66,7 @@ def _sums() -> Iterator[Difference]:
 
 
 def _owners() -> Iterator[Difference]:
-    """Every debit belongs to its task's owner, and to a run that there was."""
+    """Every debit and refund belongs to the task's owner, and to a run that the task had."""
     for row in _rows(
         """
         SELECT e.account_id, e.task_id, e.run, e.kind, t.user_id, t.run
@@ -76,14 +76,14 @@ def _owners() -> Iterator[Difference]:
     ):
         account, task_id, run, kind, owner, last_run = row
         if account != owner:
-            said = f"The {kind} stands in the account of user {account}, the task belongs to user {owner}."
+            sentence = f"The {kind} stands in the account of user {account}, the task belongs to user {owner}."
         else:
-            said = f"There is a {kind} for run {run}, the task's last run is {last_run}."
-        yield Difference("entry", account, said, task_id, run)
+            sentence = f"There is a {kind} for run {run}, the task's last run is {last_run}."
+        yield Difference("entry", account, sentence, task_id, run)
 
 
 def _missing_refunds() -> Iterator[Difference]:
-    """A run that failed got its debit back, always; one that was cancelled may have been charged for."""
+    """Every failed run was refunded; a cancelled one may have been charged for."""
     for account, task_id, run, amount in _rows(
         """
         SELECT d.account_id, d.task_id, d.run, -d.amount
@@ -101,7 +101,7 @@ def _missing_refunds() -> Iterator[Difference]:
 
 
 def _wrong_refunds() -> Iterator[Difference]:
-    """A refund gives back a debit, all of it."""
+    """Every refund gives back a whole debit."""
     for account, task_id, run, amount, debit in _rows(
         """
         SELECT r.account_id, r.task_id, r.run, r.amount, d.amount
@@ -115,7 +115,7 @@ def _wrong_refunds() -> Iterator[Difference]:
 
 
 def _groundless_refunds() -> Iterator[Difference]:
-    """A run that is refunded has failed or was cancelled, though its video may have come later."""
+    """Every refunded run has failed or was cancelled, though its video may have come later."""
     for account, task_id, run, status in _rows(
         """
         SELECT r.account_id, r.task_id, r.run, t.status

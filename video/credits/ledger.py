@@ -1,7 +1,7 @@
 """The ledger: the only writer of credit entries and balances.
 
-Balance and entry move in one statement, inside the caller's transaction: if the entry is there already nothing moves,
-and a balance never goes below zero, however many act at once.
+Debit and refund write balance and entry in one statement, inside the caller's transaction: if the entry exists already,
+nothing changes, and concurrent callers never bring a balance below zero.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from video.models import Account, CreditEntry
 
 
 class InsufficientCredits(Exception):
-    """The account holds less than is asked for; nothing was changed."""
+    """The account holds fewer credits than are needed; nothing was changed."""
 
     def __init__(self, *, needed: int, balance: int) -> None:
         super().__init__(f"{needed} credits are needed, the account holds {balance}.")
@@ -22,14 +22,15 @@ class InsufficientCredits(Exception):
 
 
 def balance(user_id: int) -> int:
-    """Credits of a user; 0 for one who never had any."""
+    """Credits of a user; 0 for a user without an account."""
     return Account.objects.filter(pk=user_id).values_list("balance", flat=True).first() or 0
 
 
 def grant(user_id: int, amount: int, *, note: str = "", task_id: str | None = None, run: int | None = None) -> int:
-    """Give `amount` credits (more than 0) and return the new balance. Opens the account where there is none.
+    """Give `amount` credits and return the new balance. Opens the account where there is none.
 
-    With a task and a run it is for that one, and can be given once.
+    With a task and a run, the grant is for that run: a second one raises IntegrityError. Raises ValueError unless
+    `amount` is more than 0.
     """
     if amount <= 0:
         raise ValueError("a grant is more than 0 credits")
@@ -45,8 +46,8 @@ def grant(user_id: int, amount: int, *, note: str = "", task_id: str | None = No
 def debit(user_id: int, amount: int, *, task_id: str, run: int) -> None:
     """Take `amount` credits for a run, inside the caller's transaction, which must be rolled back on the error.
 
-    One statement moves balance and entry together; the row lock on the account makes debits queue up, and the
-    condition is checked again after waiting. Raises InsufficientCredits.
+    One statement writes balance and entry. The row lock on the account serialises debits, and PostgreSQL checks the
+    condition again after the wait. A second debit of a run raises IntegrityError. Raises InsufficientCredits.
     """
     if amount == 0:
         return
@@ -68,7 +69,7 @@ def debit(user_id: int, amount: int, *, task_id: str, run: int) -> None:
 
 
 def refund(task_id: str, run: int) -> bool:
-    """Give a run's debit back, inside the caller's transaction. False when it was never paid or is refunded already."""
+    """Give a run's debit back, inside the caller's transaction. False when it was never paid, or refunded before."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from video.actions import selection
-from video.actions.selection import BadChoice, Filter
+from video.actions.selection import Filter, InvalidSelection
 from video.actions.task_rows import ActionRefused
 from video.credits.ledger import InsufficientCredits
 from video.models import Stage
@@ -55,7 +55,7 @@ class ManyTasks(BaseCommand):
             )
         try:
             return selection.by_id(ids) if ids else selection.by_filter(wanted)
-        except BadChoice as err:
+        except InvalidSelection as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
 
     def run_all(self, ids: Sequence[str], act: Callable[[str], Went], *, dry_run: bool, as_json: bool) -> None:

@@ -1,7 +1,8 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
-`states.py` and `steering.py` are the only writers of a task's status, stage and clocks; `attempts.py` of a generation's
-state; `credits.py` of the ledger. What must never be false is a constraint here, so that a mistake there fails loudly.
+`video.engine` and `video.actions` write a task's status and stage (`video.attempts` makes it running, in the
+transaction of its submit), `video.attempts` writes a generation's state, `video.credits` the ledger. What must never be
+false is a constraint here, so that a mistake in a writer fails loudly.
 """
 
 from video.models.generations import Generation

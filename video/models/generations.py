@@ -17,18 +17,18 @@ class Generation(models.Model):
 
     class State(models.TextChoices):
         PLANNED = "planned"  # slot reserved, certainly not sent; left by the submit, or a task that ends before it
-        UNKNOWN = "unknown"  # about to be sent, or sent and no truth yet; left by the reply or by reconciliation
-        ACCEPTED = "accepted"  # the provider has the job; left by its end, verified, or by giving it up as lost
+        UNKNOWN = "unknown"  # about to be sent, or sent without a proof yet; left by the reply or by reconciliation
+        ACCEPTED = "accepted"  # the provider has the job; left by its verified end, or by giving it up as lost
         REJECTED = "rejected"  # final: proof that no job exists
         SUCCEEDED = "succeeded"  # final
         FAILED = "failed"  # final
         CANCELLED = "cancelled"  # final
-        LOST = "lost"  # given up with its possible cost booked; late truth may still move it
+        LOST = "lost"  # given up, its possible cost is booked; a late proof may still change it
 
     LIVE = (State.PLANNED, State.UNKNOWN, State.ACCEPTED)
 
     id = models.CharField(primary_key=True, max_length=40, default=ids.generation_id, editable=False)
-    # Found by its task through generation_attempt_once.
+    # Without an index of its own: generation_attempt_once begins with it.
     task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="generations", db_index=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -44,7 +44,7 @@ class Generation(models.Model):
     model = models.CharField(max_length=80)
     key_fingerprint = models.CharField(max_length=16)
     simulated = models.BooleanField()
-    # What is asked for and charged by: written before the submit, so that price and request are of the same values.
+    # The provider is asked for these and charges by them: written before the submit, so that price and request agree.
     duration_s = models.PositiveSmallIntegerField(default=5)
     resolution = models.CharField(max_length=8, default="720p", help_text="Of the provider's render.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)

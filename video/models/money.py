@@ -31,12 +31,12 @@ class CreditEntry(models.Model):
 
     class Kind(models.TextChoices):
         GRANT = "grant"  # given by an operator
-        DEBIT = "debit"  # a run of a task was paid
+        DEBIT = "debit"  # a run of a task was paid for
         REFUND = "refund"  # that run failed for good
-        ADJUST = "adjust"  # a correction, with its reason in the note
+        ADJUST = "adjust"  # a correction; the note has the reason
 
     id = models.BigAutoField(primary_key=True)
-    # Neither has an index of its own: entry_list_of_account and entry_once_a_run begin with them.
+    # `account` and `task` have no index of their own: entry_list_of_account and entry_once_a_run begin with them.
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="entries", db_index=False)
     kind = models.CharField(max_length=8, choices=Kind.choices)
     amount = models.BigIntegerField(help_text="Credits; what is taken is negative.")

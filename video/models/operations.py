@@ -1,4 +1,4 @@
-"""Who works, who may have how much of it, and what is done once a period."""
+"""Worker processes, the users' shares, and the sweeper's periodic jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 
 class PeriodicRun(models.Model):
-    """A periodic job of the sweeper that has been taken for a period; unique, so two sweepers do it once."""
+    """A periodic job that a sweeper has taken for one period; unique, so of two sweepers only one does it."""
 
     name = models.CharField(max_length=40)
     period = models.DateTimeField(help_text="Start of the period.")
@@ -22,7 +22,7 @@ class PeriodicRun(models.Model):
 
 
 class UserShare(models.Model):
-    """What an operator decided about one user's part of the slots and cores. Users without a row have weight 1."""
+    """An operator's decision on one user's share of slots and cores. Users without a row have weight 1."""
 
     user = models.OneToOneField(
         settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="share"
@@ -43,7 +43,7 @@ class UserShare(models.Model):
 
 
 class UserUsage(models.Model):
-    """How much a user was given lately: what fair share remembers of slots and cores that are free again."""
+    """How many slots and cores a user was given lately, as fair share counts them; it decays over time."""
 
     class Resource(models.TextChoices):
         SLOT = "slot"
@@ -67,7 +67,7 @@ class UserUsage(models.Model):
 
 
 class WorkerSign(models.Model):
-    """A sign of life, written every few seconds by each worker and sweeper. An old one belongs to a dead process."""
+    """The presence of a worker or sweeper, which writes it every few seconds. An old row belongs to a dead process."""
 
     class Kind(models.TextChoices):
         WORKER = "worker"

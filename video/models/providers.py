@@ -1,4 +1,4 @@
-"""Keys, accounts with their limits, models and circuits: what is known of the providers."""
+"""What is known of the providers: keys, accounts with their limits, models and circuits."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class ProviderKey(models.Model):
 
     class State(models.TextChoices):
         ACTIVE = "active"
-        DRAINING = "draining"  # set by an operator: no new jobs, old ones are still polled with it
-        QUARANTINED = "quarantined"  # the provider refused it; an operator, or a good check, brings it back
+        DRAINING = "draining"  # set by an operator: no new jobs; jobs made with it are still polled
+        QUARANTINED = "quarantined"  # the provider refused it; an operator or a successful check activates it again
 
     provider = models.CharField(max_length=20)
     fingerprint = models.CharField(max_length=16)
@@ -37,7 +37,7 @@ class ProviderKey(models.Model):
 
 
 class ProviderAccount(models.Model):
-    """What a provider's limits belong to: one or more keys, and a model.
+    """One account at a provider and one model, which its limits belong to. An account has one or more keys.
 
     A slot is a live Generation, counted under this row's lock in the transaction that inserts it.
     """
@@ -70,7 +70,7 @@ class ProviderAccount(models.Model):
 
 
 class ModelSetting(models.Model):
-    """What an operator decided about a model of the catalogue: switched off, another price, other grades."""
+    """An operator's decisions on a model of the catalogue: switched off, another price, other grades."""
 
     model = models.CharField(max_length=80, primary_key=True, help_text="Id in the catalogue.")
     enabled = models.BooleanField(default=True)

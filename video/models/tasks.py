@@ -12,9 +12,9 @@ from video import ids
 
 
 class Status(models.TextChoices):
-    """Where a task stands in its user's eyes."""
+    """The state of a task as its user sees it."""
 
-    PENDING = "pending"  # nothing sent to a provider yet; left by the first submit, a cancel or a failure
+    PENDING = "pending"  # nothing was sent to a provider yet; left by the first submit, a cancel or a failure
     RUNNING = "running"  # left by save (success), a final failure, a cancel, or the task's deadline
     SUCCESS = "success"  # final
     FAILED = "failed"  # final; a retry or a late result may bring it back to running
@@ -89,7 +89,7 @@ class VideoTask(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - NULL: no key
     request_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
 
-    # Where it stands. Written by states.py only.
+    # Its state. Written by `video.engine` and `video.actions`; the models' docstring names the one exception.
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.GENERATE)
     progress = models.PositiveSmallIntegerField(default=0, help_text="0 to 100 over all stages; never falls in a run.")
@@ -131,8 +131,8 @@ class VideoTask(models.Model):
         verbose_name = "task"
         indexes = [
             models.Index(fields=["next_run_at"], name="task_due", condition=Q(next_run_at__isnull=False)),
-            # The models come before the order within a line, so that a long line of a user for a model that is full
-            # is stepped over in one look.
+            # The models come before the order among a user's tasks, so that admission skips all tasks of one user that
+            # wait for a full model in one index probe.
             models.Index(
                 F("user"),
                 F("eligible_models"),
@@ -219,21 +219,21 @@ class VideoTask(models.Model):
 
 
 class TaskEvent(models.Model):
-    """One transition of a task: the timeline that API and admin show, and the source of every duration."""
+    """One transition of a task. API and admin show them as its timeline, and every duration is computed from them."""
 
     class Outcome(models.TextChoices):
         CREATED = "created"
         ADMITTED = "admitted"  # got a slot, a model and a key
         ADVANCED = "advanced"  # the stage is done
         PARKED = "parked"  # waits for a time
-        WAITING = "waiting"  # back in line for a slot
+        WAITING = "waiting"  # waits for a slot again
         SUCCEEDED = "succeeded"
         FAILED = "failed"
         CANCELLED = "cancelled"
         RESUMED = "resumed"  # brought back by a retry or a late result
 
     id = models.BigAutoField(primary_key=True)
-    # Without an index of its own: event_timeline_of_task begins with it, and this is the row that is written most.
+    # Without an index of its own: event_timeline_of_task begins with it, and no table gets more rows.
     task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="events", db_index=False)
     run = models.PositiveIntegerField()
     generation = models.ForeignKey("Generation", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")

@@ -1,10 +1,10 @@
 """Which model runs an order or a task: the one named, else the best of those that can make it.
 
-The rules are in `providers.ranking`; here they meet the order, the keys of this server and the database.
+The rules are in `providers.ranking`; this module gives them the order, the keys of this server and the database.
 
-The render's resolution: 720p, since every model has it and 480p, 720p and `source` need no more. Who asks for 1080p
-gets a model that renders 1080p as long as one can make the video. Only where none can (or the one that was named can't)
-the render is 720p, and the transcode makes it larger.
+The render's resolution is 720p: every model has it, and 480p, 720p and `source` need no more. An order of 1080p goes to
+a model that renders 1080p, as long as one can make the video. Otherwise, or when it names a model that can't, the
+render is 720p, and the transcode makes it larger.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from video.routing import health as health_of_models
 RENDER = "720p"
 RENDER_LARGE = "1080p"
 FULL = "every slot is taken"
-NOTHING_KNOWN: Mapping[str, Any] = MappingProxyType({})
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
 class NoCapableModel(Exception):
-    """No model can make this video. `reasons` by model id, each `field: why not`, or why it can't be had here."""
+    """No model can make this video. `reasons` by model id: `field: why not`, or why the model is not available here."""
 
     def __init__(self, reasons: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{model}: {why}" for model, why in reasons.items()))
@@ -40,12 +40,12 @@ class NoCapableModel(Exception):
 
 
 class ModelUnavailable(NoCapableModel):
-    """The order is fine, but what could make it can't be had here: no adapter, no key, or switched off."""
+    """The order is fine, but no model for it is available here: no adapter, no key, or switched off."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """Whether a job could start on a model now, in all its accounts together."""
+    """Whether a job could start on a model now, over all its accounts."""
 
     reason: str | None  # None: a slot is free
     free_slots: int
@@ -53,7 +53,7 @@ class Availability:
 
 @dataclass(frozen=True)
 class Quote:
-    """What would be picked. `waits_for` is None when it could start now, else what it would wait for."""
+    """The model that would be picked. `waits_for`: None when the task could start now, else what it would wait for."""
 
     picked: Candidate
     waits_for: str | None
@@ -85,7 +85,7 @@ def providers_here() -> frozenset[str]:
 
 
 def models_here() -> list[Model]:
-    """Models of the catalogue whose provider has both."""
+    """Models of the catalogue whose provider has both an adapter and a key."""
     here = providers_here()
     return [model for model in catalogue.MODELS if model.provider in here]
 
@@ -93,7 +93,7 @@ def models_here() -> list[Model]:
 def eligible_models(order: Order) -> list[str]:
     """Models that may run the order: only the one it names, else all that can, best first by the policy.
 
-    No statement; what was measured counts at admission. A named model without a key here gives way to others only if
+    Reads no table: measured figures count at admission. Other models replace a named one that has no key here only if
     `order.fallback`. Raises UnknownModel, NoCapableModel, and ModelUnavailable.
     """
     if not order.model_requested:
@@ -114,9 +114,9 @@ def eligible_models(order: Order) -> list[str]:
 
 
 def fallbacks(wanted: Order | VideoTask, tried: Collection[str]) -> list[str]:
-    """Models that may run it after those `tried` could not, best first; none if its user wants no other.
+    """Models that may run it after those `tried` could not, best first; none if its user allows no other.
 
-    No statement.
+    Reads no table.
     """
     if not wanted.fallback:
         return []
@@ -134,8 +134,8 @@ def candidates(
     """Every model of the catalogue for one task: the usable first, best first, the others with the reason why not.
 
     `available`: None for each model with a free slot, else why not; models without a key are not in it. `health` and
-    `overrides` are read (three statements) unless given; who ranks many tasks reads them once. `tried` only words the
-    reason of models that are no longer among a task's.
+    `overrides` are read (three statements) unless given; a caller that ranks many tasks reads them once. `tried` only
+    words the reason of models that the task may no longer use.
 
     Raises UnknownModel and NoCapableModel for an order, never for a task.
     """
@@ -159,7 +159,7 @@ def _candidates(
     }
     ranked = _rank(wanted, catalogue.MODELS, available=open_to, health=health, overrides=overrides)
     named = _named(wanted)
-    # Stable, so their order stays otherwise. A named model comes first though its task may go to others by now.
+    # The sort is stable. A named model comes first, even when its task may go to other models by now.
     return sorted(ranked, key=lambda candidate: (not candidate.usable, candidate.model != named))
 
 
@@ -168,10 +168,10 @@ def _rank(
     models: Sequence[Model],
     *,
     available: Mapping[str, str | None],
-    health: Mapping[str, ModelHealth] = NOTHING_KNOWN,
-    overrides: Mapping[str, Override] = NOTHING_KNOWN,
+    health: Mapping[str, ModelHealth] = _NOTHING,
+    overrides: Mapping[str, Override] = _NOTHING,
 ) -> list[Candidate]:
-    """The usable ones first, those with the larger render before the others; each is compared with its like."""
+    """The usable models first, and of these the larger renders; models are compared within one resolution."""
     resolutions = {model.id: render_resolution(wanted.resolution, model) for model in models}
     return ranking.rank(
         request_of(wanted, model="", resolution=RENDER),
@@ -185,29 +185,29 @@ def _rank(
 
 
 def quote(order: Order) -> Quote:
-    """What admission would decide if the order were made now; makes nothing. Some eight statements.
+    """What admission would decide if the task were created now; writes nothing. About eight statements.
 
-    Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all that could.
+    Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all capable models.
     """
     eligible = eligible_models(order)
     health, overrides, slots = health_of_models.snapshot(), health_of_models.overrides(), availability()
 
     def serves(model: str) -> bool:
-        """Whether it takes jobs at all now, though its slots may be full."""
+        """Whether the model takes jobs now, though its slots may be full."""
         return (
             slots[model].reason in (None, FULL)
             and overrides.get(model, Override()).enabled
             and not health[model].circuit_open
         )
 
-    if not any(map(serves, eligible)):  # admission lets others have it then, where the client allows it
+    if not any(map(serves, eligible)):  # as admission does, which adds the fallback models
         eligible += [model for model in fallbacks(order, eligible) if serves(model)]
     ranked = _candidates(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
     if ranked[0].usable:
         return Quote(ranked[0], None, ranked)
-    # It would stand in line: for the model that is best once slots are free and circuits are closed.
-    calm = {model: replace(one, circuit_open=False) for model, one in health.items()}
-    later = _candidates(order, eligible, dict.fromkeys(slots), calm, overrides)[0]
+    # The task would wait for the model that is best once slots are free and circuits are closed.
+    healthy = {model: replace(one, circuit_open=False) for model, one in health.items()}
+    later = _candidates(order, eligible, dict.fromkeys(slots), healthy, overrides)[0]
     if not later.usable:
         raise ModelUnavailable({candidate.model: candidate.reason for candidate in ranked})
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
@@ -216,11 +216,11 @@ def quote(order: Order) -> Quote:
 
 def availability() -> dict[str, Availability]:
     """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
-    from video.routing import slots as keyring  # as in `providers_here`
+    from video.routing import slots as slot_rows  # lazily, as in `providers_here`
 
-    slots, unused = keyring.read(), settings.SLOTS_PER_KEY
-    reasons, free = keyring.availability(slots, full=FULL), keyring.free(slots)
-    # A key that is new has no rows before the next admission; nothing is taken then.
+    slots, unused = slot_rows.read(), settings.SLOTS_PER_KEY
+    reasons, free = slot_rows.availability(slots, full=FULL), slot_rows.free(slots)
+    # A new key has no rows before the next admission, so all its slots are free.
     return {
         model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))
         for model in models_here()
@@ -228,7 +228,7 @@ def availability() -> dict[str, Availability]:
 
 
 def _named(wanted: Order | VideoTask) -> str:
-    """The id that the client's name means today; empty when it named none, or one that is out of the catalogue."""
+    """Id of the model that the client named; empty when it named none, or one that left the catalogue."""
     try:
         return catalogue.find(wanted.model_requested, image=bool(wanted.image_url)).id if wanted.model_requested else ""
     except UnknownModel:
@@ -236,7 +236,7 @@ def _named(wanted: Order | VideoTask) -> str:
 
 
 def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
-    """Ids of those that can, best first by price and grades; smaller renders only where no larger one can be had."""
+    """Ids of the capable models, best first by price and grades; smaller renders only where no larger one is there."""
     ranked = _rank(wanted, models, available=dict.fromkeys((model.id for model in models), None))
     return [one.model for one in ranked if one.usable and one.resolution == ranked[0].resolution]
 
