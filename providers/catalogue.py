@@ -24,7 +24,7 @@ from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
-from providers.contract import GenerationRequest
+from providers.contract import GenerationRequest, Reason, ReasonCode
 
 #: When the figures below were last compared with their sources.
 CHECKED_ON = "2026-11-23"
@@ -376,37 +376,45 @@ def find(model_or_alias: str, *, image: bool) -> Model:
     raise UnknownModel(model_or_alias, tuple(difflib.get_close_matches(name, [*BY_ID, *ALIASES], n=3, cutoff=0.6)))
 
 
-def can(model: Model, request: GenerationRequest) -> str | None:
-    """Why the model cannot make this video, or None when it can. The reason begins with the API's name of the field."""
+def can(model: Model, request: GenerationRequest) -> Reason | None:
+    """Why the model cannot make this video, with the field that is at fault; None when it can."""
     image = request.image_url is not None
     if image and not model.image:
-        return f"imageUrl: {model.title} makes videos from text only"
+        return _incapable("imageUrl", f"{model.title} makes videos from text only")
     if not image and not model.text:
-        return f"imageUrl: {model.title} needs a start image"
+        return _incapable("imageUrl", f"{model.title} needs a start image")
     if not request.prompt.strip() and (not image or model.image_needs_prompt):
-        return f"prompt: {model.title} needs one"
+        return _incapable("prompt", f"{model.title} needs one")
     length = prompt_length(model, request.prompt)
     if length > model.prompt_limit:
-        return f"prompt: {model.title} takes at most {model.prompt_limit} {model.prompt_unit}, this has {length}"
+        return _incapable(
+            "prompt", f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, this has {length}"
+        )
     if request.duration_s not in model.durations_s:
-        return f"duration: {model.title} makes {_spoken(model.durations_s)} seconds, not {request.duration_s}"
+        return _incapable(
+            "duration", f"{model.title} makes {_spoken(model.durations_s)} seconds, not {request.duration_s}"
+        )
     ratios = model.ratios(image=image)
     if ratios and request.aspect_ratio not in ratios:
         what = "from an image" if image else "from text"
-        return f"aspectRatio: {model.title} makes {', '.join(ratios)} {what}, not {request.aspect_ratio}"
+        return _incapable("aspectRatio", f"{model.title} makes {', '.join(ratios)} {what}, not {request.aspect_ratio}")
     if request.resolution not in model.resolutions:
-        return f"resolution: {model.title} makes {', '.join(model.resolutions)}, not {request.resolution}"
+        return _incapable("resolution", f"{model.title} makes {', '.join(model.resolutions)}, not {request.resolution}")
     if request.sound and model.sound is Sound.NEVER:
-        return f"sound: {model.title} makes silent videos"
+        return _incapable("sound", f"{model.title} makes silent videos")
     if request.sound and model.sound is Sound.OPTIONAL and request.resolution not in model.sound_price_usd_per_s:
-        return f"sound: {model.title} makes sound at {', '.join(model.sound_price_usd_per_s)} only"
+        return _incapable("sound", f"{model.title} makes sound at {', '.join(model.sound_price_usd_per_s)} only")
     if request.negative_prompt and not model.negative_prompt:
-        return f"negativePrompt: {model.title} takes none"
+        return _incapable("negativePrompt", f"{model.title} takes none")
     if request.seed is not None and not model.seed:
-        return f"seed: {model.title} takes none"
+        return _incapable("seed", f"{model.title} takes none")
     if request.seed is not None and not 0 <= request.seed <= model.seed_max:
-        return f"seed: {model.title} takes 0 to {model.seed_max}"
+        return _incapable("seed", f"{model.title} takes 0 to {model.seed_max}")
     return None
+
+
+def _incapable(field: str, text: str) -> Reason:
+    return Reason(ReasonCode.INCAPABLE, text, field)
 
 
 def price_usd(model: Model, duration_s: int, resolution: str, sound: bool = False) -> Decimal:

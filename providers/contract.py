@@ -22,6 +22,30 @@ from urllib.parse import urlsplit
 from providers.errors import JobFailed, JobNotFound
 
 
+class ReasonCode(StrEnum):
+    """Why a model cannot run a job. Code compares these; people read the text beside them."""
+
+    INCAPABLE = "incapable"  # the model cannot make this video; the reason names the field
+    SWITCHED_OFF = "switched_off"  # by the operator
+    NO_KEY = "no_key"  # no key of its provider is configured here
+    CIRCUIT_OPEN = "circuit_open"
+    CLOSED = "closed"  # each account refuses new jobs: no credits, a cool-down, no active key
+    FULL = "full"  # takes jobs, but each slot is taken
+    LEFT_OUT = "left_out"  # the task does not want this model
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a model cannot run a job: a code for programs, a text for people, and the API's name of a wrong field."""
+
+    code: ReasonCode
+    text: str
+    field: str = ""  # empty where no field of the request is at fault
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.text}" if self.field else self.text
+
+
 @dataclass(frozen=True)
 class GenerationRequest:
     """One video, as asked of one model. The same values are stored on the attempt and charged for."""

@@ -23,13 +23,14 @@ from typing import Any
 
 from providers import catalogue
 from providers.catalogue import Model
-from providers.contract import GenerationRequest
+from providers.contract import GenerationRequest, Reason, ReasonCode
 
 #: Own measurements of render time count from so many samples on; before that the catalogue's typical time does.
 FEWEST_SAMPLES = 5
 #: A model nobody has tried is believed to succeed this often, as if that had been seen in so many jobs.
 USUAL_SUCCESS = 0.95
 USUAL_SUCCESS_JOBS = 10
+FULL = Reason(ReasonCode.FULL, "every slot is taken")
 
 
 class Policy(StrEnum):
@@ -115,13 +116,14 @@ UNMEASURED = ModelHealth(success_rate=None, render_p50_s=None, samples=0, circui
 _AS_IN_CATALOGUE = Override()
 
 
-def why_not(request: GenerationRequest, model: Model) -> str | None:
-    """Why the model cannot make this video (`field: reason`), or None when it can. `request.model` is not looked at."""
+def why_not(request: GenerationRequest, model: Model) -> Reason | None:
+    """Why the model cannot make this video, or None when it can. `request.model` is not read."""
     reason = catalogue.can(model, request)
     if reason is None and request.negative_prompt:
         length = catalogue.prompt_length(model, request.negative_prompt)
         if length > model.prompt_limit:
-            return f"negativePrompt: {model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
+            text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
+            return Reason(ReasonCode.INCAPABLE, text, "negativePrompt")
     return reason
 
 
@@ -137,7 +139,7 @@ def rank(
     models: Sequence[Model],
     overrides: Mapping[str, Override],
     health: Mapping[str, ModelHealth],
-    available: Mapping[str, str | None],
+    available: Mapping[str, Reason | None],
     resolutions: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Candidate]:
     """All of `models`: the usable ones first, best first, then the others in the order given.
@@ -158,28 +160,29 @@ def rank(
         measured = health.get(model.id, UNMEASURED)
         incapable = why_not(own, model)
         if incapable is not None:
-            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, incapable, own.resolution))
+            text = str(incapable)
+            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, text, own.resolution))
             continue
         figures = _figures(model, own, override, measured)
         closed = why_closed(model, override, measured, available)
         if closed is None:
             usable.setdefault(own.resolution, []).append(figures)
         else:
-            unusable.append(figures.candidate(False, 0.0, closed))
+            unusable.append(figures.candidate(False, 0.0, str(closed)))
     ranked = [one for group in usable.values() for one in _scored(group, weights, Policy(policy))]
     return ranked + unusable
 
 
 def why_closed(
-    model: Model, override: Override, health: ModelHealth, available: Mapping[str, str | None]
-) -> str | None:
+    model: Model, override: Override, health: ModelHealth, available: Mapping[str, Reason | None]
+) -> Reason | None:
     """Why no job may start on the model now, whatever the request; None when one may. `available` as for `rank`."""
     if not override.enabled:
-        return "switched off by the operator"
+        return Reason(ReasonCode.SWITCHED_OFF, "switched off by the operator")
     if model.id not in available:
         return no_key(model.provider)
     if health.circuit_open:
-        return f"circuit open after {health.recent_faults} faults"
+        return Reason(ReasonCode.CIRCUIT_OPEN, f"circuit open after {health.recent_faults} faults")
     return available[model.id]
 
 
@@ -190,9 +193,9 @@ def expected_s(model: Model, health: ModelHealth) -> float:
     return float(model.typical_render_s)
 
 
-def no_key(provider: str) -> str:
+def no_key(provider: str) -> Reason:
     """The reason of a model whose provider has no key here."""
-    return f"no key configured for {provider.capitalize()}"
+    return Reason(ReasonCode.NO_KEY, f"no key configured for {provider.capitalize()}")
 
 
 @dataclass(slots=True)

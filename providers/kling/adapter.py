@@ -161,7 +161,7 @@ class Kling(Provider):
             raise RequestRejected(f"Kling has no model {request.model!r}")
         reason = catalogue.can(model, request)
         if reason is not None:
-            raise RequestRejected(reason, user_message=reason)
+            raise RequestRejected(str(reason), user_message=str(reason))
         if not is_pair(key):
             return self._build_newer(model, request, key, reference)
         if model.id not in _OLDER_NAMES:

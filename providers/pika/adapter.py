@@ -164,7 +164,7 @@ class Pika(Provider):
             raise RequestRejected(f"Pika has no model {request.model!r}")
         reason = catalogue.can(model, request)
         if reason is not None:
-            raise RequestRejected(reason, user_message=reason)
+            raise RequestRejected(str(reason), user_message=str(reason))
         body: dict[str, Any] = {
             "prompt": request.prompt,
             "resolution": request.resolution,

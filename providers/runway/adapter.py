@@ -137,7 +137,7 @@ class Runway(Provider):
             raise RequestRejected(f"Runway has no model {request.model!r}")
         reason = catalogue.can(model, request)
         if reason is not None:
-            raise RequestRejected(reason, user_message=reason)
+            raise RequestRejected(str(reason), user_message=str(reason))
         body: dict[str, Any] = {
             "model": model.id,
             "ratio": _PIXELS[request.aspect_ratio, request.resolution],

@@ -16,6 +16,7 @@ from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url, origin
 from providers import catalogue
 from providers.catalogue import UnknownModel
+from providers.contract import Reason
 from video.api.errors import ApiError
 from video.models import VideoTask
 from video.order import Order
@@ -201,7 +202,7 @@ def _models(order: Order, *, fallback_said: bool) -> list[str]:
         raise _incapable(err.reasons) from None
 
 
-def unavailable(order: Order, reasons: dict[str, str]) -> ApiError:
+def unavailable(order: Order, reasons: dict[str, Reason]) -> ApiError:
     """The 400 for an order that no model of this server may run, though nothing is wrong with it."""
     others = [model.id for model in model_choice.models_here() if model.id not in reasons]
     hint = f"available are {', '.join(others)}" if others else "leave the model out, or ask the operator"
@@ -216,21 +217,17 @@ def unavailable(order: Order, reasons: dict[str, str]) -> ApiError:
     return ApiError(400, "model_unavailable", f"model: {message}.", [{"field": "model", "message": message}])
 
 
-def _incapable(reasons: dict[str, str]) -> ApiError | ValidationError:
-    """The 400 for what no model can make; `reasons` by model id, each `field: why`, or why it can't be had here.
+def _incapable(reasons: dict[str, Reason]) -> ApiError | ValidationError:
+    """The 400 for a video that no model can make; `reasons` by model id.
 
-    One field that is wrong for every model is named like any other wrong field; else each model's own reason is told.
+    One field that is wrong for every model is named like any other wrong field; else each model's own reason is listed.
     """
-    parted = {model: why.partition(": ") for model, why in reasons.items()}
-    # A model for the other kind of request (text or image) only hides what is wrong, if another says more.
-    telling = {model: part for model, part in parted.items() if part[0] != "imageUrl" and part[1]} or parted
-    fields = {part[0] for part in telling.values() if part[1]}
+    # A model for the other kind of request (text or image) hides what is wrong, if another model names another field.
+    telling = [why for why in reasons.values() if why.field not in ("", "imageUrl")] or list(reasons.values())
+    fields = {why.field for why in telling if why.field}
     if len(fields) == 1:
-        return ValidationError({fields.pop(): ["; ".join(part[2] for part in telling.values())]})
-    details = [
-        {"model": model, "field": field if colon else "model", "message": why if colon else field}
-        for model, (field, colon, why) in parted.items()
-    ]
+        return ValidationError({fields.pop(): ["; ".join(why.text if why.field else "" for why in telling)]})
+    details = [{"model": model, "field": why.field or "model", "message": why.text} for model, why in reasons.items()]
     message = f"No model can make this video; {' and '.join(sorted(fields))} don't go together."
     return ApiError(400, "no_capable_model", message, details)
 

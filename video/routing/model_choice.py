@@ -18,7 +18,7 @@ from django.conf import settings
 
 from providers import catalogue, ranking
 from providers.catalogue import Model, UnknownModel
-from providers.contract import GenerationRequest
+from providers.contract import GenerationRequest, Reason, ReasonCode
 from providers.ranking import Candidate, ModelHealth, Override
 from video.models import VideoTask
 from video.order import Order, values
@@ -26,15 +26,14 @@ from video.routing import health as health_of_models
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
-FULL = "every slot is taken"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
 class NoCapableModel(Exception):
-    """No model can make this video. `reasons` by model id: `field: why not`, or why the model is not available here."""
+    """No model can make this video. `reasons` by model id: the wrong field, or why the model is not available here."""
 
-    def __init__(self, reasons: Mapping[str, str]) -> None:
+    def __init__(self, reasons: Mapping[str, Reason]) -> None:
         super().__init__("; ".join(f"{model}: {why}" for model, why in reasons.items()))
         self.reasons = dict(reasons)
 
@@ -47,7 +46,7 @@ class ModelUnavailable(NoCapableModel):
 class Availability:
     """Whether a job could start on a model now, over all its accounts."""
 
-    reason: str | None  # None: a slot is free
+    reason: Reason | None  # None: a slot is free
     free_slots: int
 
 
@@ -125,7 +124,7 @@ def fallbacks(wanted: Order | VideoTask, tried: Collection[str]) -> list[str]:
 
 def candidates(
     wanted: Order | VideoTask,
-    available: Mapping[str, str | None],
+    available: Mapping[str, Reason | None],
     *,
     health: Mapping[str, ModelHealth] | None = None,
     overrides: Mapping[str, Override] | None = None,
@@ -148,7 +147,7 @@ def candidates(
 def _candidates(
     wanted: Order | VideoTask,
     eligible: Collection[str],
-    available: Mapping[str, str | None],
+    available: Mapping[str, Reason | None],
     health: Mapping[str, ModelHealth],
     overrides: Mapping[str, Override],
     tried: Collection[str] = (),
@@ -167,7 +166,7 @@ def _rank(
     wanted: Order | VideoTask,
     models: Sequence[Model],
     *,
-    available: Mapping[str, str | None],
+    available: Mapping[str, Reason | None],
     health: Mapping[str, ModelHealth] = _NOTHING,
     overrides: Mapping[str, Override] = _NOTHING,
 ) -> list[Candidate]:
@@ -194,8 +193,9 @@ def quote(order: Order) -> Quote:
 
     def serves(model: str) -> bool:
         """Whether the model takes jobs now, though its slots may be full."""
+        reason = slots[model].reason
         return (
-            slots[model].reason in (None, FULL)
+            (reason is None or reason.code is ReasonCode.FULL)
             and overrides.get(model, Override()).enabled
             and not health[model].circuit_open
         )
@@ -209,7 +209,7 @@ def quote(order: Order) -> Quote:
     healthy = {model: replace(one, circuit_open=False) for model, one in health.items()}
     later = _candidates(order, eligible, dict.fromkeys(slots), healthy, overrides)[0]
     if not later.usable:
-        raise ModelUnavailable({candidate.model: candidate.reason for candidate in ranked})
+        raise ModelUnavailable({one.model: Reason(ReasonCode.CLOSED, one.reason) for one in ranked})
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
     return Quote(later, reason, ranked)
 
@@ -219,7 +219,7 @@ def availability() -> dict[str, Availability]:
     from video.routing import slots as slot_rows  # lazily, as in `providers_here`
 
     slots, unused = slot_rows.read(), settings.SLOTS_PER_KEY
-    reasons, free = slot_rows.availability(slots, full=FULL), slot_rows.free(slots)
+    reasons, free = slot_rows.availability(slots, full=ranking.FULL), slot_rows.free(slots)
     # A new key has no rows before the next admission, so all its slots are free.
     return {
         model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))
@@ -250,7 +250,11 @@ def _no_capable_model(order: Order) -> NoCapableModel:
     return NoCapableModel(reasons) if here else ModelUnavailable(reasons)
 
 
-def _why_left_out(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> str:
+def _why_left_out(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> Reason:
+    return Reason(ReasonCode.LEFT_OUT, _why_left_out_in_words(wanted, model, tried))
+
+
+def _why_left_out_in_words(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> str:
     if model in tried:
         return "tried before, and could not"
     if wanted.model_requested:

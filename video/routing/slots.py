@@ -16,6 +16,7 @@ from django.db import connection, transaction
 
 from providers import catalogue
 from providers.api_keys import ApiKey, account_of
+from providers.contract import Reason, ReasonCode
 from video.infra.toolkit import ADAPTERS
 from video.models import ProviderAccount, ProviderKey
 
@@ -45,7 +46,7 @@ class Slot:
 class Slots(list[Slot]):
     """The open accounts, and for models that have none of them, why."""
 
-    def __init__(self, found: Iterable[Slot], closed: dict[str, str]) -> None:
+    def __init__(self, found: Iterable[Slot], closed: dict[str, Reason]) -> None:
         super().__init__(found)
         self.closed = closed
 
@@ -87,12 +88,12 @@ def read() -> Slots:
     return _read(lock=False)
 
 
-def availability(slots: Slots, *, full: str | None = None) -> dict[str, str | None]:
+def availability(slots: Slots, *, full: Reason | None = None) -> dict[str, Reason | None]:
     """For each model that a configured key could run: None if an account is open for it, else why there is none.
 
-    Models without a key are not in it. `full` is what to say of those whose open accounts have no free slot.
+    Models without a key are not in it. `full` is the reason of those whose open accounts have no free slot.
     """
-    found: dict[str, str | None] = dict(slots.closed)
+    found: dict[str, Reason | None] = dict(slots.closed)
     for model, number in free(slots).items():
         found[model] = None if number else full
     return found
@@ -106,7 +107,7 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
     return dict(found)
 
 
-def why_closed() -> dict[str, str | None]:
+def why_closed() -> dict[str, Reason | None]:
     """`availability` as it is now, without holding anything up."""
     return availability(read())
 
@@ -137,7 +138,7 @@ def _read(*, lock: bool) -> Slots:
         most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
         found.append(Slot(row, max(0, most - taken.get(row.pk, 0)), active))
     _sort_keys(found)
-    return Slots(found, {model: text for model, (_, text) in reasons.items()})
+    return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()})
 
 
 def _accounts(*, lock: bool) -> list[ProviderAccount]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import connection, transaction
 
-from providers import catalogue
+from providers import catalogue, ranking
+from providers.contract import Reason
 from providers.ranking import Candidate, ModelHealth, Override
 from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
@@ -46,13 +47,9 @@ class Capacity:
     overrides: dict[str, Override]
     probed: set[str] = field(default_factory=set)  # half-open models whose only probe is taken
 
-    def availability(self) -> dict[str, str | None]:
+    def availability(self) -> dict[str, Reason | None]:
         """None for each model with a free slot, else why there is none."""
-        free = keyring.free(self.slots)
-        return {
-            model: "every slot is taken" if why is None and not free.get(model) else why
-            for model, why in keyring.availability(self.slots).items()
-        }
+        return keyring.availability(self.slots, full=ranking.FULL)
 
     def serving(self) -> set[str]:
         """Models that take jobs at all now, though their slots may be full."""

@@ -11,7 +11,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.test import Client
 from pytest_django import Settings
 
-from providers import catalogue
+from providers import catalogue, ranking
 from providers.catalogue import BY_ID
 from video.credits import ledger
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
@@ -179,10 +179,10 @@ def test_a_quote_for_a_full_model_says_that_it_waits(
     monkeypatch.setattr(
         model_choice,
         "availability",
-        lambda: {model: model_choice.Availability(model_choice.FULL, 0) for model in BY_ID},
+        lambda: {model: model_choice.Availability(ranking.FULL, 0) for model in BY_ID},
     )
     data = post(api, order).json()["data"]
-    assert (data["startsNow"], data["waitsFor"], data["model"]) == (False, model_choice.FULL, "kling-2.5-turbo")
+    assert (data["startsNow"], data["waitsFor"], data["model"]) == (False, ranking.FULL.text, "kling-2.5-turbo")
 
 
 def test_a_quote_for_what_is_switched_off_is_refused(api: Client, order: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from providers import catalogue
+from providers import catalogue, ranking
 from providers.catalogue import BY_ID, UnknownModel
 from tests.factories import make_task
 from video.infra import toolkit
@@ -120,7 +120,9 @@ def test_a_named_model_that_cannot_is_refused_whatever_the_fallback(fallback: bo
     with pytest.raises(model_choice.NoCapableModel) as caught:
         model_choice.eligible_models(order(model_requested="pika", duration_s=7, fallback=fallback))
     assert not isinstance(caught.value, model_choice.ModelUnavailable)
-    assert caught.value.reasons == {"pika-2.2": "duration: Pika 2.2 makes 5 or 10 seconds, not 7"}
+    assert {model: str(why) for model, why in caught.value.reasons.items()} == {
+        "pika-2.2": "duration: Pika 2.2 makes 5 or 10 seconds, not 7"
+    }
 
 
 def test_a_named_model_without_a_key_gives_way_only_to_a_fallback(settings: Settings) -> None:
@@ -132,7 +134,7 @@ def test_a_named_model_without_a_key_gives_way_only_to_a_fallback(settings: Sett
     ):
         with pytest.raises(model_choice.ModelUnavailable) as caught:
             model_choice.eligible_models(wanted)
-        assert list(caught.value.reasons.values()) == ["no key configured for Kling"]
+        assert list(map(str, caught.value.reasons.values())) == ["no key configured for Kling"]
 
 
 def test_when_nobody_can_each_model_says_why(settings: Settings) -> None:
@@ -141,8 +143,8 @@ def test_when_nobody_can_each_model_says_why(settings: Settings) -> None:
         model_choice.eligible_models(order(duration_s=15))
     assert not isinstance(caught.value, model_choice.ModelUnavailable)
     assert set(caught.value.reasons) == set(BY_ID)
-    assert caught.value.reasons["gen4.5"].startswith("duration: ")
-    assert caught.value.reasons["kling-3.0"] == "no key configured for Kling"
+    assert caught.value.reasons["gen4.5"].field == "duration"
+    assert str(caught.value.reasons["kling-3.0"]) == "no key configured for Kling"
 
 
 def test_without_any_key_every_model_is_unavailable(settings: Settings) -> None:
@@ -268,7 +270,7 @@ class TestAvailability:
         self.account("pika-2.2", closed_reason="out_of_credits")
         found = model_choice.availability()
         assert generation.model == "gen4.5"
-        assert found["gen4.5"] == model_choice.Availability(model_choice.FULL, 0)
+        assert found["gen4.5"] == model_choice.Availability(ranking.FULL, 0)
         assert found["pika-2.2"].reason is not None
         assert found["pika-2.2"].free_slots == 0
         self.account("gen4.5", slots=3)
@@ -282,10 +284,10 @@ class TestQuote:
         assert (quote.picked.model, quote.waits_for) == ("kling-2.5-turbo", None)
 
     def test_a_full_model_is_waited_for_when_no_other_may_run_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        full = {model: model_choice.Availability(model_choice.FULL, 0) for model in BY_ID}
+        full = {model: model_choice.Availability(ranking.FULL, 0) for model in BY_ID}
         monkeypatch.setattr(model_choice, "availability", lambda: full)
         quote = model_choice.quote(order(model_requested="gen4.5"))
-        assert (quote.picked.model, quote.waits_for) == ("gen4.5", model_choice.FULL)
+        assert (quote.picked.model, quote.waits_for) == ("gen4.5", ranking.FULL.text)
         assert not any(one.usable for one in quote.candidates)
 
     def test_an_open_circuit_is_waited_for(self) -> None:
@@ -304,4 +306,4 @@ class TestQuote:
         ModelSetting.objects.create(model="gen4.5", enabled=False)
         with pytest.raises(model_choice.ModelUnavailable) as caught:
             model_choice.quote(order(model_requested="gen4.5", fallback=False))
-        assert caught.value.reasons["gen4.5"] == "switched off by the operator"
+        assert str(caught.value.reasons["gen4.5"]) == "switched off by the operator"

@@ -126,7 +126,7 @@ def _availability(
         circuit = "half_open" if health.is_half_open(measured) else "closed"
     return {
         "available": reason is None,
-        "reason": reason,
+        "reason": reason and reason.text,
         "freeSlots": 0 if slots is None else slots.free_slots,
         "circuit": circuit,
         "successRate": measured.success_rate,
