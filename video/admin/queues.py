@@ -16,6 +16,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from video.durations import span
+from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System
 from video.monitoring.problems import Problem
@@ -138,7 +139,7 @@ def _tiles(found: System) -> list[Tile]:
             "waiting for a core",
             _number(cores.number),
             _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
-            tasks_url(stands="due", stage__exact="transcode"),
+            tasks_url(stands="core"),
         ),
         Tile(
             "in work now",
@@ -170,7 +171,10 @@ def _stage(one: StageFigures) -> StageRow:
     return StageRow(
         one=one,
         name=stage,
-        urls={stands: tasks_url(stands=stands, stage__exact=stage) for stands in ("due", "held", "parked")},
+        urls={
+            "due": tasks_url(stands="core" if one.stage is Stage.TRANSCODE else "due", stage__exact=stage),
+            **{stands: tasks_url(stands=stands, stage__exact=stage) for stands in ("held", "parked")},
+        },
         oldest=span(one.oldest_s),
         oldest_url=_task_url(one.oldest_task),
         late=one.oldest_s is not None and one.oldest_s > 60,

@@ -1,42 +1,40 @@
-"""A filter of the list of tasks by what each does now, as the page of the queues counts them."""
+"""A filter of the list of tasks by what each does now; the states are those of `engine/position.py`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import BooleanField, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 
+from video.engine.position import SQL, State
 from video.models import VideoTask
+
+#: The rows of the filter: value in the address, title, states.
+ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
+    "waiting": ("waits for a slot", (State.WAITS_FOR_SLOT,)),
+    "later": ("waits for a slot later", (State.NOT_BEFORE,)),
+    "core": ("waits for a core", (State.WAITS_FOR_CORE,)),
+    "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),
+    "held": ("in work", (State.IN_WORK,)),
+    "parked": ("parked", (State.PARKED,)),
+}
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Waiting, due, held or parked."""
+    """Each active task is in exactly one row."""
 
     title = "what it does now"
     parameter_name = "stands"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [
-            ("waiting", "waits for a slot"),
-            ("due", "due, nobody has it"),
-            ("held", "in work"),
-            ("parked", "parked"),
-        ]
+        return [(name, title) for name, (title, _) in ROWS.items()]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> QuerySet[VideoTask]:
-        now = Now()
-        free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
-        match self.value():
-            case "waiting":
-                return queryset.filter(admit_at__lte=now)
-            case "due":
-                return queryset.filter(free, next_run_at__lte=now)
-            case "held":
-                return queryset.filter(next_run_at__isnull=False, lease_until__gt=now)
-            case "parked":
-                return queryset.filter(free, next_run_at__gt=now)
-            case _:
-                return queryset
+        row = ROWS.get(self.value() or "")
+        if row is None:
+            return queryset
+        condition = " OR ".join(f"({SQL[state]})" for state in row[1])
+        return queryset.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants

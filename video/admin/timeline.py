@@ -15,10 +15,12 @@ from video.admin.read_only import clock, short
 from video.attempts import unknown_submits
 from video.durations import span
 from video.engine import workers
+from video.engine.position import Position, State, position_of
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.web.media import link
 
 EVENTS_SHOWN = 400
+LATE_S = 15  # a task that is due for longer may have no worker
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
 
 
@@ -120,44 +122,55 @@ def _link(key: str) -> str:
 
 
 def waits_for(task: VideoTask, now: datetime) -> str:
-    """What the task is doing or waiting for, in a few words; empty when it is over."""
-    if not task.is_active:
-        return ""
-    if task.lease_until is not None and task.lease_until > now:
-        return f"in work at {task.claimed_by}"
-    if task.admit_at is not None:
-        reason = f": {task.park_reason}" if task.park_reason else ""
-        if task.admit_at > now:
-            return f"in line for a slot in {span((task.admit_at - now).total_seconds())}{reason}"
-        if workers.is_disk_full():
-            return f"room, for {span((now - task.admit_at).total_seconds())}: {workers.DISK_FULL}"
-        models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
-        return f"a free slot{models}, for {span((now - task.admit_at).total_seconds())}{reason}"
-    if task.lease_until is not None:
-        return f"its worker ({task.claimed_by}) went silent; taken up again soon"
-    if task.next_run_at is not None and task.next_run_at > now:
-        reason = task.park_reason or "parked"
-        return f"{reason}; next look in {span((task.next_run_at - now).total_seconds())}"
-    if task.stage == Stage.TRANSCODE and task.rung_at is None and task.next_run_at is not None:
-        return f"a free core, for {span((now - task.next_run_at).total_seconds())}"
-    if task.next_run_at is not None and now - task.next_run_at > timedelta(seconds=15):
-        return f"a worker, for {span((now - task.next_run_at).total_seconds())}: do workers run?"
-    return "a worker"
+    """What the task is doing or waiting for, in a few words; empty when it is over. At most one statement."""
+    return _in_words(position_of(task, now, is_disk_full=workers.is_disk_full), task, now)
+
+
+def _in_words(position: Position, task: VideoTask, now: datetime) -> str:
+    since, until = position.since or now, position.until or now
+    waited, left = span((now - since).total_seconds()), span((until - now).total_seconds())
+    reason = f": {position.reason}" if position.reason else ""
+    match position.state:
+        case State.OVER:
+            return ""
+        case State.IN_WORK:
+            return f"in work at {position.worker}"
+        case State.NOT_BEFORE:
+            return f"in line for a slot in {left}{reason}"
+        case State.DISK_FULL:
+            return f"room, for {waited}: {workers.DISK_FULL}"
+        case State.WAITS_FOR_SLOT:
+            models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
+            return f"a free slot{models}, for {waited}{reason}"
+        case State.PARKED:
+            return f"{position.reason or 'parked'}; next look in {left}"
+        case State.WAITS_FOR_CORE:
+            silent = f"; its worker ({position.worker}) went silent" if position.worker else ""
+            return f"a free core, for {waited}{silent}"
+        case State.WORKER_SILENT:
+            return f"its worker ({position.worker}) went silent; taken up again soon"
+        case State.WAITS_FOR_WORKER:
+            late = (now - since).total_seconds() > LATE_S
+            return f"a worker, for {waited}: do workers run?" if late else "a worker"
 
 
 def headline(task: VideoTask, now: datetime) -> str:
-    """Where the task stands, in one sentence for somebody who was just woken up."""
+    """Where the task stands, in one sentence for an operator who has just been woken up."""
     if task.status == Status.SUCCESS:
         return "The video is stored."
     if task.status == Status.FAILED:
         return task.error_message
     if task.status == Status.CANCELLED:
         return "Cancelled."
-    if task.lease_until is not None and task.lease_until > now:
-        held = span((now - task.claimed_at).total_seconds()) if task.claimed_at else "a moment"
-        return f"In work at {task.claimed_by} for {held}."
-    words = waits_for(task, now)
-    words = f"{words[:1].upper()}{words[1:]}" if words.startswith(("in ", "its ")) else f"Waits for: {words}"
+    position = position_of(task, now, is_disk_full=workers.is_disk_full)
+    words = _in_words(position, task, now)
+    if position.state is State.IN_WORK:
+        held = span((now - position.since).total_seconds()) if position.since else "a moment"
+        words = f"In work at {position.worker} for {held}"
+    elif position.state in {State.NOT_BEFORE, State.WORKER_SILENT}:
+        words = f"{words[:1].upper()}{words[1:]}"
+    else:
+        words = f"Waits for: {words}"
     return words if words.endswith("?") else f"{words}."
 
 

@@ -13,10 +13,22 @@ from typing import Any
 from django.utils import timezone
 
 from video import order
-from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.engine.position import State, position_of
+from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
 EVENTS_SHOWN = 400
 GENERATIONS_SHOWN = 50
+#: The API's words for each state.
+_STATES: dict[State, str] = {
+    State.IN_WORK: "inWork",
+    State.NOT_BEFORE: "waitsForSlot",
+    State.WAITS_FOR_SLOT: "waitsForSlot",
+    State.DISK_FULL: "waitsForSlot",
+    State.PARKED: "parked",
+    State.WAITS_FOR_CORE: "waitsForCore",
+    State.WORKER_SILENT: "waitsForWorker",
+    State.WAITS_FOR_WORKER: "waitsForWorker",
+}
 #: Words that hold nothing of the installation: the provider's name and its own status.
 _PROVIDER_SAYS = re.compile(r"(runway|pika|kling): [a-z_ -]{1,40}")
 _BY = re.compile(r" by [^;]*")
@@ -69,25 +81,18 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
 
 def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | None:
     """What it does or waits for; None when it is over."""
-    if not task.is_active:
+    position = position_of(task, now)
+    if position.state is State.OVER:
         return None
-    found: dict[str, Any]
-    if task.lease_until is not None and task.lease_until > now:
-        found = {"state": "inWork", "since": _time(task.claimed_at), "until": None}
-        if staff:
-            found["worker"] = task.claimed_by
-    elif task.admit_at is not None and task.admit_at <= now:
-        found = {"state": "waitsForSlot", "since": _time(task.admit_at), "until": None}
-    elif task.admit_at is not None:
-        found = {"state": "waitsForSlot", "since": None, "until": _time(task.admit_at)}
-    elif task.next_run_at is not None and task.next_run_at > now:
-        found = {"state": "parked", "since": None, "until": _time(task.next_run_at)}
-    elif task.stage == Stage.TRANSCODE and task.rung_at is None:
-        found = {"state": "waitsForCore", "since": _time(task.next_run_at), "until": None}
-    else:
-        found = {"state": "waitsForWorker", "since": _time(task.next_run_at), "until": None}
+    found: dict[str, Any] = {
+        "state": _STATES[position.state],
+        "since": _time(position.since),
+        "until": _time(position.until),
+    }
     if staff:
-        found |= {"reason": task.park_reason or None, "tries": task.tries, "lostWorkers": task.deaths}
+        if position.state is State.IN_WORK:
+            found["worker"] = position.worker
+        found |= {"reason": position.reason or None, "tries": task.tries, "lostWorkers": task.deaths}
     return found
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from django.db import connection
 
+from video.engine.position import SQL, State
 from video.models import Stage
-from video.scheduling import transcode_slots
 
 #: The queue of each stage, as Celery routes it.
 QUEUE_OF: dict[Stage, str] = {
@@ -78,17 +78,16 @@ def waiting() -> Waiting:
     """The line for admission; one statement over the index `task_waiting_for_slot`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH line AS MATERIALIZED (
-                SELECT id, admit_at FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %s
+                SELECT id, admit_at, {SQL[State.WAITS_FOR_SLOT]} AS waits
+                FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %s
             )
-            SELECT count(*) FILTER (WHERE admit_at <= statement_timestamp()),
-                count(*) FILTER (WHERE admit_at > statement_timestamp()),
-                extract(epoch FROM statement_timestamp() - (
-                    SELECT min(admit_at) FROM line WHERE admit_at <= statement_timestamp()))::float8,
-                (SELECT id FROM line WHERE admit_at <= statement_timestamp() ORDER BY admit_at LIMIT 1)
+            SELECT count(*) FILTER (WHERE waits), count(*) FILTER (WHERE NOT waits),
+                extract(epoch FROM statement_timestamp() - min(admit_at) FILTER (WHERE waits))::float8,
+                (SELECT id FROM line WHERE waits ORDER BY admit_at LIMIT 1)
             FROM line
-            """,
+            """,  # noqa: S608 - constants of engine/position.py
             [COUNTED],
         )
         number, later, oldest_s, oldest_task = cursor.fetchone()
@@ -99,19 +98,15 @@ def waiting_for_core() -> Waiting:
     """Transcodes that are due and have no core yet; one statement over the index `task_waiting_for_core`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH line AS MATERIALIZED (
-                SELECT id, next_run_at FROM video_videotask
-                WHERE stage = 'transcode' AND next_run_at IS NOT NULL AND next_run_at <= statement_timestamp()
-                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
-                    AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
-                LIMIT %s
+                SELECT id, next_run_at FROM video_videotask WHERE {SQL[State.WAITS_FOR_CORE]} LIMIT %s
             )
             SELECT count(*), extract(epoch FROM statement_timestamp() - min(next_run_at))::float8,
                 (SELECT id FROM line ORDER BY next_run_at LIMIT 1)
             FROM line
-            """,
-            [transcode_slots.RESEND_S, COUNTED],
+            """,  # noqa: S608 - constants of engine/position.py
+            [COUNTED],
         )
         number, oldest_s, oldest_task = cursor.fetchone()
     return Waiting(number, 0, oldest_s, oldest_task or "")
@@ -146,9 +141,9 @@ def _now() -> dict[Stage, tuple[int, int, float | None, str]]:
     """(due and unheld, held, age of the oldest due one, its id); by the index `task_due`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH active AS MATERIALIZED (
-                SELECT id, stage, next_run_at, coalesce(lease_until > statement_timestamp(), false) AS held
+                SELECT id, stage, next_run_at, {SQL[State.IN_WORK]} AS held
                 FROM video_videotask WHERE next_run_at <= statement_timestamp()
             )
             SELECT counted.stage, due, held, extract(epoch FROM statement_timestamp() - oldest.next_run_at)::float8,
@@ -159,7 +154,7 @@ def _now() -> dict[Stage, tuple[int, int, float | None, str]]:
             ) counted LEFT JOIN (
                 SELECT DISTINCT ON (stage) stage, id, next_run_at FROM active WHERE NOT held ORDER BY stage, next_run_at
             ) oldest USING (stage)
-            """
+            """  # noqa: S608 - constants of engine/position.py
         )
         return {Stage(row[0]): (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
 
@@ -172,28 +167,29 @@ def _parked() -> dict[Stage, dict[str, int]]:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT t.stage, CASE
+            f"""
+            SELECT video_videotask.stage, CASE
                     WHEN g.state = 'unknown' THEN 'outcome_unknown'
                     WHEN k.id IS NOT NULL THEN 'key_gone'
-                    WHEN t.stage = 'poll' AND g.poll_errors > 0 THEN 'provider_trouble'
-                    WHEN t.stage = 'poll' AND g.not_found > 0 THEN 'job_not_found'
-                    WHEN t.stage = 'poll' THEN 'rendering'
+                    WHEN video_videotask.stage = 'poll' AND g.poll_errors > 0 THEN 'provider_trouble'
+                    WHEN video_videotask.stage = 'poll' AND g.not_found > 0 THEN 'job_not_found'
+                    WHEN video_videotask.stage = 'poll' THEN 'rendering'
                     ELSE coalesce(nullif(last.error_code, ''), 'waiting') END AS kind,
                 count(*)
-            FROM video_videotask t
-            LEFT JOIN video_generation g ON g.task_id = t.id AND g.state IN ('planned', 'unknown', 'accepted')
+            FROM video_videotask
+            LEFT JOIN video_generation g
+                ON g.task_id = video_videotask.id AND g.state IN ('planned', 'unknown', 'accepted')
             LEFT JOIN video_providerkey k
                 ON k.provider = g.provider AND k.fingerprint = g.key_fingerprint AND k.gone_since IS NOT NULL
             LEFT JOIN LATERAL (
                 SELECT error_code FROM video_taskevent e
-                WHERE e.task_id = t.id AND t.stage <> 'poll' AND g.state IS DISTINCT FROM 'unknown'
+                WHERE e.task_id = video_videotask.id AND video_videotask.stage <> 'poll'
+                    AND g.state IS DISTINCT FROM 'unknown'
                 ORDER BY e.id DESC LIMIT 1
             ) last ON true
-            WHERE t.next_run_at > statement_timestamp()
-                AND (t.lease_until IS NULL OR t.lease_until <= statement_timestamp())
-            GROUP BY t.stage, kind ORDER BY count(*) DESC
-            """
+            WHERE {SQL[State.PARKED]}
+            GROUP BY video_videotask.stage, kind ORDER BY count(*) DESC
+            """  # noqa: S608 - constants of engine/position.py
         )
         found: dict[Stage, dict[str, int]] = {}
         for stage, kind, number in cursor.fetchall():

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from django.db import connection, transaction
 
-from video.engine import dispatch
+from video.engine import dispatch, position
 from video.engine.workers import ALIVE_S, MEDIA_QUEUE
 from video.models import Stage
 from video.scheduling import fair_share
 
 STAGES = frozenset({Stage.TRANSCODE, Stage.THUMBNAIL})
-RESEND_S = 10.0  # after this a bell counts as lost
+RESEND_S = position.RESEND_S
 _LOCK = 0x636F726573  # of pg_advisory_xact_lock: one admission at a time
 
 _IS_WAITING = """t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()

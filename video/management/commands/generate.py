@@ -24,6 +24,7 @@ from django.utils import timezone
 from video.actions import create
 from video.credits import ledger
 from video.engine import workers
+from video.engine.position import State, position_of
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.order import ABOUT, Order
 from video.scheduling import backlog
@@ -33,6 +34,9 @@ FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25
 STILL_S = 10.0  # nothing moved for so long: somebody should be told
 SWEEPER_SEEN_S = 25.0  # a living sweeper writes a row for every 15 s
+NOTHING_RUNS = (
+    "Nothing is working on this task. Start the workers with `make up` in another terminal; it then goes on by itself."
+)
 STAGES = tuple(stage for stage in Stage if stage is not Stage.DONE)
 # The API's name of each option that is a field of the order.
 FIELDS = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", about.api): about.api for about in ABOUT.values()}
@@ -97,23 +101,23 @@ class Progress:
         """Why nothing has moved for a while, if somebody should know; empty while all is as it should be."""
         if self.is_over or time.monotonic() - self.moved_at < STILL_S:
             return ""
-        task, now = self.task, timezone.now()
-        nobody = (
-            "Nothing is working on this task. Start the workers with `make up` in another terminal; "
-            "it then goes on by itself."
-        )
-        if task.admit_at is not None:
-            sweeping = PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists()
-            if not sweeping:
-                return nobody
-            if workers.is_disk_full():
-                return f"The task waits: {workers.DISK_FULL}."
-            return (
-                f"The task waits for a free slot at a provider{f' ({task.park_reason})' if task.park_reason else ''}."
-            )
-        held = task.lease_until is not None and task.lease_until > now
-        overdue = task.next_run_at is not None and task.next_run_at < now - timedelta(seconds=STILL_S / 2)
-        return nobody if overdue and not held else ""
+        now = timezone.now()
+        position = position_of(self.task, now, is_disk_full=workers.is_disk_full)
+        match position.state:
+            case State.IN_WORK | State.PARKED | State.OVER:
+                return ""
+            case State.NOT_BEFORE | State.WAITS_FOR_SLOT | State.DISK_FULL:
+                if not PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists():
+                    return NOTHING_RUNS
+                if position.state is State.DISK_FULL:
+                    return f"The task waits: {workers.DISK_FULL}."
+                reason = f" ({position.reason})" if position.reason else ""
+                return f"The task waits for a free slot at a provider{reason}."
+        if position.since is None or position.since >= now - timedelta(seconds=STILL_S / 2):
+            return ""
+        if position.state is State.WAITS_FOR_CORE and workers.media_cores():
+            return "The task waits for a free core."
+        return NOTHING_RUNS
 
 
 class Printer(Protocol):
