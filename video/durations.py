@@ -1,4 +1,4 @@
-"""Lengths of time in words, for pages, commands and messages."""
+"""Lengths of time and numbers of things in words, for pages, commands and sentences."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def span(seconds: float | None) -> str:
     if whole < 86400:
         return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def count(number: int, one: str) -> str:
+    """A number of things: 1 task, 2 tasks."""
+    return f"{number} {one}{'s'[: number != 1]}"

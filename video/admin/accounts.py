@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 
 from providers import catalogue
 from video.admin.read_only import ModelAdmin, ReadOnlyAdmin, ago, badge
-from video.durations import span
+from video.durations import count, span
 from video.engine import dispatch
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import slots
@@ -42,10 +42,6 @@ def _live(**outer: str) -> Coalesce:
         .values("n")
     )
     return Coalesce(Subquery(rows, output_field=IntegerField()), 0)
-
-
-def _how_many(number: int, one: str) -> str:
-    return f"{number} {one}{'s'[: number != 1]}"
 
 
 class MadeFromKeysAdmin(ModelAdmin):
@@ -103,9 +99,9 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
         hanging = sum(key.live for key in queryset)  # type: ignore[attr-defined]  # annotated
         self.message_user(
             request,
-            f"No new job starts with {_how_many(changed, 'key')}. "
+            f"No new job starts with {count(changed, 'key')}. "
             + (
-                f"{_how_many(hanging, 'job')} still under way: leave them configured until that is 0."
+                f"{count(hanging, 'job')} still under way: leave them configured until that is 0."
                 if hanging
                 else "Nothing hangs on them: they can be taken away."
             ),
@@ -116,7 +112,7 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
         changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
         dispatch.request_admission()
         if changed:
-            self.message_user(request, f"Jobs may start with {_how_many(changed, 'key')} again.")
+            self.message_user(request, f"Jobs may start with {count(changed, 'key')} again.")
         else:
             self.message_user(request, "All of these were active already.", messages.INFO)
 
@@ -219,7 +215,7 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
                     self.log_change(request, account, "Opened again")
         dispatch.request_admission()
         if opened:
-            self.message_user(request, f"Opened {_how_many(opened, 'account')}; waiting tasks may start there now.")
+            self.message_user(request, f"Opened {count(opened, 'account')}; waiting tasks may start there now.")
         else:
             self.message_user(request, "All of these were open already.", messages.INFO)
 
@@ -335,6 +331,6 @@ class CircuitAdmin(ReadOnlyAdmin):
                     self.log_change(request, circuit, "Closed")
         dispatch.request_admission()
         if closed:
-            self.message_user(request, f"Closed {_how_many(closed, 'circuit')}; jobs may start there now.")
+            self.message_user(request, f"Closed {count(closed, 'circuit')}; jobs may start there now.")
         else:
             self.message_user(request, "All of these were closed already.", messages.INFO)

@@ -24,7 +24,7 @@ from video.monitoring.providers import AccountFigures, KeyFigures
 from video.monitoring.stages import COUNTED, QUEUES, Spread, StageFigures
 from video.monitoring.workers import Worker
 
-#: Where a trouble can be looked into: (name of the address, its query, the permission that it needs, the link's words).
+#: Where more of a problem is shown: (name of the address, its query, the permission that it needs, the link's words).
 _PAGES: dict[str, tuple[str, dict[str, str], str, str]] = {
     "unheard": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
     "behind": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
@@ -81,8 +81,8 @@ def queues_view(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Queues",
         "found": found,
-        "troubles": [
-            (one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.troubles
+        "problems": [
+            (one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.problems
         ],
         "tiles": _tiles(found),
         "stages": [_stage(one) for one in found.stages],

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from video import order
 from video.engine.position import State, position_of
+from video.infra.camel import camel
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
 EVENTS_SHOWN = 400
@@ -29,6 +30,7 @@ _STATES: dict[State, str] = {
     State.WORKER_SILENT: "waitsForWorker",
     State.WAITS_FOR_WORKER: "waitsForWorker",
 }
+_CANDIDATE = "model provider chosen usable score price_usd expected_s=renderSeconds reason"
 #: Words that hold nothing of the installation: the provider's name and its own status.
 _PROVIDER_SAYS = re.compile(r"(runway|pika|kling): [a-z_ -]{1,40}")
 _BY = re.compile(r" by [^;]*")
@@ -62,10 +64,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
         "run": task.run,
         "now": _now(task, timezone.now(), staff=staff),
         "request": order.as_json(task),
-        "createdAt": _time(task.created_at),
-        "startedAt": _time(task.started_at),
-        "finishedAt": _time(task.finished_at),
-        "deadlineAt": _time(task.deadline_at),
+        **camel(task, "created_at started_at finished_at deadline_at"),
         "timeline": [_event(event, task, staff=staff) for event in reversed(events[:EVENTS_SHOWN])],
         "timelineCut": len(events) > EVENTS_SHOWN,
         "generations": [_generation(one, staff=staff) for one in reversed(generations)],
@@ -84,11 +83,7 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
     position = position_of(task, now)
     if position.state is State.OVER:
         return None
-    found: dict[str, Any] = {
-        "state": _STATES[position.state],
-        "since": _time(position.since),
-        "until": _time(position.until),
-    }
+    found = {"state": _STATES[position.state], **camel(position, "since until")}
     if staff:
         if position.state is State.IN_WORK:
             found["worker"] = position.worker
@@ -98,11 +93,7 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
 
 def _event(event: TaskEvent, task: VideoTask, *, staff: bool) -> dict[str, Any]:
     found = {
-        "run": event.run,
-        "stage": event.stage,
-        "outcome": event.outcome,
-        "startedAt": _time(event.started_at),
-        "finishedAt": _time(event.finished_at),
+        **camel(event, "run stage outcome started_at finished_at"),
         "seconds": round(max(0.0, (event.finished_at - event.started_at).total_seconds()), 3),
         "generationId": event.generation_id,
         "detail": (event.detail if staff else _for_owner(event, task)) or None,
@@ -128,64 +119,20 @@ def _for_owner(event: TaskEvent, task: VideoTask) -> str:
 
 def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
     found = {
-        "generationId": one.pk,
-        "run": one.run,
-        "attempt": one.attempt,
-        "provider": one.provider,
-        "model": one.model,
-        "state": one.state,
-        "simulated": one.simulated,
-        "candidates": [_candidate(each) for each in one.candidates if isinstance(each, dict)],
-        "plannedAt": _time(one.planned_at),
-        "sentAt": _time(one.sent_at),
-        "acceptedAt": _time(one.accepted_at),
-        "endedAt": _time(one.ended_at),
-        "looks": one.polls,
-        "progress": one.provider_progress,
-        "cost": {
-            "expectedUsd": _decimal(one.expected_usd),
-            "expected": _decimal(one.expected_cost),
-            "reported": _decimal(one.reported_cost),
-            "unit": one.cost_unit or None,
-        },
-        "errorCode": one.error_code or None,
-        "error": one.error_message or None,
+        **camel(one, "pk=generationId run attempt provider model state simulated"),
+        "candidates": [
+            camel({"chosen": False, **each}, _CANDIDATE) for each in one.candidates if isinstance(each, dict)
+        ],
+        **camel(one, "planned_at sent_at accepted_at ended_at polls=looks provider_progress=progress"),
+        "cost": camel(one, "expected_usd expected_cost=expected reported_cost=reported cost_unit=unit"),
+        **camel(one, "error_code error_message=error"),
     }
     if staff:
-        found |= {
-            "jobId": one.job_id or None,
-            "keyFingerprint": one.key_fingerprint,
-            "account": one.account.account,
-            "providerStatus": one.provider_status or None,
-            "lastLookAt": _time(one.last_polled_at),
-            "failedLooks": one.poll_errors,
-            "cancelWantedAt": _time(one.cancel_wanted_at),
-            "looksAgainAt": _time(one.look_at),
-        }
+        found |= camel(one, "job_id key_fingerprint") | {"account": one.account.account}
+        found |= camel(one, "provider_status last_polled_at=lastLookAt poll_errors=failedLooks cancel_wanted_at")
+        found |= camel(one, "look_at=looksAgainAt")
     return found
 
 
-def _candidate(one: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "model": one.get("model"),
-        "provider": one.get("provider"),
-        "chosen": one.get("chosen", False),
-        "usable": one.get("usable"),
-        "score": one.get("score"),
-        "priceUsd": one.get("price_usd"),
-        "renderSeconds": one.get("expected_s"),
-        "reason": one.get("reason"),
-    }
-
-
 def _entry(entry: CreditEntry, *, staff: bool) -> dict[str, Any]:
-    found = {"kind": entry.kind, "amount": entry.amount, "at": _time(entry.created_at)}
-    return found | {"note": entry.note or None} if staff else found
-
-
-def _decimal(amount: Any) -> str | None:
-    return None if amount is None else f"{amount.normalize():f}"
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+    return camel(entry, "kind amount created_at=at note" if staff else "kind amount created_at=at")

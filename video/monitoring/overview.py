@@ -40,13 +40,13 @@ class System:
     at: datetime = field(default_factory=timezone.now)
 
     @cached_property
-    def troubles(self) -> list[Problem]:
+    def problems(self) -> list[Problem]:
         """What is wrong, what needs a person first."""
         return problems.find(self)
 
     @property
     def needs_person(self) -> bool:
-        return any(one.needs_person for one in self.troubles)
+        return any(one.needs_person for one in self.problems)
 
 
 def read() -> System:

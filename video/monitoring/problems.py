@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from video.durations import span
+from video.durations import count, span
 from video.models import ProviderKey
 from video.monitoring import workers
 from video.monitoring.stages import QUEUES
@@ -34,8 +34,8 @@ class Problem:
 
 def find(figures: System) -> list[Problem]:
     """Everything that is wrong, what needs a person first; asks nothing."""
-    found = [trouble for check in _CHECKS for trouble in check(figures)]
-    return sorted(found, key=lambda trouble: not trouble.needs_person)
+    found = [problem for check in _CHECKS for problem in check(figures)]
+    return sorted(found, key=lambda problem: not problem.needs_person)
 
 
 # --- processes -----------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def _storage(figures: System) -> Iterator[Problem]:
             yield Problem(
                 code,
                 True,
-                f"{_many(number, 'task')} can't store or read a file: {what}.",
+                f"{count(number, 'task')} can't store or read a file: {what}.",
                 "They keep what they have and try again within a minute, without losing a try.",
                 operator,
             )
@@ -161,7 +161,7 @@ def _keys(figures: System) -> Iterator[Problem]:
             yield Problem(
                 "key_gone",
                 True,
-                f"Key {key.fingerprint} of {key.provider} is gone from the settings while {_many(key.live, 'job')} "
+                f"Key {key.fingerprint} of {key.provider} is gone from the settings while {count(key.live, 'job')} "
                 f"{'hangs' if key.live == 1 else 'hang'} on it.",
                 "These jobs wait for it until their tasks' deadline, then the tasks end with their refund.",
                 f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
@@ -212,7 +212,7 @@ def _nothing_open(figures: System) -> Iterator[Problem]:
         yield Problem(
             "nothing_open",
             all(account.cooldown_s is None for account in figures.accounts),
-            f"{_many(figures.waiting.number, 'task')} wait, and no account takes jobs.",
+            f"{count(figures.waiting.number, 'task')} wait, and no account takes jobs.",
             "They stay in line; those that cool down open by themselves.",
             "Provider accounts says of each why it is closed.",
         )
@@ -226,7 +226,7 @@ def _circuits(figures: System) -> Iterator[Problem]:
         yield Problem(
             "circuit_open",
             False,
-            f"{circuit.model} had {_many(circuit.faults, 'fault')} in a row: no new jobs for it{left}.",
+            f"{circuit.model} had {count(circuit.faults, 'fault')} in a row: no new jobs for it{left}.",
             "Other models take its jobs where clients allow it; then one job tries whether it is well again.",
             "Look at its last error under Circuits and at the provider's status page.",
         )
@@ -239,7 +239,7 @@ def _open_cases(figures: System) -> Iterator[Problem]:
         yield Problem(
             "open_cases",
             False,
-            f"{_many(stake.number, 'attempt')} may have cost money and {'is' if stake.number == 1 else 'are'} not "
+            f"{count(stake.number, 'attempt')} may have cost money and {'is' if stake.number == 1 else 'are'} not "
             f"settled: {money} at stake.",
             "Each is settled by itself in time; its slot stays taken until then.",
             "Open cases shows them; who finds a job at the provider can attach it.",
@@ -274,7 +274,3 @@ _CHECKS: tuple[Callable[[System], Iterable[Problem]], ...] = (
     _circuits,
     _open_cases,
 )
-
-
-def _many(number: int, one: str) -> str:
-    return f"{number} {one}{'s'[: number != 1]}"

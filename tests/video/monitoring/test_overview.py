@@ -27,7 +27,7 @@ def of(stage: Stage) -> StageFigures:
 
 
 def codes(*, needs_person: bool | None = None) -> list[str]:
-    return [one.code for one in overview.read().troubles if needs_person in {None, one.needs_person}]
+    return [one.code for one in overview.read().problems if needs_person in {None, one.needs_person}]
 
 
 def test_each_stage_is_counted_in_the_queue_that_celery_sends_it_to() -> None:
@@ -232,14 +232,14 @@ class TestTrouble:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET seen_at = seen_at - interval '100 seconds'")
         found = overview.read()
-        assert [one.code for one in found.troubles] == ["no_sweeper", "no_worker", "no_worker"]
+        assert [one.code for one in found.problems] == ["no_sweeper", "no_worker", "no_worker"]
         assert found.needs_person
-        assert "one:2, was seen 1 min " in found.troubles[1].sentence
+        assert "one:2, was seen 1 min " in found.problems[1].sentence
 
     def test_a_worker_that_stops_does_not_count(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET draining = true WHERE queues = 'mediaQueue'")
-        (one,) = overview.read().troubles
+        (one,) = overview.read().problems
         assert one.code == "no_worker"
         assert "about to stop" in one.sentence
 
@@ -249,7 +249,7 @@ class TestTrouble:
         age(task.pk, 50)
         assert codes() == []
         age(task.pk, 50)
-        (one,) = overview.read().troubles
+        (one,) = overview.read().problems
         assert (one.code, one.needs_person) == ("unheard", True)
         assert "1 in generate are due, the oldest for 1 min " in one.sentence
 
@@ -268,14 +268,14 @@ class TestTrouble:
         for task in tasks[:2]:
             claimed(task, Stage.TRANSCODE)
         age(tasks[2].pk, 100)
-        (one,) = overview.read().troubles
+        (one,) = overview.read().problems
         assert (one.code, one.needs_person) == ("behind", False)
         assert "2 of 2 threads are at work" in one.sentence
 
     def test_a_full_disk_is_said_once_a_system(self) -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE video_workersign SET disk_low = true, disk_free_bytes = 300000000")
-        (one,) = overview.read().troubles
+        (one,) = overview.read().problems
         assert (one.code, one.needs_person) == ("disk_low", True)
         assert "0.3 GB" in one.sentence
 
@@ -286,7 +286,7 @@ class TestTrouble:
             to_transcode(task, f"job-{number}")
             claim = claimed(task, Stage.TRANSCODE)
             assert transitions.park(claim, delay_s=60, reason="the storage answered", error_code=code)
-        (one,) = overview.read().troubles
+        (one,) = overview.read().problems
         assert (one.code, one.needs_person) == (code, True)
         assert "2 tasks can't store or read a file" in one.sentence
 
@@ -295,7 +295,7 @@ class TestTrouble:
         ProviderKey.objects.filter(pk=key.pk).update(state="quarantined")
         ProviderAccount.objects.filter(provider="pika").update(closed_reason="out_of_credits")
         ProviderAccount.objects.filter(model="gen4.5").update(closed_reason="model_forbidden")
-        found = {one.code: one for one in overview.read().troubles}
+        found = {one.code: one for one in overview.read().problems}
         assert set(found) == {"key_refused", "account_closed"}
         assert codes().count("account_closed") == 2  # one account with all its models, and one model
         assert key.fingerprint in found["key_refused"].sentence
@@ -306,7 +306,7 @@ class TestTrouble:
     def test_a_gone_key(self) -> None:
         generation = accepted(make_task())
         ProviderKey.objects.filter(fingerprint=generation.key_fingerprint).update(gone_since="2026-01-01T00:00:00Z")
-        sentences = [one.sentence for one in overview.read().troubles if one.code == "key_gone"]
+        sentences = [one.sentence for one in overview.read().problems if one.code == "key_gone"]
         assert any("runway is gone from the settings while 1 job hangs on it" in sentence for sentence in sentences)
 
     def test_an_open_circuit_and_an_open_case_need_nobody(self) -> None:
@@ -320,9 +320,9 @@ class TestTrouble:
         records.record_unknown(generation.pk)
         assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
         found = overview.read()
-        assert {one.code for one in found.troubles} == {"circuit_open", "open_cases"}
+        assert {one.code for one in found.problems} == {"circuit_open", "open_cases"}
         assert not found.needs_person
-        assert "simulated) at stake" in next(one for one in found.troubles if one.code == "open_cases").sentence
+        assert "simulated) at stake" in next(one for one in found.problems if one.code == "open_cases").sentence
 
     def test_more_failures_than_videos(self) -> None:
         for number in range(problems.FEWEST_FAILED):
@@ -330,7 +330,7 @@ class TestTrouble:
             task = make_task()
             accepted(task, f"job-{number}")
             assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
-        one, _ = overview.read().troubles  # their jobs are still open at the provider
+        one, _ = overview.read().problems  # their jobs are still open at the provider
         assert one.code == "many_failures"
         assert "5 tasks failed in the last five minutes and 0 were finished; most failed in poll" in one.sentence
 

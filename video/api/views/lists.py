@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from datetime import datetime
 from typing import Any
 
 from django.db import connection
@@ -15,6 +14,7 @@ from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.views.video import TASK_ID, shown
 from video.credits import ledger
+from video.infra.camel import utc
 from video.models import ACTIVE, Status
 
 PAGE, LARGEST_PAGE = 20, 100
@@ -53,7 +53,7 @@ class CreditsView(ApiView):
             raise _bad_cursor()
         rows = _entries(user_id(request), limit + 1, int(cursor or NO_CURSOR))
         entries = [
-            {"kind": kind, "amount": amount, "taskId": task_id, "run": run, "at": _time(at)}
+            {"kind": kind, "amount": amount, "taskId": task_id, "run": run, "at": utc(at)}
             for _, kind, amount, task_id, run, at in rows[:limit]
         ]
         last = str(rows[limit - 1][0]) if len(rows) > limit else None
@@ -112,8 +112,8 @@ def _task(row: tuple[Any, ...], request: Request) -> dict[str, Any]:
         **shown(task_id, tuple(status), request),
         "prompt": prompt,
         "run": run,
-        "createdAt": _time(created_at),
-        "finishedAt": None if finished_at is None else _time(finished_at),
+        "createdAt": utc(created_at),
+        "finishedAt": None if finished_at is None else utc(finished_at),
     }
 
 
@@ -128,7 +128,3 @@ def _entries(user: int, number: int, before: int) -> list[tuple[Any, ...]]:
             [user, before, number],
         )
         return cursor.fetchall()
-
-
-def _time(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from providers.catalogue import Model
 from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
 from video.api.base import ApiView, success
 from video.api.serializers import CreateSerializer, fields_of, unavailable
+from video.infra.camel import camel
 from video.routing import health, model_choice
 from video.scheduling import estimates
 
@@ -76,15 +77,8 @@ class QuoteView(ApiView):
 
 
 def _candidate(one: Candidate) -> dict[str, Any]:
-    return {
-        "model": one.model,
-        "provider": one.provider,
-        "usable": one.usable,
-        "score": one.score,
-        "priceUsd": _usd(one.price_usd),
-        "renderSeconds": one.expected_s,
-        "reason": one.reason,
-    }
+    price = {"priceUsd": _usd(one.price_usd)}
+    return camel(one, "model provider usable score price_usd expected_s=renderSeconds reason") | price
 
 
 def _model(
@@ -95,20 +89,13 @@ def _model(
         for resolution, price in model.price_usd_per_s.items()
     }
     return {
-        "id": model.id,
-        "provider": model.provider,
-        "title": model.title,
+        **camel(model, "id provider title"),
         "aliases": [alias for alias, ids in catalogue.ALIASES.items() if model.id in ids],
-        "text": model.text,
-        "image": model.image,
+        **camel(model, "text image"),
         "durations": sorted(model.durations_s),
         # From an image: an empty list means that the image's own shape decides.
         "aspectRatios": {"text": list(model.text_ratios), "image": list(model.image_ratios)},
-        "resolutions": list(model.resolutions),
-        "sound": model.sound.value,
-        "seed": model.seed,
-        "negativePrompt": model.negative_prompt,
-        "promptLimit": model.prompt_limit,
+        **camel(model, "resolutions sound seed negative_prompt prompt_limit"),
         "pricePerSecondUsd": prices,
         "quality": model.quality if decided.quality is None else decided.quality,
         "speed": model.speed if decided.speed is None else decided.speed,
@@ -129,8 +116,7 @@ def _availability(
         "reason": reason and reason.text,
         "freeSlots": 0 if slots is None else slots.free_slots,
         "circuit": circuit,
-        "successRate": measured.success_rate,
-        "samples": measured.samples,
+        **camel(measured, "success_rate samples"),
         "expectedSeconds": round(ranking.expected_s(model, measured), 1),
     }
 

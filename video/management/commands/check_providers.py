@@ -18,6 +18,7 @@ from django.utils import timezone
 from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
 from video.engine import dispatch
+from video.infra.camel import camel
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import accounts, slots
@@ -175,16 +176,9 @@ def _state(row: Row) -> str:
 
 def _as_json(row: Row) -> dict[str, Any]:
     return {
-        "provider": row.provider,
-        "fingerprint": row.fingerprint,
-        "account": row.account,
-        "state": row.state,
-        "verdict": row.verdict,
+        **camel(row, "provider fingerprint account state verdict"),
         "balance": None if row.balance is None else str(row.balance),
         "unit": row.unit,
-        "models": [
-            {"model": one.model, "live": one.live, "limit": one.limit, "closed": one.closed or None}
-            for one in row.limits
-        ],
+        "models": [camel(one, "model live limit closed") for one in row.limits],
         "lastError": row.said or None,
     }

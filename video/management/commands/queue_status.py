@@ -113,9 +113,9 @@ def _page(found: overview.System) -> RenderableType:
     parts: list[RenderableType] = []
     if settings.SIMULATE:
         parts.append(Text("Everything is simulated: accounts and money are the simulator's.", style="red"))
-    if not found.troubles:
+    if not found.problems:
         parts.append(Text("Nothing is wrong.", style="green"))
-    for one in found.troubles:
+    for one in found.problems:
         parts.append(Text(f"{'! ' if one.needs_person else '  '}{one.sentence}", style=_tone(one.needs_person)))
         parts.append(Text(f"    The system: {one.system}"))
         parts.append(Text(f"    You: {one.operator}"))
