@@ -13,6 +13,7 @@ from django.db import IntegrityError, connection, transaction
 from video import ids
 from video.credits import ledger
 from video.engine import dispatch
+from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.order import ABOUT, Order
 from video.routing import model_choice
@@ -56,8 +57,10 @@ _INSERT = """
 """
 
 
-class KeyReused(Exception):
+class KeyReused(Refusal):
     """The Idempotency-Key already stands for another order of this user."""
+
+    code = "idempotency_key_reused"
 
 
 def create(

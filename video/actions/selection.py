@@ -10,10 +10,11 @@ from django.contrib.auth import get_user_model
 from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
+from video.infra.errors import Refusal
 from video.models import Generation, Status, VideoTask
 
 
-class InvalidSelection(ValueError):
+class InvalidSelection(Refusal, ValueError):
     """The task or user that was named does not exist; the text is for the operator."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 
-class ActionRefused(Exception):
+class ActionRefused(Refusal):
     """The action is not possible now; nothing was changed. `code` is for programs, `message` for people."""
 
     def __init__(self, code: str, message: str) -> None:

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from video.admin import timeline
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, short
 from video.admin.unsettled import OpenCases
+from video.attempts.unsettled import amount
 from video.models import Generation
 
 
@@ -65,8 +66,8 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
 
     @admin.display(description="cost: expected, reported")
     def cost(self, generation: Generation) -> str:
-        expected = timeline.amount(generation.expected_usd, "USD")
-        reported = timeline.amount(generation.reported_cost, generation.cost_unit)
+        expected = amount(generation.expected_usd, "USD")
+        reported = amount(generation.reported_cost, generation.cost_unit)
         return format_html("{}<small>{}</small>", expected, reported)
 
     @admin.display(description="planned", ordering="id")

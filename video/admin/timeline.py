@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -13,6 +12,7 @@ from media_pipeline.errors import StorageRefused
 from video import order
 from video.admin.read_only import clock, short
 from video.attempts import unknown_submits
+from video.attempts.unsettled import amount
 from video.durations import span
 from video.engine import workers
 from video.engine.position import Position, State, position_of
@@ -181,14 +181,6 @@ def state_of(generation: Generation, now: datetime) -> tuple[str, str]:
             return "sending", "sending"
         return "unknown", "outcome unknown"
     return generation.state, generation.state
-
-
-def amount(value: Decimal | None, unit: str) -> str:
-    """A sum with its unit: `$0.60` or `60 credits`."""
-    if value is None:
-        return ""
-    plain = f"{value.normalize():f}"
-    return f"${value:.2f}" if unit.upper() == "USD" else f"{plain} {unit}".strip()
 
 
 def _steps(task: VideoTask) -> list[Step]:

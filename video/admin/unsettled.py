@@ -82,8 +82,8 @@ class OpenCases(ModelAdmin):
             "open": [_show(case) for case in found if case.open],
             "lost": [_show(case) for case in found if not case.open],
             "stake": stake,
-            "usd": timeline.amount(stake.usd, "USD"),
-            "simulated_usd": timeline.amount(stake.simulated_usd, "USD") if stake.simulated_usd else "",
+            "usd": unsettled.amount(stake.usd, "USD"),
+            "simulated_usd": unsettled.amount(stake.simulated_usd, "USD") if stake.simulated_usd else "",
             "days": unsettled.LOST_SHOWN_DAYS,
             "title": "Open cases",
         }
@@ -150,24 +150,17 @@ def _show(case: unsettled.UnsettledAttempt) -> Shown:
         case=case,
         word=word,
         label=label,
-        stake=stake_of(case.generation),
+        stake=unsettled.exposure_in_words(case.generation),
         age=span(case.age_s),
         next="" if case.next_at is None else f"in {span((case.next_at - now).total_seconds())}",
         until="" if case.until is None else f"{clock(case.until)} UTC",
     )
 
 
-def stake_of(generation: Generation) -> str:
-    """What the attempt may have cost, in USD and in the provider's own unit."""
-    usd = timeline.amount(generation.expected_usd, "USD")
-    own = timeline.amount(generation.expected_cost, generation.cost_unit) if generation.cost_unit != "USD" else ""
-    return f"{usd} ({own})" if usd and own else usd or own or "not known"
-
-
 def _facts(case: unsettled.UnsettledAttempt) -> list[tuple[str, str]]:
     generation, task = case.generation, case.generation.task
     facts = [
-        ("At stake", stake_of(generation) + (", simulated" if generation.simulated else "")),
+        ("At stake", unsettled.exposure_in_words(generation) + (", simulated" if generation.simulated else "")),
         ("Provider and model", f"{generation.provider} {generation.model}"),
         ("Key", generation.key_fingerprint),
         ("Account", generation.account.account),

@@ -18,8 +18,13 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
+from video.actions.create import KeyReused
+from video.actions.order_input import OrderRefused, flatten
+from video.actions.task_rows import ActionRefused, NoSuchTask
+from video.credits.ledger import InsufficientCredits
 from video.infra import outage
-from video.scheduling import backlog
+from video.infra.errors import Refusal
+from video.scheduling.backlog import TooManyWaiting
 from video.web import outage_middleware
 
 log = logging.getLogger(__name__)
@@ -61,21 +66,6 @@ def not_found(what: str = "task") -> ApiError:
     return ApiError(404, "not_found", f"There is no such {what}.")
 
 
-def short_of_credits(needed: int, balance: int) -> ApiError:
-    """A 402 that says what is missing."""
-    return ApiError(
-        402,
-        "insufficient_credits",
-        f"This video costs {needed} credits, and your account holds {balance}.",
-        {"needed": needed, "balance": balance},
-    )
-
-
-def too_many_waiting(err: backlog.TooManyWaiting) -> ApiError:
-    """A 429 that says whose line is full, and when to come again."""
-    return ApiError(429, "too_many_waiting", str(err), retry_after_s=err.retry_after_s)
-
-
 def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:
     """The envelope of an error."""
     return {
@@ -100,6 +90,8 @@ def _translate(exc: Exception) -> ApiError:
     match exc:
         case ApiError():
             return exc
+        case Refusal() if (answer := _refused(exc)) is not None:
+            return answer
         case exceptions.ValidationError():
             details = flatten(exc.detail)
             message = " ".join(f"{one['field']}: {one['message']}" for one in details[:3])
@@ -147,17 +139,31 @@ def _translate(exc: Exception) -> ApiError:
     )
 
 
-def flatten(detail: Any) -> list[dict[str, str]]:
-    """DRF's nested errors as [{field, message}]."""
-    if isinstance(detail, dict):
-        return [
-            {"field": field, "message": str(message)}
-            for field, messages in detail.items()
-            for message in (messages if isinstance(messages, list) else [messages])
-        ]
-    return [
-        {"field": "body", "message": str(message)} for message in (detail if isinstance(detail, list) else [detail])
-    ]
+def _refused(exc: Refusal) -> ApiError | None:
+    """The answer to each refusal that a view may meet; None for the others."""
+    match exc:
+        case OrderRefused():
+            return ApiError(400, exc.code, str(exc), exc.details)
+        case InsufficientCredits():
+            return ApiError(
+                402,
+                exc.code,
+                f"This video costs {exc.needed} credits, and your account holds {exc.balance}.",
+                {"needed": exc.needed, "balance": exc.balance},
+            )
+        case TooManyWaiting():
+            return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
+        case NoSuchTask():
+            return not_found()
+        case KeyReused():
+            return ApiError(
+                409,
+                exc.code,
+                "This Idempotency-Key already stands for another request; use a new key for each new video.",
+            )
+        case ActionRefused():
+            return ApiError(409, exc.code, exc.message)
+    return None
 
 
 # Errors outside of any view: a bad Host header, or a failing middleware. Pages keep Django's own.

@@ -23,6 +23,7 @@ from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video.attempts import provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
+from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
@@ -35,8 +36,10 @@ _JOB_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._:~-]{{0,{MAX_JOB_ID - 1}}}", re.A
 _OUR_ID = re.compile(r"(gen|task|vid)_[0-9a-z]{26}", re.ASCII)
 
 
-class SettlementRefused(Exception):
+class SettlementRefused(Refusal):
     """The action is not possible; the text is a plain sentence for the operator."""
+
+    code = "not_settleable"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,21 @@ class Exposure:
     usd: Decimal
     simulated_usd: Decimal
     unpriced: int  # of those that are not simulated
+
+
+def exposure_in_words(generation: Generation) -> str:
+    """What the attempt may have cost, in USD and in the provider's own unit."""
+    usd = amount(generation.expected_usd, "USD")
+    own = amount(generation.expected_cost, generation.cost_unit) if generation.cost_unit != "USD" else ""
+    return f"{usd} ({own})" if usd and own else usd or own or "not known"
+
+
+def amount(value: Decimal | None, unit: str) -> str:
+    """A sum with its unit: `$0.60` or `60 credits`; empty for None."""
+    if value is None:
+        return ""
+    plain = f"{value.normalize():f}"
+    return f"${value:.2f}" if unit.upper() == "USD" else f"{plain} {unit}".strip()
 
 
 # --- the list ------------------------------------------------------------------------------------------------------

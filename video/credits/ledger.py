@@ -9,11 +9,14 @@ from __future__ import annotations
 from django.db import connection, transaction
 from django.db.models import F
 
+from video.infra.errors import Refusal
 from video.models import Account, CreditEntry
 
 
-class InsufficientCredits(Exception):
+class InsufficientCredits(Refusal):
     """The account holds fewer credits than are needed; nothing was changed."""
+
+    code = "insufficient_credits"
 
     def __init__(self, *, needed: int, balance: int) -> None:
         super().__init__(f"{needed} credits are needed, the account holds {balance}.")

@@ -20,6 +20,7 @@ from providers import catalogue, ranking
 from providers.catalogue import Model, UnknownModel
 from providers.contract import GenerationRequest, Reason, ReasonCode
 from providers.ranking import Candidate, ModelHealth, Override
+from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.order import Order, values
 from video.routing import health as health_of_models
@@ -30,8 +31,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
-class NoCapableModel(Exception):
+class NoCapableModel(Refusal):
     """No model can make this video. `reasons` by model id: the wrong field, or why the model is not available here."""
+
+    code = "no_capable_model"
 
     def __init__(self, reasons: Mapping[str, Reason]) -> None:
         super().__init__("; ".join(f"{model}: {why}" for model, why in reasons.items()))
@@ -40,6 +43,8 @@ class NoCapableModel(Exception):
 
 class ModelUnavailable(NoCapableModel):
     """The order is fine, but no model for it is available here: no adapter, no key, or switched off."""
+
+    code = "model_unavailable"
 
 
 @dataclass(frozen=True)

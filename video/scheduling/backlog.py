@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from video.infra.errors import Refusal
 from video.scheduling import estimates
 
 COUNTED_FOR_S = 1.0  # a count of all that wait is good for so long
@@ -16,8 +17,10 @@ LONGEST_S = 3600
 NOT_KNOWN_S = 60
 
 
-class TooManyWaiting(Exception):
+class TooManyWaiting(Refusal):
     """The line is full: the user's own, or everybody's. Nothing was made."""
+
+    code = "too_many_waiting"
 
     def __init__(self, *, own: bool, retry_after_s: int) -> None:
         self.own = own

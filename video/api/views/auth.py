@@ -10,8 +10,8 @@ from rest_framework.response import Response
 
 from video.api import tokens
 from video.api.base import PublicApiView, success
+from video.api.bodies import LoginSerializer, RefreshSerializer, fields_of
 from video.api.origins import refuse_cross_site
-from video.api.serializers import LoginSerializer, RefreshSerializer, fields_of
 
 
 class _AuthView(PublicApiView):

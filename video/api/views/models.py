@@ -12,8 +12,9 @@ from rest_framework.response import Response
 from providers import catalogue, ranking
 from providers.catalogue import Model
 from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
+from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
-from video.api.serializers import CreateSerializer, fields_of, unavailable
+from video.api.bodies import fields_of
 from video.infra.camel import camel
 from video.routing import health, model_choice
 from video.scheduling import estimates

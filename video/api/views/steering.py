@@ -6,13 +6,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from video.actions import cancel, retry
-from video.actions.task_rows import ActionRefused, NoSuchTask
 from video.api import errors
 from video.api.base import ApiView, success, user_id
-from video.api.serializers import CancelSerializer, RetrySerializer, fields_of
+from video.api.bodies import CancelSerializer, RetrySerializer, fields_of
 from video.api.views.video import TASK_ID, status_of
-from video.credits.ledger import InsufficientCredits
-from video.scheduling import backlog
 
 
 class CancelView(ApiView):
@@ -20,10 +17,7 @@ class CancelView(ApiView):
 
     def post(self, request: Request) -> Response:
         task_id = _task_id(fields_of(request, CancelSerializer)["task_id"])
-        try:
-            done = cancel.cancel(task_id, by=_name(request), user_id=user_id(request))
-        except ActionRefused as err:
-            raise _refusal(err) from None
+        done = cancel.cancel(task_id, by=_name(request), user_id=user_id(request))
         return success({**status_of(task_id, request), "refund": done.refund.value})
 
 
@@ -35,20 +29,8 @@ class RetryView(ApiView):
         task_id, free = _task_id(wanted["task_id"]), wanted.get("free", False)
         if free and not request.user.has_perm("video.add_creditentry"):
             raise errors.ApiError(403, "forbidden", "free: only those who may grant credits can retry for free.")
-        try:
-            done = retry.retry(
-                task_id,
-                by=_name(request),
-                user_id=user_id(request),
-                free=free,
-                regenerate=wanted.get("regenerate", False),
-            )
-        except InsufficientCredits as err:
-            raise errors.short_of_credits(err.needed, err.balance) from None
-        except backlog.TooManyWaiting as err:
-            raise errors.too_many_waiting(err) from None
-        except ActionRefused as err:
-            raise _refusal(err) from None
+        regenerate = wanted.get("regenerate", False)
+        done = retry.retry(task_id, by=_name(request), user_id=user_id(request), free=free, regenerate=regenerate)
         return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})
 
 
@@ -60,10 +42,3 @@ def _task_id(given: str) -> str:
 
 def _name(request: Request) -> str:
     return request.user.get_username()
-
-
-def _refusal(err: ActionRefused) -> errors.ApiError:
-    """404 for what is not theirs, else 409: the task is in no state for it."""
-    if isinstance(err, NoSuchTask):
-        return errors.not_found()
-    return errors.ApiError(409, err.code, err.message)

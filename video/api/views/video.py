@@ -12,14 +12,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from video.actions import create
+from video.actions.order_input import CreateSerializer
 from video.api import errors
 from video.api.base import ApiView, success, user_id
-from video.api.serializers import CreateSerializer, fields_of
+from video.api.bodies import fields_of
 from video.attempts import poll_policy
-from video.credits.ledger import InsufficientCredits
 from video.engine import transitions
 from video.models import Status
-from video.scheduling import backlog, estimates
+from video.scheduling import estimates
 from video.web import media
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
@@ -35,18 +35,7 @@ class CreateView(ApiView):
     def post(self, request: Request) -> Response:
         key = _idempotency_key(request)
         wanted = fields_of(request, CreateSerializer)
-        try:
-            task, is_new = create.create(user_id(request), wanted["order"], idempotency_key=key)
-        except InsufficientCredits as err:
-            raise errors.short_of_credits(err.needed, err.balance) from None
-        except backlog.TooManyWaiting as err:
-            raise errors.too_many_waiting(err) from None
-        except create.KeyReused:
-            raise errors.ApiError(
-                409,
-                "idempotency_key_reused",
-                "This Idempotency-Key already stands for another request; use a new key for each new video.",
-            ) from None
+        task, is_new = create.create(user_id(request), wanted["order"], idempotency_key=key)
         response = success(
             {
                 "taskId": task.pk,

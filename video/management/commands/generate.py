@@ -280,8 +280,7 @@ class Command(BaseCommand):
     def _create(self, user: AbstractBaseUser, options: dict[str, Any]) -> VideoTask:
         from rest_framework.exceptions import ValidationError
 
-        from video.api.errors import ApiError, flatten
-        from video.api.serializers import CreateSerializer
+        from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 
         if not -100 <= options["priority"] <= 100:
             raise CommandError("--priority: must be from -100 to 100", returncode=BAD_INPUT)
@@ -291,9 +290,9 @@ class Command(BaseCommand):
             checked.is_valid(raise_exception=True)
         except ValidationError as err:
             raise CommandError("\n".join(_spoken(one) for one in flatten(err.detail)), returncode=BAD_INPUT) from err
-        except ApiError as err:
+        except OrderRefused as err:
             hint = "" if settings.SIMULATE else " To try without keys, set REELWORKS_SIMULATE=1."
-            raise CommandError(err.message + hint, returncode=BAD_INPUT) from err
+            raise CommandError(f"{err}{hint}", returncode=BAD_INPUT) from err
         try:
             return create.create(user.pk, checked.validated_data["order"], priority=options["priority"])[0]
         except ledger.InsufficientCredits as err:

@@ -62,8 +62,6 @@ class Command(BaseCommand):
         from rich.table import Table
         from rich.text import Text
 
-        from video.admin.unsettled import stake_of
-
         console = Console(
             file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
         )
@@ -78,7 +76,7 @@ class Command(BaseCommand):
                 table.add_row(
                     one.pk,
                     Text(_moved(was.get(one.pk), one.state), style="yellow" if case.open else "green"),
-                    stake_of(one) + ("\nsimulated" if one.simulated else ""),
+                    unsettled.exposure_in_words(one) + ("\nsimulated" if one.simulated else ""),
                     span(case.age_s),
                     f"{one.provider} {one.model}\n{one.key_fingerprint}"
                     + (f"\njob {one.job_id}" if one.job_id else ""),

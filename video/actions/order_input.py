@@ -1,4 +1,7 @@
-"""What clients send, in their words (camelCase), checked without mercy or guessing: nothing is coerced or ignored."""
+"""An order as clients write it, in the API's words (camelCase), checked strictly: nothing is coerced or ignored.
+
+The API and `generate` read it; the field types also serve the API's other bodies.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,33 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
-from rest_framework.request import Request
 
 from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url, origin
 from providers import catalogue
 from providers.catalogue import UnknownModel
 from providers.contract import Reason
-from video.api.errors import ApiError
+from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.order import Order
 from video.routing import model_choice
+
+Details = list[dict[str, str]]
 
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 #: Planned, and refused until then: a client must not believe that they work.
 NOT_YET = frozenset({"webhookUrl"})
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
 RATIOS = tuple(dict.fromkeys(r for model in catalogue.MODELS for r in (*model.text_ratios, *model.image_ratios)))
+
+
+class OrderRefused(Refusal):
+    """No model here can make the order. `details` name what is wrong, each with a `message`."""
+
+    def __init__(self, code: str, message: str, details: Details) -> None:
+        super().__init__(message)
+        self.code = code
+        self.details = details
 
 
 class Text(serializers.CharField):
@@ -120,32 +133,6 @@ class Strict(serializers.Serializer[Any]):
         return f"is not known here; did you mean {squeezed[near[0]]}?" if near else "is not known here; leave it out"
 
 
-class LoginSerializer(Strict):
-    """POST /api/auth/login."""
-
-    username = Text(max_length=150)
-    password = Text(max_length=1024)
-
-
-class RefreshSerializer(Strict):
-    """POST /api/auth/refresh: the body is for clients that keep no cookies."""
-
-    refreshToken = Text(required=False, allow_null=True, source="refresh_token")
-
-
-class CancelSerializer(Strict):
-    """POST /api/video/cancel."""
-
-    taskId = Text(max_length=40, source="task_id")
-
-
-class RetrySerializer(CancelSerializer):
-    """POST /api/video/retry."""
-
-    regenerate = Flag(required=False, allow_null=True)
-    free = Flag(required=False, allow_null=True)
-
-
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["model"]` its likely model.
 
@@ -191,7 +178,7 @@ def _excepted(url: str) -> frozenset[str]:
 
 
 def _models(order: Order, *, fallback_said: bool) -> list[str]:
-    """Ids of the models that may run the order. Raises ValidationError and ApiError."""
+    """Ids of the models that may run the order. Raises ValidationError and OrderRefused."""
     try:
         return model_choice.eligible_models(replace(order, fallback=fallback_said))
     except UnknownModel as err:
@@ -202,8 +189,8 @@ def _models(order: Order, *, fallback_said: bool) -> list[str]:
         raise _incapable(err.reasons) from None
 
 
-def unavailable(order: Order, reasons: dict[str, Reason]) -> ApiError:
-    """The 400 for an order that no model of this server may run, though nothing is wrong with it."""
+def unavailable(order: Order, reasons: dict[str, Reason]) -> OrderRefused:
+    """The refusal of an order that no model of this server may run, though nothing is wrong with it."""
     others = [model.id for model in model_choice.models_here() if model.id not in reasons]
     hint = f"available are {', '.join(others)}" if others else "leave the model out, or ask the operator"
     if not model_choice.models_here():
@@ -214,11 +201,11 @@ def unavailable(order: Order, reasons: dict[str, Reason]) -> ApiError:
         message = f"{order.model_requested} can't be used here: {why}; {hint}"
     else:
         message = "no model that could make this video is available here"
-    return ApiError(400, "model_unavailable", f"model: {message}.", [{"field": "model", "message": message}])
+    return OrderRefused("model_unavailable", f"model: {message}.", [{"field": "model", "message": message}])
 
 
-def _incapable(reasons: dict[str, Reason]) -> ApiError | ValidationError:
-    """The 400 for a video that no model can make; `reasons` by model id.
+def _incapable(reasons: dict[str, Reason]) -> OrderRefused | ValidationError:
+    """The refusal of a video that no model can make; `reasons` by model id.
 
     One field that is wrong for every model is named like any other wrong field; else each model's own reason is listed.
     """
@@ -229,11 +216,17 @@ def _incapable(reasons: dict[str, Reason]) -> ApiError | ValidationError:
         return ValidationError({fields.pop(): ["; ".join(why.text if why.field else "" for why in telling)]})
     details = [{"model": model, "field": why.field or "model", "message": why.text} for model, why in reasons.items()]
     message = f"No model can make this video; {' and '.join(sorted(fields))} don't go together."
-    return ApiError(400, "no_capable_model", message, details)
+    return OrderRefused("no_capable_model", message, details)
 
 
-def fields_of(request: Request, serializer: type[Strict]) -> Any:
-    """The checked fields of a body. Raises ValidationError, which the API answers as 400 `invalid_request`."""
-    checked = serializer(data=request.data)
-    checked.is_valid(raise_exception=True)
-    return checked.validated_data
+def flatten(detail: Any) -> Details:
+    """The nested errors of a ValidationError as [{field, message}]."""
+    if isinstance(detail, dict):
+        return [
+            {"field": field, "message": str(message)}
+            for field, messages in detail.items()
+            for message in (messages if isinstance(messages, list) else [messages])
+        ]
+    return [
+        {"field": "body", "message": str(message)} for message in (detail if isinstance(detail, list) else [detail])
+    ]

@@ -1,0 +1,25 @@
+"""What `video` refuses, and why, as one tree.
+
+    Refusal                          catch it to tell people; nothing was changed
+    ├── OrderRefused                 the order can't be made here: change it, or ask the operator
+    ├── NoCapableModel               no model can make this video: change the order
+    │   └── ModelUnavailable         a model could, but none is available here: the operator can change that
+    ├── InsufficientCredits          the account holds too little: grant credits, then repeat
+    ├── TooManyWaiting               the backlog is full: repeat after `retry_after_s`
+    ├── KeyReused                    the Idempotency-Key stands for another order: use a new key
+    ├── ActionRefused                the task's state forbids it: read the task again
+    │   └── NoSuchTask               there is no such task, or it is another user's
+    ├── SettlementRefused            the attempt's state forbids it: read the attempt again
+    └── InvalidSelection             a command names what does not exist: correct the command
+
+Apart from the tree, since no caller is told of them: IllegalMove (a mistake in our code), KeyGone and Paused (a stage
+parks), BrokerUnavailable (the sweeper sends it again).
+"""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """It can't be done now, and nothing was changed. `code` is for programs, the text for people."""
+
+    code = "refused"
