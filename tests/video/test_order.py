@@ -14,7 +14,7 @@ from tests.factories import make_user
 from video.actions import create
 from video.admin import timeline
 from video.api import task_details
-from video.api.serializers import CreateSerializer
+from video.actions.order_input import CreateSerializer
 from video.management.commands import generate
 from video.models import VideoTask
 from video.order import ABOUT, Order, as_json
