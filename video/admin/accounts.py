@@ -1,4 +1,4 @@
-"""Keys and accounts at providers: which may be used, how much each may run, whether any job starts there."""
+"""Keys and accounts at providers: which are in use, how many jobs each may run, and whether new jobs start there."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
             self.message_user(request, "All of these were active already.", messages.INFO)
 
     def _set_state(
-        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, said: str
+        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, log_entry: str
     ) -> int:
         changed = 0
         with transaction.atomic():
             for key in ProviderKey.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
                 if key.state != state:
                     changed += ProviderKey.objects.filter(pk=key.pk).update(state=state, last_error="")
-                    self.log_change(request, key, said)
+                    self.log_change(request, key, log_entry)
         return changed
 
 
@@ -190,10 +190,10 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
     @admin.display(description="in use")
     def in_use(self, account: Any) -> str:
         left_s = _left_s(account.lowered_until)
-        said = f"{account.live} of {slots.limit(account, lowered=left_s > 0)}"
+        text = f"{account.live} of {slots.limit(account, lowered=left_s > 0)}"
         if left_s > 0 and account.lowered_slots is not None:
-            return format_html("{}<small>lowered, {} more</small>", said, span(left_s))
-        return said
+            return format_html("{}<small>lowered, {} more</small>", text, span(left_s))
+        return text
 
     @admin.display(description="balance", ordering="balance")
     def balance_shown(self, account: ProviderAccount) -> str:

@@ -1,4 +1,4 @@
-"""Cancel and retry from the list of tasks and a task's page: first what would happen, then how it went, one by one."""
+"""Cancel and retry from the list of tasks and from a task's page: a preview first, then the result of each task."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from video.admin.read_only import ModelAdmin, short
 from video.credits.ledger import InsufficientCredits
 from video.models import VideoTask
 
-MOST = 200  # at once; the commands take any number
-MOST_TOLD = 20  # one by one
+MOST = 200  # tasks of one action; the commands take any number
+MOST_SHOWN = 20  # results with a message each
 
 
 @dataclass(frozen=True)
-class Told:
-    """What would become of one task, or became of it."""
+class Result:
+    """What an action did to one task, or what it would do."""
 
     task_id: str
-    says: str
+    message: str
     ok: bool
 
     @property
@@ -37,8 +37,8 @@ class Told:
         return short(self.task_id)
 
 
-class Steering(ModelAdmin):
-    """The two actions, for the admin of tasks. Looking needs `view`; these need `change`."""
+class BulkActions(ModelAdmin):
+    """The two actions, for the admin of tasks. They need the permission `change`."""
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
         """Whether this operator may cancel and retry."""
@@ -46,17 +46,17 @@ class Steering(ModelAdmin):
 
     @admin.action(description="Cancel …", permissions=["steer"])
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> HttpResponse | None:
-        """Cancel those that are under way."""
-        return self._steer(
+        """Cancel the selected tasks that are active."""
+        return self._run(
             request, queryset, "cancel", cancel.would_cancel, partial(cancel.cancel, by=_operator(request))
         )
 
     @admin.action(description="Retry …", permissions=["steer"])
     def retry_chosen(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> HttpResponse | None:
-        """Let those that failed, or were cancelled, go on where they stopped."""
+        """Retry the selected tasks that failed or were cancelled: each continues where it stopped."""
         free = "free" in request.POST and request.user.has_perm("video.add_creditentry")
         anew = "regenerate" in request.POST
-        return self._steer(
+        return self._run(
             request,
             queryset,
             "retry",
@@ -64,7 +64,7 @@ class Steering(ModelAdmin):
             partial(retry.retry, by=_operator(request), free=free, regenerate=anew),
         )
 
-    def _steer(
+    def _run(
         self,
         request: HttpRequest,
         queryset: QuerySet[VideoTask],
@@ -74,25 +74,25 @@ class Steering(ModelAdmin):
     ) -> HttpResponse | None:
         ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: MOST + 1])
         if len(ids) > MOST:
-            said = f"At most {MOST} at once here; `manage.py {verb}_tasks` takes any number. Nothing was changed."
-            self.message_user(request, said, messages.ERROR)
+            text = f"At most {MOST} at once here; `manage.py {verb}_tasks` takes any number. Nothing was changed."
+            self.message_user(request, text, messages.ERROR)
             return None
         if "confirmed" not in request.POST:
-            return self._ask(request, verb, [_told(task_id, preview) for task_id in ids])
-        told = [_told(task_id, act) for task_id in ids]
-        self._tell(request, verb, told)
+            return self._confirm(request, verb, [_result_of(task_id, preview) for task_id in ids])
+        results = [_result_of(task_id, act) for task_id in ids]
+        self._show(request, verb, results)
         if "from_page" in request.POST and len(ids) == 1:
             return HttpResponseRedirect(reverse("admin:video_videotask_change", args=[ids[0]]))
         return None
 
-    def _ask(self, request: HttpRequest, verb: str, told: Sequence[Told]) -> HttpResponse:
+    def _confirm(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": f"{verb.capitalize()} {len(told)} task{'' if len(told) == 1 else 's'}?",
+            "title": f"{verb.capitalize()} {len(results)} task{'' if len(results) == 1 else 's'}?",
             "verb": verb,
-            "told": told,
-            "possible": sum(one.ok for one in told),
+            "results": results,
+            "possible": sum(one.ok for one in results),
             "action": request.POST["action"],
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
             "from_page": "from_page" in request.POST,
@@ -100,32 +100,32 @@ class Steering(ModelAdmin):
         }
         return TemplateResponse(request, "admin/video/videotask/steer.html", context)
 
-    def _tell(self, request: HttpRequest, verb: str, told: Sequence[Told]) -> None:
-        """A message and a line in the log for each; of many only those that could not be done, and a sum."""
-        tasks = VideoTask.objects.in_bulk([one.task_id for one in told if one.ok])
-        for one in told:
+    def _show(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> None:
+        """A log entry and a message for each task; beyond MOST_SHOWN tasks, messages for the refused ones and a sum."""
+        tasks = VideoTask.objects.in_bulk([one.task_id for one in results if one.ok])
+        for one in results:
             if one.ok:
-                self.log_change(request, tasks[one.task_id], f"{verb.capitalize()}: {one.says}")
-        shown = told if len(told) <= MOST_TOLD else [one for one in told if not one.ok][:MOST_TOLD]
+                self.log_change(request, tasks[one.task_id], f"{verb.capitalize()}: {one.message}")
+        shown = results if len(results) <= MOST_SHOWN else [one for one in results if not one.ok][:MOST_SHOWN]
         for one in shown:
             level = messages.SUCCESS if one.ok else messages.ERROR
-            self.message_user(request, f"{one.short_id}: {one.says}.", level)
-        if len(told) > MOST_TOLD:
-            done = sum(one.ok for one in told)
-            self.message_user(request, f"{verb.capitalize()}: {done} done, {len(told) - done} not.")
+            self.message_user(request, f"{one.short_id}: {one.message}.", level)
+        if len(results) > MOST_SHOWN:
+            done = sum(one.ok for one in results)
+            self.message_user(request, f"{verb.capitalize()}: {done} done, {len(results) - done} not.")
 
 
 def _operator(request: HttpRequest) -> str:
     return f"operator {request.user.get_username()}"
 
 
-def _told(task_id: str, act: Callable[[str], Any]) -> Told:
+def _result_of(task_id: str, act: Callable[[str], Any]) -> Result:
     try:
         done = act(task_id)
     except ActionRefused as err:
-        return Told(task_id, err.message.rstrip("."), ok=False)
+        return Result(task_id, err.message.rstrip("."), ok=False)
     except InsufficientCredits as err:
-        return Told(task_id, f"its user is short of credits: {err}".rstrip("."), ok=False)
+        return Result(task_id, f"its user is short of credits: {err}".rstrip("."), ok=False)
     if isinstance(done, cancel.Cancelled) and not done.changed:
-        return Told(task_id, f"cancelled before; {done.refund.words}", ok=True)
-    return Told(task_id, done.words, ok=True)
+        return Result(task_id, f"cancelled before; {done.refund.words}", ok=True)
+    return Result(task_id, done.words, ok=True)

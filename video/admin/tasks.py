@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from video.admin import timeline
-from video.admin.bulk_actions import Steering
+from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.state_filter import StateFilter
@@ -22,7 +22,7 @@ from video.scheduling import admission
 
 
 @admin.register(VideoTask)
-class VideoTaskAdmin(Steering, ReadOnlyAdmin):
+class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
     list_display = (
         "task_id",
         "status_badge",
@@ -81,7 +81,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[VideoTask], search_term: str
     ) -> tuple[QuerySet[VideoTask], bool]:
-        """Whole ids go by their index; everything else looks into prompts, which reads the table."""
+        """A whole id uses its index; any other term searches the prompts, which reads the table."""
         term = search_term.strip()
         if term.startswith("task_"):
             return queryset.filter(pk__startswith=term), False
@@ -142,7 +142,7 @@ class VideoTaskAdmin(Steering, ReadOnlyAdmin):
         if task is not None and self.has_view_permission(request, task):
             may_steer = self.has_steer_permission(request)
             extra |= {
-                "story": timeline.timeline_of(task, timezone.now()),
+                "timeline": timeline.timeline_of(task, timezone.now()),
                 "title": "Task",
                 "may_cancel": may_steer and task.is_active,
                 "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED},

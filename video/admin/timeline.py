@@ -1,4 +1,4 @@
-"""One task's story for the admin page, told from the rows: where it stands, what happened when, what it cost."""
+"""One task's timeline for the admin page, from its rows: its position, its events with their times, its cost."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def timeline_of(task: VideoTask, now: datetime) -> Timeline:
 
 
 def _link(key: str) -> str:
-    """Empty where none can be made (the machine's role has no keys just now): the page tells the rest."""
+    """A link to a stored file; empty while none can be signed, so that the page still opens."""
     try:
         return link(key)
     except StorageRefused:
@@ -253,10 +253,10 @@ def _attempt(generation: Generation, now: datetime) -> Attempt:
 
 
 def _provider_says(generation: Generation) -> str:
-    said = generation.provider_status
-    if said and generation.provider_progress is not None and generation.state == Generation.State.ACCEPTED:
-        said += f", {generation.provider_progress:.0%}"
-    return said
+    status = generation.provider_status
+    if status and generation.provider_progress is not None and generation.state == Generation.State.ACCEPTED:
+        status += f", {generation.provider_progress:.0%}"
+    return status
 
 
 def _looks(generation: Generation, now: datetime) -> str:
@@ -301,7 +301,7 @@ def _made(task: VideoTask) -> list[tuple[str, str]]:
 
 
 def _clocks(task: VideoTask) -> list[tuple[str, str]]:
-    """The columns that make a stuck task understandable."""
+    """The columns that explain a stuck task."""
     facts = [
         ("Created", clock(task.created_at)),
         ("First sent", clock(task.started_at)),
@@ -325,7 +325,7 @@ def _clocks(task: VideoTask) -> list[tuple[str, str]]:
 
 
 def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry], now: datetime) -> list[str]:
-    """What an operator should know beyond the state itself."""
+    """Facts that an operator needs beyond the state."""
     notes = []
     refunded = {entry.run for entry in entries if entry.kind == CreditEntry.Kind.REFUND}
     if task.status == Status.FAILED:

@@ -1,4 +1,4 @@
-"""Open cases: attempts that may have cost money and that nothing drives to an end, with what an operator may do."""
+"""Open cases: unsettled attempts that may have cost money, and the two actions of an operator on them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class AttachForm(forms.Form):
 
 @dataclass(frozen=True)
 class Shown:
-    """A case, ready to be printed."""
+    """An unsettled attempt, as the page prints it."""
 
     case: unsettled.UnsettledAttempt
     word: str
@@ -58,7 +58,7 @@ class Shown:
 
 
 class OpenCases(ModelAdmin):
-    """The pages, for the admin of attempts."""
+    """The pages, part of the admin of attempts."""
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -69,11 +69,11 @@ class OpenCases(ModelAdmin):
         ]
 
     def has_settle_permission(self, request: HttpRequest) -> bool:
-        """Looking needs `view`; acting needs `change`."""
+        """Whether the operator may act: to read needs `view`, to act needs `change`."""
         return bool(request.user.has_perm("video.change_generation"))
 
     def open_cases_view(self, request: HttpRequest) -> HttpResponse:
-        """What is open, the oldest first, and what was given up lately."""
+        """The open cases, the oldest first, and those that were given up lately."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         found = unsettled.find()
@@ -122,18 +122,18 @@ class OpenCases(ModelAdmin):
         }
         return self._answer(request, "admin/video/generation/open_case.html", context)
 
-    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.UnsettledAttempt], said: str) -> bool:
+    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.UnsettledAttempt], action_name: str) -> bool:
         try:
             case = action(request.user.get_username())
         except unsettled.SettlementRefused as err:
             self.message_user(request, str(err), messages.ERROR)
             return False
-        self._log(request, case.generation, said)
-        self.message_user(request, f"{said}: {case.generation.pk}.", messages.SUCCESS)
+        self._log(request, case.generation, action_name)
+        self.message_user(request, f"{action_name}: {case.generation.pk}.", messages.SUCCESS)
         return True
 
-    def _log(self, request: HttpRequest, generation: Generation, said: str) -> None:
-        self.log_change(request, generation, said)
+    def _log(self, request: HttpRequest, generation: Generation, action_name: str) -> None:
+        self.log_change(request, generation, action_name)
 
     def _answer(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
         return TemplateResponse(

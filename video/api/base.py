@@ -41,7 +41,7 @@ class ApiView(APIView):
 
 
 class PublicApiView(ApiView):
-    """One that looks at no token, so that a stale cookie is in nobody's way."""
+    """A view that reads no token, so that a stale cookie does no harm."""
 
     authentication_classes = ()
     permission_classes = ()

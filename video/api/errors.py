@@ -1,4 +1,4 @@
-"""What goes wrong, in one shape: {"success": false, "error": {"code", "message", "details"}} and the right status.
+"""Errors in one shape: {"success": false, "error": {"code", "message", "details"}} and the right status.
 
 `code` is for programs and never changes; `message` is for the person who reads it; `details` is a list of
 {"field", "message"} where fields are wrong, else an object that may be empty.
@@ -35,7 +35,7 @@ NO_STORE = "no-store"
 
 
 class ApiError(exceptions.APIException):
-    """An answer that is no success, in the API's own words."""
+    """An error answer: status, code, message and details."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ def invalid(field: str, message: str, *, code: str = "invalid_request") -> ApiEr
 
 
 def not_found(what: str = "task") -> ApiError:
-    """A 404; the same for what doesn't exist and for what is somebody else's."""
+    """A 404; the same for what does not exist and for what belongs to another user."""
     return ApiError(404, "not_found", f"There is no such {what}.")
 
 
@@ -75,7 +75,7 @@ def body(code: str, message: str, details: Details | None = None) -> dict[str, A
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
-    """Every exception of an API view as an envelope. What nobody foresaw is logged, and shown as a number only."""
+    """Every exception of an API view as an envelope. An unexpected one is logged; its answer is a number."""
     error = _translate(exc)
     response = Response(body(error.code, error.message, error.details), status=error.status_code)
     challenge = getattr(exc, "auth_header", None)

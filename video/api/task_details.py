@@ -1,6 +1,6 @@
-"""One task's whole story as JSON: its timeline, its attempts with the reasons of each choice, its money.
+"""One task's details as JSON: its timeline, its attempts with the reasons of each choice, its credits.
 
-Its owner gets what is theirs; workers, keys, accounts and the operators' own words are for staff.
+The owner sees their own part; workers, keys, accounts and operators' notes are for staff.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
 
 
 def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
-    """Everything below the status; three statements (of `task` with its user), however long its story."""
+    """Everything below the status; three statements (of `task` with its user), however long its timeline."""
     generations = list(
         task.generations.select_related("account").order_by("-attempt")[:GENERATIONS_SHOWN]
         if staff

@@ -1,4 +1,4 @@
-"""What `cancel_tasks` and `retry_tasks` share: they do one thing to many tasks, one by one, and say how each went."""
+"""What `cancel_tasks` and `retry_tasks` share: one action on many tasks, one at a time, with the result of each."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EXIT_CODES = "Exit code: 0 all done, or nothing to do; 1 some were refused; 2 wr
 
 
 @dataclass(frozen=True)
-class Went:
-    """How it went with one task."""
+class Result:
+    """What the action did to one task, or why it was refused."""
 
     task_id: str
     word: str
-    says: str
+    message: str
     ok: bool = True
     facts: dict[str, Any] = field(default_factory=dict)  # for --json
 
@@ -47,7 +47,7 @@ class ManyTasks(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def choose(self, ids: Sequence[str], wanted: Filter, *, filtered: bool, hint: str) -> list[str]:
-        """Ids of what the command line is about. Raises CommandError."""
+        """Ids of the tasks that the command line names or filters. Raises CommandError."""
         if bool(ids) == filtered:
             raise CommandError(
                 "Name tasks or filter them, not both." if ids else f"Name tasks, or choose them: {hint}.",
@@ -58,32 +58,32 @@ class ManyTasks(BaseCommand):
         except InvalidSelection as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
 
-    def run_all(self, ids: Sequence[str], act: Callable[[str], Went], *, dry_run: bool, as_json: bool) -> None:
-        """Do it to each and print how it went; ends the process with the exit code unless that is 0."""
-        went: list[Went] = []
+    def run_all(self, ids: Sequence[str], act: Callable[[str], Result], *, dry_run: bool, as_json: bool) -> None:
+        """Run the action on each task and print the results; exits unless the code is 0."""
+        results: list[Result] = []
         interrupted = False
         try:
-            self._each(ids, act, went, quiet=as_json)
+            self._each(ids, act, results, quiet=as_json)
         except KeyboardInterrupt:
             interrupted = True
         if as_json:
-            self.stdout.write(json.dumps(_as_json(went, dry_run=dry_run, left=len(ids) - len(went)), indent=2))
+            self.stdout.write(json.dumps(_as_json(results, dry_run=dry_run, left=len(ids) - len(results)), indent=2))
         else:
-            self._show(went, left=len(ids) - len(went), dry_run=dry_run)
+            self._show(results, left=len(ids) - len(results), dry_run=dry_run)
         if interrupted:
             sys.exit(INTERRUPTED)
-        if not all(one.ok for one in went):
+        if not all(one.ok for one in results):
             sys.exit(SOME_REFUSED)
 
-    def _each(self, ids: Sequence[str], act: Callable[[str], Went], went: list[Went], *, quiet: bool) -> None:
+    def _each(self, ids: Sequence[str], act: Callable[[str], Result], results: list[Result], *, quiet: bool) -> None:
         from rich.console import Console
         from rich.progress import track
 
         console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
         for task_id in track(ids, "Tasks", console=console, transient=True, disable=not console.is_terminal):
-            went.append(_one(task_id, act))  # noqa: PERF401 - what is done stays in it when somebody interrupts
+            results.append(_one(task_id, act))  # noqa: PERF401 - an interrupt keeps the results so far
 
-    def _show(self, went: Sequence[Went], *, left: int, dry_run: bool) -> None:
+    def _show(self, results: Sequence[Result], *, left: int, dry_run: bool) -> None:
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
@@ -91,42 +91,43 @@ class ManyTasks(BaseCommand):
         console = Console(
             file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
         )
-        shown = went if len(went) <= MOST_SHOWN else [one for one in went if not one.ok][:MOST_SHOWN]
+        shown = results if len(results) <= MOST_SHOWN else [one for one in results if not one.ok][:MOST_SHOWN]
         if shown:
             table = Table(box=None, pad_edge=False, header_style="bold")
             for title in ("task", "", ""):
                 table.add_column(title, overflow="fold")
             for one in shown:
-                table.add_row(one.task_id, Text(one.word, style="green" if one.ok else "red"), Text(one.says))
+                table.add_row(one.task_id, Text(one.word, style="green" if one.ok else "red"), Text(one.message))
             console.print(table)
             console.print()
-        counts = Counter(one.word for one in went)
+        counts = Counter(one.word for one in results)
         words = ", ".join(f"{number} {word}" for word, number in counts.items()) or "No task matches"
         console.print(words + (f"; {left} left as they were" if left else "") + ".")
-        if dry_run and went:
+        if dry_run and results:
             console.print("Nothing was changed: this was a dry run.")
-        if settings.SIMULATE and went:
+        if settings.SIMULATE and results:
             console.print("Everything is simulated: no real provider has to do with it.", style="red")
 
 
-def _one(task_id: str, act: Callable[[str], Went]) -> Went:
+def _one(task_id: str, act: Callable[[str], Result]) -> Result:
     try:
         return act(task_id)
     except ActionRefused as err:
-        return Went(task_id, "refused", err.message, ok=False, facts={"code": err.code})
+        return Result(task_id, "refused", err.message, ok=False, facts={"code": err.code})
     except InsufficientCredits as err:
-        says = f"Its user is short of credits: {err}"
-        return Went(task_id, "refused", says, ok=False, facts={"code": "insufficient_credits"})
+        message = f"Its user is short of credits: {err}"
+        return Result(task_id, "refused", message, ok=False, facts={"code": "insufficient_credits"})
 
 
-def _as_json(went: Sequence[Went], *, dry_run: bool, left: int) -> dict[str, Any]:
+def _as_json(results: Sequence[Result], *, dry_run: bool, left: int) -> dict[str, Any]:
     return {
         "simulated": settings.SIMULATE,
         "dryRun": dry_run,
-        "done": sum(one.ok for one in went),
-        "refused": sum(not one.ok for one in went),
+        "done": sum(one.ok for one in results),
+        "refused": sum(not one.ok for one in results),
         "left": left,
         "tasks": [
-            {"id": one.task_id, "ok": one.ok, "outcome": one.word, "message": one.says, **one.facts} for one in went
+            {"id": one.task_id, "ok": one.ok, "outcome": one.word, "message": one.message, **one.facts}
+            for one in results
         ],
     }

@@ -1,8 +1,8 @@
 """The queues' figures, computed in one place for the API, the admin page and the command.
 
-What stands in the tables now, never a counter kept beside them; each part says which index serves it, so that finished
-tasks cost nothing. A handful of statements whatever the load, each for itself: figures of one answer may be some
-milliseconds apart.
+They are read from the tables, not from counters. Each function names the index that serves it, so finished tasks cost
+nothing. The number of statements does not grow with the load. Each statement sees its own moment, so the figures of one
+answer may be some milliseconds apart.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from video.monitoring.stages import QUEUES
 if TYPE_CHECKING:
     from video.monitoring.overview import System
 
-UNHEARD_S = 60.0
+LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
 
 _QUEUE_WORK = {"videoQueue": "submits, looks and downloads", "mediaQueue": "transcodes and thumbnails"}
@@ -33,7 +33,7 @@ class Problem:
 
 
 def find(figures: System) -> list[Problem]:
-    """Everything that is wrong, what needs a person first; asks nothing."""
+    """Everything that is wrong, problems that need a person first. Runs no statement."""
     found = [problem for check in _CHECKS for problem in check(figures)]
     return sorted(found, key=lambda problem: not problem.needs_person)
 
@@ -84,7 +84,7 @@ def _disk(figures: System) -> Iterator[Problem]:
                 "Make room, or move the storage folder to a larger disk. `manage.py cleanup_storage --dry-run` shows "
                 "files that no task needs.",
             )
-            return  # several workers of one machine say the same
+            return  # one report a host is enough
 
 
 _STORAGE = {
@@ -112,12 +112,12 @@ def _storage(figures: System) -> Iterator[Problem]:
             )
 
 
-def _unheard(figures: System) -> Iterator[Problem]:
+def _late(figures: System) -> Iterator[Problem]:
     for queue in QUEUES:
         listening = workers.listening(figures.workers, queue)
         stages = [one for one in figures.stages if one.queue == queue]
-        late = [one for one in stages if one.oldest_s is not None and one.oldest_s > UNHEARD_S]
-        if not late or not listening:  # without any worker that is said already
+        late = [one for one in stages if one.oldest_s is not None and one.oldest_s > LATE_S]
+        if not late or not listening:  # no_worker reports that already
             continue
         number, oldest = sum(one.due for one in late), max(one.oldest_s or 0 for one in late)
         names = " and ".join(one.stage.value for one in late)
@@ -264,7 +264,7 @@ def _failures(figures: System) -> Iterator[Problem]:
 _CHECKS: tuple[Callable[[System], Iterable[Problem]], ...] = (
     _no_sweeper,
     _no_worker,
-    _unheard,
+    _late,
     _disk,
     _storage,
     _keys,

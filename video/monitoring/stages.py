@@ -1,4 +1,4 @@
-"""The queues by stage: what is due, in work and parked, how quickly it goes, and who waits for a slot."""
+"""The queues by stage: tasks due, in work and parked, tasks that wait for a slot or a core, and the throughput."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ QUEUE_OF: dict[Stage, str] = {
 QUEUES = ("videoQueue", "mediaQueue")
 WINDOWS_MIN = (1, 5, 15)
 SAMPLE = 200  # moves of a stage behind its percentiles, the latest of the last quarter of an hour
-COUNTED = 100_000  # of those that wait: a longer line is "at least so many"
+COUNTED = 100_000  # tasks that wait; more are "at least so many"
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Tasks in line for a slot at a provider, or for a core."""
+    """Tasks that wait for a slot at a provider, or for a core."""
 
     number: int = 0  # counted up to COUNTED
     later: int = 0  # not before a time that is still to come
@@ -54,10 +54,10 @@ class StageFigures:
     """One stage, now and in the last quarter of an hour."""
 
     stage: Stage
-    due: int = 0  # due, and nobody holds it
+    due: int = 0  # due, and held by no worker
     held: int = 0
     parked: dict[str, int] = field(default_factory=dict)  # by kind
-    oldest_s: float | None = None  # of those that are due
+    oldest_s: float | None = None  # of the due ones
     oldest_task: str = ""
     done: Rate = Rate()
     failed: Rate = Rate()
@@ -75,18 +75,18 @@ class StageFigures:
 
 
 def waiting() -> Waiting:
-    """The line for admission; one statement over the index `task_waiting_for_slot`."""
+    """Tasks that wait for admission; one statement over the index `task_waiting_for_slot`."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH line AS MATERIALIZED (
+            WITH waiting AS MATERIALIZED (
                 SELECT id, admit_at, {SQL[State.WAITS_FOR_SLOT]} AS waits
                 FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %s
             )
             SELECT count(*) FILTER (WHERE waits), count(*) FILTER (WHERE NOT waits),
                 extract(epoch FROM statement_timestamp() - min(admit_at) FILTER (WHERE waits))::float8,
-                (SELECT id FROM line WHERE waits ORDER BY admit_at LIMIT 1)
-            FROM line
+                (SELECT id FROM waiting WHERE waits ORDER BY admit_at LIMIT 1)
+            FROM waiting
             """,  # noqa: S608 - constants of engine/position.py
             [COUNTED],
         )
@@ -99,12 +99,12 @@ def waiting_for_core() -> Waiting:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
-            WITH line AS MATERIALIZED (
+            WITH waiting AS MATERIALIZED (
                 SELECT id, next_run_at FROM video_videotask WHERE {SQL[State.WAITS_FOR_CORE]} LIMIT %s
             )
             SELECT count(*), extract(epoch FROM statement_timestamp() - min(next_run_at))::float8,
-                (SELECT id FROM line ORDER BY next_run_at LIMIT 1)
-            FROM line
+                (SELECT id FROM waiting ORDER BY next_run_at LIMIT 1)
+            FROM waiting
             """,  # noqa: S608 - constants of engine/position.py
             [COUNTED],
         )

@@ -1,4 +1,4 @@
-"""What one user may know: their own tasks, their credits, and in one word how the system does."""
+"""The figures that one user may see: their own tasks and credits, and the state of the system in one word."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def of_user(user_id: int) -> OwnFigures:
 
 
 def word() -> str:
-    """How the system does, in a word that tells nothing of its parts."""
+    """The state of the system in one word, without its parts."""
     there = workers.workers()
     accounts = providers.accounts(providers.keys())
     if not workers.sweeping(there) or not all(workers.listening(there, queue) for queue in QUEUES):

@@ -1,4 +1,4 @@
-"""Who works: the signs of life of workers and sweepers."""
+"""Workers and sweepers, as their last heartbeats describe them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from django.db import connection
 from video.engine.workers import ALIVE_S
 from video.models import WorkerSign
 
-SHOWN_S = 3600.0  # one that died is shown for so long
+SHOWN_S = 3600.0  # a process that died is shown for so long
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One process, as it said last."""
+    """One process, as of its last heartbeat."""
 
     name: str
     kind: str  # worker, sweeper
@@ -31,7 +31,7 @@ class Worker:
     disk_low: bool
     started_at: datetime
     gone: bool  # found to have died
-    seen_s: float  # since its last sign of life
+    seen_s: float  # since its last heartbeat
 
     @property
     def alive(self) -> bool:
@@ -46,7 +46,7 @@ class Worker:
 
 
 def workers() -> list[Worker]:
-    """Those that gave a sign of life in the last hour; one statement, by the index `worker_seen_lately`."""
+    """Processes with a heartbeat in the last hour; one statement, by the index `worker_seen_lately`."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -34,7 +34,7 @@ def ensure_demo_user() -> None:
             with transaction.atomic():
                 user = users.objects.create_user(NAME, password=None, is_staff=True)
         except IntegrityError:
-            user = users.objects.get(username=NAME)  # another start made it a moment ago
+            user = users.objects.get(username=NAME)  # another process made it a moment ago
     short = CREDITS - ledger.balance(user.pk)
     if short > CREDITS // 2:
         ledger.grant(user.pk, short, note="demo")

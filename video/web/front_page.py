@@ -12,7 +12,7 @@ def front_page(request: HttpRequest) -> HttpResponse:
 
 
 def healthz(request: HttpRequest) -> JsonResponse:
-    """GET /healthz: this process answers. It asks nobody else, so a database that is down restarts no web server."""
+    """GET /healthz: this process answers. It asks no other service, so an outage restarts no web server."""
     response = JsonResponse({"status": "ok"})
     response["Cache-Control"] = "no-store"
     return response

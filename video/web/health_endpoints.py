@@ -1,4 +1,4 @@
-"""GET /readyz: may this web process be sent requests? Asks database and broker, each for two seconds at most."""
+"""GET /readyz: is this web process ready for requests? Asks database and broker, each for two seconds at most."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Links to stored files, and the view behind them: whoever holds a signed link gets the file, until it expires.
+"""Links to stored files, and the view behind them: a signed link gives the file to anyone, until it expires.
 
-No login and no database is looked at. In a bucket files are served by S3 itself, under links that are signed for it.
+The view reads no login and no database. In a bucket files are served by S3 itself, under links that are signed for it.
 """
 
 from __future__ import annotations
@@ -139,9 +139,9 @@ def _plain(status: int, sentence: str) -> HttpResponse:
 
 
 class _Span(Iterator[bytes]):
-    """`length` bytes of an open file from where it stands, in chunks; closes it, also when the client goes early.
+    """`length` bytes of an open file from its position, in chunks; closes it, also when the client disconnects early.
 
-    `done` is called once, when it is closed or nobody has it any more.
+    `done` is called once: when it is closed, or collected as garbage.
     """
 
     def __init__(self, file: IO[bytes], length: int, done: Callable[[], None]) -> None:

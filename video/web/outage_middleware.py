@@ -1,4 +1,4 @@
-"""Answers 503 at once while the database is away, instead of letting each request wait for it."""
+"""Answers 503 at once during an outage of the database, so that requests do not wait for it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from video.infra import outage
 RETRY_AFTER_S = 5
 CODE = "unavailable"
 MESSAGE = "The database can't be reached just now. Please try again in a moment."
-# They ask no database, or tell about its absence themselves.
+# Addresses that read no database, or report its outage themselves.
 UNGATED = ("/healthz", "/readyz", "/storage/", "/static/")
 
 
 class OutageMiddleware:
-    """The first of all, so that a session or a login is not looked up either."""
+    """The first middleware, so that no session or login is read either."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self._get_response = get_response
@@ -28,7 +28,7 @@ class OutageMiddleware:
         return self._get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponseBase | None:
-        """A page that ran into it. (The API's own views have their handler.)"""
+        """A page that met the outage. (The API's views have a handler of their own.)"""
         if not isinstance(exception, Error) or not outage.is_outage(exception):
             return None
         outage.gate.close()

@@ -129,7 +129,7 @@ class TestCancel:
         assert {reload(task).status for task in tasks} == {"pending"}
 
     def test_many_are_summed_up(self, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("video.admin.bulk_actions.MOST_TOLD", 1)
+        monkeypatch.setattr("video.admin.bulk_actions.MOST_SHOWN", 1)
         waiting, over = make_task(), failed()
         said = [message for _, message in messages(steer(operator, "cancel", waiting, over, confirmed="1"))]
         assert said[0].startswith(tail(over))

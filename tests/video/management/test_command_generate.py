@@ -238,14 +238,14 @@ class TestWait:
 
     def test_a_restarting_database_is_waited_for(self, play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
         play(to_success())
-        look, breaks = command.Progress.look, iter([True])
+        look, breaks = command.Progress.refresh, iter([True])
 
         def shaky(self: command.Progress) -> None:
             if self.finished and next(breaks, False):
                 raise OperationalError("terminating connection due to administrator command")
             look(self)
 
-        monkeypatch.setattr(command.Progress, "look", shaky)
+        monkeypatch.setattr(command.Progress, "refresh", shaky)
         monkeypatch.setattr(command.connection, "close", lambda: None)  # it is the test's own
         out = generate(PROMPT, "--wait")
         assert "can't be reached" in out

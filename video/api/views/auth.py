@@ -15,7 +15,7 @@ from video.api.origins import refuse_cross_site
 
 
 class _AuthView(PublicApiView):
-    """Sets cookies, so another site's page may not call it: not even to log somebody in as somebody else."""
+    """Sets cookies, so another site's page may not call it: not even to log a user in under another account."""
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
         super().initial(request, *args, **kwargs)

@@ -88,7 +88,7 @@ def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str) -> 
         where += " AND t.status = ANY(%(statuses)s)"
         where += " AND t.finished_at IS NULL" if set(statuses) <= set(ACTIVE) else ""
     if after:
-        # Equal times are told apart by the id; the first condition is the one that the index serves.
+        # The id orders rows of equal times; the first condition is the one that the index serves.
         where += """ AND t.created_at <= (SELECT created_at FROM video_videotask WHERE id = %(after)s)
             AND (t.created_at, t.id) < (SELECT created_at, id FROM video_videotask
                 WHERE id = %(after)s AND user_id = %(user)s)"""

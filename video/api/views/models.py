@@ -1,4 +1,4 @@
-"""What models there are and how they are doing, and what a video would cost: nothing here makes or spends anything."""
+"""The models and their state, and the price of a video. These views make and spend nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the queues do, and one task's whole story: staff see the system, users what is theirs."""
+"""The state of the queues, and one task's details: staff see the whole system, users their own tasks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Create a video, and ask how it is."""
+"""Create a video, and read its status."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from video.scheduling import estimates
 from video.web import media
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
-OWN_COUNTED = 10_000  # of a user's own tasks before one in line
+OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
@@ -76,7 +76,7 @@ def status_of(task_id: str, request: Request, *, owner_id: int | None = None) ->
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
-    """One statement, by hand: this is what every waiting client asks every few seconds."""
+    """One statement in SQL: each waiting client sends this request every few seconds."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -103,7 +103,7 @@ def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
-    """Position and expected wait of a task that stands in line for a slot; nothing of any other."""
+    """Position and expected wait of a task that waits for a slot; empty for any other."""
     if own is None:
         return {}
     place = estimates.place(models, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
@@ -114,7 +114,7 @@ def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None
 
 
 def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row as `shown` takes it: the progress of a job that renders goes on between two looks."""
+    """A row as `shown` takes it: the progress of a job that renders grows between two polls."""
     status, progress, *more, ages_s = row
     if ages_s is not None and None not in ages_s:
         share = poll_policy.progress_since(transitions.render_fraction(progress), *ages_s)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandError, CommandParser
 from video.actions import cancel
 from video.actions.selection import Filter
 from video.management.arguments import seconds
-from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Went
+from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Result
 from video.models import ACTIVE
 
 BY = "cancel_tasks"
@@ -38,7 +38,7 @@ class Command(ManyTasks):
         self.run_all(found, _preview if dry_run else _cancel, dry_run=dry_run, as_json=options["json"])
 
     def _ask(self, number: int) -> None:
-        """Raises CommandError unless somebody says yes."""
+        """Ask the operator to confirm. Raises CommandError unless the answer is yes."""
         try:
             answer = input(f"Cancel {number} task{'s' if number > 1 else ''}? [y/N] ")
         except EOFError:
@@ -47,19 +47,19 @@ class Command(ManyTasks):
             raise CommandError("Nothing was cancelled.", returncode=BAD_USAGE)
 
 
-def _cancel(task_id: str) -> Went:
-    return _went(cancel.cancel(task_id, by=BY), "cancelled")
+def _cancel(task_id: str) -> Result:
+    return _result_of(cancel.cancel(task_id, by=BY), "cancelled")
 
 
-def _preview(task_id: str) -> Went:
-    return _went(cancel.would_cancel(task_id), "would be cancelled")
+def _preview(task_id: str) -> Result:
+    return _result_of(cancel.would_cancel(task_id), "would be cancelled")
 
 
-def _went(done: cancel.Cancelled, word: str) -> Went:
+def _result_of(done: cancel.Cancelled, word: str) -> Result:
     facts = {
         "stage": done.stage.value,
         "run": done.run,
         "refund": done.refund.value,
         "asksProvider": done.asks_provider,
     }
-    return Went(done.task_id, word if done.changed else "cancelled before", done.words, facts=facts)
+    return Result(done.task_id, word if done.changed else "cancelled before", done.words, facts=facts)

@@ -1,4 +1,4 @@
-"""manage.py check_providers: asks every provider about every key, and shows what it said."""
+"""manage.py check_providers: asks every provider about every key, and shows the answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import accounts, slots
 
 SOME_BAD, NO_KEY = 1, 2
-PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+PLAIN_WIDTH = 200  # columns; in a file or a pipe nothing needs to fold
 
 
 @dataclass
@@ -39,14 +39,14 @@ class Limit:
 
 @dataclass
 class Row:
-    """What is known about one key now."""
+    """The state of one key."""
 
     provider: str
     fingerprint: str
     account: str
     state: str  # active, draining, quarantined
     verdict: str  # ok, not_checked, refused, out_of_credits, busy, unreachable
-    said: str = ""
+    last_error: str = ""
     balance: Decimal | None = None
     unit: str = ""
     limits: list[Limit] = field(default_factory=list)
@@ -100,7 +100,7 @@ class Command(BaseCommand):
                 Text(_state(row), style="green" if row.good else "red"),
                 "\n".join(f"{one.model} {_of_limit(one)}" for one in row.limits),
                 "" if row.balance is None else f"{row.balance.normalize():f} {row.unit}",
-                Text(row.said),
+                Text(row.last_error),
             )
         console = Console(
             file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
@@ -111,7 +111,7 @@ class Command(BaseCommand):
 
 
 def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
-    """Ask about these keys, write down what was said, and tell how they stand now."""
+    """Ask the providers about these keys, store the answers, and return the state of each key."""
     slots.sync()
     answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for answer in answers:
@@ -134,7 +134,7 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
                 account=answer.account,
                 state=key.state,
                 verdict=verdict,
-                said=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
+                last_error=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
                 balance=answer.info.balance if answer.info else next((one.balance for one in mine), None),
                 unit=toolkit().provider(answer.provider).cost_unit,
                 limits=[_limit(one, live_of.get(one.pk, 0)) for one in mine],
@@ -180,5 +180,5 @@ def _as_json(row: Row) -> dict[str, Any]:
         "balance": None if row.balance is None else str(row.balance),
         "unit": row.unit,
         "models": [camel(one, "model live limit closed") for one in row.limits],
-        "lastError": row.said or None,
+        "lastError": row.last_error or None,
     }

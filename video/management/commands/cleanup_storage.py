@@ -67,7 +67,7 @@ class Command(BaseCommand):
     def _pass(
         self, older_than_s: float, seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool, quiet: bool
     ) -> None:
-        """One walk through the storage; `gone` and `left` hold what is done when somebody interrupts."""
+        """One walk through the storage; `gone` and `left` hold the results so far when the operator interrupts."""
         from rich.console import Console
         from rich.progress import Progress
 
@@ -94,14 +94,14 @@ class Command(BaseCommand):
         if len(gone) > MOST_SHOWN:
             self.stdout.write(f"… and {len(gone) - MOST_SHOWN} more")
         word = "would be deleted" if dry_run else "deleted"
-        said = f"{len(gone)} of {seen.files} files {word}, {_bytes(gone) / 1e6:.1f} MB"
+        summary = f"{len(gone)} of {seen.files} files {word}, {_bytes(gone) / 1e6:.1f} MB"
         if left:
-            said += f"; {len(left)} could not be deleted"
+            summary += f"; {len(left)} could not be deleted"
         if seen.young:
-            said += f"; {seen.young} without a row are too young to tell"
+            summary += f"; {seen.young} without a row are too young to tell"
         if seen.foreign:
-            said += f"; {seen.foreign} are not named as ours and stay"
-        self.stdout.write(f"{said}.")
+            summary += f"; {seen.foreign} are not named as ours and stay"
+        self.stdout.write(f"{summary}.")
 
 
 def _bytes(orphans: list[Orphan]) -> int:

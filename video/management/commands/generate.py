@@ -32,8 +32,8 @@ from video.web import demo_login, media
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
 LOOK_EVERY_S = 0.25
-STILL_S = 10.0  # nothing moved for so long: somebody should be told
-SWEEPER_SEEN_S = 25.0  # a living sweeper writes a row for every 15 s
+STILL_S = 10.0  # after so long without a move the user is told why
+SWEEPER_SEEN_S = 25.0  # a running sweeper writes a row every 15 s
 NOTHING_RUNS = (
     "Nothing is working on this task. Start the workers with `make up` in another terminal; it then goes on by itself."
 )
@@ -44,7 +44,7 @@ FIELDS = {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", about.api): ab
 
 @dataclass
 class Finished:
-    """A stage that is done, with all its waiting."""
+    """A stage that is done; its seconds include all waiting."""
 
     stage: str
     seconds: float
@@ -53,13 +53,13 @@ class Finished:
 
 @dataclass
 class Progress:
-    """How a task stands, from its rows; brought up to date by `look`."""
+    """The state of a task, from its rows; brought up to date by `refresh`."""
 
     task: VideoTask
     finished: list[Finished] = field(default_factory=list)
     stage_began: datetime = field(default_factory=timezone.now)
     running_on: str = ""
-    note: str = ""  # what the present stage said last
+    note: str = ""  # the last detail of the current stage
     last_event: int = 0
     moved_at: float = field(default_factory=time.monotonic)
     seen: tuple[Any, ...] = ()
@@ -68,8 +68,8 @@ class Progress:
     def is_over(self) -> bool:
         return not self.task.is_active
 
-    def look(self) -> None:
-        """Read the rows again, the task first: the event of each move that it shows is there by then."""
+    def refresh(self) -> None:
+        """Read the rows again, the task first: then the events read hold every move that the task shows."""
         self.task = VideoTask.objects.get(pk=self.task.pk)
         events = list(TaskEvent.objects.filter(task_id=self.task.pk, id__gt=self.last_event).order_by("id"))
         for event in events:
@@ -77,9 +77,9 @@ class Progress:
         if events and not self.running_on:
             last = Generation.objects.filter(task_id=self.task.pk).order_by("-attempt").first()
             self.running_on = f"{last.model}{', simulated' if last.simulated else ''}" if last else ""
-        sign = (self.task.fence, self.task.stage, self.task.progress, self.task.status, self.last_event)
-        if sign != self.seen:
-            self.seen, self.moved_at = sign, time.monotonic()
+        mark = (self.task.fence, self.task.stage, self.task.progress, self.task.status, self.last_event)
+        if mark != self.seen:
+            self.seen, self.moved_at = mark, time.monotonic()
 
     def _take(self, event: TaskEvent) -> None:
         self.last_event = event.pk
@@ -98,7 +98,7 @@ class Progress:
                 self.note = event.detail
 
     def stuck_because(self) -> str:
-        """Why nothing has moved for a while, if somebody should know; empty while all is as it should be."""
+        """Why nothing has moved for a while, for the user; empty while all is as it should be."""
         if self.is_over or time.monotonic() - self.moved_at < STILL_S:
             return ""
         now = timezone.now()
@@ -121,11 +121,11 @@ class Progress:
 
 
 class Printer(Protocol):
-    """Shows progress; `show` is called at every look."""
+    """Shows progress; `show` is called after every refresh."""
 
     def show(self, progress: Progress) -> None: ...
 
-    def say(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
 
 class Quiet:
@@ -134,12 +134,12 @@ class Quiet:
     def show(self, progress: Progress) -> None:
         pass
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
 class Lines:
-    """For logs and pipes: a line whenever something happened."""
+    """For logs and pipes: a line for each change."""
 
     def __init__(self, out: OutputWrapper) -> None:
         self._out = out
@@ -149,7 +149,7 @@ class Lines:
 
     def show(self, progress: Progress) -> None:
         for done in progress.finished[self._printed :]:
-            self.say(f"{done.stage:<10} done in {done.seconds:.1f} s{f' ({done.detail})' if done.detail else ''}")
+            self.message(f"{done.stage:<10} done in {done.seconds:.1f} s{f' ({done.detail})' if done.detail else ''}")
         self._printed = len(progress.finished)
         task = progress.task
         if progress.is_over:
@@ -157,10 +157,10 @@ class Lines:
         stage, note, percent = self._last
         if (stage, note) != (task.stage, progress.note) or task.progress >= percent + 10:
             if progress.note or task.progress >= percent + 10:
-                self.say(f"{task.stage:<10} {task.progress:>3} %{f'  {progress.note}' if progress.note else ''}")
+                self.message(f"{task.stage:<10} {task.progress:>3} %{f'  {progress.note}' if progress.note else ''}")
             self._last = (task.stage, progress.note, task.progress)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         self._out.write(f"[{time.monotonic() - self._began:6.1f} s] {text}")
         self._out.flush()
 
@@ -176,15 +176,15 @@ class Live:
         self._console = Console(highlight=False)
         self._spinner = Spinner("dots", style="cyan")
         self._live = RichLive(console=self._console, refresh_per_second=12, transient=False)
-        self._said: list[str] = []
+        self._messages: list[str] = []
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Live]:
         with self._live:
             yield self
 
-    def say(self, text: str) -> None:
-        self._said.append(text)
+    def message(self, text: str) -> None:
+        self._messages.append(text)
 
     def show(self, progress: Progress) -> None:
         from rich.console import Group
@@ -214,7 +214,7 @@ class Live:
         elif task.status != Status.SUCCESS:
             table.add_row(Text("✗", "red"), Text(task.stage, "bold"), "", Text(task.error_code or task.status, "red"))
         head = Text(f"{task.pk}  {progress.running_on}", "dim")
-        self._live.update(Group(head, table, *(Text(text, "yellow") for text in self._said)))
+        self._live.update(Group(head, table, *(Text(text, "yellow") for text in self._messages)))
 
 
 class Command(BaseCommand):
@@ -242,7 +242,7 @@ class Command(BaseCommand):
         user = self._user(options["user"])
         task = self._create(user, options)
         if not (options["wait"] or options["open"]):
-            self._tell_created(task, as_json=options["json"])
+            self._show_created(task, as_json=options["json"])
             return
         progress = Progress(task)
         try:
@@ -251,12 +251,12 @@ class Command(BaseCommand):
             self.stderr.write(f"Stopped waiting. The task goes on wherever workers run. {self._where_to_look(task.pk)}")
             sys.exit(INTERRUPTED)
         if not ended:
-            self._tell(progress.task, as_json=options["json"])
+            self._show_result(progress.task, as_json=options["json"])
             raise CommandError(
                 f"{task.pk} is not done after {options['timeout']:g} s and goes on. {self._where_to_look(task.pk)}",
                 returncode=WAITED_IN_VAIN,
             )
-        self._tell(progress.task, as_json=options["json"])
+        self._show_result(progress.task, as_json=options["json"])
         if progress.task.status != Status.SUCCESS:
             raise CommandError(_failure(progress.task), returncode=FAILED)
         if options["open"]:
@@ -307,28 +307,28 @@ class Command(BaseCommand):
     def _follow(self, progress: Progress, *, timeout_s: float | None, quiet: bool) -> bool:
         """Until the task is over (True) or the time is up (False)."""
         if quiet:
-            return self._look_on(progress, Quiet(), timeout_s)
+            return self._watch(progress, Quiet(), timeout_s)
         if self.stdout.isatty() and sys.stdout.isatty():
             with Live().running() as live:
-                return self._look_on(progress, live, timeout_s)
+                return self._watch(progress, live, timeout_s)
         lines = Lines(self.stdout)
-        lines.say(f"{progress.task.pk} is in line")
-        return self._look_on(progress, lines, timeout_s)
+        lines.message(f"{progress.task.pk} is in line")
+        return self._watch(progress, lines, timeout_s)
 
-    def _look_on(self, progress: Progress, printer: Printer, timeout_s: float | None) -> bool:
+    def _watch(self, progress: Progress, printer: Printer, timeout_s: float | None) -> bool:
         ends_at = time.monotonic() + timeout_s if timeout_s is not None else None
-        said = ""
+        shown = ""
         while True:
             try:
-                progress.look()
+                progress.refresh()
                 stuck = progress.stuck_because()
             except (OperationalError, InterfaceError):
                 # The database is restarting, perhaps; the task waits there just as well.
                 connection.close()
                 stuck = "The database can't be reached; asking again."
-            if stuck and stuck != said:
-                printer.say(stuck)
-                said = stuck
+            if stuck and stuck != shown:
+                printer.message(stuck)
+                shown = stuck
             printer.show(progress)
             if progress.is_over:
                 return True
@@ -336,13 +336,13 @@ class Command(BaseCommand):
                 return False
             time.sleep(LOOK_EVERY_S)
 
-    def _tell_created(self, task: VideoTask, *, as_json: bool) -> None:
+    def _show_created(self, task: VideoTask, *, as_json: bool) -> None:
         if as_json:
             self.stdout.write(json.dumps({"taskId": task.pk, "status": task.status}))
         else:
             self.stdout.write(f"{task.pk} is in line. {self._where_to_look(task.pk)}")
 
-    def _tell(self, task: VideoTask, *, as_json: bool) -> None:
+    def _show_result(self, task: VideoTask, *, as_json: bool) -> None:
         """The result. Without --json a video's two paths are the last two lines."""
         done = task.status == Status.SUCCESS
         paths = {"video": _place(task.output_key), "thumbnail": _place(task.thumbnail_key)} if done else {}
@@ -383,7 +383,7 @@ def _spoken(wrong: dict[str, str]) -> str:
 
 
 def _place(key: str) -> str:
-    """Where a stored file is: in the bucket, or its path, as short as it can be said from here."""
+    """Where a stored file is: in the bucket, or its path, as short as it can be shown from here."""
     if settings.OBJECT_STORAGE is not None:
         return f"{settings.OBJECT_STORAGE}/{key}"
     path = Path(settings.STORAGE_LOCAL_PATH) / key

@@ -11,7 +11,7 @@ from django.core.management.base import CommandParser
 from video.actions import retry
 from video.actions.selection import Filter
 from video.management.arguments import seconds
-from video.management.many import EXIT_CODES, ManyTasks, Went
+from video.management.many import EXIT_CODES, ManyTasks, Result
 from video.models import Status
 
 BY = "retry_tasks"
@@ -46,12 +46,12 @@ class Command(ManyTasks):
         found = self.choose(ids, wanted, filtered=filtered, hint=hint)
         act = retry.would_retry if dry_run else partial(retry.retry, by=BY)
 
-        def one(task_id: str) -> Went:
-            return _went(act(task_id, free=free, regenerate=regenerate), "would go on" if dry_run else "goes on")
+        def one(task_id: str) -> Result:
+            return _result_of(act(task_id, free=free, regenerate=regenerate), "would go on" if dry_run else "goes on")
 
         self.run_all(found, one, dry_run=dry_run, as_json=options["json"])
 
 
-def _went(done: retry.Retried, word: str) -> Went:
+def _result_of(done: retry.Retried, word: str) -> Result:
     facts = {"stage": done.stage.value, "run": done.run, "debited": done.debited, "granted": done.granted}
-    return Went(done.task_id, word, done.words, facts=facts)
+    return Result(done.task_id, word, done.words, facts=facts)

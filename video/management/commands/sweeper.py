@@ -13,7 +13,7 @@ from video.routing import slots
 
 
 class Command(BaseCommand):
-    help = "Rings what is due, gives out free slots and runs the periodic jobs. Any number of copies may run."
+    help = "Dispatches what is due, gives out free slots and runs the periodic jobs. Any number of copies may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
         stop = threading.Event()
