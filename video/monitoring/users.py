@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 
-from django.db import connection
+from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
+from django.db.models.functions import Now
 
+from video.credits import ledger
+from video.models import VideoTask
 from video.monitoring import providers, workers
 from video.monitoring.stages import QUEUES
 
@@ -29,37 +34,34 @@ class OwnFigures:
 
 def of_user(user_id: int) -> OwnFigures:
     """One user's figures; seven statements."""
-    by_status: dict[str, int] = {}
-    by_stage: dict[str, int] = {}
-    waiting, oldest_wait_s = 0, None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT status, stage, count(*), count(*) FILTER (WHERE admit_at IS NOT NULL),
-                extract(epoch FROM statement_timestamp()
-                    - min(admit_at) FILTER (WHERE admit_at <= statement_timestamp()))::float8
-            FROM video_videotask WHERE user_id = %s AND finished_at IS NULL GROUP BY status, stage
-            """,
-            [user_id],
+    tasks = VideoTask.objects.filter(user_id=user_id)
+    by_status, by_stage, waiting, waits = Counter[str](), Counter[str](), 0, list[timedelta]()
+    for row in (
+        tasks.filter(finished_at=None)
+        .values("status", "stage")
+        .annotate(
+            number=Count("pk"),
+            waiting=Count("admit_at"),
+            longest=ExpressionWrapper(
+                Now() - Min("admit_at", filter=Q(admit_at__lte=Now())), output_field=DurationField()
+            ),
         )
-        for status, stage, number, in_line, wait_s in cursor.fetchall():
-            by_status[status] = by_status.get(status, 0) + number
-            by_stage[stage] = by_stage.get(stage, 0) + number
-            waiting += in_line
-            if wait_s is not None:
-                oldest_wait_s = max(oldest_wait_s or 0.0, wait_s)
-        cursor.execute(
-            """
-            SELECT status, count(*) FROM video_videotask
-            WHERE user_id = %s AND created_at > statement_timestamp() - interval '24 hours'
-                AND finished_at IS NOT NULL GROUP BY status
-            """,
-            [user_id],
-        )
-        last_day = dict(cursor.fetchall())
-        cursor.execute("SELECT balance FROM video_account WHERE user_id = %s", [user_id])
-        row = cursor.fetchone()
-    return OwnFigures(by_status, by_stage, waiting, oldest_wait_s, last_day, row[0] if row else 0, word())
+    ):
+        by_status[row["status"]] += row["number"]
+        by_stage[row["stage"]] += row["number"]
+        waiting += row["waiting"]
+        if row["longest"] is not None:
+            waits.append(row["longest"])
+    ended = tasks.filter(finished_at__isnull=False, created_at__gt=Now() - timedelta(days=1))
+    return OwnFigures(
+        by_status=dict(by_status),
+        by_stage=dict(by_stage),
+        waiting=waiting,
+        oldest_wait_s=max(waits).total_seconds() if waits else None,
+        last_day=dict(ended.values_list("status").annotate(Count("pk"))),
+        balance=ledger.balance(user_id),
+        system=word(),
+    )
 
 
 def word() -> str:
