@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
@@ -12,7 +13,9 @@ from providers.contract import Submitted
 from video.actions import create
 from video.attempts import records
 from video.credits import ledger
-from video.engine import transitions
+from video.engine import claims, transitions
+from video.engine.claims import Claim
+from video.engine.outcomes import Park
 from video.models import Generation, Stage, VideoTask
 from video.order import Order
 from video.scheduling import admission
@@ -61,11 +64,23 @@ def give_core(task_id: str) -> None:
         )
 
 
-def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> transitions.Claim:
+def claim_one(task_id: str, stage: Stage) -> Claim | None:
+    """A claim on this stage of one task, if it is due and unheld."""
+    held = claims.claim(stage, [task_id])
+    return held[0] if held else None
+
+
+def park_one(claim: Claim, *, delay_s: float, reason: str, generation_id: str | None = None, **more: Any) -> bool:
+    """Whether the claim still held and its task is parked now."""
+    claim.generation_id = generation_id or claim.generation_id
+    return bool(claims.park([(claim, Park(delay_s, reason, **more))]))
+
+
+def claimed(task: VideoTask, stage: Stage = Stage.GENERATE) -> Claim:
     """A claim on a due stage; a transcode gets a core for it."""
     if stage is Stage.TRANSCODE:
         give_core(task.pk)
-    claim = transitions.claim(task.pk, stage)
+    claim = claim_one(task.pk, stage)
     assert claim is not None
     return claim
 

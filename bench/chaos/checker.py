@@ -348,12 +348,12 @@ def _attempts(found: Evidence) -> Iterator[Breach]:
 def _leftovers(found: Evidence) -> Iterator[Breach]:
     """Nobody holds anything, and a sweep leaves no work file of a finished task and no half file."""
     from video.infra.toolkit import toolkit
-    from video.processes import sweeper
+    from video.processes import periodic
 
     for task_id, row in found.tasks.items():
         if row["lease_until"] is not None and row["finished_at"] is None:
             yield Breach("leftover", f"held by {row['claimed_by']} in {row['stage']}", task_id)
-    while sweeper.sweep_work_files():
+    while periodic.sweep_work_files():
         pass
     toolkit().storage.sweep_scratch(older_than_s=0, now=time.time() + 3600)
     kept = {"failed", "cancelled"}  # KEEP_FAILED_DAYS

@@ -64,15 +64,13 @@ MUTANTS = (
         (
             Edit(
                 "video/engine/transitions.py",
-                "WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
-                "        RETURNING id, run",
-                "WHERE id = %(id)s AND stage = %(stage)s AND status IN ('pending', 'running')\n"
-                "        RETURNING id, run",
+                "WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s",
+                "WHERE id = %(id)s AND stage = %(stage)s",
             ),
             Edit(
                 "video/engine/claims.py",
                 "JOIN given ON given.id = t.id AND given.fence = t.fence",
-                "JOIN given USING (id)",
+                "JOIN given ON given.id = t.id",
             ),
             Edit("video/engine/claims.py", " WHERE t.id = g.id AND t.fence = g.fence", " WHERE t.id = g.id"),
         ),
@@ -147,10 +145,10 @@ MUTANTS = (
         "a stage is taken only if nobody holds it",
         (
             Edit(
-                "video/engine/transitions.py",
-                "            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())\n"
-                "            AND (t.stage <> 'transcode'",
-                "            AND (t.stage <> 'transcode'",
+                "video/engine/claims.py",
+                "                AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
+                "                AND (stage <> 'transcode'",
+                "                AND (stage <> 'transcode'",
             ),
         ),
         "--jobs 30 --rate 4 --script hang=3 --kinds echo --faults 8",
@@ -162,13 +160,6 @@ MUTANTS = (
         (
             Edit(
                 "video/engine/due.py",
-                "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
-                "                    AND (rung_at IS NULL OR rung_at < "
-                "statement_timestamp() - %s * interval '1 second')",
-                "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",
-            ),
-            Edit(
-                "video/engine/claims.py",
                 "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",

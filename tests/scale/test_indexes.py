@@ -29,7 +29,7 @@ from video.attempts import reconcile, records
 from video.engine import due
 from video.monitoring import overview
 from video.monitoring import users as own_figures
-from video.processes import sweeper
+from video.processes import periodic
 from video.routing import health
 from video.scheduling import admission, estimates, transcode_slots
 
@@ -120,7 +120,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "task_waiting_for_core": transcode_slots.grant,
     "task_with_core": transcode_slots.grant,
     "task_active_of_user": lambda: own_figures.of_user(USER),
-    "task_work_to_sweep": sweeper.sweep_work_files,
+    "task_work_to_sweep": periodic.sweep_work_files,
     "task_list_of_user": api("/api/video/tasks"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
@@ -173,7 +173,7 @@ SWEEP: dict[str, Callable[[], Any]] = {
     "cores": transcode_slots.grant,
     "take_due": lambda: reconcile._take_due(),
     "expire": lambda: records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
-    "work_files": lambda: sweeper.sweep_work_files(),
+    "work_files": lambda: periodic.sweep_work_files(),
 }
 
 

@@ -12,9 +12,9 @@ from providers.catalogue import BY_ID
 from providers.contract import GenerationRequest
 from tests.factories import make_user
 from video.actions import create
+from video.actions.order_input import CreateSerializer
 from video.admin import timeline
 from video.api import task_details
-from video.actions.order_input import CreateSerializer
 from video.management.commands import generate
 from video.models import VideoTask
 from video.order import ABOUT, Order, as_json

@@ -16,12 +16,13 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from video.durations import span
+from video.engine.queues import QUEUES
 from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System
 from video.monitoring.problems import Problem
 from video.monitoring.providers import AccountFigures, KeyFigures
-from video.monitoring.stages import COUNTED, QUEUES, Spread, StageFigures
+from video.monitoring.stages import COUNTED, Spread, StageFigures
 from video.monitoring.workers import Worker
 
 #: Where more of a problem is shown: (name of the address, its query, the permission that it needs, the link's words).

@@ -17,8 +17,8 @@ from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, s
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.state_filter import StateFilter
 from video.durations import span
+from video.engine import transitions
 from video.models import Generation, Status, TaskEvent, VideoTask
-from video.scheduling import admission
 
 
 @admin.register(VideoTask)
@@ -60,7 +60,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
             )
             return
         chosen = list(queryset)
-        changed = admission.prioritise([task.pk for task in chosen], priority)
+        changed = transitions.prioritise([task.pk for task in chosen], priority)
         for task in chosen:
             if task.pk in changed:
                 self.log_change(request, task, f"Priority {priority}.")

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from providers.contract import Submitted
 from video.credits import ledger
-from video.engine.transitions import Claim
+from video.engine.claims import Claim
 from video.models import Generation
 
 State = Generation.State

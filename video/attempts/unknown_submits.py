@@ -14,8 +14,8 @@ from django.conf import settings
 from providers.contract import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
 from video.attempts import provider_calls, records
+from video.engine.claims import Claim
 from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot
-from video.engine.transitions import Claim
 from video.infra.toolkit import toolkit
 from video.models import Generation
 

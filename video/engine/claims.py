@@ -1,109 +1,145 @@
-"""Waves: claiming and parking many tasks in poll, and noting looks at their jobs, each in one statement.
+"""Claims: taking due stages for a lease, keeping them, and parking them. One task is a batch of one.
 
-The same moves as `states.claim` and `states.park` make for one task of any stage, under the same conditions. Rows are
-locked in the order of their ids, as the heartbeat's are (`states.beat`), so that no two waves wait for each other.
+A claim takes a new fence, and every later write of the stage carries it: a worker whose claim was taken over finds no
+row to write. Rows of one statement are locked in the order of their ids, here and in `dead_workers`, so that no two
+statements wait for each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from django.conf import settings
 from django.db import connection
+from django.utils.functional import SimpleLazyObject
 
 from providers.contract import JobStatus
 from video.engine.outcomes import Park
-from video.engine.transitions import WORKER, Claim
 from video.models import Stage, VideoTask
 
-#: Jobs that one wave looks at. More would let its last jobs wait for its first, and one worker's death stop too many.
-BATCH_SIZE = 100
+#: A task whose claims crash this often is failed rather than let kill workers for ever.
+MAX_CRASHED_CLAIMS = 6
 
 
-@dataclass(frozen=True)
-class DuePoll:
-    """A task that is due in poll. `account` is the row of the provider's account and model that its job is at."""
-
-    task_id: str
-    account: int
-    died: bool  # the worker of its last claim never came back
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def enqueue_due_polls(limit: int, *, again_after_s: float = 10) -> list[list[str]]:
-    """Up to `limit` polls that are due, unheld and were not rung for a while, as waves; marks them as rung."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH due AS MATERIALIZED (
-                SELECT id FROM video_videotask
-                WHERE next_run_at <= statement_timestamp() AND stage = 'poll'
-                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
-                    AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
-                ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
-            ), rung AS (
-                UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
-                RETURNING t.id, t.next_run_at, t.deaths
-            )
-            SELECT r.id, coalesce(g.account_id, 0), r.deaths > 0
-            FROM rung r LEFT JOIN video_generation g
-                ON g.task_id = r.id AND g.state IN ('planned', 'unknown', 'accepted')
-            ORDER BY r.next_run_at
-            """,
-            [again_after_s, limit],
-        )
-        return in_batches(DuePoll(*row) for row in cursor.fetchall())
+WORKER = SimpleLazyObject(_worker_name)
 
 
-def in_batches(due: Iterable[DuePoll]) -> list[list[str]]:
-    """Task ids by account, at most `MOST_IN_WAVE` together, the longest due first.
+@dataclass
+class Claim:
+    """A stage of a task, held until its lease ends. `lost` is set when the renewal of leases finds it taken over."""
 
-    One whose last worker died is looked at alone: if it is the one that kills workers, it kills no others with it.
+    task: VideoTask
+    stage: Stage
+    fence: int
+    claimed_at: datetime
+    last_by: str = ""  # the worker of the claim before this one
+    last_at: datetime | None = None  # when that claim was made
+    lost: threading.Event = field(default_factory=threading.Event)
+    was_suspended: bool = False  # for longer than a lease, with its whole process
+    released: bool = False  # with `lost`: the claim still holds, but the worker stops; park it for another worker
+    progress: int = 0  # of the whole task in percent, written with the next renewal
+    generation_id: str | None = None  # the attempt that the stage works on, for the timeline
+
+
+def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
+    """Take those of these tasks that are due in `stage` and unheld, each for one lease and under a new fence.
+
+    A task that is not due, has moved on, does not exist or is held is left out. A transcode is also left out while no
+    core was granted to it: a message that was delivered twice must not start it before its turn.
     """
-    alone: list[list[str]] = []
-    waves: dict[int, list[list[str]]] = {}
-    for poll in due:
-        if poll.died:
-            alone.append([poll.task_id])
-            continue
-        of_account = waves.setdefault(poll.account, [[]])
-        if len(of_account[-1]) == BATCH_SIZE:
-            of_account.append([])
-        of_account[-1].append(poll.task_id)
-    return [wave for of_account in waves.values() for wave in of_account] + alone
-
-
-def claim(task_ids: Sequence[str]) -> list[Claim]:
-    """Take those that are due in poll and held by nobody, each for one lease and under a new fence."""
     rows = VideoTask.objects.raw(
         """
         WITH free AS MATERIALIZED (
-            SELECT id FROM video_videotask
-            WHERE id = ANY(%(ids)s) AND stage = 'poll' AND status IN ('pending', 'running')
+            SELECT id, claimed_by, claimed_at FROM video_videotask
+            WHERE id = ANY(%(ids)s) AND stage = %(stage)s AND status IN ('pending', 'running')
                 AND next_run_at <= statement_timestamp()
                 AND (lease_until IS NULL OR lease_until < statement_timestamp())
-            ORDER BY id FOR UPDATE
+                AND (stage <> 'transcode' OR core_at IS NOT NULL)
+            ORDER BY id FOR NO KEY UPDATE
         )
         UPDATE video_videotask t SET fence = fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
             lease_until = statement_timestamp() + %(lease)s * interval '1 second',
-            rung_at = NULL, deaths = deaths + 1
-        FROM free WHERE t.id = free.id RETURNING t.*
+            rung_at = NULL, deaths = deaths + 1,
+            core_at = CASE WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
+        FROM free WHERE t.id = free.id RETURNING t.*, free.claimed_by AS last_by, free.claimed_at AS last_at
         """,
-        {"ids": list(task_ids), "worker": str(WORKER), "lease": settings.STAGE_LEASE_SECONDS},
+        {
+            "ids": list(task_ids),
+            "stage": stage.value,
+            "worker": str(WORKER),
+            "lease": settings.STAGE_LEASE_SECONDS,
+        },
     )
-    claims = []
-    for task in rows:
-        assert task.claimed_at is not None
-        claims.append(
-            Claim(task=task, stage=Stage.POLL, fence=task.fence, claimed_at=task.claimed_at, progress=task.progress)
+    return [_claim_of(task, stage) for task in rows]
+
+
+def _claim_of(task: VideoTask, stage: Stage) -> Claim:
+    assert task.claimed_at is not None
+    return Claim(
+        task=task,
+        stage=stage,
+        fence=task.fence,
+        claimed_at=task.claimed_at,
+        last_by=task.last_by,  # type: ignore[attr-defined]  # columns that the raw statement adds
+        last_at=task.last_at,  # type: ignore[attr-defined]
+        progress=task.progress,
+    )
+
+
+def is_poison(claim: Claim) -> bool:
+    """Whether so many claims of this task crashed that it must not be worked on any more."""
+    return claim.task.deaths > MAX_CRASHED_CLAIMS
+
+
+def describe_crashes(claim: Claim) -> str:
+    """For operators: how many claims of a poison task crashed, in which stage, the last by which worker and when."""
+    found = f"{claim.task.deaths - 1} claims of {claim.stage} ended without a word"
+    if not claim.last_by or claim.last_at is None:
+        return found
+    return f"{found}; the last by {claim.last_by}, begun at {claim.last_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def renew_leases(held: Sequence[Claim]) -> set[tuple[str, int]]:
+    """Renew the leases of all these claims in one statement. Returns (task id, fence) of those that still hold."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH known AS MATERIALIZED (
+                SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS k (id, fence, progress)
+            ), held AS MATERIALIZED (
+                SELECT t.id, known.progress FROM video_videotask t
+                JOIN known ON known.id = t.id AND known.fence = t.fence
+                WHERE t.lease_until IS NOT NULL ORDER BY t.id FOR UPDATE OF t
+            )
+            UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
+                progress = greatest(t.progress, held.progress)
+            FROM held WHERE t.id = held.id
+            RETURNING t.id, t.fence
+            """,
+            [
+                [claim.task.pk for claim in held],
+                [claim.fence for claim in held],
+                [claim.progress for claim in held],
+                settings.STAGE_LEASE_SECONDS,
+            ],
         )
-    return claims
+        return {(row[0], row[1]) for row in cursor.fetchall()}
 
 
 def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
-    """Leave these in poll until they are due again; an event each only where something changed.
+    """Leave these stages in the database until they are due again. Returns the ids of tasks whose claim still held.
 
-    Returns the ids of those that were still ours.
+    A hint newer than the claim (a call-back that came during the poll) makes a task due in `hint_delay_s` if that is
+    sooner. Only a park that asks for it is recorded as an event. A second run, before another claim, parks them anew.
     """
     if not parks:
         return set()
@@ -111,25 +147,27 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
         cursor.execute(
             """
             WITH given AS MATERIALIZED (
-                SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(delays)s::float8[],
-                    %(hint_delays)s::float8[], %(reasons)s::text[], %(progress)s::int[], %(records)s::bool[],
-                    %(codes)s::text[], %(generations)s::text[])
-                    AS g (id, fence, delay_s, hint_delay_s, reason, progress, record, code, generation)
+                SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(stages)s::text[], %(delays)s::float8[],
+                    %(hint_delays)s::float8[], %(reasons)s::text[], %(tries)s::int[], %(progress)s::int[],
+                    %(records)s::bool[], %(codes)s::text[], %(generations)s::text[])
+                    AS g (id, fence, stage, delay_s, hint_delay_s, reason, tries, progress, record, code, generation)
             ), held AS MATERIALIZED (
-                SELECT t.id FROM video_videotask t JOIN given ON given.id = t.id AND given.fence = t.fence
-                WHERE t.stage = 'poll' AND t.status IN ('pending', 'running')
-                ORDER BY t.id FOR UPDATE OF t
+                SELECT t.id FROM video_videotask t
+                JOIN given ON given.id = t.id AND given.fence = t.fence AND given.stage = t.stage
+                WHERE t.status IN ('pending', 'running')
+                ORDER BY t.id FOR NO KEY UPDATE OF t
             ), parked AS (
-                UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL,
+                UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL, core_at = NULL,
                     next_run_at = statement_timestamp() + interval '1 second' * CASE
                         WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
-                    park_reason = left(g.reason, 200), progress = greatest(t.progress, g.progress)
+                    park_reason = left(g.reason, 200), tries = t.tries + g.tries,
+                    progress = greatest(t.progress, g.progress)
                 FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
-                RETURNING t.id, t.run, t.fence, t.claimed_at
-            ), told AS (
+                RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
+            ), recorded AS (
                 INSERT INTO video_taskevent
                     (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-                SELECT p.id, p.run, g.generation, 'poll', 'parked', p.fence, %(worker)s, left(g.reason, 300), g.code,
+                SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300), g.code,
                     p.claimed_at
                 FROM parked p JOIN given g ON g.id = p.id WHERE g.record
             )
@@ -138,9 +176,11 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             {
                 "ids": [claim.task.pk for claim, _ in parks],
                 "fences": [claim.fence for claim, _ in parks],
+                "stages": [claim.stage.value for claim, _ in parks],
                 "delays": [float(park.delay_s) for _, park in parks],
                 "hint_delays": [float(park.hint_delay_s) for _, park in parks],
                 "reasons": [park.reason for _, park in parks],
+                "tries": [int(park.counts_as_try) for _, park in parks],
                 "progress": [min(park.progress, 99) for _, park in parks],
                 "records": [park.record for _, park in parks],
                 "codes": [park.error_code for _, park in parks],

@@ -1,6 +1,7 @@
-"""Rings the broker: messages that say "look at this row", by name and id only.
+"""Sends messages to the broker. Each names rows by id, never carries state, and may be lost or come twice.
 
-Never raises: a bell that can't be rung now is rung by the sweeper, and a create must not fail because of it.
+Nothing here raises while the broker is away: the sweeper sends again whatever is due and was not claimed, and a create
+must not fail for want of a message.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from celery import chain, current_app
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
 
+from video.engine import queues
 from video.infra import broker
 from video.models import Stage
 
 log = logging.getLogger(__name__)
 
 ADMISSION_EVERY_S = 0.05
-#: Messages in a stage's line at the broker from which on the sweeper rings no more of it. Enough to keep some ten
-#: workers busy from tick to tick; more would only grow old, and fill the broker with copies once they are rung again.
+#: From this many messages of a stage in its queue on the sweeper sends no more of it. Enough to keep some ten workers
+#: busy from tick to tick; more would only grow old, and fill the broker with copies once they are sent again.
 MOST_IN_QUEUE = 200
 MOST_BATCHES_IN_QUEUE = 40
 _admission_requested_at = float("-inf")
@@ -29,20 +31,21 @@ CHAIN = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUM
 
 
 def chain_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
-    """The chain from this stage to save. Poll takes a list: the chain's link is a wave of one."""
+    """The chain from this stage to save. Poll takes a list: the chain's link is a batch of one."""
     links = [
-        current_app.signature(f"video.{s}", args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
+        current_app.signature(queues.task_of(s), args=([task_id] if s is Stage.POLL else task_id,), immutable=True)
         for s in CHAIN[CHAIN.index(stage) :]
     ]
     if urgent:
-        links[0].set(priority=0)
+        links[0].set(priority=queues.URGENT)
     return chain(*links) if len(links) > 1 else links[0]
 
 
 def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
     """Send a task into the chain from its present stage on. False: the broker can't be reached.
 
-    Urgent: before all looks and first submits. There is news, somebody asked for it, or its first bell was not heard.
+    Urgent messages are delivered before all polls and first submits: there is news of the job, a user asked for it, or
+    an earlier message was lost.
     """
     try:
         chain_from(task_id, stage, urgent=urgent).apply_async()
@@ -53,21 +56,24 @@ def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
 
 
 def resume_all(due: Iterable[tuple[str, Stage]], *, urgent: bool = True) -> int:
-    """Resume each of these until the broker refuses one. Returns how many were rung."""
-    rung = 0
+    """Resume each of these tasks, until the broker refuses one. Returns how many were sent."""
+    sent = 0
     for task_id, stage in due:
         if not resume(task_id, stage, urgent=urgent):
             break
-        rung += 1
-    return rung
+        sent += 1
+    return sent
 
 
 def stages_below_limit() -> list[Stage]:
-    """The stages of which the sweeper may ring more: those whose lines at the broker are short. The database remembers
-    who waits; a line only has to keep workers busy. All of them when the broker can't be asked: ringing says why."""
+    """The stages of which the sweeper may send more: those with few messages in their queue.
+
+    The database remembers what is due; a queue only has to keep workers busy. All stages when the broker can't be
+    asked: sending then logs why.
+    """
     try:
         lengths = broker.lengths(
-            [broker.sub_queue_of(f"video.{stage}", urgent=stage is not Stage.POLL) for stage in CHAIN]
+            [broker.sub_queue_of(queues.task_of(stage), urgent=stage is not Stage.POLL) for stage in CHAIN]
         )
     except broker.BrokerUnavailable:
         return list(CHAIN)
@@ -78,23 +84,22 @@ def stages_below_limit() -> list[Stage]:
     ]
 
 
-def send_poll_batches(waves: Iterable[list[str]]) -> int:
+def send_poll_batches(batches: Iterable[list[str]]) -> int:
     """Send each of these lists of tasks to be polled together, until the broker refuses one. Returns how many tasks."""
-    rung = 0
-    for task_ids in waves:
+    sent = 0
+    for task_ids in batches:
         try:
-            current_app.send_task("video.poll", args=(task_ids,))
+            current_app.send_task(queues.task_of(Stage.POLL), args=(task_ids,))
         except (OperationalError, OSError) as err:
             log.warning("the broker can't be reached (%s); the sweeper will ring again", type(err).__name__)
             break
-        rung += len(task_ids)
-    return rung
+        sent += len(task_ids)
+    return sent
 
 
 def request_admission() -> None:
-    """Say that a slot or a task is waiting. One bell serves all that wait, so they are rung at most every 50 ms.
-
-    A task that comes right after a bell may be too late for it; the sweeper then admits it half a second later.
+    """Ask for an admission: a slot is free, or a task waits for one. One message serves all that wait, so this process
+    sends at most one every 50 ms. A task that comes right after one is admitted by the sweeper, half a second later.
     """
     global _admission_requested_at
     now = time.monotonic()
@@ -102,14 +107,14 @@ def request_admission() -> None:
         return
     _admission_requested_at = now
     try:
-        current_app.send_task("video.admit")
+        current_app.send_task(queues.ADMIT)
     except (OperationalError, OSError) as err:
         log.warning("the broker can't be reached (%s); the sweeper will admit", type(err).__name__)
 
 
 def request_check(generation_id: str) -> None:
-    """Say that an attempt without a running task is due for a look; the sweeper's reconciliation would find it too."""
+    """Ask for a status check of an attempt whose task does not run; the sweeper's reconciliation would find it too."""
     try:
-        current_app.send_task("video.look", args=(generation_id,))
+        current_app.send_task(queues.CHECK, args=(generation_id,))
     except (OperationalError, OSError) as err:
         log.warning("%s: the broker can't be reached (%s); the sweeper will look", generation_id, type(err).__name__)

@@ -1,8 +1,9 @@
-"""What is due: rows that wait for a bell, who was rung, and who was rung and not heard. Nobody is claimed here."""
+"""Tasks that are due: which to enqueue, which were enqueued, and which messages no worker acknowledged."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from django.db import connection
 
@@ -10,9 +11,10 @@ from video.models import Stage
 
 
 def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
-    """Something says that there is news (a call-back, a late reply): make an unheld, running task due soon.
+    """There may be news of the job (a call-back, a late reply): make an unheld, running task due soon.
 
-    Never believed beyond that. Due no sooner than `least_interval_s` after the last look at the job.
+    Due no sooner than `least_interval_s` seconds after the last poll. False: the task does not wait for a time. The
+    hint is trusted no further; a second run changes nothing.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -30,15 +32,30 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
         return cursor.rowcount == 1
 
 
-#: Polls are rung in waves (`waves.ring_due`), transcodes when a core is free (`cores.py`).
-SENT_ALONE = (Stage.GENERATE, Stage.DOWNLOAD, Stage.THUMBNAIL, Stage.SAVE)
+#: Stages that the sweeper enqueues; a transcode is dispatched when a core is granted to it.
+BY_SWEEPER = (Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.THUMBNAIL, Stage.SAVE)
+#: Jobs that one batch polls. More would make its last job wait for its first, and one crash stop too many.
+BATCH_SIZE = 100
+
+
+@dataclass(frozen=True)
+class Due:
+    """A task that is due. `account`, in poll, is the row of the provider's account and model that has its job."""
+
+    task_id: str
+    stage: Stage
+    account: int
+    crashed: bool  # the worker of its last claim died
 
 
 def enqueue_due(
-    limit: int, stages: Collection[Stage] = SENT_ALONE, *, again_after_s: float = 10
-) -> list[tuple[str, Stage]]:
-    """Up to `limit` tasks of those of `stages` that are rung alone: due, unheld and not rung for a while; marks them as
-    rung. Downloads come first, the one whose video dies soonest before all.
+    limit: int, stages: Collection[Stage] = BY_SWEEPER, *, again_after_s: float = 10
+) -> list[tuple[Stage, list[str]]]:
+    """Up to `limit` tasks of `stages` that are due, unheld and not enqueued in the last `again_after_s` seconds, as
+    batches to send; marks them as enqueued.
+
+    Downloads come first, the one whose result expires soonest before all. A batch is one task, but for polls (see
+    `in_batches`). A second run finds only what became due since.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -49,23 +66,41 @@ def enqueue_due(
                     AND (lease_until IS NULL OR lease_until < statement_timestamp())
                     AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
                 ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
-            ), rung AS (
+            ), enqueued AS (
                 UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
-                RETURNING t.id, t.stage, t.next_run_at
+                RETURNING t.id, t.stage, t.next_run_at, t.deaths
             )
-            SELECT r.id, r.stage FROM rung r LEFT JOIN LATERAL (
-                SELECT result_dies_at FROM video_generation g
-                WHERE g.task_id = r.id AND r.stage = 'download' ORDER BY attempt DESC LIMIT 1
+            SELECT e.id, e.stage, coalesce(g.account_id, 0), e.deaths > 0 FROM enqueued e LEFT JOIN LATERAL (
+                SELECT account_id, result_dies_at FROM video_generation g
+                WHERE g.task_id = e.id AND e.stage IN ('poll', 'download') ORDER BY attempt DESC LIMIT 1
             ) g ON true
-            ORDER BY r.stage <> 'download', g.result_dies_at, r.next_run_at
+            ORDER BY e.stage <> 'download', g.result_dies_at, e.next_run_at
             """,
-            [[stage.value for stage in SENT_ALONE if stage in stages], again_after_s, limit],
+            [[stage.value for stage in BY_SWEEPER if stage in stages], again_after_s, limit],
         )
-        return [(row[0], Stage(row[1])) for row in cursor.fetchall()]
+        return in_batches(Due(row[0], Stage(row[1]), *row[2:]) for row in cursor.fetchall())
+
+
+def in_batches(found: Iterable[Due]) -> list[tuple[Stage, list[str]]]:
+    """Polls by account, at most BATCH_SIZE together, the longest due first; every other task alone, before them.
+
+    A poll whose last worker crashed is alone too: if its task is what kills workers, no other task goes with it.
+    """
+    alone: list[tuple[Stage, list[str]]] = []
+    by_account: dict[int, list[list[str]]] = {}
+    for due in found:
+        if due.stage is not Stage.POLL or due.crashed:
+            alone.append((due.stage, [due.task_id]))
+            continue
+        batches = by_account.setdefault(due.account, [[]])
+        if len(batches[-1]) == BATCH_SIZE:
+            batches.append([])
+        batches[-1].append(due.task_id)
+    return alone + [(Stage.POLL, batch) for batches in by_account.values() for batch in batches]
 
 
 def requeue(task_ids: list[str], stage: Stage) -> None:
-    """Their bell was heard, and nobody came: they may be rung again at once."""
+    """The messages of these tasks were acknowledged, but no worker claimed them: they may be enqueued again at once."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -78,7 +113,8 @@ def requeue(task_ids: list[str], stage: Stage) -> None:
 
 
 def has_unacknowledged(stages: list[Stage], *, for_s: float, enqueued_within_s: float) -> bool:
-    """Whether a task in these stages has been due for `for_s` seconds, was rung lately, and nobody has it."""
+    """Whether a task in these stages has been due for `for_s` seconds, was enqueued in the last `enqueued_within_s`
+    seconds, and no worker has claimed it."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

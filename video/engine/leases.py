@@ -1,7 +1,7 @@
-"""Keeps the leases of all stages that this process works on, in one statement every few seconds.
+"""Renews the leases of all stages that this process works on, in one statement every few seconds.
 
-A claim that the database no longer knows as ours, or that could not be renewed before its lease ended, is marked
-lost: whoever works on it stops, and kills its child process.
+A claim that was taken over, or that could not be renewed before its lease ended, is marked lost: the thread that works
+on it stops, and kills its child process.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from video.engine import transitions
-from video.engine.transitions import Claim
+from video.engine.claims import Claim, renew_leases
 
 log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """One thread for all claims of a process; it exists only while something is held."""
+    """One thread for all claims of a process; it exists only while there are any."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,14 +74,14 @@ class Heartbeat:
         interval_s = settings.STAGE_LEASE_SECONDS / 4
         while not self._wake.wait(interval_s):
             with self._lock:
-                claims = list(self._claims.values())
-            if claims:
-                self._beat(claims)
+                held = list(self._claims.values())
+            if held:
+                self._renew(held)
 
-    def _beat(self, claims: list[Claim]) -> None:
+    def _renew(self, held: list[Claim]) -> None:
         asked_at = time.monotonic()
         try:
-            ours = transitions.renew_leases(claims)
+            ours = renew_leases(held)
         except Exception as err:  # whatever it is, this thread must go on: all leases of the process hang on it
             log.warning(
                 "heartbeat: leases can't be renewed now (%s); without it they run out by themselves",
@@ -93,11 +92,11 @@ class Heartbeat:
             ours = None
         finally:
             close_old_connections()
-        for claim in claims:
+        for claim in held:
             key = (claim.task.pk, claim.fence)
             with self._lock:
                 if key not in self._claims:
-                    continue  # it ended while we asked
+                    continue  # it ended while the statement ran
                 outlived = _is_long_ago(self._renewed[key])
                 if ours is not None and key in ours:
                     claim.was_suspended |= outlived

@@ -1,4 +1,4 @@
-"""What a stage decided, as values: the policy is tested without a worker, and one place applies it."""
+"""What a stage decided, as values: the policy is tested without a worker, and `pipeline.runner` alone applies it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,21 @@ from providers.contract import JobStatus
 from video.models import Stage
 
 
+class _Outcome:
+    """What all outcomes answer."""
+
+    def next_stage(self) -> Stage | None:
+        """The stage that the task goes on in; None when it stays, waits or ends."""
+        return None
+
+    @property
+    def is_due_now(self) -> bool:
+        """Whether that stage may run at once."""
+        return False
+
+
 @dataclass(frozen=True)
-class Advance:
+class Advance(_Outcome):
     """The stage is done; the next is due in `delay_s` seconds."""
 
     to: Stage
@@ -18,10 +31,17 @@ class Advance:
     detail: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
+    def next_stage(self) -> Stage:
+        return self.to
+
+    @property
+    def is_due_now(self) -> bool:
+        return self.delay_s == 0
+
 
 @dataclass(frozen=True)
-class Park:
-    """Not yet: look again in `delay_s` seconds. Only a park that changed something is recorded."""
+class Park(_Outcome):
+    """Not yet: due again in `delay_s` seconds. `record`: as an event, where the park changed something."""
 
     delay_s: float
     reason: str
@@ -29,24 +49,25 @@ class Park:
     hint_delay_s: float = 0
     record: bool = True
     error_code: str = ""
-    look: JobStatus | None = None  # what the provider said of the job, to be noted with it
+    counts_as_try: bool = False
+    look: JobStatus | None = None  # the provider's answer to the poll, to be recorded with the park
 
 
 @dataclass(frozen=True)
-class TryAgain:
-    """Something failed that may pass; counted, with a growing delay, and in the end the task fails with these words."""
+class TryAgain(_Outcome):
+    """A failure that may pass: counted, with a growing delay. After `most_tries` the task fails with this message."""
 
     code: str
     message: str
     detail: str
     at_least_s: float = 0
     most_tries: int = 5
-    counts: bool = True  # False: our own trouble (disk, database), which uses up no try
+    counts: bool = True  # False: trouble of this installation (disk, storage), which uses up no try
 
 
 @dataclass(frozen=True)
-class WaitForSlot:
-    """Back in line for another slot, model or key; `models` that may run it from now on, None: as before."""
+class WaitForSlot(_Outcome):
+    """Wait for another slot, model or key. `models` may run the task from now on; None: those that may now."""
 
     reason: str
     delay_s: float = 0
@@ -54,7 +75,7 @@ class WaitForSlot:
 
 
 @dataclass(frozen=True)
-class Fail:
+class Fail(_Outcome):
     """The task ends, with its refund. `message` is for the user, `detail` for operators."""
 
     code: str
@@ -63,15 +84,15 @@ class Fail:
 
 
 @dataclass(frozen=True)
-class Succeed:
+class Succeed(_Outcome):
     """The video is stored under its final name."""
 
     fields: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """The task is no longer ours; whoever has it goes on."""
+class Dropped(_Outcome):
+    """The claim no longer holds; another worker goes on, or the task has ended."""
 
 
 Outcome = Advance | Park | TryAgain | WaitForSlot | Fail | Succeed | Dropped

@@ -1,10 +1,10 @@
-"""A worker that was told to stop: it takes nothing new, ends what is short, and lets go in time of what is long.
+"""The orderly end of a worker: it claims nothing new, ends its short stages, and releases its long ones in time.
 
 All within DRAIN_SECONDS. Downloads and transcodes may finish in the first half of them; then they are stopped and
-parked, due at once, so that another worker goes on without waiting for a lease. Shortly before the end the rest is
-parked too, whatever its thread is waiting for: what that still finds out about a job is written all the same, and
-its progress finds the fence taken. A submit alone is never let go: it keeps the worker until its answer is written
-or the time is over. Then the rules for an unknown outcome hold, as after a crash.
+parked, due at once, so that another worker goes on without waiting for a lease. Shortly before the end the other
+stages are parked too, whatever their threads wait for: what such a thread still learns of a job is written all the
+same, and its move of the task finds the fence taken. A submit alone is never released: it keeps the worker until its
+answer is written or the time is over. Then the rules for an unknown outcome hold, as after a crash.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from video.engine import due, transitions
+from video.engine import claims, due
+from video.engine.claims import Claim
 from video.engine.leases import heartbeat
-from video.engine.transitions import Claim
+from video.engine.outcomes import Park
 from video.models import Stage
 
 log = logging.getLogger(__name__)
 
-LONG = frozenset({Stage.DOWNLOAD, Stage.TRANSCODE})  # those that end early when their claim is told to
+LONG = frozenset({Stage.DOWNLOAD, Stage.TRANSCODE})  # those that end early when their claim is lost
 REASON = "its worker stopped"
 
 _begun = threading.Event()
@@ -47,7 +48,7 @@ def begin(at_end: Callable[[], None] = lambda: None) -> None:
 
 
 def hand_over(task_ids: list[str], stage: Stage) -> None:
-    """Messages that came too late for this worker: the sweeper rings for their tasks again, at once."""
+    """Messages that came too late for this worker: the sweeper enqueues their tasks again at once."""
     due.requeue(task_ids, stage)
 
 
@@ -70,7 +71,7 @@ def _drain(at_end: Callable[[], None]) -> None:
     at_end()
     log.info("stopping: the time is over")
     logging.shutdown()
-    os._exit(0)  # threads that still wait for somebody would hold a normal exit up
+    os._exit(0)  # threads that still wait would hold a normal exit up
 
 
 def _sleep_until(moment: float) -> None:
@@ -79,7 +80,7 @@ def _sleep_until(moment: float) -> None:
 
 def _release(claim: Claim) -> None:
     try:
-        transitions.park(claim, delay_s=0, reason=REASON)
+        claims.park([(claim, Park(0, REASON))])
     except Error as err:
         connection.close()
         log.warning(

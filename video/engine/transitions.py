@@ -1,34 +1,32 @@
-"""The state machine of a task: claim, advance, park, wait, finish. The only writers of status, stage and clocks.
+"""The state machine of a task: the tables of allowed moves, and the moves of one task.
 
-Each move is one conditional UPDATE that carries what the writer believes (fence, stage, status) and writes its
-TaskEvent in the same statement. Losing is a normal answer (False or None): somebody else has the task, and the loser
-drops its progress. An illegal move raises before any SQL. Time is the database's, never a worker's.
+Only `video.engine` and `video.actions` write a task's row; only `video.attempts` writes an attempt's. Batches are
+claimed and parked in `claims`. Each move here is one conditional UPDATE that carries what the writer believes (fence,
+stage, status) and writes its TaskEvent in the same statement. False is a normal answer: another worker has the task, or
+it has ended, and the caller drops its progress. An illegal move raises before any SQL. Time is the database's, never a
+worker's.
 """
 
 from __future__ import annotations
 
-import os
-import socket
-import threading
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils.functional import SimpleLazyObject
 
 from video.credits import ledger
-from video.models import Stage, Status, TaskEvent, VideoTask
+from video.engine.claims import WORKER, Claim
+from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
 # Where a task in a stage may go next while it is active. Every other move is refused; final moves (failed, cancelled)
-# are open from everywhere, success only from save.
+# are open from every stage, success only from save.
 MOVES: dict[Stage, frozenset[Stage]] = {
-    Stage.GENERATE: frozenset({Stage.GENERATE, Stage.POLL}),  # to itself: back in line for another slot
+    Stage.GENERATE: frozenset({Stage.GENERATE, Stage.POLL}),  # to itself: it waits for another slot
     Stage.POLL: frozenset({Stage.GENERATE, Stage.DOWNLOAD}),  # back: fallback after a verified end
-    Stage.DOWNLOAD: frozenset({Stage.POLL, Stage.TRANSCODE}),  # back: the job must be looked at again
+    Stage.DOWNLOAD: frozenset({Stage.POLL, Stage.TRANSCODE}),  # back: the job must be polled again
     Stage.TRANSCODE: frozenset({Stage.DOWNLOAD, Stage.THUMBNAIL}),  # back: the source is gone from storage
     Stage.THUMBNAIL: frozenset({Stage.TRANSCODE, Stage.SAVE}),
     Stage.SAVE: frozenset({Stage.TRANSCODE}),
@@ -44,8 +42,6 @@ STATUS_MOVES: dict[Status, frozenset[Status]] = {
 }
 # Where an ended task may go on: with a new attempt, or with what the last one left.
 RESUMES_AT = frozenset({Stage.GENERATE, Stage.POLL, Stage.DOWNLOAD, Stage.TRANSCODE})
-# A task whose claims end without a word this often is set aside rather than let kill workers for ever.
-MAX_CRASHED_CLAIMS = 6
 # Percent done when a stage begins. Measured shares of a usual job: the provider's render is most of the wait.
 PROGRESS_AT: dict[Stage, int] = {
     Stage.GENERATE: 0,
@@ -60,44 +56,25 @@ STAGES = tuple(Stage)
 
 
 def progress_in_poll(render: float) -> int:
-    """A task's progress in percent while its job renders and is so far, 0 to 1."""
+    """A task's progress in percent while its job renders and has come so far, 0 to 1."""
     begin = PROGRESS_AT[Stage.POLL]
     return begin + int((PROGRESS_AT[Stage.DOWNLOAD] - begin) * render)
 
 
 def render_fraction(progress: int) -> float:
-    """The other way round: how far the job is of a task in poll with this progress."""
+    """The inverse: how far the job is, 0 to 1, of a task in poll with this progress in percent."""
     begin = PROGRESS_AT[Stage.POLL]
     return max(0, progress - begin) / (PROGRESS_AT[Stage.DOWNLOAD] - begin)
 
 
 WAITS_FOR_CORE = "waits for a core"
+#: Grants a core to tasks `t` that wait for one, and marks them as enqueued. `transcode_slots` says which, in a WHERE.
+GRANT_CORE = """UPDATE video_videotask t
+    SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''"""
 
 
 class IllegalMove(Exception):
     """The code asked for a move that the table does not have: a bug, never a race."""
-
-
-def _worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-WORKER = SimpleLazyObject(_worker_name)
-
-
-@dataclass
-class Claim:
-    """A stage of a task, held until its lease ends. `lost` is set when the heartbeat finds it no longer ours."""
-
-    task: VideoTask
-    stage: Stage
-    fence: int
-    claimed_at: datetime
-    lost: threading.Event = field(default_factory=threading.Event)
-    was_suspended: bool = False  # for longer than a lease, with its whole process
-    released: bool = False  # with `lost`: it is still ours, but the worker stops; park it for another
-    progress: int = 0  # of the whole task, written by the next heartbeat
-    generation_id: str | None = None  # the attempt that the stage works on, for the timeline
 
 
 def refuse_illegal(stage: Stage, to: Stage) -> None:
@@ -114,72 +91,6 @@ def statuses_before(to: Status) -> list[str]:
 def next_stage(stage: Stage) -> Stage:
     """The stage after this one."""
     return STAGES[STAGES.index(stage) + 1]
-
-
-def claim(task_id: str, stage: Stage) -> Claim | None:
-    """Take a due stage for one lease, under a new fence.
-
-    None: not due, not there any more, or somebody has it; a transcode also when no core was given to it, as with a bell
-    that was rung twice: its turn is still to come.
-    """
-    rows = VideoTask.objects.raw(
-        """
-        UPDATE video_videotask t SET fence = t.fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
-            lease_until = statement_timestamp() + %(lease)s * interval '1 second',
-            rung_at = NULL, deaths = t.deaths + 1,
-            core_at = CASE WHEN t.stage IN ('transcode', 'thumbnail')
-                THEN coalesce(t.core_at, statement_timestamp()) END
-        FROM (SELECT id, claimed_by, claimed_at FROM video_videotask WHERE id = %(id)s) was
-        WHERE t.id = was.id AND t.stage = %(stage)s AND t.status IN ('pending', 'running')
-            AND t.next_run_at <= statement_timestamp()
-            AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
-            AND (t.stage <> 'transcode' OR t.core_at IS NOT NULL)
-        RETURNING t.*, was.claimed_by AS last_by, was.claimed_at AS last_at
-        """,
-        {"worker": str(WORKER), "lease": settings.STAGE_LEASE_SECONDS, "id": task_id, "stage": stage.value},
-    )
-    for task in rows:
-        assert task.claimed_at is not None
-        return Claim(task=task, stage=stage, fence=task.fence, claimed_at=task.claimed_at, progress=task.progress)
-    return None
-
-
-def describe_crashes(claim: Claim) -> str:
-    """What is known of a task whose workers die of it: how often, in which stage, and who was the last, since when."""
-    task = claim.task
-    told = f"{task.deaths - 1} claims of {claim.stage} ended without a word"
-    last_by, last_at = getattr(task, "last_by", ""), getattr(task, "last_at", None)
-    if not last_by or last_at is None:
-        return told
-    return f"{told}; the last by {last_by}, begun at {last_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def renew_leases(claims: list[Claim]) -> set[tuple[str, int]]:
-    """Renew the leases of all these claims in one statement; returns (task id, fence) of those that still hold."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH known AS MATERIALIZED (
-                SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS k (id, fence, progress)
-            ), held AS MATERIALIZED (
-                -- In the order of ids, as waves lock theirs.
-                SELECT t.id, known.progress FROM video_videotask t
-                JOIN known ON known.id = t.id AND known.fence = t.fence
-                WHERE t.lease_until IS NOT NULL ORDER BY t.id FOR UPDATE OF t
-            )
-            UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
-                progress = greatest(t.progress, held.progress)
-            FROM held WHERE t.id = held.id
-            RETURNING t.id, t.fence
-            """,
-            [
-                [c.task.pk for c in claims],
-                [c.fence for c in claims],
-                [c.progress for c in claims],
-                settings.STAGE_LEASE_SECONDS,
-            ],
-        )
-        return {(row[0], row[1]) for row in cursor.fetchall()}
 
 
 _SETTABLE = frozenset(
@@ -208,7 +119,6 @@ def _move(
     detail: str = "",
     error_code: str = "",
     generation_id: str | None = None,
-    record: bool = True,
     keeps_core: bool = False,
 ) -> bool:
     """The one conditional UPDATE behind every move of a held task, with its event in the same statement."""
@@ -217,23 +127,21 @@ def _move(
         if name not in _SETTABLE:
             raise IllegalMove(f"{name} is not a stage's to write")
         extra += f", {name} = %(f_{name})s"
-    update = f"""
-        UPDATE video_videotask SET lease_until = NULL, deaths = 0, {sets}{extra}
-        WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
-        RETURNING id, run
+    sql = f"""
+        WITH moved AS (
+            UPDATE video_videotask SET lease_until = NULL, deaths = 0, {sets}{extra}
+            WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
+            RETURNING id, run
+        )
+        INSERT INTO video_taskevent
+            (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
+        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s,
+            %(error_code)s, %(claimed_at)s
+        FROM moved
     """  # noqa: S608 - column names from the tables above, values as parameters
-    if record:
-        update = f"""
-            WITH moved AS ({update})
-            INSERT INTO video_taskevent
-                (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-            SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s,
-                %(error_code)s, %(claimed_at)s
-            FROM moved
-        """  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(
-            update,
+            sql,
             {
                 **params,
                 **{f"f_{name}": value for name, value in (fields or {}).items()},
@@ -260,10 +168,10 @@ def advance(
     generation_id: str | None = None,
     **fields: Any,
 ) -> bool:
-    """Hand the task to the next stage, due in `delay_s` seconds. False: it is no longer ours, drop the result.
+    """Hand the task to the next stage, due in `delay_s` seconds. False: the claim no longer holds; drop the result.
 
-    `rung_at` is set when it is due at once, since the chain's next link is on its way; but before a transcode it waits
-    for a core (`cores.py`), which the thumbnail then keeps.
+    It counts as enqueued (`rung_at`) when it is due at once, since the chain's next link is on its way. A transcode is
+    enqueued only when a core is granted to it, which the thumbnail then keeps.
     """
     refuse_illegal(claim.stage, to)
     return _move(
@@ -285,44 +193,6 @@ def advance(
     )
 
 
-def park(
-    claim: Claim,
-    *,
-    delay_s: float,
-    reason: str,
-    hint_delay_s: float = 0,
-    counts_as_try: bool = False,
-    progress: int = 0,
-    error_code: str = "",
-    generation_id: str | None = None,
-    record: bool = True,
-) -> bool:
-    """Leave the stage in the database until it is due again, in `delay_s` seconds.
-
-    A hint newer than the claim (a call-back came while we looked) makes it due in `hint_delay_s` instead. A park that
-    changed nothing is not recorded.
-    """
-    return _move(
-        claim,
-        """next_run_at = statement_timestamp() + interval '1 second' *
-            CASE WHEN hinted_at > claimed_at THEN least(%(hint_delay)s, %(delay)s) ELSE %(delay)s END,
-        rung_at = NULL, park_reason = %(reason)s, tries = tries + %(tries)s,
-        progress = greatest(progress, %(progress)s)""",
-        {
-            "delay": delay_s,
-            "hint_delay": hint_delay_s,
-            "reason": reason[:200],
-            "tries": int(counts_as_try),
-            "progress": min(progress, 99),
-        },
-        outcome=Outcome.PARKED,
-        detail=reason,
-        error_code=error_code,
-        generation_id=generation_id,
-        record=record,
-    )
-
-
 def wait_for_slot(
     claim: Claim,
     *,
@@ -331,7 +201,7 @@ def wait_for_slot(
     models: list[str] | None = None,
     generation_id: str | None = None,
 ) -> bool:
-    """Put the task back in line for a slot, a model and a key; not before `delay_s` seconds from now.
+    """The task waits again for a slot, a model and a key; not admitted before `delay_s` seconds from now.
 
     `models`: those that may run it from now on; None leaves them as they are.
     """
@@ -414,8 +284,63 @@ def _leave_attempt(task_id: str, stage: Stage) -> None:
             )
 
 
+def mark_running(claim: Claim) -> bool:
+    """The task runs, as its first submit is about to be sent. Needs a lease that still holds; False: do not send."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
+            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
+                AND lease_until > statement_timestamp()
+            """,
+            {"task": claim.task.pk, "fence": claim.fence},
+        )
+        return cursor.rowcount == 1
+
+
+def admit(generations: Sequence[Generation]) -> None:
+    """The tasks of these planned attempts are due now; their messages are sent after the caller's commit."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH due AS (
+                UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
+                    rung_at = statement_timestamp(), park_reason = '', tries = 0,
+                    deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
+                FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
+                WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
+            )
+            INSERT INTO video_taskevent
+                (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
+            SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, '', created_at FROM due
+            """,
+            {
+                "deadline": settings.TASK_DEADLINE_SECONDS,
+                "tasks": [generation.task_id for generation in generations],
+                "generations": [generation.pk for generation in generations],
+                "details": [f"{generation.provider} {generation.model}" for generation in generations],
+                "worker": str(WORKER),
+            },
+        )
+
+
+def prioritise(task_ids: Sequence[str], priority: int) -> set[str]:
+    """Give tasks that have not ended another place among their user's, -100 to 100. Returns the ids of those."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
+            [priority, list(task_ids)],
+        )
+        return {row[0] for row in cursor.fetchall()}
+
+
+def forget_work_files(task_id: str) -> None:
+    """The work files of an ended task are deleted. Not if it was revived meanwhile: its next stage makes new ones."""
+    VideoTask.objects.filter(pk=task_id, finished_at__isnull=False).update(has_work_files=False)
+
+
 def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
-    """End a task that waits for a slot (nobody holds it) as failed, with its refund."""
+    """End a task that waits for a slot, and so is unheld, as failed, with its refund. A second run changes nothing."""
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(
@@ -444,7 +369,7 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
 
 
 def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool:
-    """A waiting task may be run by these models from now on."""
+    """A task that waits for a slot may be run by these models from now on. False: it no longer waits."""
     with connection.cursor() as cursor:
         cursor.execute(
             """

@@ -21,8 +21,9 @@ from django.db import Error, close_old_connections, connection
 from django.db.models.expressions import RawSQL
 
 from media_pipeline.disk import free_bytes
-from video.engine import transitions
+from video.engine.claims import WORKER
 from video.engine.leases import heartbeat
+from video.engine.queues import MEDIA_QUEUE, VIDEO_QUEUE
 from video.infra.toolkit import toolkit
 from video.models import WorkerSign
 
@@ -31,8 +32,6 @@ log = logging.getLogger(__name__)
 PRESENCE_EVERY_S = 5.0
 ALIVE_S = 20.0
 KEEP_DAYS = 1
-MEDIA_QUEUE = "mediaQueue"
-VIDEO_QUEUE = "videoQueue"
 DISK_FULL = "no worker has room on its disk for another video; make some, and it goes on by itself"
 
 
@@ -87,7 +86,7 @@ class Presence:
                     started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
                 """,
                 {
-                    "name": str(transitions.WORKER),
+                    "name": str(WORKER),
                     "kind": self._kind.value,
                     "host": socket.gethostname()[:100],
                     "queues": self._queues[:100],
@@ -130,7 +129,7 @@ class Presence:
     def remove(self) -> None:
         """Delete the row. Raises the database's errors."""
         with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(transitions.WORKER)])
+            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(WORKER)])
 
 
 @cache

@@ -23,7 +23,7 @@ def depth(queue: str) -> int:
 
 def require() -> None:
     """Raises BrokerAway, with the kind of trouble as its text, unless the broker answers."""
-    _ask(lambda channel: _depth(channel, "videoQueue"))
+    _ask(lambda channel: _depth(channel, current_app.conf.task_default_queue))
 
 
 @cache

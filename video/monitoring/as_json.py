@@ -6,9 +6,10 @@ from typing import Any
 
 from django.conf import settings
 
+from video.engine.queues import QUEUES
 from video.infra.camel import camel, utc
 from video.monitoring.overview import System
-from video.monitoring.stages import QUEUES, WINDOWS_MIN, Rate, StageFigures
+from video.monitoring.stages import WINDOWS_MIN, Rate, StageFigures
 from video.monitoring.users import OwnFigures
 
 _WAITING_FOR_SLOT = "number=tasks later=notBeforeLater oldest_s=oldestWaitSeconds oldest_task"

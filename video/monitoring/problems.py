@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from video.durations import count, span
+from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
 from video.models import ProviderKey
 from video.monitoring import workers
-from video.monitoring.stages import QUEUES
 
 if TYPE_CHECKING:
     from video.monitoring.overview import System
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
 
-_QUEUE_WORK = {"videoQueue": "submits, looks and downloads", "mediaQueue": "transcodes and thumbnails"}
-_CONCURRENCY = {"videoQueue": "VIDEO_CONCURRENCY", "mediaQueue": "MEDIA_CONCURRENCY"}
+_QUEUE_WORK = {VIDEO_QUEUE: "submits, looks and downloads", MEDIA_QUEUE: "transcodes and thumbnails"}
+_CONCURRENCY = {VIDEO_QUEUE: "VIDEO_CONCURRENCY", MEDIA_QUEUE: "MEDIA_CONCURRENCY"}
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,9 @@ from dataclasses import dataclass, field
 from django.db import connection
 
 from video.engine.position import SQL, State
+from video.engine.queues import QUEUE_OF
 from video.models import Stage
 
-#: The queue of each stage, as Celery routes it.
-QUEUE_OF: dict[Stage, str] = {
-    Stage.GENERATE: "videoQueue",
-    Stage.POLL: "videoQueue",
-    Stage.DOWNLOAD: "videoQueue",
-    Stage.TRANSCODE: "mediaQueue",
-    Stage.THUMBNAIL: "mediaQueue",
-    Stage.SAVE: "videoQueue",
-}
-QUEUES = ("videoQueue", "mediaQueue")
 WINDOWS_MIN = (1, 5, 15)
 SAMPLE = 200  # moves of a stage behind its percentiles, the latest of the last quarter of an hour
 COUNTED = 100_000  # tasks that wait; more are "at least so many"
@@ -116,7 +107,7 @@ def stages() -> list[StageFigures]:
     """All six, in their order; three statements."""
     now, parked, moves = _now(), _parked(), _moves()
     found = []
-    for stage in QUEUE_OF:
+    for stage in map(Stage, QUEUE_OF):
         due, held, oldest_s, oldest_task = now.get(stage, (0, 0, None, ""))
         done, failed, through, work, sample = moves.get(stage, (Rate(), Rate(), Spread(), Spread(), 0))
         found.append(

@@ -10,9 +10,9 @@ from django.db.models import Count, DurationField, ExpressionWrapper, Min, Q
 from django.db.models.functions import Now
 
 from video.credits import ledger
+from video.engine.queues import QUEUES
 from video.models import VideoTask
 from video.monitoring import providers, workers
-from video.monitoring.stages import QUEUES
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,10 @@ from providers.errors import JobNotFound
 from video import ids
 from video.attempts import provider_calls, records
 from video.engine import shutdown
+from video.engine.claims import Claim
 from video.engine.leases import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
-from video.engine.transitions import PROGRESS_AT, Claim, next_stage
+from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage

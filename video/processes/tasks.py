@@ -1,7 +1,7 @@
-"""The Celery tasks: the six links of a job's chain, the bell of admission, and a look at what was cancelled.
+"""The Celery tasks: the six links of a job's chain, admission, and the status check of an attempt.
 
-Each takes an id, may run twice, holds no rules. Correctness never depends on a message: the sweeper rings whatever is
-due and was not heard.
+Each takes ids, may run twice and holds no rules. Correctness never depends on a message: the sweeper enqueues again
+whatever is due and was not claimed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from celery import Task, shared_task
 from django.db import connection
 
 from video.attempts import reconcile
-from video.engine import dispatch, shutdown
+from video.engine import dispatch, queues, shutdown
 from video.infra import outage
 from video.models import Stage
 from video.pipeline import runner
@@ -22,104 +22,98 @@ from video.scheduling import admission
 log = logging.getLogger(__name__)
 
 
-def _link(task: Task, stage: Stage, task_id: str) -> None:
-    """Run one stage, unless this worker stops. When the next one is not due right now the rest of the chain is
-    dropped, and rung when it is."""
+def _run_link(task: Task, stage: Stage, task_ids: list[str]) -> list[str]:
+    """Run one stage, unless this worker stops. Returns the ids of tasks whose next stage is due now.
+
+    When there are none the rest of the chain is dropped: the next stage is dispatched when it is due.
+    """
+    due_now: list[str] = []
     if shutdown.begun():
-        shutdown.hand_over([task_id], stage)
+        shutdown.hand_over(task_ids, stage)
+    else:
+        due_now = _run(stage, task_ids)
+    if not due_now:
         task.request.chain = None
-    elif not _run(stage, task_id):
-        task.request.chain = None
+    return due_now
 
 
-def _run(stage: Stage, task_id: str) -> bool:
+def _run(stage: Stage, task_ids: list[str]) -> list[str]:
     try:
-        return runner.run_stage(stage, task_id)
+        if stage is Stage.POLL:
+            return runner.run_batch(task_ids)
+        return [task_id for task_id in task_ids if runner.run_stage(stage, task_id)]
     except outage.ERRORS as err:
         connection.close()
-        log.warning("%s %s: the database can't be used (%s); rung again when it can", task_id, stage, err)
-        return False
-
-
-def _run_batch(task_ids: list[str]) -> list[str]:
-    try:
-        return runner.run_batch(task_ids)
-    except outage.ERRORS as err:
-        connection.close()
-        log.warning("a wave of %s looks: the database can't be used (%s); rung again when it can", len(task_ids), err)
+        log.warning(
+            "%s %s: the database can't be used (%s); rung again when it can", ", ".join(task_ids[:3]), stage, err
+        )
         return []
 
 
-@shared_task(bind=True, name="video.generate")
+@shared_task(bind=True, name=queues.task_of(Stage.GENERATE))
 def generate(self: Task, task_id: str) -> None:
     """Submit once."""
-    _link(self, Stage.GENERATE, task_id)
+    _run_link(self, Stage.GENERATE, [task_id])
 
 
-@shared_task(bind=True, name="video.poll")
+@shared_task(bind=True, name=queues.task_of(Stage.POLL))
 def poll(self: Task, task_ids: list[str]) -> None:
-    """Look at jobs: the chain's link is a wave of one, the sweeper sends larger ones."""
-    if shutdown.begun():
-        shutdown.hand_over(task_ids, Stage.POLL)
-        self.request.chain = None
-        return
-    on_their_way = _run_batch(task_ids)
-    if self.request.chain and not on_their_way:
-        self.request.chain = None
-    elif not self.request.chain:
-        for task_id in on_their_way:
-            dispatch.resume(task_id, Stage.DOWNLOAD)
+    """Poll jobs: one in a chain, or a batch that the sweeper sent."""
+    is_batch = not self.request.chain
+    due_now = _run_link(self, Stage.POLL, task_ids)
+    if is_batch:
+        dispatch.resume_all((task_id, Stage.DOWNLOAD) for task_id in due_now)
 
 
-@shared_task(bind=True, name="video.download")
+@shared_task(bind=True, name=queues.task_of(Stage.DOWNLOAD))
 def download(self: Task, task_id: str) -> None:
     """Fetch the result into storage."""
-    _link(self, Stage.DOWNLOAD, task_id)
+    _run_link(self, Stage.DOWNLOAD, [task_id])
 
 
-@shared_task(bind=True, name="video.transcode")
+@shared_task(bind=True, name=queues.task_of(Stage.TRANSCODE))
 def transcode(self: Task, task_id: str) -> None:
     """Make it the MP4 that was asked for."""
-    _link(self, Stage.TRANSCODE, task_id)
+    _run_link(self, Stage.TRANSCODE, [task_id])
 
 
-@shared_task(bind=True, name="video.thumbnail")
+@shared_task(bind=True, name=queues.task_of(Stage.THUMBNAIL))
 def thumbnail(self: Task, task_id: str) -> None:
     """Cut the first frame."""
-    _link(self, Stage.THUMBNAIL, task_id)
+    _run_link(self, Stage.THUMBNAIL, [task_id])
 
 
-@shared_task(bind=True, name="video.save")
+@shared_task(bind=True, name=queues.task_of(Stage.SAVE))
 def save(self: Task, task_id: str) -> None:
     """Give both their final names."""
-    _link(self, Stage.SAVE, task_id)
+    _run_link(self, Stage.SAVE, [task_id])
 
 
 _admitting = threading.Lock()
-_came_meanwhile = threading.Event()
+_asked_again = threading.Event()
 
 
-@shared_task(name="video.admit")
+@shared_task(name=queues.ADMIT)
 def admit() -> None:
-    """Give free slots to those who wait.
+    """Give free slots to waiting tasks.
 
-    One thread a worker: more would only wait for each other's lock, and a crowd of creates would take all threads away
-    from the jobs. Who comes meanwhile is served by one more pass, or by the sweeper's next.
+    One thread of a worker does it: more would only wait for each other's lock, and many creates at once would take all
+    threads from the jobs. A message that comes meanwhile is answered with one more pass, or by the sweeper.
     """
     if shutdown.begun():  # the sweeper admits them
         return
-    _came_meanwhile.set()
+    _asked_again.set()
     if not _admitting.acquire(blocking=False):
         return
     try:
-        while _came_meanwhile.is_set():
-            _came_meanwhile.clear()
+        while _asked_again.is_set():
+            _asked_again.clear()
             dispatch.resume_all(admission.admit(), urgent=False)
     finally:
         _admitting.release()
 
 
-@shared_task(name="video.look")
+@shared_task(name=queues.CHECK)
 def look(generation_id: str) -> None:
-    """Look at an attempt whose task has ended: stop its job, or see how it ended."""
+    """Check an attempt whose task has ended: stop its job, or record how that ended."""
     reconcile.check_if_due(generation_id)

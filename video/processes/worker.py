@@ -1,4 +1,4 @@
-"""From a Celery worker's first message to its end: signs of life, a watch over itself, and an end in good order."""
+"""What a Celery worker does about itself: it shows its presence, watches itself, and ends in good order."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from video.engine import shutdown, workers
 from video.models import WorkerSign
 from video.processes import watchdog
 
-_sign: workers.Presence | None = None
+_presence: workers.Presence | None = None
 
 
 def begin(*, queues: Sequence[str], threads: int) -> None:
-    """The worker is ready. Celery says so anew after each reconnection; once is enough."""
-    global _sign
-    if _sign is None:
-        _sign = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
-        _sign.start(watch=watchdog.Watchdog(queues, _start_over).look)
+    """The worker is ready. Celery calls this after each reconnection; only the first call does something."""
+    global _presence
+    if _presence is None:
+        _presence = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
+        _presence.start(watch=watchdog.Watchdog(queues, _exit_stalled).check)
 
 
-def _start_over() -> None:
-    """End at once, from the sign's thread: nothing is held, and the main thread would not listen."""
-    if _sign is not None:
-        _sign.remove()
+def _exit_stalled() -> None:
+    """End at once, from the presence's thread: no stage is held, and the main thread would not react."""
+    if _presence is not None:
+        _presence.remove()
     logging.shutdown()
     os._exit(watchdog.EXIT_CODE)
 
 
 def stop() -> None:
-    """It was told to stop. Called in a signal handler: nothing here waits or writes."""
-    if _sign is not None:
-        _sign.drain()
+    """The worker got a signal to stop. Called in the signal's handler: nothing here waits or writes."""
+    if _presence is not None:
+        _presence.drain()
     shutdown.begin(end)
 
 
 def end() -> None:
-    """It has stopped."""
-    if _sign is not None:
-        _sign.end()
+    """The worker has stopped: its row is deleted."""
+    if _presence is not None:
+        _presence.end()

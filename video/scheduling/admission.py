@@ -20,7 +20,7 @@ from providers.ranking import Candidate, ModelHealth, Override
 from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
-from video.models import Generation, Stage, TaskEvent, VideoTask
+from video.models import Generation, Stage, VideoTask
 from video.routing import accounts, health, model_choice
 from video.routing import slots as keyring
 from video.routing.slots import Slot, Slots
@@ -156,7 +156,7 @@ def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generati
             generations.append(generation)
     if generations:
         Generation.objects.bulk_create(generations)
-        _make_due(generations)
+        transitions.admit(generations)
         fair_share.record_granted(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended
 
@@ -257,16 +257,6 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
         return {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
 
 
-def prioritise(task_ids: list[str], priority: int) -> set[str]:
-    """Give tasks that have not ended another place among their user's, -100 to 100. Returns the ids of those."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
-            [priority, task_ids],
-        )
-        return {row[0] for row in cursor.fetchall()}
-
-
 def expire_waiting() -> int:
     """Give up tasks that have stood in line for WAIT_DEADLINE_SECONDS, or for that long after their own deadline.
 
@@ -295,30 +285,3 @@ def _overdue() -> list[VideoTask]:
         {"most": settings.WAIT_DEADLINE_SECONDS, "limit": EXPIRE_BATCH},
     )
     return list(found)
-
-
-def _make_due(generations: list[Generation]) -> None:
-    """The admitted tasks are due now; the bell is rung after the commit."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH due AS (
-                UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
-                    rung_at = statement_timestamp(), park_reason = '', tries = 0,
-                    deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
-                FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
-                WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
-            )
-            INSERT INTO video_taskevent
-                (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-            SELECT id, run, generation, 'generate', %(outcome)s, fence, %(worker)s, detail, '', created_at FROM due
-            """,
-            {
-                "deadline": settings.TASK_DEADLINE_SECONDS,
-                "tasks": [g.task_id for g in generations],
-                "generations": [g.pk for g in generations],
-                "details": [f"{g.provider} {g.model}" for g in generations],
-                "outcome": TaskEvent.Outcome.ADMITTED.value,
-                "worker": str(transitions.WORKER),
-            },
-        )

@@ -11,7 +11,9 @@ from __future__ import annotations
 from django.db import connection, transaction
 
 from video.engine import dispatch, position
-from video.engine.workers import ALIVE_S, MEDIA_QUEUE
+from video.engine.queues import MEDIA_QUEUE
+from video.engine.transitions import GRANT_CORE
+from video.engine.workers import ALIVE_S
 from video.models import Stage
 from video.scheduling import fair_share
 
@@ -66,7 +68,7 @@ fairest AS MATERIALIZED (
     SELECT * FROM ranked ORDER BY rerun, level, created_at, id LIMIT (SELECT cores FROM free)
 ),
 given AS (
-    UPDATE video_videotask t SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''
+    {GRANT_CORE}
     -- No join: the planner can't know that they are few, and would read the whole table.
     WHERE t.id = ANY(ARRAY(SELECT id FROM fairest)) AND {_IS_WAITING}
     RETURNING t.id, t.user_id

@@ -18,7 +18,8 @@ from video.actions.cancel import Refund
 from video.actions.task_rows import ActionRefused
 from video.attempts import provider_calls, reconcile, records
 from video.credits import ledger
-from video.engine import transitions
+from video.engine import claims, transitions
+from video.engine.claims import Claim
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.scheduling import admission
 
@@ -52,7 +53,7 @@ def refused(code: str, call: Callable[[], Any]) -> str:
     return caught.value.message
 
 
-def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation, transitions.Claim]:
+def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation, Claim]:
     """A task whose submit is under way."""
     task = make_task(model_requested=model)
     generation = admitted(task)
@@ -156,7 +157,7 @@ class TestCancel:
         generation = admitted(task)
         claim = claimed(task)
         cancel(task)
-        assert transitions.renew_leases([claim]) == set()  # the next heartbeat tells the worker to stop
+        assert claims.renew_leases([claim]) == set()  # the next heartbeat tells the worker to stop
         assert not records.mark_sent(claim, generation)
         assert not transitions.advance(claim, Stage.POLL)
         assert not transitions.fail(claim, code="late", message="late")

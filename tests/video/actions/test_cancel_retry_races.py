@@ -20,6 +20,7 @@ from video.actions.task_rows import ActionRefused
 from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
+from video.engine.claims import Claim
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission
 
@@ -81,7 +82,7 @@ def kinds(task: VideoTask) -> list[tuple[str, int]]:
 PAID, REFUNDED = [("debit", 1)], [("debit", 1), ("refund", 1)]
 
 
-def sent(task: VideoTask) -> tuple[Generation, transitions.Claim]:
+def sent(task: VideoTask) -> tuple[Generation, Claim]:
     generation = admitted(task)
     claim = claimed(task)
     assert records.mark_sent(claim, generation)
@@ -93,7 +94,7 @@ def rendering(model: str = "gen4.5") -> tuple[VideoTask, Generation]:
     return task, accepted(task, f"job-of-{task.pk}")
 
 
-def ready() -> tuple[VideoTask, transitions.Claim]:
+def ready() -> tuple[VideoTask, Claim]:
     """A task that is being saved."""
     task, generation = rendering()
     records.record_ended(generation.pk, State.SUCCEEDED)

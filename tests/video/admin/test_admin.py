@@ -13,7 +13,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
-from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
+from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one, reload
 from video.admin import timeline
 from video.admin.read_only import BoundedPaginator, short
 from video.attempts import records
@@ -187,7 +187,7 @@ class TestWords:
         claim = claimed(task)
         assert said().startswith("in work at")
         assert "silent" in said(later_s=60)
-        transitions.park(claim, delay_s=50, reason="runway: throttled")
+        park_one(claim, delay_s=50, reason="runway: throttled")
         assert said().startswith("runway: throttled; next look in")
         age(task.pk, 60)
         transitions.fail(claimed(task), code="x", message="y")

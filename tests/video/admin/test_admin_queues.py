@@ -12,11 +12,10 @@ from django.test import Client
 from pytest_django import DjangoAssertNumQueries
 
 from providers import catalogue
-from tests.factories import accepted, admitted, age, claimed, make_task
+from tests.factories import accepted, admitted, age, claimed, make_task, park_one
 from tests.video.presence import everybody, sign
 from video.admin.queues import with_code
 from video.admin.read_only import short
-from video.engine import transitions
 from video.models import ProviderAccount, ProviderKey, Stage, VideoTask
 from video.monitoring import overview
 from video.routing import health, slots
@@ -68,7 +67,7 @@ class TestPage:
         parked, due, held = (make_task() for _ in range(3))
         for number, task in enumerate((parked, due, held)):
             generation = accepted(task, f"job-{number}")
-        assert transitions.park(claimed(parked, Stage.POLL), delay_s=60, reason="runway: running")
+        assert park_one(claimed(parked, Stage.POLL), delay_s=60, reason="runway: running")
         claimed(held, Stage.POLL)
         waiting = make_task()
         age(waiting.pk, 90)
@@ -161,7 +160,7 @@ class TestFilter:
         claimed(found["held"])
         claimed(found["silent"])
         age(found["silent"].pk, 120)
-        assert transitions.park(claimed(found["parked"]), delay_s=60, reason="later")
+        assert park_one(claimed(found["parked"]), delay_s=60, reason="later")
         return {**found, "waiting": make_task(prompt="waiting")}
 
     @pytest.mark.parametrize(

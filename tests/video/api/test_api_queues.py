@@ -14,13 +14,13 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from tests.factories import accepted, age, claimed, make_task, make_user, reload
+from tests.factories import accepted, age, claimed, make_task, make_user, park_one, reload
 from tests.video.conftest import client_of
 from tests.video.presence import everybody
 from video.actions import cancel, retry
 from video.api import task_details
 from video.attempts import records
-from video.engine import transitions
+from video.engine import claims, transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.monitoring import overview
 from video.routing import slots
@@ -296,7 +296,7 @@ class TestTask:
         generation = accepted(task, "job-77")
         claim = claimed(task, Stage.POLL)
         secret = f"key {generation.key_fingerprint} is gone: put it back"
-        assert transitions.park(claim, delay_s=60, reason=secret)
+        assert park_one(claim, delay_s=60, reason=secret)
         TaskEvent.objects.create(
             task=task, run=1, stage="poll", outcome="parked", worker="operator olga", detail="olga attached job x"
         )
@@ -304,7 +304,7 @@ class TestTask:
         text = json.dumps(own)
         for hidden in (
             generation.key_fingerprint,
-            str(transitions.WORKER),
+            str(claims.WORKER),
             "olga",
             "job-77",
             "worker",
@@ -313,7 +313,7 @@ class TestTask:
             assert hidden not in text, hidden
         assert [one["detail"] for one in own["timeline"][-2:]] == [None, "an operator saw to it"]
         assert [one["detail"] for one in all_of_it["timeline"][-2:]] == [secret, "olga attached job x"]
-        assert all_of_it["timeline"][-2]["worker"] == str(transitions.WORKER)
+        assert all_of_it["timeline"][-2]["worker"] == str(claims.WORKER)
         assert all_of_it["now"]["reason"] == secret
         assert all_of_it["user"] == user.get_username()
         assert "user" not in own
@@ -335,7 +335,7 @@ class TestTask:
     def test_a_provider_s_own_status_is_told(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
         accepted(task)
-        assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+        assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
         found = data(api, self.url(task))
         assert found["timeline"][-1]["detail"] == "runway: running"
         assert found["now"]["state"] == "parked"
@@ -350,7 +350,7 @@ class TestTask:
         assert data(api, self.url(task))["now"]["state"] == "waitsForWorker"
         claimed(task, Stage.POLL)
         assert data(api, self.url(task))["now"]["state"] == "inWork"
-        assert data(operator, self.url(task))["now"]["worker"] == str(transitions.WORKER)
+        assert data(operator, self.url(task))["now"]["worker"] == str(claims.WORKER)
 
     def test_a_long_story_is_cut_at_its_begin(
         self, api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch

@@ -27,7 +27,7 @@ from pytest_django import Settings
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.simulator.signing import FalSigner, standard_webhook_headers
-from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
 from video.attempts import callbacks, provider_calls, records
 from video.engine import dispatch, transitions
 from video.models import Generation, Stage, VideoTask
@@ -165,7 +165,7 @@ def unknown(provider: str) -> Generation:
     generation = admitted(make_task())
     claim = claimed(generation.task)
     assert records.mark_sent(claim, generation)
-    assert transitions.park(claim, delay_s=3600, reason="the answer may still come")
+    assert park_one(claim, delay_s=3600, reason="the answer may still come")
     return at(generation, provider)
 
 
@@ -206,7 +206,7 @@ def test_a_signed_call_back_makes_the_look_due_and_rings(
     assert (reply.status_code, reply.json()) == (200, OK)
     assert due_in_s(generation.task) <= 0
     assert rung == [(generation.task_id, Stage.POLL)]
-    assert transitions.claim(generation.task_id, Stage.POLL) is not None
+    assert claim_one(generation.task_id, Stage.POLL) is not None
 
 
 @pytest.mark.parametrize("raw", [older(), newer()], ids=["older", "newer"])
@@ -269,7 +269,7 @@ def test_one_that_comes_while_we_look_is_honoured_at_the_park(
     with django_capture_on_commit_callbacks(execute=True):
         fal.call()
     assert rung == []  # a worker has it
-    assert transitions.park(claim, delay_s=3600, hint_delay_s=5, reason="pika: in_progress")
+    assert park_one(claim, delay_s=3600, hint_delay_s=5, reason="pika: in_progress")
     assert 3 < due_in_s(generation.task) <= 5
 
 

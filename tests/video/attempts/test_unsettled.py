@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
-from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
 from video.actions import cancel
 from video.attempts import provider_calls, reconcile, records, unsettled
 from video.credits import ledger
 from video.engine import transitions
+from video.engine.claims import Claim
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.pipeline import runner
 
@@ -45,7 +46,7 @@ def says(monkeypatch: pytest.MonkeyPatch) -> Callable[[JobStatus | Exception], l
     return answer
 
 
-def sent(task: VideoTask) -> tuple[Generation, transitions.Claim]:
+def sent(task: VideoTask) -> tuple[Generation, Claim]:
     """Its attempt, sent and without an answer yet; the task is held."""
     generation = admitted(task)
     claim = claimed(task)
@@ -60,7 +61,7 @@ def unknown(task: VideoTask, *, ended: bool = True) -> Generation:
     if ended:
         assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     else:
-        assert transitions.park(claim, delay_s=600, reason="Pika may still call back with the job")
+        assert park_one(claim, delay_s=600, reason="Pika may still call back with the job")
     return fresh(generation)
 
 

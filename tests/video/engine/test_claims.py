@@ -10,11 +10,10 @@ from django.test.utils import CaptureQueriesContext
 
 from providers.contract import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
-from tests.factories import accepted, age, claimed, make_task, reload
+from tests.factories import accepted, age, claimed, make_task, park_one, reload
 from video.attempts import poll_statistics, provider_calls
-from video.engine import claims as waves
-from video.engine import due, transitions
-from video.engine.claims import BATCH_SIZE, DuePoll
+from video.engine import claims, due, transitions
+from video.engine.due import BATCH_SIZE, Due
 from video.engine.outcomes import Park
 from video.infra.toolkit import toolkit
 from video.models import Circuit, Generation, Stage, TaskEvent, VideoTask
@@ -63,12 +62,12 @@ def fields(task: VideoTask) -> dict[str, object]:
 def test_a_wave_claims_and_parks_as_a_task_alone_is_claimed_and_parked() -> None:
     alone, one, other = rendering(3)
     single = claimed(alone, Stage.POLL)
-    claims = waves.claim([one.pk, other.pk])
-    assert {claim.task.pk for claim in claims} == {one.pk, other.pk}
+    held = claims.claim(Stage.POLL, [one.pk, other.pk])
+    assert {claim.task.pk for claim in held} == {one.pk, other.pk}
     assert fields(one) == fields(other) == fields(alone)
     park = Park(60, "runway: running", progress=30, hint_delay_s=5)
     assert runner.apply(single, park)
-    assert waves.park([(claim, park) for claim in claims]) == {one.pk, other.pk}
+    assert claims.park([(claim, park) for claim in held]) == {one.pk, other.pk}
     assert fields(one) == fields(other) == fields(alone)
     events = [
         list(TaskEvent.objects.filter(task=task).values_list("stage", "outcome", "detail", "fence"))
@@ -84,32 +83,32 @@ def test_a_wave_takes_only_what_is_due_and_free(why: str) -> None:
     if why == "held":
         claimed(other, Stage.POLL)
     elif why == "not due":
-        transitions.park(claimed(other, Stage.POLL), delay_s=60, reason="later")
+        park_one(claimed(other, Stage.POLL), delay_s=60, reason="later")
     elif why == "in another stage":
         transitions.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
     elif why == "ended":
         transitions.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
     else:
         ids = [free.pk, "task_nobody"]
-    assert [claim.task.pk for claim in waves.claim(ids)] == [free.pk]
+    assert [claim.task.pk for claim in claims.claim(Stage.POLL, ids)] == [free.pk]
 
 
 def test_who_lost_a_task_of_a_wave_parks_the_others_only() -> None:
     kept, lost = rendering(2)
-    claims = waves.claim([kept.pk, lost.pk])
+    held = claims.claim(Stage.POLL, [kept.pk, lost.pk])
     age(lost.pk)
     newer = claimed(lost, Stage.POLL)
-    assert waves.park([(claim, Park(60, "late")) for claim in claims]) == {kept.pk}
+    assert claims.park([(claim, Park(60, "late")) for claim in held]) == {kept.pk}
     assert reload(lost).fence == newer.fence
     assert reload(lost).lease_until is not None
 
 
 def test_a_hint_that_came_during_the_look_makes_that_task_due_soon() -> None:
     hinted, other = rendering(2)
-    claims = waves.claim([hinted.pk, other.pk])
+    held = claims.claim(Stage.POLL, [hinted.pk, other.pk])
     assert due.hint(hinted.pk)
-    waves.park([(claim, Park(600, "running", hint_delay_s=0)) for claim in claims])
-    assert [claim.task.pk for claim in waves.claim([hinted.pk, other.pk])] == [hinted.pk]
+    claims.park([(claim, Park(600, "running", hint_delay_s=0)) for claim in held])
+    assert [claim.task.pk for claim in claims.claim(Stage.POLL, [hinted.pk, other.pk])] == [hinted.pk]
 
 
 def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_one(
@@ -129,7 +128,7 @@ def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_
     assert costs == [4, 4]
     assert TaskEvent.objects.count() == events
     assert set(Generation.objects.values_list("polls", flat=True)) == {2}
-    assert not waves.claim(ids)
+    assert not claims.claim(Stage.POLL, ids)
 
 
 def test_an_outage_costs_no_statement_a_job_either(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +171,7 @@ def test_a_task_that_kills_workers_is_set_aside_without_a_look_and_the_others_go
 ) -> None:
     deadly, other = rendering(2)
     asked = answering(monkeypatch)
-    VideoTask.objects.filter(pk=deadly.pk).update(deaths=transitions.MAX_CRASHED_CLAIMS)
+    VideoTask.objects.filter(pk=deadly.pk).update(deaths=claims.MAX_CRASHED_CLAIMS)
     runner.run_batch([deadly.pk, other.pk])
     assert asked == [[other.pk]]
     assert (reload(deadly).status, reload(deadly).error_code) == ("failed", "worker_lost")
@@ -180,22 +179,24 @@ def test_a_task_that_kills_workers_is_set_aside_without_a_look_and_the_others_go
 
 
 def test_waves_are_made_by_account_and_who_saw_a_worker_die_goes_alone() -> None:
-    due = [DuePoll(f"a{number}", 1, False) for number in range(BATCH_SIZE + 1)]
-    due += [DuePoll("b", 2, False), DuePoll("c", 1, True), DuePoll("d", 2, False)]
-    found = waves.in_batches(due)
-    assert [len(wave) for wave in found] == [BATCH_SIZE, 1, 2, 1]
-    assert found[2:] == [["b", "d"], ["c"]]
+    polls = [Due(f"a{number}", Stage.POLL, 1, False) for number in range(BATCH_SIZE + 1)]
+    polls += [Due("b", Stage.POLL, 2, False), Due("c", Stage.POLL, 1, True), Due("d", Stage.POLL, 2, False)]
+    found = [task_ids for stage, task_ids in due.in_batches(polls) if stage is Stage.POLL]
+    assert sorted(len(batch) for batch in found) == [1, 1, 2, BATCH_SIZE]
+    assert ["b", "d"] in found
+    assert ["c"] in found
 
 
 def test_the_sweeper_rings_a_due_poll_once_in_ten_seconds() -> None:
     first, second = rendering(2), rendering(1, "pika-2.2")
     for task in first + second:
         age(task.pk, 60)
-    found = waves.enqueue_due_polls(10)
-    assert sorted(map(sorted, found)) == sorted([sorted(task.pk for task in first), [second[0].pk]])  # type: ignore[type-var]
-    assert waves.enqueue_due_polls(10) == []
+    found = due.enqueue_due(10)
+    assert {stage for stage, _ in found} == {Stage.POLL}
+    assert sorted(sorted(batch) for _, batch in found) == sorted([sorted(task.pk for task in first), [second[0].pk]])
+    assert due.enqueue_due(10) == []
     age(first[0].pk, 60)
-    assert waves.enqueue_due_polls(10) == [[first[0].pk]]
+    assert due.enqueue_due(10) == [(Stage.POLL, [first[0].pk])]
     assert due.enqueue_due(10) == []
 
 
@@ -212,7 +213,8 @@ def test_downloads_are_rung_first_and_the_one_whose_video_dies_first_before_all(
     VideoTask.objects.filter(pk=other.pk).update(stage="thumbnail")
     for task in (late, soon, never, poll, other):
         age(task.pk, 60)
-    assert [task_id for task_id, _ in due.enqueue_due(10)] == [soon.pk, late.pk, never.pk, other.pk]
+    found = due.enqueue_due(10, [stage for stage in due.BY_SWEEPER if stage is not Stage.POLL])
+    assert [task_ids for _, task_ids in found] == [[soon.pk], [late.pk], [never.pk], [other.pk]]
 
 
 class Reader:
@@ -245,7 +247,7 @@ def test_who_is_told_too_many_for_one_job_asks_for_none_of_that_key_for_as_long(
     runner.run_batch([task.pk for task in tasks])
     runner.run_batch([task.pk for task in others])
     assert reader.waves == [3]
-    assert not waves.claim([task.pk for task in tasks + others])
+    assert not claims.claim(Stage.POLL, [task.pk for task in tasks + others])
     assert "left alone" in reload(others[0]).park_reason
     with pytest.raises(Busy):  # who is not in a wave still asks
         provider_calls.poll(Generation.objects.get(task=tasks[0]))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from django.db import connection
 
-from tests.factories import accepted, claimed, make_task, reload
+from tests.factories import accepted, claim_one, claimed, make_task, reload
 from tests.video.presence import sign
 from video.engine import dead_workers, transitions, workers
 from video.models import Stage, VideoTask, WorkerSign
@@ -69,7 +69,7 @@ def test_what_a_dead_process_held_is_taken_over_at_once(process: subprocess.Pope
     assert gone.gone_at is not None
     assert [other.name for other in workers.alive()] == ["elsewhere:1"]
     assert transcode_slots.grant() == [(task.pk, Stage.TRANSCODE)]
-    claim = transitions.claim(task.pk, Stage.TRANSCODE)
+    claim = claim_one(task.pk, Stage.TRANSCODE)
     assert claim is not None
     assert claim.fence == fence + 1
     assert dead_workers.release_dead() == 0

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from tests.factories import accepted, admitted, claimed, make_task, reload
-from video.engine import claims, due, shutdown, transitions
+from tests.factories import accepted, admitted, claimed, make_task, park_one, reload
+from video.engine import due, shutdown
 from video.models import Generation, Stage
 from video.processes import tasks
 
@@ -27,15 +27,15 @@ def test_a_stopping_worker_begins_nothing_and_the_sweeper_rings_again_at_once(st
     assert due.enqueue_due(10) == []
     tasks.generate(task.pk)
     assert reload(task).claimed_at is None
-    assert due.enqueue_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.enqueue_due(10) == [(Stage.GENERATE, [task.pk])]
 
 
 def test_the_same_for_a_wave_of_looks(stopping: None) -> None:
     task = make_task()
     accepted(task)
-    assert claims.enqueue_due_polls(10) == []
+    assert due.enqueue_due(10) == []
     tasks.poll([task.pk])
-    assert claims.enqueue_due_polls(10) == [[task.pk]]
+    assert due.enqueue_due(10) == [(Stage.POLL, [task.pk])]
 
 
 def test_a_stopping_worker_admits_nobody(stopping: None) -> None:
@@ -49,4 +49,4 @@ def test_a_message_for_a_task_that_somebody_holds_takes_nothing_from_its_holder(
     admitted(task)
     claim = claimed(task)
     tasks.generate(task.pk)
-    assert transitions.park(claim, delay_s=0, reason="it is still ours")
+    assert park_one(claim, delay_s=0, reason="it is still ours")

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
 from video.attempts import records
 from video.credits import ledger
-from video.engine import due, transitions
+from video.engine import claims, due, transitions
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -90,23 +90,23 @@ def test_failure_is_open_from_every_stage_and_refunds(task: VideoTask, stage: St
 
 def test_a_stage_that_is_not_due_is_not_claimed(task: VideoTask) -> None:
     age(task.pk, -60)
-    assert transitions.claim(task.pk, Stage.GENERATE) is None
+    assert claim_one(task.pk, Stage.GENERATE) is None
 
 
 def test_a_stage_that_the_task_is_not_in_is_not_claimed(task: VideoTask) -> None:
-    assert transitions.claim(task.pk, Stage.POLL) is None
+    assert claim_one(task.pk, Stage.POLL) is None
 
 
 def test_a_held_stage_is_not_claimed_until_its_lease_ends(task: VideoTask) -> None:
     first = claimed(task)
-    assert transitions.claim(task.pk, Stage.GENERATE) is None
+    assert claim_one(task.pk, Stage.GENERATE) is None
     age(task.pk)
     second = claimed(task)
     assert second.fence == first.fence + 1
 
 
 def test_a_waiting_task_is_not_claimed() -> None:
-    assert transitions.claim(make_task().pk, Stage.GENERATE) is None
+    assert claim_one(make_task().pk, Stage.GENERATE) is None
 
 
 def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
@@ -114,10 +114,10 @@ def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
     age(task.pk)
     winner = claimed(task)
     assert not transitions.advance(late, Stage.POLL)
-    assert not transitions.park(late, delay_s=1, reason="late")
+    assert not park_one(late, delay_s=1, reason="late")
     assert not transitions.wait_for_slot(late, delay_s=1, reason="late")
     assert not transitions.fail(late, code="late", message="late")
-    assert transitions.renew_leases([late, winner]) == {(task.pk, winner.fence)}
+    assert claims.renew_leases([late, winner]) == {(task.pk, winner.fence)}
     assert reload(task).status == "pending"
     assert ledger.balance(task.user_id) == 990
 
@@ -155,7 +155,7 @@ def test_a_claim_clears_the_bell_and_counts_towards_deaths(task: VideoTask) -> N
     claim = claimed(task)
     assert claim.task.rung_at is None
     assert claim.task.deaths == 1
-    transitions.park(claim, delay_s=0, reason="again")
+    park_one(claim, delay_s=0, reason="again")
     assert reload(task).deaths == 0
 
 
@@ -164,22 +164,22 @@ def test_a_hint_during_the_work_makes_the_park_short() -> None:
     accepted(task)
     claim = claimed(task, Stage.POLL)
     due.hint(task.pk)
-    transitions.park(claim, delay_s=600, reason="running", hint_delay_s=0)
-    assert transitions.claim(task.pk, Stage.POLL) is not None
+    park_one(claim, delay_s=600, reason="running", hint_delay_s=0)
+    assert claim_one(task.pk, Stage.POLL) is not None
 
 
 def test_a_hint_makes_an_unheld_task_due_but_no_sooner_than_the_least_interval() -> None:
     task = make_task()
     generation = accepted(task)
-    transitions.park(claimed(task, Stage.POLL), delay_s=600, reason="running")
+    park_one(claimed(task, Stage.POLL), delay_s=600, reason="running")
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE video_generation SET last_polled_at = statement_timestamp() WHERE id = %s", [generation.pk]
         )
     due.hint(task.pk, least_interval_s=60)
-    assert transitions.claim(task.pk, Stage.POLL) is None
+    assert claim_one(task.pk, Stage.POLL) is None
     due.hint(task.pk, least_interval_s=0)
-    assert transitions.claim(task.pk, Stage.POLL) is not None
+    assert claim_one(task.pk, Stage.POLL) is not None
 
 
 def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> None:
@@ -188,13 +188,13 @@ def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> No
 
 
 def test_only_due_unheld_and_unrung_tasks_are_rung_and_only_once(task: VideoTask) -> None:
-    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100)  # rung by admission a moment ago
-    assert (task.pk, Stage.GENERATE) in due.enqueue_due(100, again_after_s=0)
-    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100)
+    assert (Stage.GENERATE, [task.pk]) not in due.enqueue_due(100)  # rung by admission a moment ago
+    assert (Stage.GENERATE, [task.pk]) in due.enqueue_due(100, again_after_s=0)
+    assert (Stage.GENERATE, [task.pk]) not in due.enqueue_due(100)
     age(task.pk, 11)
-    assert (task.pk, Stage.GENERATE) in due.enqueue_due(100)
+    assert (Stage.GENERATE, [task.pk]) in due.enqueue_due(100)
     claimed(task)
-    assert (task.pk, Stage.GENERATE) not in due.enqueue_due(100, again_after_s=0)
+    assert (Stage.GENERATE, [task.pk]) not in due.enqueue_due(100, again_after_s=0)
 
 
 def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
@@ -211,15 +211,15 @@ def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
 
 
 def test_a_park_that_changed_nothing_is_not_recorded(task: VideoTask) -> None:
-    transitions.park(claimed(task), delay_s=1, reason="same", record=False)
+    park_one(claimed(task), delay_s=1, reason="same", record=False)
     assert not TaskEvent.objects.filter(task=task, outcome="parked").exists()
 
 
 def test_progress_never_falls(task: VideoTask) -> None:
     claim = claimed(task)
     claim.progress = 40
-    transitions.renew_leases([claim])
-    transitions.park(claim, delay_s=0, reason="x", progress=10)
+    claims.renew_leases([claim])
+    park_one(claim, delay_s=0, reason="x", progress=10)
     assert reload(task).progress == 40
 
 

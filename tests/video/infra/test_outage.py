@@ -11,8 +11,8 @@ from django.test import Client
 
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from video.attempts import records
-from video.engine import claims as waves
-from video.engine import leases, transitions
+from video.engine import claims, leases, transitions
+from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Park
 from video.infra import outage
 from video.models import Generation, Stage
@@ -120,7 +120,7 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [make_task() for _ in range(2)]
     for n, task in enumerate(tasks):
         accepted(task, f"job-{n}")
-    monkeypatch.setattr(runner.provider_stages, "polls", away)
+    monkeypatch.setattr(provider_stages, "polls", away)
     assert runner.run_batch([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
@@ -133,13 +133,10 @@ def test_a_claim_on_a_connection_that_a_restart_has_cut_is_made_again(
 ) -> None:
     task = make_task()
     admitted(task) if stage is Stage.GENERATE else accepted(task)
-    module, real = (transitions, transitions.claim) if stage is Stage.GENERATE else (waves, waves.claim)
-    answers: list[Any] = [away, real]
-    monkeypatch.setattr(module, "claim", lambda *args: answers.pop(0)(*args))
+    answers: list[Any] = [away, claims.claim]
+    monkeypatch.setattr(claims, "claim", lambda *args: answers.pop(0)(*args))
     monkeypatch.setitem(runner.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
-    monkeypatch.setattr(
-        provider_stages, "polls", lambda claims: [(claim, lambda: Park(60, "it runs")) for claim in claims]
-    )
+    monkeypatch.setattr(provider_stages, "polls", lambda held: [(claim, lambda: Park(60, "it runs")) for claim in held])
     runner.run_stage(stage, task.pk)
     assert answers == []
     assert reload(task).park_reason in {"it waits", "it runs"}
@@ -159,7 +156,7 @@ def test_a_move_whose_answer_was_lost_throws_no_file_away(monkeypatch: pytest.Mo
     apply = runner.apply
     answers = iter([True, False])
 
-    def loses_its_first_answer(claim: transitions.Claim, outcome: Any) -> bool:
+    def loses_its_first_answer(claim: Claim, outcome: Any) -> bool:
         written = apply(claim, outcome)
         if next(answers):
             raise OperationalError("server closed the connection unexpectedly")
@@ -179,14 +176,14 @@ def test_nothing_ends_the_thread_that_renews_the_leases(monkeypatch: pytest.Monk
     beaten = threading.Event()
     calls: list[int] = []
 
-    def beat(claims: list[transitions.Claim]) -> set[tuple[str, int]]:
+    def beat(held: list[Claim]) -> set[tuple[str, int]]:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("nobody foresaw this")
         beaten.set()
-        return {(claim.task.pk, claim.fence) for claim in claims}
+        return {(claim.task.pk, claim.fence) for claim in held}
 
-    monkeypatch.setattr(leases.transitions, "renew_leases", beat)
+    monkeypatch.setattr(leases, "renew_leases", beat)
     monkeypatch.setattr(leases.settings, "STAGE_LEASE_SECONDS", 0.4)
     task = make_task()
     accepted(task)

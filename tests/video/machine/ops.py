@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from tests.factories import age, give_core
+from tests.factories import age, claim_one, give_core
 from tests.video.machine.model import COST, MOST_ATTEMPTS, NOT_THE_TASKS_FAULT, Attempt, Model, Task
 from tests.video.machine.reading import RECENTLY_S
 from video.actions import create
 from video.attempts import records
 from video.credits import ledger
-from video.engine import due, transitions
+from video.engine import claims, due
 from video.engine.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot
 from video.models import Generation, Stage
 from video.order import Order
@@ -40,7 +40,7 @@ class Stock:
 
     users: list[int] = field(default_factory=list)
     tasks: dict[int, str] = field(default_factory=dict)
-    claims: dict[Held, transitions.Claim] = field(default_factory=dict)
+    claims: dict[Held, claims.Claim] = field(default_factory=dict)
 
     def label(self, task_id: str) -> int:
         return next(label for label, known in self.tasks.items() if known == task_id)
@@ -160,7 +160,7 @@ class Ring(Op):
         return due.enqueue_due(100, again_after_s=RECENTLY_S)
 
     def told(self, stock: Stock, seen: Any) -> Any:
-        return sorted((stock.label(task_id), stage.value) for task_id, stage in seen)
+        return sorted((stock.label(task_id), stage.value) for stage, task_ids in seen for task_id in task_ids)
 
     def expect(self, model: Model) -> Any:
         due = {
@@ -242,7 +242,7 @@ class Claim(Op):
     def act(self, stock: Stock) -> Any:
         if self.stage == Stage.TRANSCODE:
             give_core(stock.tasks[self.task])
-        claim = transitions.claim(stock.tasks[self.task], Stage(self.stage))
+        claim = claim_one(stock.tasks[self.task], Stage(self.stage))
         if claim is None:
             return None
         held = Held(self.task, self.stage, claim.fence)
@@ -271,7 +271,7 @@ class Beat(Op):
     held: Held
 
     def act(self, stock: Stock) -> Any:
-        return bool(transitions.renew_leases([stock.claims[self.held]]))
+        return bool(claims.renew_leases([stock.claims[self.held]]))
 
     def expect(self, model: Model) -> Any:
         task = model.task(self.held.task)

@@ -15,13 +15,13 @@ from django.db import OperationalError
 
 from providers.api_keys import parse_keys
 from providers.contract import Submitted
-from tests.factories import admitted, claimed, make_user
+from tests.factories import admitted, claimed, make_user, park_one
 from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
 from video.management.commands import generate as command
 from video.models import Generation, Stage, VideoTask
-from video.processes import sweeper
+from video.processes import periodic
 from video.web import demo_login
 
 pytestmark = pytest.mark.django_db
@@ -72,7 +72,7 @@ def to_success() -> Iterator[None]:
     records.record_accepted(generation.pk, Submitted("job-1"))
     transitions.advance(claim, Stage.POLL, detail="runway has the job")
     yield
-    transitions.park(claimed(task, Stage.POLL), delay_s=0, reason="runway: running", progress=40)
+    park_one(claimed(task, Stage.POLL), delay_s=0, reason="runway: running", progress=40)
     yield
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, detail="runway is done")
@@ -264,7 +264,7 @@ class TestHints:
         assert "`make up`" in out.getvalue()
 
     def test_with_a_sweeper_the_wait_is_for_a_slot(self) -> None:
-        sweeper.take_period("reconcile", 15)
+        periodic.take_period("reconcile", 15)
         out = StringIO()
         with pytest.raises(CommandError):
             call_command("generate", PROMPT, "--wait", "--timeout", "0", stdout=out)

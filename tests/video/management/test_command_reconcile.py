@@ -16,6 +16,7 @@ from tests.factories import admitted, age, claimed, make_task, reload
 from tests.system.system import Simulator
 from video.attempts import provider_calls, records
 from video.engine import transitions
+from video.engine.claims import Claim
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.routing import slots
@@ -64,7 +65,7 @@ def as_json(*args: str) -> tuple[int, dict[str, Any]]:
     return code, json.loads(said)
 
 
-def started(script: str = "", **more: Any) -> tuple[VideoTask, Generation, transitions.Claim]:
+def started(script: str = "", **more: Any) -> tuple[VideoTask, Generation, Claim]:
     """A task whose job was made at the simulator; nothing of the answer is written down yet."""
     task = make_task(prompt=f"A cat [[sim {script}]]" if script else "A cat", **more)
     generation = admitted(task)

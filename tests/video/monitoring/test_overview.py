@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from config.celery import app
 from providers import catalogue
-from tests.factories import accepted, admitted, age, claimed, make_task, make_user
+from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
 from video.attempts import records
 from video.engine import claims, transitions
@@ -91,7 +91,7 @@ class TestStages:
         def parked(reason: str, error_code: str = "") -> Generation:
             task = make_task()
             generation = accepted(task, f"job-{task.pk}")
-            assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason=reason, error_code=error_code)
+            assert park_one(claimed(task, Stage.POLL), delay_s=60, reason=reason, error_code=error_code)
             return generation
 
         parked("runway: running")
@@ -111,9 +111,9 @@ class TestStages:
         generation = admitted(unknown)
         claim = claimed(unknown)
         assert records.mark_sent(claim, generation)
-        assert transitions.park(claim, delay_s=60, reason="look-up 1 of 3 by our reference")
+        assert park_one(claim, delay_s=60, reason="look-up 1 of 3 by our reference")
         for task, code in ((unreachable, "provider_unreachable"), (other, "")):
-            assert transitions.park(claimed(task), delay_s=60, reason=f"words of {task.pk}", error_code=code)
+            assert park_one(claimed(task), delay_s=60, reason=f"words of {task.pk}", error_code=code)
         assert of(Stage.GENERATE).parked == {"outcome_unknown": 1, "provider_unreachable": 1, "waiting": 1}
 
     def test_moves_a_minute_and_how_long_a_stage_took(self) -> None:
@@ -285,7 +285,7 @@ class TestTrouble:
             task = make_task()
             to_transcode(task, f"job-{number}")
             claim = claimed(task, Stage.TRANSCODE)
-            assert transitions.park(claim, delay_s=60, reason="the storage answered", error_code=code)
+            assert park_one(claim, delay_s=60, reason="the storage answered", error_code=code)
         (one,) = overview.read().problems
         assert (one.code, one.needs_person) == (code, True)
         assert "2 tasks can't store or read a file" in one.sentence
@@ -371,7 +371,7 @@ def fill() -> None:
         task = make_task(user)
         accepted(task, f"job-{number}")
         if number % 2:
-            assert transitions.park(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+            assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
         else:
             assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
         make_task(user)

@@ -28,7 +28,7 @@ from video.engine import transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import media_stages, runner
-from video.processes import sweeper
+from video.processes import periodic
 from video.web import media
 
 
@@ -250,9 +250,9 @@ class TestStages:
             patched.setattr("media_pipeline.storage.base.MediaStorage.delete_prefix", refused)
             assert runner.run_stage(Stage.SAVE, task.pk) is False
             assert reload(task).status == "success"
-            assert sweeper.sweep_work_files() >= 1  # tries, and leaves them for the next sweep
+            assert periodic.sweep_work_files() >= 1  # tries, and leaves them for the next sweep
             assert reload(task).has_work_files
-        sweeper.sweep_work_files()
+        periodic.sweep_work_files()
         assert not reload(task).has_work_files
 
 
@@ -263,8 +263,8 @@ def test_a_periodic_job_that_fails_keeps_no_other_from_its_turn(monkeypatch: pyt
     def fails() -> int:
         raise RuntimeError("nobody foresaw this")
 
-    monkeypatch.setattr(sweeper, "PERIODIC", (("a", 60, fails), ("b", 60, lambda: done.append("b") or 0)))
-    sweeper.run_periodic()
+    monkeypatch.setattr(periodic, "PERIODIC", (("a", 60, fails), ("b", 60, lambda: done.append("b") or 0)))
+    periodic.run_periodic()
     assert done == ["b"]
 
 

@@ -18,14 +18,15 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from tests.factories import accepted, admitted, age, make_task, reload
+from tests.factories import accepted, admitted, age, claim_one, make_task, reload
 from video.attempts import provider_calls, reconcile, records
 from video.credits import ledger
-from video.engine import transitions
+from video.engine import claims, transitions
+from video.engine.claims import Claim
 from video.engine.leases import heartbeat
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.pipeline import provider_stages, runner
-from video.processes import sweeper
+from video.processes import periodic
 
 pytestmark = pytest.mark.django_db
 
@@ -243,8 +244,8 @@ def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) ->
     assert generation.state == "lost"
 
 
-def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> transitions.Claim:
-    claim = transitions.claim(task.pk, stage)
+def _claimed(task: VideoTask, stage: Stage = Stage.POLL) -> Claim:
+    claim = claim_one(task.pk, stage)
     assert claim is not None
     return claim
 
@@ -259,11 +260,11 @@ def test_a_deadline_that_passed_while_the_whole_process_stood_still_counts_for_n
     assert transitions.advance(_claimed(task), Stage.DOWNLOAD)
     was_suspended = True
 
-    def too_long(claim: transitions.Claim) -> None:
+    def too_long(claim: Claim) -> None:
         if was_suspended:
             heartbeat._renewed[claim.task.pk, claim.fence] -= settings.STAGE_LEASE_SECONDS + 1
             if seen_by_the_heartbeat_first:
-                heartbeat._beat([claim])
+                heartbeat._renew([claim])
         raise MediaTimeout("the download passed its deadline")
 
     monkeypatch.setitem(runner.WORK, Stage.DOWNLOAD, too_long)
@@ -283,8 +284,8 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
     task = make_task()
     accepted(task)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
-    for _ in range(transitions.MAX_CRASHED_CLAIMS):
-        assert transitions.claim(task.pk, Stage.POLL) is not None
+    for _ in range(claims.MAX_CRASHED_CLAIMS):
+        assert claim_one(task.pk, Stage.POLL) is not None
         age(task.pk)
     runner.run_stage(Stage.POLL, task.pk)
     task = reload(task)
@@ -295,12 +296,12 @@ def test_a_task_that_kills_workers_is_set_aside(monkeypatch: pytest.MonkeyPatch)
 def test_the_timeline_says_who_died_of_it_last() -> None:
     task = make_task()
     admitted(task)
-    for _ in range(transitions.MAX_CRASHED_CLAIMS):
-        assert transitions.claim(task.pk, Stage.GENERATE) is not None
+    for _ in range(claims.MAX_CRASHED_CLAIMS):
+        assert claim_one(task.pk, Stage.GENERATE) is not None
         age(task.pk)
     runner.run_stage(Stage.GENERATE, task.pk)
     told = TaskEvent.objects.filter(task=task).latest("id").detail
-    assert f"6 claims of generate ended without a word; the last by {transitions.WORKER}, begun at 20" in told
+    assert f"6 claims of generate ended without a word; the last by {claims.WORKER}, begun at 20" in told
 
 
 def test_backoff_grows_and_is_bounded() -> None:
@@ -309,6 +310,6 @@ def test_backoff_grows_and_is_bounded() -> None:
 
 
 def test_a_periodic_job_is_taken_once_a_period() -> None:
-    assert sweeper.take_period("x", 3600)
-    assert not sweeper.take_period("x", 3600)
-    assert sweeper.take_period("y", 3600)
+    assert periodic.take_period("x", 3600)
+    assert not periodic.take_period("x", 3600)
+    assert periodic.take_period("y", 3600)

@@ -14,7 +14,7 @@ from video.infra import broker
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
 from video.pipeline import media_stages
-from video.processes import sweeper
+from video.processes import periodic, sweeper
 
 pytestmark = pytest.mark.django_db
 
@@ -48,13 +48,13 @@ def is_there(task_id: str) -> bool:
 
 def test_work_files_of_a_failed_task_stay_for_a_week(work_file: str) -> None:
     ended_days_ago(work_file, 6.9)
-    assert sweeper.sweep_work_files() == 0
+    assert periodic.sweep_work_files() == 0
     assert is_there(work_file)
     ended_days_ago(work_file, 0.2)
-    assert sweeper.sweep_work_files() == 1
+    assert periodic.sweep_work_files() == 1
     assert not is_there(work_file)
     assert not VideoTask.objects.get(pk=work_file).has_work_files
-    assert sweeper.sweep_work_files() == 0
+    assert periodic.sweep_work_files() == 0
 
 
 def test_work_files_of_a_success_that_a_crash_left_go_at_the_next_sweep(work_file: str) -> None:
@@ -66,7 +66,7 @@ def test_work_files_of_a_success_that_a_crash_left_go_at_the_next_sweep(work_fil
             """,
             [work_file],
         )
-    assert sweeper.sweep_work_files() == 1
+    assert periodic.sweep_work_files() == 1
     assert not is_there(work_file)
 
 
@@ -76,7 +76,7 @@ def test_a_task_that_came_back_to_life_keeps_its_mark(work_file: str, monkeypatc
     monkeypatch.setattr(
         media_stages, "drop_work_files", lambda task_id: transitions.revive(task_id, 1, generation.pk) and None
     )
-    sweeper.sweep_work_files()
+    periodic.sweep_work_files()
     assert VideoTask.objects.get(pk=work_file).has_work_files
 
 
@@ -95,10 +95,10 @@ def test_a_tick_rings_what_is_due_and_admits(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_every_periodic_job_runs_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    jobs = tuple((name, every_s, lambda name=name: done.append(name) or 0) for name, every_s, _ in sweeper.PERIODIC)
-    monkeypatch.setattr(sweeper, "PERIODIC", jobs)
-    sweeper.run_periodic()
-    sweeper.run_periodic()
+    jobs = tuple((name, every_s, lambda name=name: done.append(name) or 0) for name, every_s, _ in periodic.PERIODIC)
+    monkeypatch.setattr(periodic, "PERIODIC", jobs)
+    periodic.run_periodic()
+    periodic.run_periodic()
     assert done == [name for name, _, _ in jobs]
 
 
@@ -113,9 +113,9 @@ def test_a_statement_that_the_database_refuses_is_no_absence_of_the_database(
         return 0
 
     monkeypatch.setattr(
-        sweeper, "PERIODIC", (("first", 15, refused), ("second", 15, lambda: done.append("second") or 0))
+        periodic, "PERIODIC", (("first", 15, refused), ("second", 15, lambda: done.append("second") or 0))
     )
-    sweeper.run_periodic()
+    periodic.run_periodic()
     assert done == ["second"]
     assert "the periodic job first failed" in caplog.text
     assert "division by zero" in caplog.text

@@ -50,10 +50,10 @@ def watched(dog: Dog, *, queues: tuple[str, ...] = ("videoQueue", "mediaQueue"),
     """Barks of a worker that was idle all the time, after some looks past its limit."""
     dog.now = 1000.0
     watch = watchdog.Watchdog(queues, dog.bark)
-    watch.look()
+    watch.check()
     for _ in range(looks):
         dog.now += 61
-        watch.look()
+        watch.check()
     return dog.barks
 
 
@@ -62,7 +62,7 @@ def unheard_task() -> VideoTask:
     task = make_task()
     admitted(task)
     age(task.pk)
-    assert due.enqueue_due(10) == [(task.pk, Stage.GENERATE)]
+    assert due.enqueue_due(10) == [(Stage.GENERATE, [task.pk])]
     return task
 
 
@@ -107,15 +107,15 @@ def test_a_message_that_comes_in_between_proves_that_it_hears(dog: Dog, monkeypa
     heard = [5]
     monkeypatch.setattr(celery_state, "all_total_count", heard)
     watch = watchdog.Watchdog(("videoQueue",), dog.bark)
-    watch.look()
+    watch.check()
     for _ in range(5):
         dog.now += 61
-        watch.look()
+        watch.check()
         heard[0] += 1
         dog.now += 61
-        watch.look()
+        watch.check()
     assert dog.barks == 0
     dog.now += 61
-    watch.look()
-    watch.look()
+    watch.check()
+    watch.check()
     assert dog.barks == 1

@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connection, transaction
 
-from tests.factories import admitted, age, claimed, make_task, make_user, reload
+from tests.factories import admitted, age, claim_one, claimed, make_task, make_user, park_one, reload
 from video.attempts import records
 from video.engine import transitions
 from video.models import Generation, ProviderAccount, Stage, VideoTask
@@ -168,12 +168,10 @@ def test_no_more_are_admitted_than_workers_can_begin_with_soon(monkeypatch: pyte
     assert len(admission.admit()) == 2
     assert admission.admit() == []
     first = next(task for task in tasks if Generation.objects.filter(task=task).exists())
-    claim = transitions.claim(first.pk, Stage.GENERATE)  # a worker has begun
+    claim = claim_one(first.pk, Stage.GENERATE)  # a worker has begun
     assert claim is not None
     assert len(admission.admit()) == 1
-    transitions.park(
-        claim, delay_s=60, reason="out of reach"
-    )  # and one that waits for its provider takes nobody's place
+    park_one(claim, delay_s=60, reason="out of reach")  # and one that waits for its provider takes nobody's place
     assert admission.admit() == []
 
 

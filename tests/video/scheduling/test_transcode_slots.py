@@ -9,13 +9,13 @@ import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
-from tests.factories import accepted, age, claimed, make_task, make_user, reload
+from tests.factories import accepted, age, claim_one, claimed, make_task, make_user, park_one, reload
 from tests.video.scheduling.test_fair_share import fill, plan_of, rows_read
 from video.actions import cancel, retry
 from video.attempts import records
 from video.engine import dispatch, transitions
+from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Outcome, Park
-from video.engine.transitions import Claim
 from video.models import Generation, Stage, UserShare, VideoTask, WorkerSign
 from video.pipeline import runner
 from video.processes import sweeper
@@ -130,11 +130,11 @@ def test_a_bell_that_was_rung_twice_starts_no_transcode_before_its_turn() -> Non
     media_worker(1)
     first, second = waiting(), waiting()
     assert admit() == [first.pk]
-    assert transitions.claim(second.pk, Stage.TRANSCODE) is None
-    claim = transitions.claim(first.pk, Stage.TRANSCODE)
+    assert claim_one(second.pk, Stage.TRANSCODE) is None
+    claim = claim_one(first.pk, Stage.TRANSCODE)
     assert claim is not None
-    assert transitions.park(claim, delay_s=0, reason="again")
-    assert transitions.claim(first.pk, Stage.TRANSCODE) is None  # in line anew
+    assert park_one(claim, delay_s=0, reason="again")
+    assert claim_one(first.pk, Stage.TRANSCODE) is None  # in line anew
 
 
 @pytest.mark.parametrize("outcome", [Park(60, "later"), Advance(Stage.DOWNLOAD)])

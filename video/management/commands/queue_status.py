@@ -13,8 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
 from video.durations import span
+from video.engine.queues import QUEUES
 from video.monitoring import as_json, overview
-from video.monitoring.stages import QUEUES, Spread
+from video.monitoring.stages import Spread
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

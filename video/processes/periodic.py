@@ -1,0 +1,101 @@
+"""The sweeper's periodic jobs: what is done once a period, by whichever sweeper takes the period first."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from media_pipeline.errors import MediaError
+from video.attempts import reconcile
+from video.engine import transitions, workers
+from video.infra import outage
+from video.infra.toolkit import toolkit
+from video.models import Status, VideoTask
+from video.pipeline import media_stages
+from video.routing import accounts
+from video.scheduling import admission
+
+log = logging.getLogger(__name__)
+
+ACCOUNT_AGE_S = 600.0  # between two account calls with one key
+SCRATCH_S = 24 * 3600.0  # longer than any stage works
+SWEEP_BATCH = 500  # tasks
+
+
+def take_period(name: str, every_s: float) -> bool:
+    """Whether this process is to run a periodic job now: it was the first to write the period's unique row."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO video_periodicrun (name, period)
+            VALUES (%(name)s, to_timestamp(floor(extract(epoch FROM statement_timestamp()) / %(every)s) * %(every)s))
+            ON CONFLICT (name, period) DO NOTHING
+            """,
+            {"name": name, "every": every_s},
+        )
+        taken = cursor.rowcount == 1
+        if taken:
+            cursor.execute(
+                "DELETE FROM video_periodicrun WHERE name = %s AND period < statement_timestamp() - interval '2 days'",
+                [name],
+            )
+        return taken
+
+
+def sweep_work_files() -> int:
+    """Delete work files that are past their time: KEEP_SOURCE_DAYS after success, KEEP_FAILED_DAYS after another end.
+
+    Returns for how many tasks it tried. Safe to repeat.
+    """
+    succeeded = Q(status=Status.SUCCESS)
+    expired = succeeded & Q(finished_at__lt=Now() - timedelta(days=settings.KEEP_SOURCE_DAYS))
+    expired |= ~succeeded & Q(finished_at__lt=Now() - timedelta(days=settings.KEEP_FAILED_DAYS))
+    tasks = VideoTask.objects.filter(expired, has_work_files=True, finished_at__isnull=False).order_by("finished_at")
+    found = list(tasks.values_list("pk", flat=True)[:SWEEP_BATCH])
+    for task_id in found:
+        try:
+            media_stages.drop_work_files(task_id)
+        except MediaError as err:
+            log.warning("sweeper: the work files of %s stay for now: %s", task_id, err)
+            break  # what is wrong with the storage is wrong for the others too; the next sweep deletes them
+        transitions.forget_work_files(task_id)
+    return len(found)
+
+
+def sweep_scratch() -> int:
+    """Delete what killed workers of this host left in scratch. Returns how many folders."""
+    return toolkit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
+
+
+#: Name, period in seconds, job.
+PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
+    ("reconcile", 15, reconcile.reconcile),
+    ("waiting", 60, admission.expire_waiting),
+    ("work_files", 60, sweep_work_files),
+    (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
+    ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
+    ("signs", 3600, workers.sweep_old),
+)
+
+
+def run_periodic() -> None:
+    """Each periodic job whose period no process has taken yet. A job that fails keeps no other from its turn.
+
+    Raises the database's errors while it is away.
+    """
+    for name, every_s, job in PERIODIC:
+        try:
+            if take_period(name, every_s):
+                job()
+        except outage.ERRORS:
+            raise
+        except Exception:  # the boundary of a job: its next period tries again
+            log.exception("sweeper: the periodic job %s failed; it runs again in its next period", name)
