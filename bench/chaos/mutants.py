@@ -146,8 +146,7 @@ MUTANTS = (
         (
             Edit(
                 "video/engine/claims.py",
-                "                AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
-                "                AND (stage <> 'transcode'",
+                "                AND {UNHELD}\n                AND (stage <> 'transcode'",
                 "                AND (stage <> 'transcode'",
             ),
         ),
@@ -160,7 +159,7 @@ MUTANTS = (
         (
             Edit(
                 "video/engine/due.py",
-                "                    AND (lease_until IS NULL OR lease_until < statement_timestamp())\n"
+                "                    AND {UNHELD}\n"
                 "                    AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",
                 "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",

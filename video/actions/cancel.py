@@ -76,9 +76,16 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
         _stop_attempt(last)
         if refund is Refund.DONE and not ledger.refund(task_id, run):
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
-        detail = f"cancelled by {by}; {refund.words}"
         task_rows.record_event(
-            task_id, run, last, stage, TaskEvent.Outcome.CANCELLED, fence=fence, by=by, detail=detail
+            task_id,
+            run,
+            last,
+            stage,
+            TaskEvent.Outcome.CANCELLED,
+            fence=fence,
+            by=by,
+            action="cancelled",
+            consequence=refund.words,
         )
     return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
 

@@ -76,9 +76,16 @@ def retry(
         if last is not None and plan.models is None:
             _keep_attempt(last, plan.run)
         granted = _pay(task, plan, free=free, by=by)
-        detail = f"retried by {by}; {_costs(plan, free=free)}" + (", made anew" if regenerate else "")
         task_rows.record_event(
-            task.pk, plan.run, last, plan.stage, TaskEvent.Outcome.RESUMED, fence=fence, by=by, detail=detail
+            task.pk,
+            plan.run,
+            last,
+            plan.stage,
+            TaskEvent.Outcome.RESUMED,
+            fence=fence,
+            by=by,
+            action="retried",
+            consequence=_costs(plan, free=free) + (", made anew" if regenerate else ""),
         )
         _dispatch_after_commit(task.pk, plan)
     return Retried(task.pk, plan.run, plan.stage, plan.debit, granted)

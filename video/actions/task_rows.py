@@ -56,9 +56,13 @@ def record_event(
     *,
     fence: int,
     by: str,
-    detail: str,
+    action: str,
+    consequence: str,
 ) -> None:
-    """Add one event to the task's timeline, inside the caller's transaction. `by` stands in the worker's column."""
+    """Add one event to the task's timeline, inside the caller's transaction. `by` stands in the worker's column.
+
+    `action` ("cancelled") and `consequence` ("10 credits") are what the task's owner reads; by whom is for operators.
+    """
     TaskEvent.objects.create(
         task_id=task_id,
         run=run,
@@ -67,5 +71,6 @@ def record_event(
         outcome=outcome,
         fence=fence,
         worker=by[:120],
-        detail=detail[:300],
+        detail=f"{action} by {by}; {consequence}"[:300],
+        owner_detail=TaskEvent.BY_OPERATOR if by.startswith("operator ") else f"{action}; {consequence}"[:300],
     )

@@ -5,7 +5,6 @@ The owner sees their own part; workers, keys, accounts and operators' notes are 
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -31,17 +30,6 @@ _STATES: dict[State, str] = {
     State.WAITS_FOR_WORKER: "waitsForWorker",
 }
 _CANDIDATE = "model provider chosen usable score price_usd expected_s=renderSeconds reason"
-#: Words that hold nothing of the installation: the provider's name and its own status.
-_PROVIDER_SAYS = re.compile(r"(runway|pika|kling): [a-z_ -]{1,40}")
-_BY = re.compile(r" by [^;]*")
-_OWN_WORDS = frozenset(
-    {
-        TaskEvent.Outcome.CREATED,
-        TaskEvent.Outcome.ADMITTED,
-        TaskEvent.Outcome.ADVANCED,
-        TaskEvent.Outcome.SUCCEEDED,
-    }
-)
 
 
 def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
@@ -65,7 +53,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
         "now": _now(task, timezone.now(), staff=staff),
         "request": order.as_json(task),
         **camel(task, "created_at started_at finished_at deadline_at"),
-        "timeline": [_event(event, task, staff=staff) for event in reversed(events[:EVENTS_SHOWN])],
+        "timeline": [_event(event, staff=staff) for event in reversed(events[:EVENTS_SHOWN])],
         "timelineCut": len(events) > EVENTS_SHOWN,
         "generations": [_generation(one, staff=staff) for one in reversed(generations)],
         "credits": {
@@ -91,30 +79,17 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
     return found
 
 
-def _event(event: TaskEvent, task: VideoTask, *, staff: bool) -> dict[str, Any]:
+def _event(event: TaskEvent, *, staff: bool) -> dict[str, Any]:
     found = {
         **camel(event, "run stage outcome started_at finished_at"),
         "seconds": round(max(0.0, (event.finished_at - event.started_at).total_seconds()), 3),
         "generationId": event.generation_id,
-        "detail": (event.detail if staff else _for_owner(event, task)) or None,
+        "detail": (event.detail if staff else event.owner_detail) or None,
         "errorCode": event.error_code or None,
     }
     if staff:
         found["worker"] = event.worker
     return found
-
-
-def _for_owner(event: TaskEvent, task: VideoTask) -> str:
-    """An event's words without those that name keys, hosts and operators."""
-    if event.worker.startswith("operator "):
-        return "an operator saw to it"
-    if event.outcome in {TaskEvent.Outcome.CANCELLED, TaskEvent.Outcome.RESUMED}:
-        return _BY.sub("", event.detail)  # who it was is in the worker's column
-    if event.outcome in _OWN_WORDS or _PROVIDER_SAYS.fullmatch(event.detail):
-        return event.detail
-    if event.outcome == TaskEvent.Outcome.FAILED and event.run == task.run:
-        return task.error_message
-    return ""
 
 
 def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:

@@ -419,6 +419,7 @@ def _note(generation: Generation, by: str, detail: str) -> None:
         fence=task.fence,
         worker=f"operator {by}"[:120],
         detail=f"{by} {detail}"[:300],
+        owner_detail=TaskEvent.BY_OPERATOR,
     )
 
 

@@ -20,6 +20,7 @@ from django.utils.functional import SimpleLazyObject
 
 from providers.contract import JobStatus
 from video.engine.outcomes import Park
+from video.engine.sql import RECORD_EVENT, UNHELD
 from video.models import Stage, VideoTask
 
 #: A task whose claims crash this often is failed rather than let kill workers for ever.
@@ -57,12 +58,12 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
     core was granted to it: a message that was delivered twice must not start it before its turn.
     """
     rows = VideoTask.objects.raw(
-        """
+        f"""
         WITH free AS MATERIALIZED (
             SELECT id, claimed_by, claimed_at FROM video_videotask
             WHERE id = ANY(%(ids)s) AND stage = %(stage)s AND status IN ('pending', 'running')
                 AND next_run_at <= statement_timestamp()
-                AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                AND {UNHELD}
                 AND (stage <> 'transcode' OR core_at IS NOT NULL)
             ORDER BY id FOR NO KEY UPDATE
         )
@@ -71,7 +72,7 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
             rung_at = NULL, deaths = deaths + 1,
             core_at = CASE WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
         FROM free WHERE t.id = free.id RETURNING t.*, free.claimed_by AS last_by, free.claimed_at AS last_at
-        """,
+        """,  # noqa: S608 - a constant
         {
             "ids": list(task_ids),
             "stage": stage.value,
@@ -145,12 +146,13 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
         return set()
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH given AS MATERIALIZED (
                 SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(stages)s::text[], %(delays)s::float8[],
-                    %(hint_delays)s::float8[], %(reasons)s::text[], %(tries)s::int[], %(progress)s::int[],
-                    %(records)s::bool[], %(codes)s::text[], %(generations)s::text[])
-                    AS g (id, fence, stage, delay_s, hint_delay_s, reason, tries, progress, record, code, generation)
+                    %(hint_delays)s::float8[], %(reasons)s::text[], %(owner_details)s::text[], %(tries)s::int[],
+                    %(progress)s::int[], %(records)s::bool[], %(codes)s::text[], %(generations)s::text[])
+                    AS g (id, fence, stage, delay_s, hint_delay_s, reason, owner_detail, tries, progress, record, code,
+                        generation)
             ), held AS MATERIALIZED (
                 SELECT t.id FROM video_videotask t
                 JOIN given ON given.id = t.id AND given.fence = t.fence AND given.stage = t.stage
@@ -165,14 +167,13 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                 FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
                 RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
             ), recorded AS (
-                INSERT INTO video_taskevent
-                    (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-                SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300), g.code,
-                    p.claimed_at
+                {RECORD_EVENT}
+                SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300),
+                    left(g.owner_detail, 300), g.code, p.claimed_at
                 FROM parked p JOIN given g ON g.id = p.id WHERE g.record
             )
             SELECT id FROM parked
-            """,
+            """,  # noqa: S608 - constants
             {
                 "ids": [claim.task.pk for claim, _ in parks],
                 "fences": [claim.fence for claim, _ in parks],
@@ -180,6 +181,7 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                 "delays": [float(park.delay_s) for _, park in parks],
                 "hint_delays": [float(park.hint_delay_s) for _, park in parks],
                 "reasons": [park.reason for _, park in parks],
+                "owner_details": [park.owner_detail for _, park in parks],
                 "tries": [int(park.counts_as_try) for _, park in parks],
                 "progress": [min(park.progress, 99) for _, park in parks],
                 "records": [park.record for _, park in parks],

@@ -1,9 +1,10 @@
-"""Processes of this host that died without a word: their leases end at once instead of running out.
+"""Processes of this host that died: their leases end at once instead of running out.
 
-A lease says for how long a worker may be silent, wherever it runs. Of a worker on the same host more can be known: that
-no process has its id any more. Then all that it held may be taken over, and its cores are free. Only what is certain
-counts. The sign of life must have been written in this very boot and pid namespace (containers may share a host's name
-and have the same ids), and where the system can't tell these apart, leases run out as ever.
+A lease says for how long a worker may be silent, wherever it runs. Of a worker on the same host more can be known: no
+process has its id any more. Then all that it held may be taken over, and its cores are free. Only what is certain
+counts. The row of its presence must hold its process id and have been written in this very boot and pid namespace
+(containers may share a host's name and have the same ids). Otherwise, as for workers of an older version, which wrote
+no process id, the leases run out by themselves.
 """
 
 from __future__ import annotations
@@ -27,17 +28,18 @@ def release_dead() -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT name FROM video_workersign
-            WHERE pid_space = %s AND gone_at IS NULL AND seen_at > statement_timestamp() - %s * interval '1 day'
+            SELECT name, pid FROM video_workersign
+            WHERE pid_space = %s AND pid IS NOT NULL AND gone_at IS NULL
+                AND seen_at > statement_timestamp() - %s * interval '1 day'
             """,
             [space, workers.KEEP_DAYS],
         )
-        dead = [name for (name,) in cursor.fetchall() if not is_alive(int(name.rpartition(":")[2]))]
+        dead = [name for name, pid in cursor.fetchall() if not is_alive(pid)]
     return sum(_release(name, space) for name in dead)
 
 
 def _release(name: str, space: str) -> int:
-    """Another sweeper may do the same at the same time: one of them finds the sign as it was."""
+    """Another sweeper may do the same at the same time: only one of them finds the row without `gone_at`."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             """
@@ -51,7 +53,7 @@ def _release(name: str, space: str) -> int:
         cursor.execute(
             """
             WITH left_over AS MATERIALIZED (
-                -- In the order of ids, as waves and the heartbeat lock theirs.
+                -- In the order of ids, as in `claims`.
                 SELECT id FROM video_videotask
                 WHERE claimed_by = %s AND next_run_at <= statement_timestamp() AND lease_until > statement_timestamp()
                 ORDER BY id FOR UPDATE

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.db import connection
 
+from video.engine.sql import UNHELD
 from video.models import Stage
 
 
@@ -18,15 +19,15 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             UPDATE video_videotask t SET hinted_at = statement_timestamp(),
-                next_run_at = CASE WHEN t.lease_until IS NULL OR t.lease_until < statement_timestamp()
+                next_run_at = CASE WHEN {UNHELD}
                     THEN least(t.next_run_at, greatest(statement_timestamp(), (
                         SELECT max(g.last_polled_at) + %s * interval '1 second'
                         FROM video_generation g WHERE g.task_id = t.id)))
                     ELSE t.next_run_at END
             WHERE t.id = %s AND t.next_run_at IS NOT NULL
-            """,
+            """,  # noqa: S608 - a constant
             [least_interval_s, task_id],
         )
         return cursor.rowcount == 1
@@ -59,11 +60,11 @@ def enqueue_due(
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH due AS MATERIALIZED (
                 SELECT id FROM video_videotask
                 WHERE next_run_at <= statement_timestamp() AND stage = ANY(%s)
-                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                    AND {UNHELD}
                     AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
                 ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
             ), enqueued AS (
@@ -75,7 +76,7 @@ def enqueue_due(
                 WHERE g.task_id = e.id AND e.stage IN ('poll', 'download') ORDER BY attempt DESC LIMIT 1
             ) g ON true
             ORDER BY e.stage <> 'download', g.result_dies_at, e.next_run_at
-            """,
+            """,  # noqa: S608 - a constant
             [[stage.value for stage in BY_SWEEPER if stage in stages], again_after_s, limit],
         )
         return in_batches(Due(row[0], Stage(row[1]), *row[2:]) for row in cursor.fetchall())
@@ -103,11 +104,10 @@ def requeue(task_ids: list[str], stage: Stage) -> None:
     """The messages of these tasks were acknowledged, but no worker claimed them: they may be enqueued again at once."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             UPDATE video_videotask SET rung_at = NULL
-            WHERE id = ANY(%s) AND stage = %s AND next_run_at <= statement_timestamp()
-                AND (lease_until IS NULL OR lease_until < statement_timestamp())
-            """,
+            WHERE id = ANY(%s) AND stage = %s AND next_run_at <= statement_timestamp() AND {UNHELD}
+            """,  # noqa: S608 - a constant
             [task_ids, stage.value],
         )
 

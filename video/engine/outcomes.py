@@ -50,6 +50,7 @@ class Park(_Outcome):
     record: bool = True
     error_code: str = ""
     counts_as_try: bool = False
+    owner_detail: str = ""  # what the task's owner may read of the event; nothing, unless a stage says so
     look: JobStatus | None = None  # the provider's answer to the poll, to be recorded with the park
 
 

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
+from video.engine.sql import RECORD_EVENT
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
@@ -68,6 +69,7 @@ def render_fraction(progress: int) -> float:
 
 
 WAITS_FOR_CORE = "waits for a core"
+CAME_LATE = "the video came after the task had failed; delivered, the refund stays"
 #: Grants a core to tasks `t` that wait for one, and marks them as enqueued. `transcode_slots` says which, in a WHERE.
 GRANT_CORE = """UPDATE video_videotask t
     SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''"""
@@ -116,7 +118,8 @@ def _move(
     *,
     outcome: Outcome,
     fields: dict[str, Any] | None = None,
-    detail: str = "",
+    detail: str,
+    owner_detail: str,
     error_code: str = "",
     generation_id: str | None = None,
     keeps_core: bool = False,
@@ -133,9 +136,8 @@ def _move(
             WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
             RETURNING id, run
         )
-        INSERT INTO video_taskevent
-            (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s,
+        {RECORD_EVENT}
+        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s, %(owner_detail)s,
             %(error_code)s, %(claimed_at)s
         FROM moved
     """  # noqa: S608 - column names from the tables above, values as parameters
@@ -151,6 +153,7 @@ def _move(
                 "worker": str(WORKER),
                 "outcome": outcome.value,
                 "detail": detail[:300],
+                "owner_detail": owner_detail[:300],
                 "error_code": error_code,
                 "generation": generation_id,
                 "claimed_at": claim.claimed_at,
@@ -188,6 +191,7 @@ def advance(
         outcome=Outcome.ADVANCED,
         fields=fields,
         detail=detail,
+        owner_detail=detail,
         generation_id=generation_id,
         keeps_core=to is Stage.THUMBNAIL,
     )
@@ -214,6 +218,7 @@ def wait_for_slot(
         outcome=Outcome.WAITING,
         fields={"eligible_models": models} if models is not None else None,
         detail=reason,
+        owner_detail="",
         generation_id=generation_id,
     )
 
@@ -229,6 +234,8 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
         {},
         outcome=Outcome.SUCCEEDED,
         fields=fields,
+        detail="",
+        owner_detail="",
         generation_id=generation_id,
     )
 
@@ -246,6 +253,7 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             {"code": code, "message": message},
             outcome=Outcome.FAILED,
             detail=detail or message,
+            owner_detail=message,
             error_code=code,
             generation_id=generation_id,
         )
@@ -302,7 +310,7 @@ def admit(generations: Sequence[Generation]) -> None:
     """The tasks of these planned attempts are due now; their messages are sent after the caller's commit."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH due AS (
                 UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
                     rung_at = statement_timestamp(), park_reason = '', tries = 0,
@@ -310,10 +318,10 @@ def admit(generations: Sequence[Generation]) -> None:
                 FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
                 WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
             )
-            INSERT INTO video_taskevent
-                (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code, started_at)
-            SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, '', created_at FROM due
-            """,
+            {RECORD_EVENT}
+            SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, detail, '', created_at
+            FROM due
+            """,  # noqa: S608 - a constant
             {
                 "deadline": settings.TASK_DEADLINE_SECONDS,
                 "tasks": [generation.task_id for generation in generations],
@@ -344,16 +352,18 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(
-                """
+                f"""
                 WITH moved AS (
                     UPDATE video_videotask SET status = 'failed', admit_at = NULL, rung_at = NULL, fence = fence + 1,
                         deadline_at = NULL, finished_at = statement_timestamp(), error_code = %(code)s,
                         error_message = %(message)s, park_reason = ''
                     WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
                 )
-                INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
-                SELECT id, run, 'generate', 'failed', fence, %(worker)s, %(message)s, %(code)s FROM moved
-                """,
+                {RECORD_EVENT}
+                SELECT id, run, NULL, 'generate', 'failed', fence, %(worker)s, left(%(message)s, 300),
+                    left(%(message)s, 300), %(code)s, statement_timestamp()
+                FROM moved
+                """,  # noqa: S608 - a constant
                 {
                     "code": code,
                     "message": message,
@@ -372,14 +382,15 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
     """A task that waits for a slot may be run by these models from now on. False: it no longer waits."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH moved AS (
                 UPDATE video_videotask SET eligible_models = %(models)s, park_reason = %(reason)s
                 WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
             )
-            INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
-            SELECT id, run, 'generate', 'waiting', fence, %(worker)s, %(reason)s, '' FROM moved
-            """,
+            {RECORD_EVENT}
+            SELECT id, run, NULL, 'generate', 'waiting', fence, %(worker)s, %(reason)s, '', '', statement_timestamp()
+            FROM moved
+            """,  # noqa: S608 - a constant
             {"models": models, "reason": reason[:200], "id": task.pk, "fence": task.fence, "worker": str(WORKER)},
         )
         return cursor.rowcount == 1
@@ -392,7 +403,7 @@ def revive(task_id: str, run: int, generation_id: str) -> bool:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             WITH moved AS (
                 UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '',
                     error_message = '', next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL,
@@ -402,10 +413,11 @@ def revive(task_id: str, run: int, generation_id: str) -> bool:
                     WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
                 RETURNING id, run, fence
             )
-            INSERT INTO video_taskevent (task_id, run, generation_id, stage, outcome, fence, worker, detail, error_code)
-            SELECT id, run, %(generation)s, 'download', 'resumed', fence, %(worker)s,
-                'the video came after the task had failed; delivered, the refund stays', '' FROM moved
-            """,
-            {"task": task_id, "run": run, "generation": generation_id, "worker": str(WORKER)},
+            {RECORD_EVENT}
+            SELECT id, run, %(generation)s, 'download', 'resumed', fence, %(worker)s, %(detail)s, %(detail)s, '',
+                statement_timestamp()
+            FROM moved
+            """,  # noqa: S608 - a constant
+            {"task": task_id, "run": run, "generation": generation_id, "worker": str(WORKER), "detail": CAME_LATE},
         )
         return cursor.rowcount == 1

@@ -74,14 +74,14 @@ class Presence:
             cursor.execute(
                 """
                 INSERT INTO video_workersign (name, kind, host, queues, threads, held, draining, memory_bytes,
-                    disk_free_bytes, disk_low, pid_space)
+                    disk_free_bytes, disk_low, pid_space, pid)
                 VALUES (%(name)s, %(kind)s, %(host)s, %(queues)s, %(threads)s, %(held)s, %(draining)s,
-                    %(memory)s, %(free)s, %(low)s, %(pid_space)s)
+                    %(memory)s, %(free)s, %(low)s, %(pid_space)s, %(pid)s)
                 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, host = excluded.host,
                     queues = excluded.queues, threads = excluded.threads, held = excluded.held,
                     draining = excluded.draining, memory_bytes = excluded.memory_bytes,
                     disk_free_bytes = excluded.disk_free_bytes, disk_low = excluded.disk_low,
-                    pid_space = excluded.pid_space, gone_at = NULL, seen_at = statement_timestamp(),
+                    pid_space = excluded.pid_space, pid = excluded.pid, gone_at = NULL, seen_at = statement_timestamp(),
                     -- The name may have been another process's before.
                     started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
                 """,
@@ -97,6 +97,7 @@ class Presence:
                     "free": free,
                     "low": free < settings.MIN_FREE_BYTES,
                     "pid_space": pid_space(),
+                    "pid": os.getpid(),
                     "first": self._first,
                 },
             )

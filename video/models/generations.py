@@ -26,6 +26,8 @@ class Generation(models.Model):
         LOST = "lost"  # given up, its possible cost is booked; a late proof may still change it
 
     LIVE = (State.PLANNED, State.UNKNOWN, State.ACCEPTED)
+    #: The same in SQL, after `state`.
+    LIVE_SQL = "IN ('planned', 'unknown', 'accepted')"
 
     id = models.CharField(primary_key=True, max_length=40, default=ids.generation_id, editable=False)
     # Without an index of its own: generation_attempt_once begins with it.

@@ -92,6 +92,9 @@ class WorkerSign(models.Model):
         db_default="",
         help_text="The boot and pid namespace in which its process id is unique.",
     )
+    pid = models.IntegerField(
+        null=True, blank=True, help_text="Of its process; unknown for workers of an older version."
+    )
     gone_at = models.DateTimeField(null=True, blank=True, help_text="When it was found to have died.")
 
     class Meta:

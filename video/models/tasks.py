@@ -232,6 +232,9 @@ class TaskEvent(models.Model):
         CANCELLED = "cancelled"
         RESUMED = "resumed"  # brought back by a retry or a late result
 
+    #: What the owner reads of an event that an operator caused.
+    BY_OPERATOR = "an operator saw to it"
+
     id = models.BigAutoField(primary_key=True)
     # Without an index of its own: event_timeline_of_task begins with it, and no table gets more rows.
     task = models.ForeignKey(VideoTask, on_delete=models.CASCADE, related_name="events", db_index=False)
@@ -242,6 +245,13 @@ class TaskEvent(models.Model):
     fence = models.BigIntegerField(default=0)
     worker = models.CharField(max_length=120, blank=True, default="")
     detail = models.CharField(max_length=300, blank=True, default="")
+    owner_detail = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="All that the owner of the task may read of it; empty: nothing.",
+    )
     error_code = models.CharField(max_length=60, blank=True, default="")
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(db_default=Now())

@@ -287,9 +287,11 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
     if over is not None:
         record_polls([(generation.pk, status)])
         return over
+    said = f"{generation.provider}: {status.provider_status.lower()}"
     return Park(
         poll_statistics.next_look_s(generation, _age_s(claim, generation)),
-        f"{generation.provider}: {status.provider_status.lower()}",
+        said,
+        owner_detail=said,
         progress=max(_shown_progress(claim, generation), progress_in_poll(_progress(claim, generation, status))),
         hint_delay_s=callbacks.least_interval_s(generation.provider),
         record=generation.provider_status != status.provider_status,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -14,15 +15,17 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from providers.contract import JobState, JobStatus
 from tests.factories import accepted, age, claimed, make_task, make_user, park_one, reload
 from tests.video.conftest import client_of
 from tests.video.presence import everybody
 from video.actions import cancel, retry
 from video.api import task_details
-from video.attempts import records
+from video.attempts import provider_calls, records
 from video.engine import claims, transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.monitoring import overview
+from video.pipeline import runner
 from video.routing import slots
 
 pytestmark = pytest.mark.django_db
@@ -298,7 +301,13 @@ class TestTask:
         secret = f"key {generation.key_fingerprint} is gone: put it back"
         assert park_one(claim, delay_s=60, reason=secret)
         TaskEvent.objects.create(
-            task=task, run=1, stage="poll", outcome="parked", worker="operator olga", detail="olga attached job x"
+            task=task,
+            run=1,
+            stage="poll",
+            outcome="parked",
+            worker="operator olga",
+            detail="olga attached job x",
+            owner_detail=TaskEvent.BY_OPERATOR,
         )
         all_of_it, own = data(operator, self.url(task)), data(api, self.url(task))
         text = json.dumps(own)
@@ -335,11 +344,58 @@ class TestTask:
     def test_a_provider_s_own_status_is_told(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
         accepted(task)
-        assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
+        said = "runway: running"
+        assert park_one(claimed(task, Stage.POLL), delay_s=60, reason=said, owner_detail=said)
         found = data(api, self.url(task))
         assert found["timeline"][-1]["detail"] == "runway: running"
         assert found["now"]["state"] == "parked"
         assert found["now"]["until"] > found["createdAt"]
+
+    def test_what_an_owner_reads_of_an_event_is_what_its_writer_said_for_owners(
+        self, api: Client, user: AbstractBaseUser
+    ) -> None:
+        task = make_task(user)
+        generation = accepted(task)
+        silent = "newprov: running on host-7"  # words alone, whoever they seem to be from, show nothing
+        assert park_one(claimed(task, Stage.POLL), delay_s=0, reason=silent)
+        said = "newprov: step_3 OF 7 (warming up)"  # whatever a provider to come says of its job
+        assert park_one(claimed(task, Stage.POLL), delay_s=0, reason="anything", owner_detail=said)
+        assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", detail="host-7 slept")
+        details = [one["detail"] for one in data(api, self.url(task))["timeline"][-3:]]
+        assert details == [None, said, "Too long."]
+        assert generation.key_fingerprint not in json.dumps(details)
+
+    def test_a_provider_s_status_is_said_for_owners_whatever_its_words(
+        self, api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        task = make_task(user)
+        accepted(task)
+        status = JobStatus(JobState.RUNNING, "Phase 2/3")
+        monkeypatch.setattr(provider_calls, "_poll_with_one_key", lambda asked: {one.pk: status for one in asked})
+        runner.run_stage(Stage.POLL, task.pk)
+        assert data(api, self.url(task))["timeline"][-1]["detail"] == "runway: phase 2/3"
+
+    def test_an_operator_s_cancel_is_told_as_an_operator_s(self, api: Client, user: AbstractBaseUser) -> None:
+        task = make_task(user)
+        cancel.cancel(task.pk, by="operator olga")
+        assert data(api, self.url(task))["timeline"][-1]["detail"] == "an operator saw to it"
+
+    def test_events_from_before_the_column_say_to_owners_what_they_said(self, user: AbstractBaseUser) -> None:
+        task = make_task(user)
+        before = [
+            ("cancelled", "olga", "cancelled by olga; refunded", "cancelled; refunded"),
+            ("parked", "operator olga", "olga attached job x", "an operator saw to it"),
+            ("parked", "host:1", "runway: in progress", "runway: in progress"),
+            ("parked", "host:1", "key abc is gone: put it back", ""),
+            ("admitted", "host:1", "runway gen4.5", "runway gen4.5"),
+            ("waiting", "host:1", "key abc is no longer configured", ""),
+        ]
+        for outcome, worker, detail, _ in before:
+            TaskEvent.objects.create(task=task, run=1, stage="poll", outcome=outcome, worker=worker, detail=detail)
+        with connection.cursor() as cursor:
+            cursor.execute(import_module("video.migrations.0010_owner_detail").OWNER_DETAILS)
+        found = TaskEvent.objects.filter(task=task).exclude(outcome="created").order_by("id")
+        assert list(found.values_list("owner_detail", flat=True)) == [expected for *_, expected in before]
 
     def test_what_it_does_now(self, api: Client, user: AbstractBaseUser, operator: Client) -> None:
         task = make_task(user)

@@ -33,7 +33,8 @@ def name_of(process: subprocess.Popen[bytes]) -> str:
 
 
 def signed(process: subprocess.Popen[bytes], space: str | None = None) -> WorkerSign:
-    return sign(name_of(process), "mediaQueue", pid_space=workers.pid_space() if space is None else space)
+    space = workers.pid_space() if space is None else space
+    return sign(name_of(process), "mediaQueue", pid_space=space, pid=process.pid)
 
 
 def held_by(process: subprocess.Popen[bytes]) -> VideoTask:
@@ -101,6 +102,16 @@ def test_ids_of_another_boot_container_or_system_prove_nothing(process: subproce
     assert is_held(task)
 
 
+def test_a_worker_of_a_version_that_wrote_no_process_id_keeps_its_lease(process: subprocess.Popen[bytes]) -> None:
+    signed(process)
+    WorkerSign.objects.update(pid=None)
+    task = held_by(process)
+    process.kill()
+    process.wait()
+    assert dead_workers.release_dead() == 0
+    assert is_held(task)
+
+
 def test_where_ids_cannot_be_told_apart_leases_run_out_by_themselves(
     process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,3 +132,4 @@ def test_a_sign_that_is_written_again_counts_again() -> None:
     own.write()
     (found,) = workers.alive()
     assert found.pid_space == workers.pid_space() != ""
+    assert found.pid == os.getpid()

@@ -1,0 +1,22 @@
+"""Fragments of SQL that several statements share. No other file spells them out; a test holds that.
+
+They are constants without values of their own, so a statement that includes one stays free of anything from outside.
+`Generation.LIVE_SQL` is the fragment for live attempts: it is beside the model, since `video.routing` needs it too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Of a row of video_videotask: no worker holds its stage, or the lease has ended.
+UNHELD: Final = "(lease_until IS NULL OR lease_until < statement_timestamp())"
+
+#: Of a row of video_workersign: a worker that takes new messages of the queue %(queue)s, seen in the last %(alive)s s.
+LISTENING: Final = """kind = 'worker' AND NOT draining AND gone_at IS NULL
+    AND seen_at > statement_timestamp() - %(alive)s * interval '1 second'
+    AND %(queue)s = ANY (string_to_array(queues, ','))"""
+
+#: Begins the event of a move; a SELECT of these columns follows. `detail` is for operators; `owner_detail` is all that
+#: the task's owner may read of it, and '' is nothing.
+RECORD_EVENT: Final = """INSERT INTO video_taskevent
+    (task_id, run, generation_id, stage, outcome, fence, worker, detail, owner_detail, error_code, started_at)"""
