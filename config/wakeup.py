@@ -1,7 +1,7 @@
-"""Wakes a Celery worker's main loop when one of its threads is done.
+"""Wakes a Celery worker's main loop when one of its threads has finished a task.
 
-With the threads pool a task is acknowledged in the thread that ran it, and nothing tells the main loop, which alone
-fetches messages: it goes on sleeping until its next timer, up to a second, while every thread is idle. Measured with
+With the threads pool a task is acknowledged in the thread that ran it. The main loop, which alone fetches messages,
+gets no signal of that: it sleeps until its next timer, up to a second, while every thread is idle. Measured with
 celery 5.6.3 and two threads: 40 tasks of 30 ms took 32 s; with this, under 1 s. (Prefetching more would hide it, at
 the price of messages that wait in one busy worker while another is idle.)
 """
@@ -19,7 +19,7 @@ _read_end = _write_end = -1
 
 
 class WakingRequest(Request):
-    """A request whose end is noticed at once: acknowledging it is the last that its thread does (acks are late)."""
+    """A request that wakes the main loop when it ends: its acknowledgement is the last act of its thread."""
 
     def acknowledge(self) -> None:
         super().acknowledge()
@@ -27,14 +27,14 @@ class WakingRequest(Request):
 
 
 class WakingTask(Task):
-    """The base of all tasks here."""
+    """The base of all Celery tasks of this project."""
 
     abstract = True
     Request = "config.wakeup:WakingRequest"
 
 
 class WakeStep(bootsteps.StartStopStep):
-    """Lets the main loop listen to a pipe; started anew with each connection to the broker."""
+    """Lets the main loop read from a pipe; started anew with each connection to the broker."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -51,7 +51,7 @@ class WakeStep(bootsteps.StartStopStep):
 
 
 def wake() -> None:
-    """Let the main loop turn once, now."""
+    """Let the main loop run once, now."""
     if _write_end >= 0:
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes as well
             os.write(_write_end, b"\0")

@@ -1,7 +1,7 @@
-"""Signs of life: each worker and each sweeper writes a row every few seconds, and others read from it who is there.
+"""Presence: each worker and each sweeper writes a row every few seconds, from which others read what runs.
 
-A process that ends in good order takes its row along. That of one that was killed is marked by a sweeper of its host
-(`reaper.py`), or grows old: it is no longer counted after ALIVE_S.
+A process that ends in good order deletes its row. The row of a process that was killed is marked by a sweeper of its
+host (`dead_workers`), or grows old: it is not counted after ALIVE_S.
 """
 
 from __future__ import annotations
@@ -13,17 +13,19 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
-from django.db.models.expressions import RawSQL
+from django.db.models.functions import Now
 
 from media_pipeline.disk import free_bytes
 from video.engine.claims import WORKER
 from video.engine.leases import heartbeat
 from video.engine.queues import MEDIA_QUEUE, VIDEO_QUEUE
+from video.engine.sql import LISTENING
 from video.infra.toolkit import toolkit
 from video.models import WorkerSign
 
@@ -36,7 +38,7 @@ DISK_FULL = "no worker has room on its disk for another video; make some, and it
 
 
 class Presence:
-    """This process's row, kept fresh by a thread of its own, which outlives every trouble of the database."""
+    """This process's row, renewed by a thread of its own, which outlives every error of the database."""
 
     def __init__(self, kind: WorkerSign.Kind, *, queues: Sequence[str] = (), threads: int = 1) -> None:
         self.draining = False
@@ -51,17 +53,17 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="sign-of-life", daemon=True)
 
     def start(self, *, watch: Callable[[], None] = lambda: None) -> None:
-        """Begin to write; `watch` is called after each time."""
+        """Begin to write the row; `watch` is called after each time."""
         self._watch = watch
         self._thread.start()
 
     def drain(self) -> None:
-        """Say at once that this process stops and takes nothing new."""
+        """Write at once that this process stops and takes nothing new."""
         self.draining = True
         self._wake.set()
 
     def end(self) -> None:
-        """Take the row away: this process is done. Waits a moment for the database, and no longer."""
+        """Delete the row: this process ends. Waits two seconds for the database, and no longer."""
         self._ended = True
         self._wake.set()
         if self._thread.ident is not None:
@@ -112,15 +114,15 @@ class Presence:
         self._once("take its sign of life away", self.remove)
 
     def _once(self, what: str, work: Callable[[], None]) -> None:
-        """Do it, and say once when that begins to fail."""
+        """Do it, and log once when it begins to fail."""
         try:
             work()
-        except Exception as err:  # whatever it is, the next sign must be written
-            away = isinstance(err, Error)
-            if away:
+        except Exception as err:  # whatever it is, the row must be renewed next time
+            is_outage = isinstance(err, Error)
+            if is_outage:
                 connection.close()
             if what not in self._failing:
-                log.warning("this process can't %s (%s); trying again", what, err, exc_info=not away)
+                log.warning("this process can't %s (%s); trying again", what, err, exc_info=not is_outage)
             self._failing.add(what)
         else:
             self._failing.discard(what)
@@ -129,8 +131,7 @@ class Presence:
 
     def remove(self) -> None:
         """Delete the row. Raises the database's errors."""
-        with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM video_workersign WHERE name = %s", [str(WORKER)])
+        WorkerSign.objects.filter(name=str(WORKER)).delete()
 
 
 @cache
@@ -145,45 +146,38 @@ def pid_space() -> str:
 
 def alive() -> list[WorkerSign]:
     """Workers and sweepers that were seen in the last ALIVE_S seconds, by name."""
-    limit = RawSQL("statement_timestamp() - %s * interval '1 second'", [ALIVE_S])
-    return list(WorkerSign.objects.filter(seen_at__gt=limit, gone_at=None).order_by("name"))
+    seen = Now() - timedelta(seconds=ALIVE_S)
+    return list(WorkerSign.objects.filter(seen_at__gt=seen, gone_at=None).order_by("name"))
 
 
 def media_cores() -> int:
     """Threads that transcode, over all live workers that take new work."""
-    return sum(
-        sign.threads
-        for sign in alive()
-        if sign.kind == WorkerSign.Kind.WORKER and not sign.draining and MEDIA_QUEUE in sign.queues.split(",")
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT coalesce(sum(threads), 0) FROM video_workersign WHERE {LISTENING}",  # noqa: S608 - a constant
+            {"alive": ALIVE_S, "queue": MEDIA_QUEUE},
+        )
+        return int(cursor.fetchone()[0])
 
 
 def is_disk_full() -> bool:
     """Whether no worker that could fetch a video has room for one. Without any live worker nothing is known: False."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            SELECT coalesce(bool_and(disk_low), false) FROM video_workersign
-            WHERE kind = 'worker' AND NOT draining AND gone_at IS NULL
-                AND seen_at > statement_timestamp() - %s * interval '1 second'
-                AND %s = ANY (string_to_array(queues, ','))
-            """,
-            [ALIVE_S, VIDEO_QUEUE],
+            f"SELECT coalesce(bool_and(disk_low), false) FROM video_workersign WHERE {LISTENING}",  # noqa: S608
+            {"alive": ALIVE_S, "queue": VIDEO_QUEUE},
         )
         return bool(cursor.fetchone()[0])
 
 
 def sweep_old() -> int:
-    """Delete the rows of processes that have been silent for KEEP_DAYS."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "DELETE FROM video_workersign WHERE seen_at < statement_timestamp() - %s * interval '1 day'", [KEEP_DAYS]
-        )
-        return cursor.rowcount
+    """Delete the rows of processes that were not seen for KEEP_DAYS. Returns how many."""
+    deleted, _ = WorkerSign.objects.filter(seen_at__lt=Now() - timedelta(days=KEEP_DAYS)).delete()
+    return deleted
 
 
 def resident_bytes() -> int:
-    """Memory that this process has in RAM now; where the system does not tell, the most that it ever had."""
+    """Memory that this process has in RAM now; where the system can't tell, the most that it ever had."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Questions to the broker: is it there, and what lies in a queue?"""
+"""Questions to the broker: can it be reached, and how many messages does a queue hold?"""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ class BrokerUnavailable(Exception):
 
 
 def depth(queue: str) -> int:
-    """Messages that lie in a queue and were taken by nobody. Raises BrokerAway."""
+    """Messages in a queue that no worker has taken. Raises BrokerUnavailable."""
     return int(_ask(lambda channel: _depth(channel, queue)))
 
 
 def require() -> None:
-    """Raises BrokerAway, with the kind of trouble as its text, unless the broker answers."""
+    """Raises BrokerUnavailable, with the kind of error as its text, unless the broker answers."""
     _ask(lambda channel: _depth(channel, current_app.conf.task_default_queue))
 
 
 @cache
 def sub_queue_of(task: str, *, urgent: bool = False) -> str:
-    """The line in which messages of a Celery task stand: a queue has one a priority. The names are as Celery says."""
+    """The sub-queue that holds the messages of a Celery task: a queue has one for each priority."""
     route = current_app.amqp.router.route({}, task)
     priority = 0 if urgent else route.get("priority", 0)
     separator = current_app.conf.broker_transport_options["sep"]
     return f"{route['queue'].name}{separator}{priority}" if priority else str(route["queue"].name)
 
 
-def lengths(lines: Sequence[str]) -> list[int]:
-    """Messages that lie in each of these lines and were taken by nobody. Over a pooled connection, in one round trip.
-    Raises BrokerAway.
+def lengths(sub_queues: Sequence[str]) -> list[int]:
+    """Messages in each of these sub-queues that no worker has taken: over a pooled connection, in one round trip.
+    Raises BrokerUnavailable.
     """
     with current_app.pool.acquire(block=True) as connection:
         try:
             pipeline = connection.default_channel.client.pipeline(transaction=False)
-            for line in lines:
-                pipeline.llen(line)
+            for name in sub_queues:
+                pipeline.llen(name)
             return [int(length) for length in pipeline.execute()]
         except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
             raise BrokerUnavailable(type(err).__name__) from err

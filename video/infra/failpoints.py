@@ -1,8 +1,8 @@
-"""Named points at every boundary of the pipeline, where tests make a process die, raise or freeze.
+"""Named points at every boundary of the pipeline, at which tests make a process die, raise or freeze.
 
 Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze" (several separated by commas), or by `arm()` in
-a forked child. A frozen process stands still with all its threads, the heartbeat too, until it gets SIGCONT. Unarmed, a
-point costs one look into an empty dict.
+a forked child. A frozen process stops with all its threads, that of the leases too, until it gets SIGCONT. A point that
+is not armed costs one lookup in an empty dict.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import threading
 
 POINTS = (
     "admit.before_commit",  # the attempt's row is written, and gone if the process dies here
-    "admit.committed",  # … and stays; nobody has been told yet
+    "admit.committed",  # … and stays; no message has been sent yet
     "generate.claimed",  # a worker holds the task, nothing else has happened
     "generate.before_mark_sent",
     "generate.after_mark_sent",  # committed as unknown, the socket not yet open
     "generate.before_send",  # in the sender, just before the first byte
     "generate.after_send",  # the whole reply is here, nothing of it is written
-    "generate.after_record",  # the job id is committed, the task still stands in generate
+    "generate.after_record",  # the job id is committed, the task is still in generate
     "generate.advanced",
     "poll.claimed",
     "poll.after_read",
-    "poll.after_record",  # the job's end is committed, the task still stands in poll
+    "poll.after_record",  # the job's end is committed, the task is still in poll
     "poll.advanced",
     "download.claimed",
     "download.after_work",  # the file is whole in scratch

@@ -1,7 +1,7 @@
-"""The database may be away for a while: what must not be forgotten meanwhile, and what is answered without waiting.
+"""Outages of the database (a restart, a failover, a cut network): what is retried, and what is refused at once.
 
-A restart, a failover, a cut network. Nothing is lost by it, since every stage begins anew from its row; but what a
-provider just answered is in no row yet, so it is written as soon as the database is back.
+A stage loses nothing, since it begins anew from its row. But what a provider just answered is in no row yet, so it is
+written as soon as the database is back.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: What the database's absence looks like; also a statement or a lock that took too long.
+#: Errors that an outage raises; a statement or a lock that took too long raises them too.
 ERRORS = (OperationalError, InterfaceError)
 PATIENCE_S = 60.0
 PAUSE_S = 0.5
@@ -28,7 +28,7 @@ _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
 
 
 def is_outage(err: Error) -> bool:
-    """Whether this means that the database can't be reached, rather than that one statement went wrong."""
+    """Whether this error means that the database can't be reached, rather than that one statement failed."""
     if not isinstance(err, ERRORS):
         return False
     state = getattr(err.__cause__, "sqlstate", None)
@@ -36,13 +36,13 @@ def is_outage(err: Error) -> bool:
 
 
 def retry_while_unavailable(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T:
-    """Do a write again and again while the database is away, for `for_s` seconds; then its error is raised.
+    """Retry a write while the database is away, for `for_s` seconds; then raise its error.
 
-    Only for writes that are conditional on what they believe: one may have been made though its answer was lost.
-    Not in a transaction, which is lost with its connection.
+    Only for conditional writes: one may have been made though its answer was lost, and is then made a second time. Not
+    in a transaction, which is lost with its connection.
     """
     ends_at = time.monotonic() + for_s
-    said = False
+    logged = False
     while True:
         try:
             return write()
@@ -50,17 +50,17 @@ def retry_while_unavailable(write: Callable[[], T], what: str, *, for_s: float =
             if connection.in_atomic_block or time.monotonic() > ends_at:
                 raise
             connection.close()
-            if not said:
+            if not logged:
                 log.warning("%s: the database can't be used (%s); writing it as soon as it can", what, err)
-            said = True
+            logged = True
             time.sleep(PAUSE_S)
 
 
 class OutageGate:
-    """Keeps requests from queueing up before a database that is away.
+    """Keeps requests from queueing up while the database is away.
 
-    Who runs into its absence closes the gate. From then on each request is refused at once, but for one every
-    PAUSE_S seconds that asks whether it is back.
+    The request that meets the outage closes the gate. From then on each request is refused at once, but for one every
+    PAUSE_S seconds, which asks whether the database is back.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class OutageGate:
         with self._lock:
             ask_at = self._ask_at
             if ask_at is None or time.monotonic() < ask_at:
-                return ask_at is None  # opened, or put off, while this one waited for the lock
+                return ask_at is None  # opened, or asked, while this one waited for the lock
             self._ask_at = float("inf")  # the others are refused while this one asks
         try:
             ping()
@@ -95,7 +95,7 @@ class OutageGate:
 
 
 def ping() -> None:
-    """Ask something that costs nothing. Raises the database's errors."""
+    """The cheapest statement. Raises the database's errors."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
 

@@ -25,7 +25,7 @@ _WORK = re.compile(r"work/(task_[0-9a-z]{26})/[^/]+", re.ASCII)
 
 @dataclass
 class Seen:
-    """What a pass came across; brought up to date while it goes on."""
+    """What a pass has found so far; updated while it runs."""
 
     files: int = 0
     young: int = 0  # named by no row, and too young to be sure
