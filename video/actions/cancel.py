@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from django.db import connection, transaction
 
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused
+from video.attempts import task_moves
 from video.credits import ledger
-from video.engine import dispatch, transitions
+from video.engine import transitions
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
-from video.routing import health
 
 State = Generation.State
 
@@ -73,7 +72,7 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
         run, stage, fence = moved
         last = task_rows.last_attempt(task_id, lock=True)
         refund = refund_of(last, run)
-        _stop_attempt(last)
+        task_moves.leave_cancelled(last)
         if refund is Refund.DONE and not ledger.refund(task_id, run):
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
         task_rows.record_event(
@@ -128,33 +127,6 @@ def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | N
         )
         row = cursor.fetchone()
     return None if row is None else (row[0], Stage(row[1]), row[2])
-
-
-def _stop_attempt(last: Generation | None) -> None:
-    """The attempt of a cancelled task: one that was not sent frees its slot, the job of any other is to be stopped."""
-    if last is None:
-        return
-    with connection.cursor() as cursor:
-        if last.state == State.PLANNED:
-            cursor.execute(
-                """
-                UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(),
-                    error_code = 'task_ended' WHERE id = %s
-                """,
-                [last.pk],
-            )
-            # After the commit: admission locks circuits and credit accounts in another order.
-            transaction.on_commit(partial(health.give_back_probe, last.model))
-            transaction.on_commit(dispatch.request_admission)
-        elif last.state in {State.UNKNOWN, State.ACCEPTED}:
-            cursor.execute(
-                """
-                UPDATE video_generation SET look_at = statement_timestamp(),
-                    cancel_wanted_at = coalesce(cancel_wanted_at, statement_timestamp()) WHERE id = %s
-                """,
-                [last.pk],
-            )
-            transaction.on_commit(partial(dispatch.request_check, last.pk))
 
 
 def _cancelled_before(task: VideoTask) -> Cancelled:

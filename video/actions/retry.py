@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from providers.catalogue import UnknownModel
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused
+from video.attempts import task_moves
 from video.credits import ledger
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
@@ -74,7 +75,7 @@ def retry(
             backlog.check(user_id, list(plan.models))
         fence = _resume_row(task, plan)
         if last is not None and plan.models is None:
-            _keep_attempt(last, plan.run)
+            task_moves.continue_in_run(last, plan.run)
         granted = _pay(task, plan, free=free, by=by)
         task_rows.record_event(
             task.pk,
@@ -201,19 +202,6 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
         )
         row: tuple[int] = cursor.fetchone()
         return row[0]
-
-
-def _keep_attempt(last: Generation, run: int) -> None:
-    """The attempt that goes on belongs to the run that pays for it from now on, and its task polls it again."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET run = %(run)s, look_at = NULL,
-                cancel_wanted_at = CASE WHEN state = 'accepted' THEN NULL ELSE cancel_wanted_at END
-            WHERE id = %(id)s
-            """,
-            {"id": last.pk, "run": run},
-        )
 
 
 def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: str) -> int:

@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video.attempts import provider_calls, records, unknown_submits
+from video.attempts import poll_records, provider_calls, records, unknown_submits
 from video.attempts.poll_policy import HOUR_S
-from video.engine import claims, dispatch, transitions
+from video.engine import dispatch, transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 from video.routing import health
@@ -25,9 +25,6 @@ from video.routing import health
 log = logging.getLogger(__name__)
 State = Generation.State
 KEEP_LOOKING_S = 24 * HOUR_S
-BATCH = 50
-# A process that took a job to be stopped and died with it: another takes it up so much later.
-TAKEN_S = 60.0
 STILL_LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.UNRECOGNISED)
 
 
@@ -49,22 +46,7 @@ def check_if_due(generation_id: str) -> bool:
 
 
 def _take_due(generation_id: str | None = None) -> list[Generation]:
-    """Take due ones by pushing their next look away, so that another sweeper does not look as well."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH due AS MATERIALIZED (
-                SELECT id FROM video_generation
-                WHERE look_at <= statement_timestamp() {"AND id = %(id)s" if generation_id else ""}
-                ORDER BY look_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED
-            )
-            UPDATE video_generation g SET look_at = statement_timestamp() + interval '1 second' *
-                CASE WHEN g.cancel_wanted_at IS NULL THEN %(hour)s ELSE %(taken)s END
-            FROM due WHERE g.id = due.id RETURNING g.id
-            """,  # noqa: S608 - one of two fixed texts
-            {"id": generation_id, "batch": BATCH, "hour": HOUR_S, "taken": TAKEN_S},
-        )
-        found = [row[0] for row in cursor.fetchall()]
+    found = poll_records.take_due_checks(generation_id)
     return list(Generation.objects.filter(pk__in=found).select_related("account", "task"))
 
 
@@ -82,7 +64,7 @@ def check(generation: Generation) -> None:
         if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
             # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
             if status is not None:
-                claims.record_polls([(generation.pk, status)])
+                poll_records.record_polls([(generation.pk, status)])
                 generation.provider_status = status.provider_status
             asked = provider_calls.cancel(generation)
             status = _read(generation) if asked is not None else status
@@ -105,7 +87,7 @@ def check(generation: Generation) -> None:
     elif status.state in {JobState.FAILED, JobState.CANCELLED}:
         _ended_badly(generation, status)
     else:
-        claims.record_polls([(generation.pk, status)])
+        poll_records.record_polls([(generation.pk, status)])
         _check_again(generation)
 
 

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from providers.contract import Submitted
 from video.credits import ledger
 from video.engine.claims import Claim
+from video.engine.transitions import mark_running
 from video.models import Generation
 
 State = Generation.State
@@ -98,15 +99,7 @@ def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = Fals
     `expects_call`: a call-back address goes along.
     """
     with transaction.atomic():
-        task_is_ours = _change(
-            """
-            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
-            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
-                AND lease_until > statement_timestamp()
-            """,
-            {"task": claim.task.pk, "fence": claim.fence},
-        )
-        marked = task_is_ours and _change(
+        marked = mark_running(claim) and _change(
             """
             UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
             WHERE id = %(id)s AND task_id = %(task)s AND state = 'planned'
@@ -307,18 +300,18 @@ def record_ended(
         )
 
 
-def record_lost(generation_id: str, *, code: str) -> bool:
+def record_lost(generation_id: str, *, code: str, message: str = "") -> bool:
     """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come.
 
     A cancelled task whose submit was never answered is refunded; one whose job was known is not.
     """
-    return give_up_unknown(generation_id, code=code) or _change(
+    return give_up_unknown(generation_id, code=code, message=message) or _change(
         """
         UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
-            look_at = NULL
+            error_message = %(message)s, look_at = NULL
         WHERE id = %(id)s AND state = 'accepted'
         """,
-        {"id": generation_id, "code": code},
+        {"id": generation_id, "code": code, "message": message},
     )
 
 
@@ -356,7 +349,7 @@ def look_up_later(generation_id: str, delay_s: float) -> bool:
     )
 
 
-def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> bool:
+def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown", message: str = "") -> bool:
     """No truth came: unknown → lost, which frees the slot. False: a call-back has brought the job a moment ago.
 
     A cancelled task is refunded.
@@ -364,10 +357,10 @@ def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown") -> boo
     return _end(
         """
         UPDATE video_generation SET state = 'lost', ended_at = statement_timestamp(), error_code = %(code)s,
-            look_at = NULL
+            error_message = %(message)s, look_at = NULL
         WHERE id = %(id)s AND state = 'unknown'
         """,
-        {"id": generation_id, "code": code},
+        {"id": generation_id, "code": code, "message": message},
         refunds=True,
     )
 

@@ -14,14 +14,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
 from providers import catalogue
 from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
-from video.attempts import provider_calls, reconcile, records, unknown_submits
+from video.attempts import poll_records, provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
 from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
@@ -234,10 +234,9 @@ def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
         generation = _lock(generation_id)
         _refuse_to_settle(generation)
         had_job = generation.state == State.ACCEPTED
-        if not records.record_lost(generation.pk, code="job_lost" if had_job else SubmissionUnknown.code):
+        code, message = ("job_lost", "") if had_job else (SubmissionUnknown.code, SubmissionUnknown.user_message)
+        if not records.record_lost(generation.pk, code=code, message=message):
             raise SettlementRefused("It was settled a moment ago: look again.")
-        if not had_job:
-            Generation.objects.filter(pk=generation.pk).update(error_message=SubmissionUnknown.user_message)
         _note(generation, by, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
         transaction.on_commit(lambda: _go_on(generation.task_id))
         transaction.on_commit(dispatch.request_admission)  # a slot is free
@@ -347,7 +346,7 @@ def check_now(case: UnsettledAttempt) -> str:
         return "left to its task"
     if not generation.job_id:
         return _look_up(case)
-    if not _take_look(generation.pk):
+    if not poll_records.take_check(generation.pk):
         return "somebody else has settled it"
     reconcile.check(generation)
     return "looked at"
@@ -373,19 +372,6 @@ def _look_up(case: UnsettledAttempt) -> str:
         _go_on(generation.task_id)
         return "found by our reference; its task goes on"
     return f"found by our reference; {check_now(fresh)}"
-
-
-def _take_look(generation_id: str) -> bool:
-    """Push the next look an hour away, so that no sweeper looks as well."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour'
-            WHERE id = %s AND job_id <> '' AND state IN ('accepted', 'lost')
-            """,
-            [generation_id],
-        )
-        return cursor.rowcount == 1
 
 
 def _read(generation_id: str) -> UnsettledAttempt:

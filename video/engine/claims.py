@@ -18,7 +18,6 @@ from django.conf import settings
 from django.db import connection
 from django.utils.functional import SimpleLazyObject
 
-from providers.contract import JobStatus
 from video.engine.outcomes import Park
 from video.engine.sql import RECORD_EVENT, UNHELD
 from video.models import Stage, VideoTask
@@ -191,48 +190,3 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             },
         )
         return {row[0] for row in cursor.fetchall()}
-
-
-def record_polls(looks: Sequence[tuple[str, JobStatus]]) -> None:
-    """Looks at these attempts' jobs were answered, and the jobs go on: remember when, and what was said."""
-    if not looks:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH said AS MATERIALIZED (
-                SELECT * FROM unnest(%s::text[], %s::text[], %s::float8[]) AS s (id, word, progress)
-            ), open AS MATERIALIZED (
-                SELECT g.id FROM video_generation g JOIN said ON said.id = g.id
-                WHERE g.state = 'accepted' ORDER BY g.id FOR UPDATE OF g
-            )
-            UPDATE video_generation g SET last_polled_at = statement_timestamp(), polls = g.polls + 1, poll_errors = 0,
-                not_found = 0, not_found_since = NULL, provider_status = said.word,
-                provider_progress = coalesce(greatest(g.provider_progress, said.progress), said.progress)
-            FROM said JOIN open ON open.id = said.id WHERE g.id = said.id
-            """,
-            [
-                [generation_id for generation_id, _ in looks],
-                [status.provider_status[:60] for _, status in looks],
-                [None if status.progress is None else float(status.progress) for _, status in looks],
-            ],
-        )
-
-
-def record_failed_polls(generation_ids: Sequence[str]) -> dict[str, int]:
-    """Looks at these attempts' jobs could not be had; how many in a row now, by attempt."""
-    if not generation_ids:
-        return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH open AS MATERIALIZED (
-                SELECT id FROM video_generation WHERE id = ANY(%s) AND state = 'accepted' ORDER BY id FOR UPDATE
-            )
-            UPDATE video_generation g SET last_polled_at = statement_timestamp(), polls = polls + 1,
-                poll_errors = poll_errors + 1
-            FROM open WHERE g.id = open.id RETURNING g.id, g.poll_errors
-            """,
-            [list(generation_ids)],
-        )
-        return dict(cursor.fetchall())

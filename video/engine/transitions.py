@@ -162,6 +162,20 @@ def _move(
         return cursor.rowcount == 1
 
 
+def mark_running(claim: Claim) -> bool:
+    """The task's submit is about to be sent: it runs from now on. False: the fence or the lease no longer holds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
+            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
+                AND lease_until > statement_timestamp()
+            """,
+            {"task": claim.task.pk, "fence": claim.fence},
+        )
+        return cursor.rowcount == 1
+
+
 def advance(
     claim: Claim,
     to: Stage,
@@ -241,8 +255,9 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
 
 
 def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_id: str | None = None) -> bool:
-    """End the task as failed and give its credits back, in one transaction. A planned attempt ends as rejected.
+    """End the task as failed and give its credits back, in one transaction.
 
+    Called through `task_moves.fail`, which settles the task's attempt with it.
     `message` is a plain sentence for the user; `detail` is for operators.
     """
     with transaction.atomic():
@@ -258,52 +273,8 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             generation_id=generation_id,
         )
         if moved:
-            _leave_attempt(claim.task.pk, claim.stage)
             ledger.refund(claim.task.pk, claim.task.run)
         return moved
-
-
-def _leave_attempt(task_id: str, stage: Stage) -> None:
-    """The attempt of a task that fails in `stage`: one that was never sent frees its slot, an open job is looked at
-    later, an unanswered submit is looked up where its provider can tell, and one that somebody else has just seen end
-    well is delivered late."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = 'task_ended'
-            WHERE task_id = %s AND state = 'planned'
-            """,
-            [task_id],
-        )
-        cursor.execute(
-            """
-            UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour' * (state = 'accepted')::int
-            WHERE task_id = %s AND state IN ('accepted', 'unknown') AND look_at IS NULL
-            """,
-            [task_id],
-        )
-        if stage in {Stage.GENERATE, Stage.POLL}:
-            cursor.execute(
-                """
-                UPDATE video_generation SET look_at = statement_timestamp()
-                WHERE task_id = %s AND state = 'succeeded' AND look_at IS NULL
-                """,
-                [task_id],
-            )
-
-
-def mark_running(claim: Claim) -> bool:
-    """The task runs, as its first submit is about to be sent. Needs a lease that still holds; False: do not send."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
-            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
-                AND lease_until > statement_timestamp()
-            """,
-            {"task": claim.task.pk, "fence": claim.fence},
-        )
-        return cursor.rowcount == 1
 
 
 def admit(generations: Sequence[Generation]) -> None:

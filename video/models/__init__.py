@@ -1,8 +1,7 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
-`video.engine` and `video.actions` write a task's status and stage (`video.attempts` makes it running, in the
-transaction of its submit), `video.attempts` writes a generation's state, `video.credits` the ledger. What must never be
-false is a constraint here, so that a mistake in a writer fails loudly.
+Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation, only `video.credits` the
+ledger. What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
 from video.models.generations import Generation

@@ -89,7 +89,7 @@ class VideoTask(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - NULL: no key
     request_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
 
-    # Its state. Written by `video.engine` and `video.actions`; the models' docstring names the one exception.
+    # Where it stands. Written by video.engine and video.actions only.
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     stage = models.CharField(max_length=10, choices=Stage.choices, default=Stage.GENERATE)
     progress = models.PositiveSmallIntegerField(default=0, help_text="0 to 100 over all stages; never falls in a run.")

@@ -29,9 +29,17 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from video.attempts import callbacks, poll_policy, poll_statistics, provider_calls, records, unknown_submits
+from video.attempts import (
+    callbacks,
+    poll_policy,
+    poll_records,
+    poll_statistics,
+    provider_calls,
+    records,
+    unknown_submits,
+)
 from video.attempts.poll_policy import HOUR_S
-from video.engine.claims import Claim, record_failed_polls, record_polls
+from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
 from video.engine.transitions import progress_in_poll, render_fraction
 from video.infra import outage
@@ -208,7 +216,7 @@ def polls(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED])
     failpoint("poll.after_read")
     trouble = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
-    in_a_row = record_failed_polls(trouble)
+    in_a_row = poll_records.record_failed_polls(trouble)
     for generation in found.values():
         generation.poll_errors = in_a_row.get(generation.pk, 0)
     _note_faults(found.values(), answers)
@@ -285,7 +293,7 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
         )
     over = _overdue(claim, generation)
     if over is not None:
-        record_polls([(generation.pk, status)])
+        poll_records.record_polls([(generation.pk, status)])
         return over
     said = f"{generation.provider}: {status.provider_status.lower()}"
     return Park(

@@ -10,6 +10,7 @@ from functools import partial
 from django.db import Error
 
 from media_pipeline.errors import MediaError
+from video.attempts import poll_records, task_moves
 from video.engine import claims, transitions
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
@@ -74,7 +75,7 @@ def run_batch(task_ids: Sequence[str]) -> list[str]:
         outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
         parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
         seen = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
-        outage.retry_while_unavailable(partial(claims.record_polls, seen), what)
+        outage.retry_while_unavailable(partial(poll_records.record_polls, seen), what)
         outage.retry_while_unavailable(partial(claims.park, parks), what)
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
         moved = [(claim, outcome, *_move(claim, outcome)) for claim, outcome in moves]
@@ -187,7 +188,7 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
             )
         case Fail():
             log.warning("%s failed in %s: %s (%s)", task.pk, claim.stage, outcome.code, outcome.detail)
-            return transitions.fail(
+            return task_moves.fail(
                 claim, code=outcome.code, message=outcome.message, detail=outcome.detail, generation_id=generation_id
             )
         case Succeed():

@@ -17,6 +17,7 @@ from django.db import connection, transaction
 from providers import catalogue, ranking
 from providers.contract import Reason
 from providers.ranking import Candidate, ModelHealth, Override
+from video.attempts import task_moves
 from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
@@ -155,7 +156,7 @@ def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generati
         if generation is not None:
             generations.append(generation)
     if generations:
-        Generation.objects.bulk_create(generations)
+        task_moves.plan(generations)
         transitions.admit(generations)
         fair_share.record_granted(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended

@@ -16,7 +16,7 @@ from video.actions import cancel as cancel_action
 from video.actions import retry as retry_action
 from video.actions.cancel import Refund
 from video.actions.task_rows import ActionRefused
-from video.attempts import provider_calls, reconcile, records
+from video.attempts import provider_calls, reconcile, records, task_moves
 from video.credits import ledger
 from video.engine import claims, transitions
 from video.engine.claims import Claim
@@ -95,7 +95,7 @@ def failed(task: VideoTask, code: str = "timeout") -> VideoTask:
     """The same task, failed where it stands."""
     task = reload(task)
     claim = claimed(task, Stage(task.stage))
-    assert transitions.fail(claim, code=code, message="It failed.")
+    assert task_moves.fail(claim, code=code, message="It failed.")
     return reload(task)
 
 
@@ -160,7 +160,7 @@ class TestCancel:
         assert claims.renew_leases([claim]) == set()  # the next heartbeat tells the worker to stop
         assert not records.mark_sent(claim, generation)
         assert not transitions.advance(claim, Stage.POLL)
-        assert not transitions.fail(claim, code="late", message="late")
+        assert not task_moves.fail(claim, code="late", message="late")
         assert kinds(task) == [("debit", -10, 1), ("refund", 10, 1)]
 
     @pytest.mark.parametrize("model", MODELS.values())
@@ -407,7 +407,7 @@ class TestRetry:
     def test_without_a_job_it_goes_in_line_again_as_a_run_of_its_own(self) -> None:
         task, generation, claim = unknown()
         records.record_rejected(generation.pk, code="bad_request", message="No.")
-        assert transitions.fail(claim, code="bad_request", message="No.")
+        assert task_moves.fail(claim, code="bad_request", message="No.")
         done = retry(task)
         assert done == retry_action.Retried(task.pk, 2, Stage.GENERATE, 10, 0)
         task = reload(task)
@@ -458,7 +458,7 @@ class TestRetry:
     @pytest.mark.parametrize("regenerate", [False, True])
     def test_while_nobody_knows_whether_a_job_exists_it_is_refused(self, regenerate: bool) -> None:
         task, generation, claim = unknown()
-        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
         before = kinds(task)
         assert "nobody knows" in refused("attempt_unsettled", lambda: retry(task, regenerate=regenerate))
         assert (reload(task).status, kinds(task)) == ("failed", before)
@@ -537,7 +537,7 @@ class TestRetry:
     def test_cancel_of_a_retried_task_is_about_its_new_run(self) -> None:
         task, generation, claim = unknown()
         records.record_rejected(generation.pk, code="x", message="x")
-        assert transitions.fail(claim, code="x", message="x")
+        assert task_moves.fail(claim, code="x", message="x")
         retry(task)
         assert cancel(task).refund is Refund.DONE
         assert kinds(task)[2:] == [("debit", -10, 2), ("refund", 10, 2)]

@@ -17,7 +17,7 @@ from video.actions import cancel as cancel_action
 from video.actions import retry as retry_action
 from video.actions.cancel import Refund
 from video.actions.task_rows import ActionRefused
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import transitions
 from video.engine.claims import Claim
@@ -114,7 +114,7 @@ def refused_submit() -> VideoTask:
     generation = admitted(task)
     claim = claimed(task)
     records.record_rejected(generation.pk, code="bad_request", message="No.")
-    assert transitions.fail(claim, code="bad_request", message="No.")
+    assert task_moves.fail(claim, code="bad_request", message="No.")
     return task
 
 
@@ -226,7 +226,7 @@ def test_cancel_against_the_tasks_failure_refunds_once() -> None:
         generation = admitted(task)
         claim = claimed(task)
         cancelled, failed = together(
-            turn, cancel(task), lambda claim=claim: transitions.fail(claim, code="timeout", message="Too long.")
+            turn, cancel(task), lambda claim=claim: task_moves.fail(claim, code="timeout", message="Too long.")
         )
         assert reload(task).status == ("failed" if failed else "cancelled")
         assert isinstance(cancelled, ActionRefused) is failed
@@ -298,7 +298,7 @@ def test_retry_of_a_cancelled_task_against_the_end_of_its_job_is_paid_for_exactl
 def test_retry_against_a_video_that_comes_late_is_one_of_the_two() -> None:
     for turn in range(ROUNDS):
         task, generation = rendering("kling-2.5-turbo")
-        assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+        assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
         records.record_ended(generation.pk, State.SUCCEEDED)
         retried, revived = together(
             turn, retry(task), lambda task=task, generation=generation: transitions.revive(task.pk, 1, generation.pk)

@@ -16,7 +16,7 @@ from pytest_django import DjangoAssertNumQueries
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one, reload
 from video.admin import timeline
 from video.admin.read_only import BoundedPaginator, short
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.durations import span
 from video.engine import transitions
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
@@ -141,7 +141,7 @@ class TestTaskPage:
     def test_of_a_failed_task_gives_the_cause_and_the_refund(self, operator: Client) -> None:
         task = make_task()
         admitted(task)
-        transitions.fail(
+        task_moves.fail(
             claimed(task), code="moderation", message="The provider refused this prompt.", detail="SAFETY.INPUT"
         )
         page = text(operator, page_of(task.pk))
@@ -190,7 +190,7 @@ class TestWords:
         park_one(claim, delay_s=50, reason="runway: throttled")
         assert said().startswith("runway: throttled; next look in")
         age(task.pk, 60)
-        transitions.fail(claimed(task), code="x", message="y")
+        task_moves.fail(claimed(task), code="x", message="y")
         assert said() == ""
 
     @pytest.mark.parametrize(

@@ -13,9 +13,8 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
-from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.web import demo_login
 
@@ -43,7 +42,7 @@ def failed() -> VideoTask:
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert transitions.fail(claim, code="download_failed", message="It could not be fetched.")
+    assert task_moves.fail(claim, code="download_failed", message="It could not be fetched.")
     return reload(task)
 
 

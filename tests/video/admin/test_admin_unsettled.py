@@ -12,8 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 from providers.contract import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
-from video.attempts import provider_calls, records
-from video.engine import transitions
+from video.attempts import provider_calls, records, task_moves
 from video.models import Generation, Stage, TaskEvent
 
 pytestmark = pytest.mark.django_db
@@ -48,7 +47,7 @@ def make_unknown() -> Generation:
     claim = claimed(task)
     assert records.mark_sent(claim, generation)
     records.record_unknown(generation.pk)
-    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     return Generation.objects.select_related("task__user").get(pk=generation.pk)
 
 
@@ -199,7 +198,7 @@ class TestRights:
 def test_a_job_of_an_ended_task_says_when_it_is_looked_at(operator: Client) -> None:
     task = make_task()
     generation = accepted(task)
-    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
+    assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
     text = page(operator, LIST)
     assert "looked at now and then; a late video is delivered, in " in text
     assert "job-1" in text

@@ -11,9 +11,8 @@ from pytest_django.fixtures import Settings
 
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
 from video.actions import cancel, retry
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
-from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -39,7 +38,7 @@ def failed(user: AbstractBaseUser) -> VideoTask:
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert transitions.fail(claim, code="download_failed", message="It could not be fetched.")
+    assert task_moves.fail(claim, code="download_failed", message="It could not be fetched.")
     return reload(task)
 
 
@@ -157,7 +156,7 @@ class TestRetry:
         generation = admitted(task)
         claim = claimed(task)
         records.mark_sent(claim, generation)
-        transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
         error(post(api, RETRY, {"taskId": task.pk}), 409, "attempt_unsettled")
 
     def test_a_video_that_is_gone_is_made_anew_only_if_that_is_asked_for(

@@ -13,8 +13,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, claimed, make_task, make_user
 from tests.video.conftest import client_of
 from video.actions import cancel
+from video.attempts import task_moves
 from video.credits import ledger
-from video.engine import transitions
 from video.models import Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +34,7 @@ def ids(found: Any) -> list[str]:
 def failed(user: AbstractBaseUser) -> VideoTask:
     task = make_task(user)
     accepted(task, f"job-of-{task.pk}")
-    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     return task
 
 

@@ -21,7 +21,7 @@ from tests.video.conftest import client_of
 from tests.video.presence import everybody
 from video.actions import cancel, retry
 from video.api import task_details
-from video.attempts import provider_calls, records
+from video.attempts import provider_calls, records, task_moves
 from video.engine import claims, transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.monitoring import overview
@@ -144,7 +144,7 @@ class TestOwn:
         accepted(task)
         failed = make_task(user)
         accepted(failed, "job-2")
-        assert transitions.fail(claimed(failed, Stage.POLL), code="timeout", message="Too long.")
+        assert task_moves.fail(claimed(failed, Stage.POLL), code="timeout", message="Too long.")
         for number in range(3):
             accepted(make_task(stranger), f"job-of-stranger-{number}")
         age(make_task(stranger).pk, 900)
@@ -257,7 +257,7 @@ class TestTask:
         records.record_ended(
             generation.pk, Generation.State.FAILED, cost=Decimal(25), code="internal", message="It broke."
         )
-        assert transitions.fail(
+        assert task_moves.fail(
             claimed(task, Stage.POLL),
             code="internal",
             message="It broke.",

@@ -28,8 +28,8 @@ from pytest_django import Settings
 from providers.contract import JobState, JobStatus, Submitted
 from providers.simulator.signing import FalSigner, standard_webhook_headers
 from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
-from video.attempts import callbacks, provider_calls, records
-from video.engine import dispatch, transitions
+from video.attempts import callbacks, provider_calls, records, task_moves
+from video.engine import dispatch
 from video.models import Generation, Stage, VideoTask
 from video.pipeline import runner
 
@@ -313,7 +313,7 @@ def test_a_task_that_waits_for_a_slot_or_is_planned_is_left_alone() -> None:
 
 def ended(generation: Generation) -> Generation:
     age(generation.task_id, 7200)
-    assert transitions.fail(claimed(generation.task, Stage.POLL), code="timeout", message="Too long.")
+    assert task_moves.fail(claimed(generation.task, Stage.POLL), code="timeout", message="Too long.")
     assert records.check_later(generation.pk, 3600)
     return Generation.objects.get(pk=generation.pk)
 
@@ -369,7 +369,7 @@ def test_without_a_provider_in_the_path_it_is_the_same(fal: Fal) -> None:
 def test_an_ended_tasks_lost_answer_is_told_too_and_looked_at_at_once(fal: Fal) -> None:
     generation = unknown("pika")
     age(generation.task_id, 7200)
-    assert transitions.fail(claimed(generation.task), code="outcome_unknown", message="Nobody knows.")
+    assert task_moves.fail(claimed(generation.task), code="outcome_unknown", message="Nobody knows.")
     assert records.record_lost(generation.pk, code="outcome_unknown")
     fal.call(path_of(callbacks.callback_url(generation.pk, "pika")))
     found = Generation.objects.get(pk=generation.pk)
@@ -629,7 +629,7 @@ def test_it_costs_few_statements_whatever_it_does(fal: Fal, rung: list[Any]) -> 
         unknown("pika")
     assert statements() == 2
     age(adopted.task_id, 7200)
-    assert transitions.fail(claimed(adopted.task), code="x", message="x")
+    assert task_moves.fail(claimed(adopted.task), code="x", message="x")
     assert statements() == 2
     assert rung
 

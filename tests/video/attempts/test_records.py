@@ -7,8 +7,8 @@ from django.db import connection
 
 from providers.contract import JobState, JobStatus, Submitted
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import reconcile, records
-from video.engine import claims, transitions
+from video.attempts import poll_records, reconcile, records, task_moves
+from video.engine import transitions
 from video.models import Generation, Stage, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -110,23 +110,26 @@ def test_an_answer_in_between_starts_the_count_anew() -> None:
     for _ in range(3):
         records.record_not_found(generation.pk)
     age(task.pk, 61)
-    claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
+    poll_records.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5))])
     assert not records.record_not_found(generation.pk)
 
 
 def test_progress_at_the_provider_never_falls() -> None:
     generation = accepted(make_task())
     for progress in (0.5, 0.2, None):
-        claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
+        poll_records.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING", progress))])
     generation.refresh_from_db()
     assert (generation.provider_progress, generation.polls) == (0.5, 3)
 
 
 def test_failed_looks_are_counted_in_a_row() -> None:
     generation = accepted(make_task())
-    assert [claims.record_failed_polls([generation.pk]) for _ in range(2)] == [{generation.pk: 1}, {generation.pk: 2}]
-    claims.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
-    assert claims.record_failed_polls([generation.pk]) == {generation.pk: 1}
+    assert [poll_records.record_failed_polls([generation.pk]) for _ in range(2)] == [
+        {generation.pk: 1},
+        {generation.pk: 2},
+    ]
+    poll_records.record_polls([(generation.pk, JobStatus(JobState.RUNNING, "RUNNING"))])
+    assert poll_records.record_failed_polls([generation.pk]) == {generation.pk: 1}
 
 
 def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:
@@ -135,7 +138,7 @@ def test_an_unknown_attempt_expires_only_once_its_task_has_ended() -> None:
     age(task.pk, 10_000)
     assert records.expire_unknown({"runway": 1800}) == 0
     claim = claimed(task)
-    transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+    task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
     assert records.expire_unknown({"runway": 1_000_000}) == 0
     assert records.expire_unknown({"runway": 1800}) == 1
 
@@ -158,7 +161,7 @@ def test_what_never_left_of_a_task_that_has_ended_gives_its_slot_back() -> None:
     task = make_task()
     generation = sent(task)
     age(task.pk)
-    assert transitions.fail(claimed(task), code="outcome_unknown", message="Nobody knows.")
+    assert task_moves.fail(claimed(task), code="outcome_unknown", message="Nobody knows.")
     assert records.put_back(generation.pk)  # the first worker, which was frozen before the socket
     generation.refresh_from_db()
     assert (generation.state, generation.error_code) == ("rejected", "task_ended")
@@ -167,7 +170,7 @@ def test_what_never_left_of_a_task_that_has_ended_gives_its_slot_back() -> None:
 def test_a_video_seen_by_a_worker_whose_task_has_failed_is_left_to_reconcile_which_delivers_it() -> None:
     task = make_task()
     generation = accepted(task)
-    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     records.record_ended(generation.pk, State.SUCCEEDED)  # … and whoever looked dies right here
     reconcile.reconcile()
     assert (reload(task).status, reload(task).stage) == ("running", "download")
@@ -180,9 +183,9 @@ def test_a_video_seen_just_before_another_worker_fails_its_task_is_delivered_too
     generation = accepted(task)
     claim = claimed(task, Stage.POLL)
     records.record_ended(generation.pk, State.SUCCEEDED)
-    transitions.fail(claim, code="timeout", message="Too long.")
+    task_moves.fail(claim, code="timeout", message="Too long.")
     reconcile.reconcile()
     assert (reload(task).status, reload(task).stage) == ("running", "download")
-    transitions.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    task_moves.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
     reconcile.reconcile()
     assert reload(task).status == "failed"  # once; a video that can't be used is not fetched for ever

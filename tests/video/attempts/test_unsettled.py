@@ -15,9 +15,8 @@ from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
 from video.actions import cancel
-from video.attempts import provider_calls, reconcile, records, unsettled
+from video.attempts import provider_calls, reconcile, records, task_moves, unsettled
 from video.credits import ledger
-from video.engine import transitions
 from video.engine.claims import Claim
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.pipeline import runner
@@ -59,7 +58,7 @@ def unknown(task: VideoTask, *, ended: bool = True) -> Generation:
     generation, claim = sent(task)
     records.record_unknown(generation.pk)
     if ended:
-        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+        assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     else:
         assert park_one(claim, delay_s=600, reason="Pika may still call back with the job")
     return fresh(generation)
@@ -68,7 +67,7 @@ def unknown(task: VideoTask, *, ended: bool = True) -> Generation:
 def overdue(task: VideoTask, job_id: str = "job-1") -> Generation:
     """A job that outlived its task."""
     generation = accepted(task, job_id)
-    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
+    assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.", generation_id=generation.pk)
     return fresh(generation)
 
 

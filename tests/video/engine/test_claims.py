@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 from providers.contract import HttpReply, HttpRequest, JobState, JobStatus
 from providers.errors import Busy, JobFailed, JobNotFound, ProviderDown
 from tests.factories import accepted, age, claimed, make_task, park_one, reload
-from video.attempts import poll_statistics, provider_calls
+from video.attempts import poll_statistics, provider_calls, task_moves
 from video.engine import claims, due, transitions
 from video.engine.due import BATCH_SIZE, Due
 from video.engine.outcomes import Park
@@ -87,7 +87,7 @@ def test_a_wave_takes_only_what_is_due_and_free(why: str) -> None:
     elif why == "in another stage":
         transitions.advance(claimed(other, Stage.POLL), Stage.DOWNLOAD)
     elif why == "ended":
-        transitions.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
+        task_moves.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
     else:
         ids = [free.pk, "task_nobody"]
     assert [claim.task.pk for claim in claims.claim(Stage.POLL, ids)] == [free.pk]

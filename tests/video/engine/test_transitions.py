@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import claims, due, transitions
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
@@ -80,11 +80,11 @@ def test_success_is_refused_from_every_stage_but_save(task: VideoTask, stage: St
 @pytest.mark.parametrize("stage", ACTIVE_STAGES)
 def test_failure_is_open_from_every_stage_and_refunds(task: VideoTask, stage: Stage) -> None:
     claim = claimed(put(task, stage), stage)
-    assert transitions.fail(claim, code="timeout", message="It took too long.")
+    assert task_moves.fail(claim, code="timeout", message="It took too long.")
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == ("failed", stage, "timeout")
     assert ledger.balance(task.user_id) == 1000
-    assert not transitions.fail(claim, code="timeout", message="It took too long.")
+    assert not task_moves.fail(claim, code="timeout", message="It took too long.")
     assert ledger.balance(task.user_id) == 1000
 
 
@@ -116,7 +116,7 @@ def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
     assert not transitions.advance(late, Stage.POLL)
     assert not park_one(late, delay_s=1, reason="late")
     assert not transitions.wait_for_slot(late, delay_s=1, reason="late")
-    assert not transitions.fail(late, code="late", message="late")
+    assert not task_moves.fail(late, code="late", message="late")
     assert claims.renew_leases([late, winner]) == {(task.pk, winner.fence)}
     assert reload(task).status == "pending"
     assert ledger.balance(task.user_id) == 990
@@ -144,7 +144,7 @@ def test_a_late_worker_still_records_the_job_that_it_paid_for(task: VideoTask) -
     assert records.mark_sent(late, generation)
     age(task.pk)
     winner = claimed(task)
-    assert transitions.fail(winner, code="outcome_unknown", message="Nobody knows.")
+    assert task_moves.fail(winner, code="outcome_unknown", message="Nobody knows.")
     assert records.record_accepted(generation.pk, Submitted("job-late"))
     generation.refresh_from_db()
     assert (generation.state, generation.job_id) == ("accepted", "job-late")
@@ -183,7 +183,7 @@ def test_a_hint_makes_an_unheld_task_due_but_no_sooner_than_the_least_interval()
 
 
 def test_a_hint_changes_nothing_for_a_task_that_has_ended(task: VideoTask) -> None:
-    transitions.fail(claimed(task), code="x", message="x")
+    task_moves.fail(claimed(task), code="x", message="x")
     assert not due.hint(task.pk)
 
 
@@ -224,7 +224,7 @@ def test_progress_never_falls(task: VideoTask) -> None:
 
 
 def test_a_planned_attempt_of_a_task_that_ends_gives_its_slot_back(task: VideoTask) -> None:
-    transitions.fail(claimed(task), code="x", message="x")
+    task_moves.fail(claimed(task), code="x", message="x")
     assert Generation.objects.get(task=task).state == "rejected"
 
 
@@ -239,7 +239,7 @@ def test_a_waiting_task_can_fail_with_a_refund() -> None:
 def test_a_late_result_revives_a_failed_task_and_leaves_the_refund() -> None:
     task = make_task()
     generation = accepted(task)
-    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     assert transitions.revive(task.pk, 1, generation.pk)
     task = reload(task)
     assert (task.status, task.stage, task.error_code) == ("running", "download", "")
@@ -250,7 +250,7 @@ def test_a_late_result_revives_a_failed_task_and_leaves_the_refund() -> None:
 def test_a_late_result_of_an_older_run_revives_nothing() -> None:
     task = make_task()
     generation = accepted(task)
-    transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     VideoTask.objects.filter(pk=task.pk).update(run=2)
     assert not transitions.revive(task.pk, 1, generation.pk)
 

@@ -12,6 +12,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from tests.factories import accepted, claimed, make_task, make_user, reload
+from video.attempts import task_moves
 from video.credits import audit, ledger
 from video.engine import transitions
 from video.models import Account, CreditEntry, Stage, TaskEvent, VideoTask
@@ -34,7 +35,7 @@ def check(*args: str) -> tuple[int, str]:
 def failed() -> VideoTask:
     task = make_task()
     accepted(task, f"job-of-{task.pk}")
-    assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+    assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
     return reload(task)
 
 

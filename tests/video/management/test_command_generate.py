@@ -16,7 +16,7 @@ from django.db import OperationalError
 from providers.api_keys import parse_keys
 from providers.contract import Submitted
 from tests.factories import admitted, claimed, make_user, park_one
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import transitions
 from video.management.commands import generate as command
@@ -95,7 +95,7 @@ def to_failure() -> Iterator[None]:
     task = only_task()
     admitted(task)
     yield
-    transitions.fail(claimed(task), code="moderation", message="The provider refused this prompt.")
+    task_moves.fail(claimed(task), code="moderation", message="The provider refused this prompt.")
     yield
 
 

@@ -14,7 +14,7 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.system.system import Simulator
-from video.attempts import provider_calls, records
+from video.attempts import provider_calls, records, task_moves
 from video.engine import transitions
 from video.engine.claims import Claim
 from video.infra.toolkit import toolkit
@@ -79,7 +79,7 @@ def overdue(script: str = "") -> tuple[VideoTask, Generation]:
     task, generation, claim = started(script)
     submitted = provider_calls.Submission(task, generation).send()
     assert records.record_accepted(generation.pk, submitted)
-    assert transitions.fail(claim, code="timeout", message="Too long.", generation_id=generation.pk)
+    assert task_moves.fail(claim, code="timeout", message="Too long.", generation_id=generation.pk)
     return task, generation
 
 
@@ -88,7 +88,7 @@ def unknown(model: str = "gen4.5") -> tuple[VideoTask, Generation]:
     task, generation, claim = started(model_requested=model)
     provider_calls.Submission(task, generation).send()
     records.record_unknown(generation.pk)
-    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     return task, generation
 
 

@@ -12,9 +12,8 @@ from django.core.management.base import CommandError
 
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import cancel
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.credits import ledger
-from video.engine import transitions
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -49,7 +48,7 @@ def failed(user: Any = None, *, model: str = "gen4.5", code: str = "download_fai
     generation = accepted(task, f"job-of-{task.pk}")
     claim = claimed(task, Stage.POLL)
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
-    assert transitions.fail(claim, code=code, message="It failed.")
+    assert task_moves.fail(claim, code=code, message="It failed.")
     return reload(task)
 
 
@@ -210,7 +209,7 @@ class TestRetryTasks:
         generation = admitted(unsettled)
         claim = claimed(unsettled)
         records.mark_sent(claim, generation)
-        transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
         age(unsettled.pk, 0)
         good = failed()
         code, found = as_json("retry_tasks", "--failed")

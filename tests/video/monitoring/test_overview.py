@@ -12,8 +12,8 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
-from video.attempts import records
-from video.engine import claims, transitions
+from video.attempts import poll_records, records, task_moves
+from video.engine import transitions
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
 from video.monitoring import overview, problems, stages
 from video.monitoring.stages import QUEUE_OF, StageFigures
@@ -97,7 +97,7 @@ class TestStages:
         parked("runway: running")
         parked("runway: pending")
         failing = parked("HTTP 502", "provider_down")
-        claims.record_failed_polls([failing.pk])
+        poll_records.record_failed_polls([failing.pk])
         missing = parked("the provider does not know the job; asking again")
         records.record_not_found(missing.pk)
         assert of(Stage.POLL).parked == {"rendering": 2, "provider_trouble": 1, "job_not_found": 1}
@@ -122,7 +122,7 @@ class TestStages:
         assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD)
         other = make_task()
         accepted(other, "job-2")
-        assert transitions.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
+        assert task_moves.fail(claimed(other, Stage.POLL), code="timeout", message="Too long.")
         # Entered poll 300 s before it left it; the last claim took 2 s.
         set_ages(task, Stage.GENERATE, "advanced", finished_s=400)
         set_ages(task, Stage.POLL, "advanced", started_s=102, finished_s=100)
@@ -318,7 +318,7 @@ class TestTrouble:
         claim = claimed(task)
         assert records.mark_sent(claim, generation)
         records.record_unknown(generation.pk)
-        assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+        assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
         found = overview.read()
         assert {one.code for one in found.problems} == {"circuit_open", "open_cases"}
         assert not found.needs_person
@@ -329,7 +329,7 @@ class TestTrouble:
             assert codes(needs_person=True) == []
             task = make_task()
             accepted(task, f"job-{number}")
-            assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+            assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
         one, _ = overview.read().problems  # their jobs are still open at the provider
         assert one.code == "many_failures"
         assert "5 tasks failed in the last five minutes and 0 were finished; most failed in poll" in one.sentence
@@ -373,7 +373,7 @@ def fill() -> None:
         if number % 2:
             assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="runway: running")
         else:
-            assert transitions.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
+            assert task_moves.fail(claimed(task, Stage.POLL), code="timeout", message="Too long.")
         make_task(user)
     for model in catalogue.MODELS[:2]:
         for _ in range(5):

@@ -19,7 +19,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import accepted, admitted, age, claim_one, make_task, reload
-from video.attempts import provider_calls, reconcile, records
+from video.attempts import provider_calls, reconcile, records, task_moves
 from video.credits import ledger
 from video.engine import claims, transitions
 from video.engine.claims import Claim
@@ -217,7 +217,7 @@ def test_a_failed_tasks_unanswered_submit_is_looked_up_and_its_late_video_delive
     generation = admitted(task)
     claim = _claimed(task, Stage.GENERATE)
     assert records.mark_sent(claim, generation)
-    assert transitions.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
+    assert task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.", generation_id=generation.pk)
     Generation.objects.filter(pk=generation.pk).update(unknown_since="2020-01-01T00:00:00Z")
     monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("job-1"))
     assert reconcile.reconcile() == 1
@@ -231,7 +231,7 @@ def test_a_failed_tasks_unanswered_submit_is_looked_up_and_its_late_video_delive
 def test_an_open_job_is_given_up_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task()
     generation = accepted(task)
-    transitions.fail(_claimed(task), code="timeout", message="Too long.")
+    task_moves.fail(_claimed(task), code="timeout", message="Too long.")
     records.check_later(generation.pk, 0)
     looking(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING"))
     reconcile.reconcile()

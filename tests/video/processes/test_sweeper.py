@@ -8,7 +8,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.engine import dispatch, transitions
 from video.infra import broker
 from video.infra.toolkit import toolkit
@@ -30,7 +30,7 @@ def work_file(tmp_path: Path) -> str:
     source = tmp_path / "source.mp4"
     source.write_bytes(b"a video")
     toolkit().storage.put_file(source, f"work/{task.pk}/1-source.mp4")
-    transitions.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
+    task_moves.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="It could not be read.")
     return task.pk
 
 

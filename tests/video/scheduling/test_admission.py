@@ -6,7 +6,7 @@ import pytest
 from django.db import connection, transaction
 
 from tests.factories import admitted, age, claim_one, claimed, make_task, make_user, park_one, reload
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.engine import transitions
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts
@@ -52,7 +52,7 @@ def test_an_unknown_attempt_keeps_its_slot_after_its_task_has_failed() -> None:
     assert generation is not None
     claim = claimed(task)
     records.mark_sent(claim, generation)
-    transitions.fail(claim, code="outcome_unknown", message="Nobody knows.")
+    task_moves.fail(claim, code="outcome_unknown", message="Nobody knows.")
     waiting = make_task()
     assert admission.admit() == []
     age(task.pk, 10_000)

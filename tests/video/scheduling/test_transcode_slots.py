@@ -12,7 +12,7 @@ from django.db import connection
 from tests.factories import accepted, age, claim_one, claimed, make_task, make_user, park_one, reload
 from tests.video.scheduling.test_fair_share import fill, plan_of, rows_read
 from video.actions import cancel, retry
-from video.attempts import records
+from video.attempts import records, task_moves
 from video.engine import dispatch, transitions
 from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Outcome, Park
@@ -264,7 +264,7 @@ def test_a_retry_that_goes_on_at_the_transcode_waits_for_a_core(
     busy = waiting()
     admit()
     task = waiting()
-    transitions.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
+    task_moves.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
         assert retry.retry(task.pk, by="test").stage is Stage.TRANSCODE
     assert rung == []

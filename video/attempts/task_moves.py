@@ -1,0 +1,110 @@
+"""What a move of the task does to its attempts: admission plans one, a failure or a cancel leaves it, a retry goes on.
+
+Each is called in the transaction that moves the task, and after the task's row was written: that is the order in which
+all moves lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from django.db import connection, transaction
+
+from video.engine import dispatch, transitions
+from video.engine.claims import Claim
+from video.models import Generation, Stage
+from video.routing import health
+
+State = Generation.State
+
+
+def plan(generations: Iterable[Generation]) -> None:
+    """Insert the planned attempts of admitted tasks. Each takes a slot with this."""
+    Generation.objects.bulk_create(generations)
+
+
+def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_id: str | None = None) -> bool:
+    """End the task as failed with its refund, and leave its attempt; one transaction. False: it is no longer ours.
+
+    `message` is a plain sentence for the user; `detail` is for operators.
+    """
+    with transaction.atomic():
+        moved = transitions.fail(claim, code=code, message=message, detail=detail, generation_id=generation_id)
+        if moved:
+            _leave_failed(claim.task.pk, claim.stage)
+        return moved
+
+
+def _leave_failed(task_id: str, stage: Stage) -> None:
+    """The attempt of a task that fails in `stage`.
+
+    One that was never sent frees its slot. An open job is checked later. An unanswered submit is looked up where its
+    provider can. A job whose success another process has just written is delivered late.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = 'task_ended'
+            WHERE task_id = %s AND state = 'planned'
+            """,
+            [task_id],
+        )
+        cursor.execute(
+            """
+            UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour' * (state = 'accepted')::int
+            WHERE task_id = %s AND state IN ('accepted', 'unknown') AND look_at IS NULL
+            """,
+            [task_id],
+        )
+        if stage in {Stage.GENERATE, Stage.POLL}:
+            cursor.execute(
+                """
+                UPDATE video_generation SET look_at = statement_timestamp()
+                WHERE task_id = %s AND state = 'succeeded' AND look_at IS NULL
+                """,
+                [task_id],
+            )
+
+
+def leave_cancelled(last: Generation | None) -> None:
+    """The last attempt of a task that is cancelled, locked: not sent, it frees its slot; else its job is to be stopped.
+
+    Call it in the cancel's transaction; the probe, admission and the check follow after the commit.
+    """
+    if last is None:
+        return
+    with connection.cursor() as cursor:
+        if last.state == State.PLANNED:
+            cursor.execute(
+                """
+                UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(),
+                    error_code = 'task_ended' WHERE id = %s
+                """,
+                [last.pk],
+            )
+            # After the commit: admission locks circuits and credit accounts in another order.
+            transaction.on_commit(partial(health.give_back_probe, last.model))
+            transaction.on_commit(dispatch.request_admission)
+        elif last.state in {State.UNKNOWN, State.ACCEPTED}:
+            cursor.execute(
+                """
+                UPDATE video_generation SET look_at = statement_timestamp(),
+                    cancel_wanted_at = coalesce(cancel_wanted_at, statement_timestamp()) WHERE id = %s
+                """,
+                [last.pk],
+            )
+            transaction.on_commit(partial(dispatch.request_check, last.pk))
+
+
+def continue_in_run(last: Generation, run: int) -> None:
+    """The last attempt, locked, goes on in the run of a retry: that run pays for it, and its task polls it again."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            UPDATE video_generation SET run = %(run)s, look_at = NULL,
+                cancel_wanted_at = CASE WHEN state = 'accepted' THEN NULL ELSE cancel_wanted_at END
+            WHERE id = %(id)s
+            """,
+            {"id": last.pk, "run": run},
+        )
