@@ -38,7 +38,7 @@ class Paused(Exception):
         self.wait_s = wait_s
 
 
-Answer = JobStatus | Exception
+PollAnswer = JobStatus | Exception
 Parsed = TypeVar("Parsed")
 
 
@@ -116,7 +116,7 @@ def poll(generation: Generation) -> JobStatus:
     return answer
 
 
-def poll_many(generations: Sequence[Generation]) -> dict[str, Answer]:
+def poll_many(generations: Sequence[Generation]) -> dict[str, PollAnswer]:
     """How each of these jobs stands, by attempt, or what `look` would raise; one wave of requests for each key.
 
     HeldBack for those of a provider that has asked to be left alone, or that nobody reaches.
@@ -124,7 +124,7 @@ def poll_many(generations: Sequence[Generation]) -> dict[str, Answer]:
     groups: dict[tuple[str, str], list[Generation]] = {}
     for generation in generations:
         groups.setdefault((generation.provider, generation.key_fingerprint), []).append(generation)
-    answers: dict[str, Answer] = {}
+    answers: dict[str, PollAnswer] = {}
     for who, group in groups.items():
         try:
             _check_pause(who)
@@ -134,11 +134,11 @@ def poll_many(generations: Sequence[Generation]) -> dict[str, Answer]:
     return answers
 
 
-def _poll_with_one_key(group: list[Generation]) -> dict[str, Answer]:
+def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
     name, key = group[0].provider, _key(group[0])
     provider, reader = toolkit().provider(name), toolkit().batch_reader(name)
     jobs = {generation.pk: _job(generation) for generation in group}
-    answers: dict[str, Answer] = {}
+    answers: dict[str, PollAnswer] = {}
     size = provider.jobs_per_poll(key)
     shares = [group[at : at + size] for at in range(0, len(group), size)]
     requests = [provider.build_poll([jobs[one.pk] for one in share], key=key) for share in shares]
@@ -167,7 +167,7 @@ def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed
         return err
 
 
-def _is_ready(answer: Answer) -> bool:
+def _is_ready(answer: PollAnswer) -> bool:
     return isinstance(answer, JobStatus) and answer.state is JobState.RESULT_READY
 
 
@@ -186,7 +186,7 @@ def _check_pause(who: tuple[str, str]) -> None:
         raise Paused(f"{who[0]} is left alone for a while", left_s)
 
 
-def _note_pause(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, Answer]) -> None:
+def _note_pause(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, PollAnswer]) -> None:
     """Whoever says "too many" for one job says it for all of the key; and when nobody answers a whole wave, the next
     one need not hold a worker up for as long."""
     asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobNotFound, ProviderError
-from video.attempts import poll_records, provider_calls, records, unknown_submits
+from video.attempts import observe, poll_records, provider_calls, records, unknown_submits
 from video.attempts.poll_policy import HOUR_S
 from video.engine import dispatch, transitions
 from video.infra.toolkit import toolkit
@@ -60,72 +60,34 @@ def check(generation: Generation) -> None:
         return
     asked: CancelOutcome | None = None
     try:
-        status = _read(generation)
-        if _is_to_stop(generation) and (status is None or status.state in STILL_LIVE):
-            # Looked at first: the last word before tells what the end costs, and a finished video is not to be erased.
-            if status is not None:
-                poll_records.record_polls([(generation.pk, status)])
-                generation.provider_status = status.provider_status
+        answer = _poll(generation)
+        if _is_to_stop(generation) and (isinstance(answer, JobNotFound) or answer.state in STILL_LIVE):
+            # Polled first: the last status before the stop tells what the end costs, and a finished video is kept.
+            if isinstance(answer, JobStatus):
+                observe.note(generation, answer)
+                generation.provider_status = answer.provider_status
             asked = provider_calls.cancel(generation)
-            status = _read(generation) if asked is not None else status
+            answer = _poll(generation) if asked is not None else answer
     except (ProviderError, provider_calls.KeyGone) as err:
-        log.warning("%s: a look at an open job failed: %s", generation.pk, err)
+        log.warning("%s: an open job could not be checked: %s", generation.pk, err)
         _check_again(generation)
         return
-    if status is None:
-        _not_found(generation, asked)
-    elif status.state is JobState.SUCCEEDED:
-        records.record_ended(
-            generation.pk,
-            State.SUCCEEDED,
-            cost=status.cost,
-            provider_status=status.provider_status,
-            result_life_s=provider_calls.result_life_s(generation.provider),
-        )
-        health.note_success(generation.model, generation.provider)
-        _deliver(generation)
-    elif status.state in {JobState.FAILED, JobState.CANCELLED}:
-        _ended_badly(generation, status)
-    else:
-        poll_records.record_polls([(generation.pk, status)])
-        _check_again(generation)
+    match observe.note(generation, answer, stop_requested=asked is CancelOutcome.REQUESTED).meaning:
+        case observe.Meaning.SUCCEEDED:
+            _deliver(generation)
+        case observe.Meaning.OPEN:
+            _check_again(generation)
 
 
-def _read(generation: Generation) -> JobStatus | None:
-    """How the job stands; None if the provider says that it knows no such job."""
+def _poll(generation: Generation) -> JobStatus | JobNotFound:
     try:
         return provider_calls.poll(generation)
-    except JobNotFound:
-        return None
+    except JobNotFound as err:
+        return err
 
 
 def _is_to_stop(generation: Generation) -> bool:
     return generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED
-
-
-def _not_found(generation: Generation, asked: CancelOutcome | None) -> None:
-    if generation.state == State.LOST:
-        records.stop_checking(generation.pk)
-    elif asked is CancelOutcome.REQUESTED:  # some providers forget a job that was cancelled
-        records.record_ended(generation.pk, State.CANCELLED, provider_status="gone after our cancel")
-        health.give_back_probe(generation.model)
-    elif records.record_not_found(generation.pk):
-        records.record_lost(generation.pk, code="job_lost")
-
-
-def _ended_badly(generation: Generation, status: JobStatus) -> None:
-    records.record_ended(
-        generation.pk,
-        State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
-        cost=status.cost,
-        provider_status=status.provider_status,
-        code=status.error.code if status.error else "",
-        took_nothing=provider_calls.took_nothing(generation, status),
-    )
-    if status.error is not None and health.is_fault(status.error):
-        health.note_fault(generation.model, generation.provider, str(status.error))
-    else:
-        health.give_back_probe(generation.model)
 
 
 def _look_up(generation: Generation) -> None:
@@ -141,17 +103,14 @@ def _look_up(generation: Generation) -> None:
         records.look_up_later(generation.pk, left_s)
         return
     try:
-        found = provider_calls.look_up(generation)
+        found = observe.look_up(generation)
     except (ProviderError, provider_calls.KeyGone) as err:
         log.warning("%s: a look-up of an unanswered submit failed: %s", generation.pk, err)
         records.look_up_later(generation.pk, unknown_submits.LOOKUP_TROUBLE_S)
         return
-    if found is not None:
-        records.record_accepted(generation.pk, found)
+    if found.job is not None:
         dispatch.request_check(generation.pk)
-        return
-    generation.lookups = records.record_not_found_by_reference(generation.pk)
-    if generation.lookups < len(settings.LOOKUP_SECONDS):
+    elif generation.lookups < len(settings.LOOKUP_SECONDS):
         left_s = (unknown_submits.lookup_at(generation) - timezone.now()).total_seconds()
         records.look_up_later(generation.pk, max(0.0, left_s))
     elif records.give_up_unknown(generation.pk):

@@ -13,7 +13,7 @@ from django.conf import settings
 
 from providers.contract import Submitted
 from providers.errors import DuplicateReference, SubmissionUnknown
-from video.attempts import provider_calls, records
+from video.attempts import observe, provider_calls, records
 from video.engine.claims import Claim
 from video.engine.outcomes import Fail, Outcome, Park, WaitForSlot
 from video.infra.toolkit import toolkit
@@ -84,14 +84,14 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
     if left_s > 0:
         return Park(left_s, f"look-up {generation.lookups + 1} of {len(times)} by our reference", hint_delay_s=0)
     try:
-        found = provider_calls.look_up(generation)
+        found = observe.look_up(generation)
     except (*provider_calls.READ_TROUBLE, provider_calls.KeyGone) as err:
         if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
             return give_up(generation, f"it could not be looked up until the task's deadline: {err}")
         return Park(LOOKUP_TROUBLE_S, f"the look-up failed: {err}", error_code="provider_down")
-    if found is not None:
-        return found
-    lookups = records.record_not_found_by_reference(generation.pk)
+    if found.job is not None:
+        return found.job
+    lookups = generation.lookups
     if lookups < len(times):
         return Park(times[lookups] - times[lookups - 1], "not found by our reference; asking again", record=False)
     if provider_calls.refuses_duplicates(generation) and not generation.resent:

@@ -21,7 +21,7 @@ from django.utils import timezone
 from providers import catalogue
 from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
-from video.attempts import poll_records, provider_calls, reconcile, records, unknown_submits
+from video.attempts import observe, poll_records, provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
 from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
@@ -360,12 +360,12 @@ def _look_up(case: UnsettledAttempt) -> str:
     if not provider.can_look_up:
         return f"{provider.title} can't be asked without a job id"
     try:
-        found = provider_calls.look_up(generation)
+        found = observe.look_up(generation, counts=False)
     except (ProviderError, provider_calls.KeyGone) as err:
         return f"the look-up failed ({type(err).__name__})"
-    if found is None:
+    if found.job is None:
         return "not found by our reference"
-    if not records.record_accepted(generation.pk, found):
+    if not found.written:
         return "somebody else has settled it"
     fresh = _read(generation.pk)
     if fresh.generation.task.is_active and fresh.generation.state == State.ACCEPTED:

@@ -9,7 +9,7 @@ in one place (`pipeline.py`). A stage that runs again finds what the last try wr
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -31,13 +31,14 @@ from providers.errors import (
 )
 from video.attempts import (
     callbacks,
+    observe,
     poll_policy,
-    poll_records,
     poll_statistics,
     provider_calls,
     records,
     unknown_submits,
 )
+from video.attempts.observe import Meaning
 from video.attempts.poll_policy import HOUR_S
 from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, TryAgain, WaitForSlot
@@ -74,7 +75,6 @@ def generate(claim: Claim) -> Outcome:
     if settled is None:
         return _submit(claim, generation)
     if isinstance(settled, Submitted):
-        records.record_accepted(generation.pk, settled)
         return _to_poll(generation)
     return settled
 
@@ -215,27 +215,11 @@ def polls(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
             found[claim.task.pk].task = claim.task
     answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED])
     failpoint("poll.after_read")
-    trouble = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
-    in_a_row = poll_records.record_failed_polls(trouble)
-    for generation in found.values():
-        generation.poll_errors = in_a_row.get(generation.pk, 0)
-    _note_faults(found.values(), answers)
+    observe.note_failed(found.values(), answers)
     return [(claim, partial(_poll, claim, found.get(claim.task.pk), answers)) for claim in claims]
 
 
-def _note_faults(generations: Iterable[Generation], answers: Mapping[str, provider_calls.Answer]) -> None:
-    """Reads that failed count against their models: each request once, and no more than open a circuit."""
-    faults: dict[str, dict[int, Generation]] = {}
-    for generation in generations:
-        answer = answers.get(generation.pk)
-        if isinstance(answer, ProviderDown):
-            faults.setdefault(generation.model, {})[id(answer)] = generation
-    for model, of_model in faults.items():
-        for generation in list(of_model.values())[: settings.CIRCUIT_FAULTS]:
-            health.note_fault(model, generation.provider, str(answers[generation.pk]))
-
-
-def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, provider_calls.Answer]) -> Outcome:
+def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, provider_calls.PollAnswer]) -> Outcome:
     """What the look at this task's job means."""
     if generation is None or generation.state in {State.PLANNED, State.UNKNOWN}:
         raise RuntimeError(f"{claim.task.pk} polls without an accepted job")
@@ -243,10 +227,10 @@ def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, pro
     if generation.state != State.ACCEPTED:
         return _after_attempt(claim, generation)
     match answers[generation.pk]:
-        case JobStatus() as status:
-            return _decide(claim, generation, status)
-        case JobNotFound() as err:
-            return _not_found(claim, generation, str(err))
+        case JobStatus() as status if status.state not in observe.ENDS:
+            return _still_open(claim, generation, status)
+        case JobStatus() | JobNotFound() as answer:
+            return _ended(claim, generation, answer)
         case ProviderDown() | KeyRefused() | OutOfCredits() | Busy() as err:
             return _no_look(claim, generation, err)
         case provider_calls.Paused() as err:
@@ -269,21 +253,30 @@ def _quiet(claim: Claim, park: Park) -> Park:
     return replace(park, record=claim.task.park_reason != park.reason)
 
 
-def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
-    """What one look at a job means."""
-    if status.state is JobState.SUCCEEDED:
-        records.record_ended(
-            generation.pk,
-            State.SUCCEEDED,
-            cost=status.cost,
-            provider_status=status.provider_status,
-            result_life_s=provider_calls.result_life_s(generation.provider),
+def _ended(claim: Claim, generation: Generation, answer: JobStatus | JobNotFound) -> Outcome:
+    """The job has ended, or its provider does not know it."""
+    seen = observe.note(generation, answer, stop_requested=generation.cancel_wanted_at is not None)
+    if seen.meaning is Meaning.NOT_FOUND:
+        return Park(
+            NOT_FOUND_DELAY_S,
+            "the provider does not know the job; asking again",
+            progress=_shown_progress(claim, generation),
+            hint_delay_s=callbacks.least_interval_s(generation.provider),
+            record=generation.not_found == 0,
         )
-        health.note_success(generation.model, generation.provider)
-        failpoint("poll.after_record")
+    if seen.meaning is Meaning.LOST:
+        return Fail(seen.code, seen.message, str(answer))
+    failpoint("poll.after_record")
+    if seen.meaning is Meaning.SUCCEEDED:
         return _to_download(generation)
-    if status.state in {JobState.FAILED, JobState.CANCELLED}:
-        return _ended_badly(claim, generation, status)
+    detail = str(answer.error or answer.provider_status) if isinstance(answer, JobStatus) else "gone after our cancel"
+    if not seen.another_model_could:
+        return Fail(seen.code, seen.message, detail)
+    return fall_back(claim, seen.code, seen.message, detail)
+
+
+def _still_open(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
+    """The job goes on. The poll is written with those of the whole batch, unless the task ends."""
     if status.state is JobState.UNRECOGNISED:
         log.error(
             "%s: %s says %r, a status that we do not know; waiting",
@@ -293,7 +286,7 @@ def _decide(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
         )
     over = _overdue(claim, generation)
     if over is not None:
-        poll_records.record_polls([(generation.pk, status)])
+        observe.note(generation, status)
         return over
     said = f"{generation.provider}: {status.provider_status.lower()}"
     return Park(
@@ -333,52 +326,9 @@ def _age_s(claim: Claim, generation: Generation) -> float:
     return 0.0 if since is None else max(0.0, (claim.claimed_at - since).total_seconds())
 
 
-def _ended_badly(claim: Claim, generation: Generation, status: JobStatus) -> Outcome:
-    """Verified: the job ended without a video. Another model may have a go, unless the request itself is at fault."""
-    error = status.error
-    code = error.code if error else "generation_cancelled"
-    message = error.user_message if error else "The video provider stopped this job."
-    if status.state is JobState.CANCELLED and generation.cancel_wanted_at is not None:
-        code, message = "timeout", "The video provider took too long."
-    records.record_ended(
-        generation.pk,
-        State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
-        cost=status.cost,
-        provider_status=status.provider_status,
-        code=code,
-        message=message,
-        took_nothing=provider_calls.took_nothing(generation, status),
-    )
-    failpoint("poll.after_record")
-    detail = str(error or status.provider_status)
-    if error is not None and not error.another_model_could:
-        health.give_back_probe(generation.model)
-        return Fail(code, message, detail)
-    if error is not None:
-        health.note_fault(generation.model, generation.provider, detail)
-    else:  # stopped, by us or by hand
-        health.give_back_probe(generation.model)
-    return fall_back(claim, code, message, detail)
-
-
 def _to_download(generation: Generation) -> Outcome:
     # Marked before the first file is made, so that a crash never leaves work files that nobody sweeps.
     return Advance(Stage.DOWNLOAD, detail=f"{generation.provider} is done", fields={"has_work_files": True})
-
-
-def _not_found(claim: Claim, generation: Generation, detail: str) -> Outcome:
-    if generation.cancel_wanted_at is not None:  # some providers forget a job that was cancelled
-        return _ended_badly(claim, generation, JobStatus(JobState.CANCELLED, "gone after our cancel"))
-    if not records.record_not_found(generation.pk):
-        return Park(
-            NOT_FOUND_DELAY_S,
-            "the provider does not know the job; asking again",
-            progress=_shown_progress(claim, generation),
-            hint_delay_s=callbacks.least_interval_s(generation.provider),
-            record=generation.not_found == 0,
-        )
-    records.record_lost(generation.pk, code="job_lost")
-    return Fail("job_lost", "The video provider lost this job.", detail)
 
 
 def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcome:

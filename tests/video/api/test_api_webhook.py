@@ -226,7 +226,7 @@ def test_nothing_in_it_is_believed(fal: Fal, monkeypatch: pytest.MonkeyPatch) ->
     assert (task.status, task.stage, task.error_code) == ("running", "poll", "")
     looked = []
 
-    def look_many(asked: list[Generation]) -> dict[str, provider_calls.Answer]:
+    def look_many(asked: list[Generation]) -> dict[str, provider_calls.PollAnswer]:
         looked.extend(one.pk for one in asked)
         return {one.pk: JobStatus(JobState.RUNNING, "processing") for one in asked}
 

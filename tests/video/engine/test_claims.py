@@ -39,11 +39,13 @@ def rendering(count: int, model: str = "gen4.5") -> list[VideoTask]:
     return tasks
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, said: dict[str, provider_calls.Answer] | None = None) -> list[list[str]]:
+def answering(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, provider_calls.PollAnswer] | None = None
+) -> list[list[str]]:
     """Looks are answered so, by task; RUNS for the rest. Returns the tasks of each look."""
     asked: list[list[str]] = []
 
-    def look(group: list[Generation]) -> dict[str, provider_calls.Answer]:
+    def look(group: list[Generation]) -> dict[str, provider_calls.PollAnswer]:
         asked.append([one.task_id for one in group])
         return {one.pk: (said or {}).get(one.task_id, RUNS) for one in group}
 

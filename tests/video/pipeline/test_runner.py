@@ -46,7 +46,7 @@ def sending(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
 def looking(monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
     """The next looks are answered so."""
 
-    assert isinstance(answer, provider_calls.Answer)
+    assert isinstance(answer, provider_calls.PollAnswer)
     monkeypatch.setattr(
         provider_calls, "_poll_with_one_key", lambda asked: {generation.pk: answer for generation in asked}
     )

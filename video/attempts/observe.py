@@ -1,0 +1,151 @@
+"""What an answer of the provider says of an attempt, written down. Stages, reconcile and operators all come here.
+
+Each function writes the facts about the attempt, its cost and refund, and the circuit of its model, and returns what
+they mean. What follows for the task is the caller's to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from django.conf import settings
+
+from providers.contract import JobState, JobStatus, Submitted
+from providers.errors import JobNotFound, ProviderDown
+from video.attempts import poll_records, provider_calls, records
+from video.models import Generation, Status
+from video.routing import health
+
+State = Generation.State
+ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+
+class Meaning(Enum):
+    """How a job stands after a poll."""
+
+    OPEN = "it goes on"
+    SUCCEEDED = "its video is ready"
+    ENDED = "it ended without a video"
+    NOT_FOUND = "the provider does not know it; asked again later"
+    LOST = "the provider does not know it, and it is given up"
+
+
+@dataclass(frozen=True)
+class Observation:
+    """The meaning of one poll; for an end without a video its cause, as written to the attempt."""
+
+    meaning: Meaning
+    code: str = ""
+    message: str = ""  # a plain sentence for the user
+    another_model_could: bool = True
+
+
+def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_requested: bool = False) -> Observation:
+    """Write down what a poll says of a job. Harmless when done twice: each fact is a compare-and-set.
+
+    `stop_requested`: the provider was asked to stop the job. Some providers forget such a job, so "not found" is its
+    end. `generation.task` is read, for the cause of a stop.
+    """
+    if isinstance(answer, JobNotFound):
+        return _note_not_found(generation, stop_requested=stop_requested)
+    if answer.state is JobState.SUCCEEDED:
+        records.record_ended(
+            generation.pk,
+            State.SUCCEEDED,
+            cost=answer.cost,
+            provider_status=answer.provider_status,
+            result_life_s=provider_calls.result_life_s(generation.provider),
+        )
+        health.note_success(generation.model, generation.provider)
+        return Observation(Meaning.SUCCEEDED)
+    if answer.state in ENDS:
+        return _note_end(generation, answer, took_nothing=provider_calls.took_nothing(generation, answer))
+    poll_records.record_polls([(generation.pk, answer)])
+    return Observation(Meaning.OPEN)
+
+
+def _note_end(generation: Generation, status: JobStatus, *, took_nothing: bool) -> Observation:
+    """Verified: the job ended without a video."""
+    code, message = _cause(generation, status)
+    records.record_ended(
+        generation.pk,
+        State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
+        cost=status.cost,
+        provider_status=status.provider_status,
+        code=code,
+        message=message,
+        took_nothing=took_nothing,
+    )
+    error = status.error
+    if error is not None and health.is_fault(error):
+        health.note_fault(generation.model, generation.provider, str(error))
+    else:  # stopped, by us or at the provider; or the request itself was at fault
+        health.give_back_probe(generation.model)
+    return Observation(Meaning.ENDED, code, message, error is None or error.another_model_could)
+
+
+def _cause(generation: Generation, status: JobStatus) -> tuple[str, str]:
+    """(code, message for the user) of an end without a video."""
+    if status.state is JobState.CANCELLED and generation.cancel_wanted_at is not None:
+        if generation.task.status == Status.CANCELLED:
+            return "generation_cancelled", "The job was stopped, since its task was cancelled."
+        return "timeout", "The video provider took too long."
+    if status.error is not None:
+        return status.error.code, status.error.user_message
+    return "generation_cancelled", "The video provider stopped this job."
+
+
+def _note_not_found(generation: Generation, *, stop_requested: bool) -> Observation:
+    code, message = "job_lost", "The video provider lost this job."
+    if generation.state == State.LOST:
+        records.stop_checking(generation.pk)
+    elif stop_requested:  # that it took nothing is not proven
+        gone = JobStatus(JobState.CANCELLED, "gone after our cancel")
+        return _note_end(generation, gone, took_nothing=False)
+    elif records.record_not_found(generation.pk):
+        records.record_lost(generation.pk, code=code, message=message)
+    else:
+        return Observation(Meaning.NOT_FOUND)
+    return Observation(Meaning.LOST, code, message)
+
+
+def note_failed(generations: Collection[Generation], answers: Mapping[str, provider_calls.PollAnswer]) -> None:
+    """Write down which of these polls failed, and set each one's `poll_errors`, in a row; 0 for those that did not.
+
+    A failed read counts against its model: each request once, and no more often than opens a circuit.
+    """
+    failed = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
+    in_a_row = poll_records.record_failed_polls(failed)
+    faults: dict[str, dict[int, Generation]] = {}
+    for generation in generations:
+        generation.poll_errors = in_a_row.get(generation.pk, 0)
+        answer = answers.get(generation.pk)
+        if isinstance(answer, ProviderDown):
+            faults.setdefault(generation.model, {})[id(answer)] = generation
+    for model, of_model in faults.items():
+        for generation in list(of_model.values())[: settings.CIRCUIT_FAULTS]:
+            health.note_fault(model, generation.provider, str(answers[generation.pk]))
+
+
+@dataclass(frozen=True)
+class LookUp:
+    """A look-up by our reference. `written`: the attempt has the job now; False when it was settled meanwhile."""
+
+    job: Submitted | None
+    written: bool = False
+
+
+def look_up(generation: Generation, *, counts: bool = True) -> LookUp:
+    """Ask for the job that holds our reference, and write down what was found, or that nothing was.
+
+    Sets `generation.lookups`. `counts`: whether an answer without a job counts as one of the planned look-ups.
+    Raises KeyGone and READ_TROUBLE.
+    """
+    job = provider_calls.look_up(generation)
+    if job is not None:
+        return LookUp(job, records.record_accepted(generation.pk, job))
+    if counts:
+        generation.lookups = records.record_not_found_by_reference(generation.pk)
+    return LookUp(None)
