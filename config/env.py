@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from providers.registry import PROVIDERS
+
 # Every REELWORKS_* name that means something; any other stops the start, since it is a typing error.
 REELWORKS_NAMES = frozenset(
     {
@@ -25,8 +27,9 @@ REELWORKS_NAMES = frozenset(
         "REELWORKS_REQUIRE_BROWSER",  # tests: a missing Chromium is an error, not a skip
     }
 )
-KEY_NAMES = ("RUNWAY_API_KEY", "PIKA_API_KEY", "KLING_API_KEY")
-BASE_URL_NAMES = ("RUNWAY_BASE_URL", "PIKA_BASE_URL", "KLING_BASE_URL")
+KEY_NAMES = tuple(provider.keys_setting for provider in PROVIDERS)
+BASE_URL_NAMES = tuple(provider.base_url_setting for provider in PROVIDERS)
+_PREFIXES = tuple(provider.prefix for provider in PROVIDERS)
 
 
 def load(root: Path) -> environ.Env:
@@ -49,7 +52,7 @@ def refuse_misspelt(names: Iterable[str]) -> None:
             near = difflib.get_close_matches(name, REELWORKS_NAMES, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ImproperlyConfigured(f"{name} is set, but Reelworks knows no such setting.{hint}")
-        if name in KEY_NAMES or name in BASE_URL_NAMES or not name.startswith(("RUNWAY_", "PIKA_", "KLING_")):
+        if name in KEY_NAMES or name in BASE_URL_NAMES or not name.startswith(_PREFIXES):
             continue
         near = difflib.get_close_matches(name, KEY_NAMES, n=1, cutoff=0.88)
         if near:

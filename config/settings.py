@@ -16,9 +16,10 @@ from config import env as read
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
 from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
-from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, parse_keys, parse_kling_keys, unmatched
-from providers.contract import same_origin
-from providers.webhooks import BadSecret, webhook_key
+from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
+from providers.entry import ProviderEntry
+from providers.registry import PROVIDERS
+from providers.webhooks import ProofSetting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = read.load(BASE_DIR)
@@ -221,19 +222,16 @@ SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
 SIMULATOR_URL = read.origin(env, "REELWORKS_SIMULATOR_URL", _beside or "http://127.0.0.1:8900")
 
 
-def _keys(variable: str, simulated: str, parse: Any = parse_keys) -> tuple[ApiKey, ...]:
+def _keys(provider: ProviderEntry) -> tuple[ApiKey, ...]:
+    name = provider.keys_setting
+    text = f"simulated-{provider.name}-key" if SIMULATE else env.str(name, default="")
     try:
-        keys: tuple[ApiKey, ...] = parse(simulated if SIMULATE else env.str(variable, default=""), variable=variable)
+        return provider.parse_keys(text, variable=name)
     except BadKeys as err:
         raise ImproperlyConfigured(str(err)) from None  # the cause may hold what was typed
-    return keys
 
 
-PROVIDER_KEYS = {
-    "runway": _keys("RUNWAY_API_KEY", "simulated-runway-key"),
-    "pika": _keys("PIKA_API_KEY", "simulated-pika-key"),
-    "kling": _keys("KLING_API_KEY", "simulated-kling-key", parse_kling_keys),
-}
+PROVIDER_KEYS = {provider.name: _keys(provider) for provider in PROVIDERS}
 
 
 def _key_accounts() -> dict[tuple[str, str], str]:
@@ -255,37 +253,33 @@ def _key_accounts() -> dict[tuple[str, str], str]:
 
 KEY_ACCOUNTS = _key_accounts()
 PROVIDER_BASE_URLS = {
-    "runway": SIMULATOR_URL if SIMULATE else read.origin(env, "RUNWAY_BASE_URL", "https://api.dev.runwayml.com"),
-    "pika": SIMULATOR_URL if SIMULATE else read.origin(env, "PIKA_BASE_URL", "https://queue.fal.run"),
-    "kling": SIMULATOR_URL if SIMULATE else read.origin(env, "KLING_BASE_URL", "https://api-singapore.klingai.com"),
+    provider.name: SIMULATOR_URL if SIMULATE else read.origin(env, provider.base_url_setting, provider.default_base_url)
+    for provider in PROVIDERS
 }
 
 
-def _webhook_jwks_url() -> str:
-    """Where fal's public keys are. Who could answer in its place could sign call-backs, so it must be https, or where
-    Pika's models are said to be.
-    """
+def _callback_proof(provider: str, setting: ProofSetting) -> str:
+    """What the provider's call-backs are checked with. A value that proves nothing stops the start."""
     if SIMULATE:
-        return f"{SIMULATOR_URL}/.well-known/jwks.json"
-    url = read.origin(env, "PIKA_WEBHOOK_JWKS_URL", "https://rest.fal.ai/.well-known/jwks.json")
-    if not url.startswith("https://") and not same_origin(url, PROVIDER_BASE_URLS["pika"]):
-        raise ImproperlyConfigured("PIKA_WEBHOOK_JWKS_URL must be an https address.")
-    return url
+        return f"{SIMULATOR_URL}{setting.simulated}" if setting.is_address else setting.simulated
+    if setting.is_address:
+        value = read.origin(env, setting.name, setting.default)
+    else:
+        value = env.str(setting.name, default=setting.default).strip()
+    problem = setting.problem(value, PROVIDER_BASE_URLS[provider]) if value else None
+    if problem is not None:
+        raise ImproperlyConfigured(f"{setting.name} {problem}.")
+    return value
 
 
-def _kling_webhook_secret() -> str:
-    """Kling's secret for its call-backs; empty: they are not signed. The simulator's are not."""
-    secret: str = "" if SIMULATE else env.str("KLING_WEBHOOK_SECRET", default="").strip()
-    if secret:
-        try:
-            webhook_key(secret)
-        except BadSecret as err:
-            raise ImproperlyConfigured(f"KLING_WEBHOOK_SECRET {err}.") from None
-    return secret
-
-
-PIKA_WEBHOOK_JWKS_URL = _webhook_jwks_url()
-KLING_WEBHOOK_SECRET = _kling_webhook_secret()
+# PIKA_WEBHOOK_JWKS_URL, KLING_WEBHOOK_SECRET, and what else the providers' rows declare.
+globals().update(
+    {
+        provider.callbacks.setting.name: _callback_proof(provider.name, provider.callbacks.setting)
+        for provider in PROVIDERS
+        if provider.callbacks is not None
+    }
+)
 # The demo user signs in through a backend that is there only while simulating.
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
@@ -299,8 +293,8 @@ def _each_provider(name: str, default: float, *, least: float, most: float) -> d
     """A number for all providers, or one a provider: RUNWAY_… before the plain name."""
     everywhere = read.number(env, name, default, least=least, most=most)
     return {
-        provider: read.number(env, f"{provider.upper()}_{name}", everywhere, least=least, most=most)
-        for provider in PROVIDER_KEYS
+        provider.name: read.number(env, f"{provider.prefix}{name}", everywhere, least=least, most=most)
+        for provider in PROVIDERS
     }
 
 

@@ -46,11 +46,6 @@ class ApiKey:
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "fingerprint", fingerprint(value))
 
-    @property
-    def is_pair(self) -> bool:
-        """Whether it is `accessKey:secretKey`, which for Kling means the older API standard."""
-        return ":" in self.value
-
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("an ApiKey does not change")
 
@@ -94,18 +89,6 @@ def parse_keys(text: str, *, variable: str) -> tuple[ApiKey, ...]:
             raise BadKeys(f"{variable}: the key with fingerprint {key.fingerprint} is in the list twice")
         found.append(key)
     return tuple(found)
-
-
-def parse_kling_keys(text: str, *, variable: str = "KLING_API_KEY") -> tuple[ApiKey, ...]:
-    """`parse_keys` for Kling, where a key is plain or `accessKey:secretKey`. Raises BadKeys."""
-    keys = parse_keys(text, variable=variable)
-    for key in keys:
-        parts = key.value.split(":")
-        if len(parts) > 2 or not all(parts):
-            raise BadKeys(
-                f"{variable}: the key with fingerprint {key.fingerprint} must be plain or accessKey:secretKey"
-            )
-    return keys
 
 
 def parse_key_accounts(text: str, *, variable: str = "KEY_ACCOUNTS") -> dict[tuple[str, str], str]:

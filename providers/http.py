@@ -33,8 +33,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from providers.api_keys import fingerprint
-from providers.contract import HttpReply, HttpRequest, hide_credentials, origin_of, same_origin
+from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, NotSent, ProviderDown, SubmissionUnknown
+from providers.untrusted import hide_credentials, origin_of, same_origin
 
 #: Replies are small JSON; a larger one is not from the API.
 MAX_REPLY_BYTES = 1 << 20

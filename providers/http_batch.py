@@ -26,9 +26,10 @@ import aiohttp
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from yarl import URL
 
-from providers.contract import HttpReply, HttpRequest, origin_of, same_origin
+from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, ProviderDown
 from providers.http import CONNECT_TIMEOUT_S, MAX_REPLY_BYTES, bare_url, error_words
+from providers.untrusted import origin_of, same_origin
 
 #: At one provider and process. More would be a crowd at its door; at 0.2 s an answer these are 160 looks a second.
 CONNECTIONS = 32

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from providers.registry import PROVIDERS
+
 ROOT = Path(__file__).resolve().parent.parent
 _KEPT = {"REELWORKS_REQUIRE_BROWSER"}
 
@@ -22,7 +24,11 @@ def _settable() -> set[str]:
     """Every name that the settings read, so that none of them comes in from outside."""
     text = "".join((ROOT / "config" / name).read_text() for name in ("settings.py", "env.py"))
     names = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PORT|DEBUG)"', text))
-    return names | {f"{provider}_{name}" for provider in ("RUNWAY", "PIKA", "KLING") for name in names}
+    for provider in PROVIDERS:
+        names |= {f"{provider.prefix}{name}" for name in (*names, "API_KEY", "BASE_URL")}
+        if provider.callbacks is not None:
+            names.add(provider.callbacks.setting.name)
+    return names
 
 
 _outside = dict(os.environ)

@@ -10,13 +10,13 @@ import pytest
 
 from config.env import REELWORKS_NAMES
 from providers import catalogue, ranking
-from providers.simulator.control import HELP
-from providers.simulator.faults import DIRECTIVES
+from providers.dialect.faults import DIRECTIVES
+from providers.registry import PROVIDERS
+from providers.simulator.server.control import HELP
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
-PROVIDERS = ("RUNWAY", "PIKA", "KLING")
 # Names that a tool of ours sets for its own children, and conventions of others that need no word from us.
 NOT_SETTINGS = {"DJANGO_SETTINGS_MODULE", "PATH", "PYTHONUNBUFFERED"}
 
@@ -29,6 +29,10 @@ def text_of(node: ast.expr) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
+def written(value: str) -> ast.expr:
+    return ast.parse(repr(value), mode="eval").body
+
+
 def settings_read() -> dict[str, ast.expr | None]:
     """Names that settings.py reads from outside, with their defaults where they are written there."""
     found: dict[str, ast.expr | None] = {}
@@ -39,11 +43,13 @@ def settings_read() -> dict[str, ast.expr | None]:
             found[text_of(call.args[1])] = values[2]
         elif name in {"env.str", "env.bool", "env.int"}:
             found[text_of(call.args[0])] = next((k.value for k in call.keywords if k.arg == "default"), None)
-        elif name == "_keys":
-            found[text_of(call.args[0])] = None
         elif name == "_each_provider":
             plain = text_of(call.args[0])
-            found |= {plain: values[1], **{f"{provider}_{plain}": None for provider in PROVIDERS}}
+            found |= {plain: values[1], **{f"{provider.prefix}{plain}": None for provider in PROVIDERS}}
+    for provider in PROVIDERS:  # what the registry makes the settings read
+        found |= {provider.keys_setting: None, provider.base_url_setting: written(provider.default_base_url)}
+        if provider.callbacks is not None:
+            found[provider.callbacks.setting.name] = written(provider.callbacks.setting.default)
     found.pop("", None)
     return found
 

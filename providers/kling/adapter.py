@@ -30,7 +30,6 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from providers import catalogue
 from providers.contract import (
     AccountInfo,
     GenerationRequest,
@@ -41,10 +40,6 @@ from providers.contract import (
     JobStatus,
     Provider,
     Submitted,
-    safe_decimal,
-    safe_mapping,
-    safe_text,
-    safe_url,
 )
 from providers.errors import (
     Busy,
@@ -59,9 +54,11 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
+from providers.kling.models import MODELS
+from providers.models import Model, Sound, can
+from providers.untrusted import safe_decimal, safe_mapping, safe_text, safe_url
 
-DEFAULT_BASE_URL = "https://api-singapore.klingai.com"  # outside China; api.klingai.com is the retired name
-
+_MODELS = {model.id: model for model in MODELS}
 TOKEN_LIFE_S = 1800
 TOKEN_SKEW_S = 5  # Kling's own example: a clock that is a little ahead must not give 1003
 
@@ -142,7 +139,7 @@ class Kling(Provider):
     can_call_back = True
     max_jobs_per_poll = 20
 
-    def __init__(self, base_url: str = DEFAULT_BASE_URL, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, base_url: str, *, now: Callable[[], float] = time.time) -> None:
         super().__init__(base_url)
         self._now = now
 
@@ -156,10 +153,10 @@ class Kling(Provider):
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         if not reference or reference.isdigit():
             raise ValueError("Kling would take this reference for an id of its own")
-        model = catalogue.BY_ID.get(request.model)
-        if model is None or model.provider != self.name:
+        model = _MODELS.get(request.model)
+        if model is None:
             raise RequestRejected(f"Kling has no model {request.model!r}")
-        reason = catalogue.can(model, request)
+        reason = can(model, request)
         if reason is not None:
             raise RequestRejected(str(reason), user_message=str(reason))
         if not is_pair(key):
@@ -249,9 +246,9 @@ class Kling(Provider):
         ]
         return AccountInfo(balance=sum((amount for amount in left if amount is not None), Decimal(0)))
 
-    def _build_newer(self, model: catalogue.Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
+    def _build_newer(self, model: Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
         settings: dict[str, Any] = {"resolution": request.resolution, "duration": request.duration_s}
-        if model.sound is catalogue.Sound.OPTIONAL:
+        if model.sound is Sound.OPTIONAL:
             settings["audio"] = "native" if request.sound else "off"
         if model.id == "kling-3.0":
             settings["multi_shot"] = False  # true by default, and cuts one prompt into scenes
@@ -270,7 +267,7 @@ class Kling(Provider):
         url = f"{self.base_url}/{kind}/{model.id}"
         return HttpRequest("POST", url, self._headers(key), json={**body, "settings": settings, "options": options})
 
-    def _build_older(self, model: catalogue.Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
+    def _build_older(self, model: Model, request: GenerationRequest, key: str, reference: str) -> HttpRequest:
         body: dict[str, Any] = {
             "model_name": _OLDER_NAMES[model.id],
             "prompt": request.prompt,
@@ -278,7 +275,7 @@ class Kling(Provider):
             "duration": str(request.duration_s),
             "external_task_id": reference,
         }
-        if model.sound is catalogue.Sound.OPTIONAL:
+        if model.sound is Sound.OPTIONAL:
             body["sound"] = "on" if request.sound else "off"
         if request.callback_url:
             body["callback_url"] = request.callback_url

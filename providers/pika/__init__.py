@@ -1,1 +1,18 @@
-"""All that is Pika's own: its models are served by fal, in fal's protocol."""
+"""Pika, whose models fal serves: https://fal.ai/models/fal-ai/pika"""
+
+from __future__ import annotations
+
+from providers.entry import ProviderEntry
+from providers.pika.adapter import Pika
+from providers.pika.callbacks import CALLBACKS
+from providers.pika.models import ALIASES, MODELS
+
+ENTRY = ProviderEntry(
+    adapter=Pika,
+    default_base_url="https://queue.fal.run",
+    models=MODELS,
+    aliases=ALIASES,
+    dialect="providers.pika.dialect.dialect:PikaDialect",
+    callbacks=CALLBACKS,
+    too_many_at_once=frozenset({"concurrent_requests_limit"}),
+)

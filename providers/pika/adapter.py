@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from providers import catalogue
 from providers.contract import (
     CancelOutcome,
     GenerationRequest,
@@ -35,10 +34,6 @@ from providers.contract import (
     JobStatus,
     Provider,
     Submitted,
-    safe_mapping,
-    safe_text,
-    safe_url,
-    same_origin,
 )
 from providers.errors import (
     Busy,
@@ -52,9 +47,11 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
+from providers.models import can
+from providers.pika.models import MODELS
+from providers.untrusted import safe_mapping, safe_text, safe_url, same_origin
 
-DEFAULT_BASE_URL = "https://queue.fal.run"
-
+_MODELS = {model.id: model for model in MODELS}
 #: owner/app, under which every follow-up call lives.
 APP = "fal-ai/pika"
 
@@ -154,15 +151,12 @@ class Pika(Provider):
     can_cancel = True
     can_call_back = True
 
-    def __init__(self, base_url: str = DEFAULT_BASE_URL) -> None:
-        super().__init__(base_url)
-
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """fal takes no reference: the caller puts it into `callback_url`."""
-        model = catalogue.BY_ID.get(request.model)
+        model = _MODELS.get(request.model)
         if model is None or model.id not in _PATHS:
             raise RequestRejected(f"Pika has no model {request.model!r}")
-        reason = catalogue.can(model, request)
+        reason = can(model, request)
         if reason is not None:
             raise RequestRejected(str(reason), user_message=str(reason))
         body: dict[str, Any] = {

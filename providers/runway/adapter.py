@@ -22,7 +22,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from providers import catalogue
 from providers.contract import (
     AccountInfo,
     CancelOutcome,
@@ -35,11 +34,6 @@ from providers.contract import (
     ModelLimits,
     Provider,
     Submitted,
-    safe_count,
-    safe_decimal,
-    safe_mapping,
-    safe_text,
-    safe_url,
 )
 from providers.errors import (
     Busy,
@@ -53,8 +47,11 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
+from providers.models import Sound, can
+from providers.runway.models import MODELS
+from providers.untrusted import safe_count, safe_decimal, safe_mapping, safe_text, safe_url
 
-DEFAULT_BASE_URL = "https://api.dev.runwayml.com"  # api.runwayml.com answers 401 to every key
+_MODELS = {model.id: model for model in MODELS}
 API_VERSION = "2024-11-06"
 
 #: Our ratio and resolution → Runway's pixels. Which of them a model takes is the catalogue's business.
@@ -128,14 +125,11 @@ class Runway(Provider):
     can_cancel = True
     has_account_call = True
 
-    def __init__(self, base_url: str = DEFAULT_BASE_URL) -> None:
-        super().__init__(base_url)
-
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
-        model = catalogue.BY_ID.get(request.model)
-        if model is None or model.provider != self.name:
+        model = _MODELS.get(request.model)
+        if model is None:
             raise RequestRejected(f"Runway has no model {request.model!r}")
-        reason = catalogue.can(model, request)
+        reason = can(model, request)
         if reason is not None:
             raise RequestRejected(str(reason), user_message=str(reason))
         body: dict[str, Any] = {
@@ -151,7 +145,7 @@ class Runway(Provider):
             body["seed"] = request.seed
         if request.negative_prompt:
             body["negativePrompt"] = request.negative_prompt
-        if model.sound is catalogue.Sound.OPTIONAL:
+        if model.sound is Sound.OPTIONAL:
             body["audio"] = request.sound  # always said: the default of the two prices is not documented
         path = "image_to_video" if request.image_url is not None else "text_to_video"
         return HttpRequest("POST", f"{self.base_url}/v1/{path}", _headers(key), json=body)

@@ -2,8 +2,8 @@
 
 Adapters never know: only the base URL differs. Start it with `python -m providers.simulator` or `serve(options)`.
 
-One process, one event loop, no timer per job: a job's state is a function of the clock (`jobs.py`), so ten thousand
-live jobs cost memory only. To add a provider, write one `Dialect` (see `dialect.py`) and list it in `app.py`.
+One process, one event loop, no timer per job: a job's state is a function of the clock (`providers/dialect/jobs.py`),
+so ten thousand live jobs cost memory only. Which protocols it speaks is for `providers/registry.py` to say.
 """
 
 from __future__ import annotations
@@ -15,6 +15,6 @@ __all__ = ["SimulatorOptions", "serve"]
 
 def serve(options: SimulatorOptions) -> None:
     """Serve until SIGTERM or SIGINT; blocks. Imported late, so that asking for the options stays cheap."""
-    from providers.simulator.server import serve as run
+    from providers.simulator.server.process import serve as run
 
     run(options)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from providers.simulator.signing import webhook_key
+from providers.dialect.signing import webhook_key
 
 
 @dataclass(frozen=True)

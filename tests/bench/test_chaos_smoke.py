@@ -8,7 +8,7 @@ import pytest
 
 from bench.chaos import plan
 from bench.chaos.mutants import MUTANTS, Mutant
-from providers.simulator.faults import split_prompt
+from providers.dialect.faults import split_prompt
 from tests.bench.runs import ROOT, run
 
 

@@ -19,18 +19,10 @@ from providers import catalogue
 from providers.contract import GenerationRequest, JobRef, JobState, Provider
 from providers.errors import JobNotFound, KeyRefused
 from providers.http import Sender
-from providers.kling.adapter import Kling
-from providers.pika.adapter import Pika
-from providers.runway.adapter import Runway
+from providers.registry import BY_NAME
 
 pytestmark = pytest.mark.live
 
-ADAPTERS: dict[str, type[Provider]] = {"runway": Runway, "pika": Pika, "kling": Kling}
-ADDRESSES = {
-    "runway": "https://api.dev.runwayml.com",
-    "pika": "https://queue.fal.run",
-    "kling": "https://api-singapore.klingai.com",
-}
 IMAGE = "https://upload.wikimedia.org/wikipedia/commons/thumb/3/3a/Cat03.jpg/1024px-Cat03.jpg"
 
 
@@ -42,7 +34,8 @@ def key_for(provider: str) -> str:
 
 
 def tools(provider: str) -> tuple[Provider, Sender]:
-    adapter = ADAPTERS[provider](os.environ.get(f"LIVE_{provider.upper()}_BASE_URL", ADDRESSES[provider]))
+    entry = BY_NAME[provider]
+    adapter = entry.adapter(os.environ.get(f"LIVE_{entry.base_url_setting}", entry.default_base_url))
     return adapter, Sender(adapter.base_url)
 
 
@@ -83,7 +76,7 @@ def test_a_wrong_key_is_refused_as_such(provider: str) -> None:
         adapter.parse_account(sender.read(adapter.build_account(key=wrong), deadline_s=30))
 
 
-@pytest.mark.parametrize("provider", sorted(ADAPTERS))
+@pytest.mark.parametrize("provider", sorted(BY_NAME))
 def test_one_cheap_video_from_submit_to_file(provider: str) -> None:
     key = key_for(provider)
     if os.environ.get("LIVE_SPEND") != "1":

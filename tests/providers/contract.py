@@ -27,6 +27,7 @@ from providers.contract import (
     Provider,
     Submitted,
 )
+from providers.dialect.jobs import fingerprint as simulators_name
 from providers.errors import (
     Busy,
     DuplicateReference,
@@ -40,7 +41,6 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
-from providers.simulator.accounts import fingerprint as simulators_name
 
 E = TypeVar("E", bound=ProviderError)
 DEADLINE_S = 10.0

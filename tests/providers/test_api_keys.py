@@ -10,9 +10,10 @@ from providers.api_keys import (
     fingerprint,
     parse_key_accounts,
     parse_keys,
-    parse_kling_keys,
     unmatched,
 )
+from providers.kling.adapter import is_pair
+from providers.kling.keys import parse_kling_keys
 
 ONE = "key_" + "1" * 128
 TWO = "key_" + "2" * 128
@@ -77,7 +78,7 @@ def test_fingerprint_is_stable_short_and_no_plain_sha256():
 
 def test_kling_keys_are_plain_or_pairs():
     plain, pair = parse_kling_keys("api-key-1,access:secret")
-    assert (plain.is_pair, pair.is_pair) == (False, True)
+    assert (is_pair(plain.value), is_pair(pair.value)) == (False, True)
 
 
 @pytest.mark.parametrize("value", ["access-1:", ":secret-1", "aa1:bb2:cc3", "::"])

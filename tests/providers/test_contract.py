@@ -13,6 +13,7 @@ from providers.contract import JobState  # noqa: E402 - assertions of the suite 
 from providers.errors import JobNotFound, ProviderDown  # noqa: E402
 from providers.kling.adapter import Kling  # noqa: E402
 from providers.pika.adapter import Pika  # noqa: E402
+from providers.registry import PROVIDERS  # noqa: E402
 from providers.runway.adapter import Runway  # noqa: E402
 from tests.providers.contract import (  # noqa: E402
     CanCancel,
@@ -77,6 +78,10 @@ KLING_OLDER = Variant(
     signs=True,
 )
 VARIANTS = (RUNWAY, PIKA, KLING_NEWER, KLING_OLDER)
+
+
+def test_every_provider_of_the_registry_is_here() -> None:
+    assert {variant.adapter for variant in VARIANTS} == {provider.adapter for provider in PROVIDERS}
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
+from providers.kling import ENTRY
 from providers.kling.adapter import Kling, sign
 
 BASE = "https://api-singapore.klingai.com"
@@ -28,7 +29,7 @@ NOW = 1_795_000_000.9
 ID, REF = "893605946402811985", "gen_1"
 JOB = JobRef(ID, "kling-2.5-turbo", REF)
 IMAGE_JOB = JobRef(ID, "kling-2.5-turbo", REF, image_to_video=True)
-kling = Kling(now=lambda: NOW)
+kling = Kling(ENTRY.default_base_url, now=lambda: NOW)
 
 
 def request(**changes):
@@ -199,7 +200,7 @@ def test_account_on_the_wire():
 
 def test_token_is_signed_anew_for_each_request():
     clock = iter([1000.0, 2000.0])
-    ticking = Kling(now=lambda: next(clock))
+    ticking = Kling(ENTRY.default_base_url, now=lambda: next(clock))
     one, two = (ticking.build_poll([JOB], key=PAIR).headers["Authorization"] for _ in range(2))
     assert one != two
 

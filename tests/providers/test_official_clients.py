@@ -27,7 +27,7 @@ from runwayml.lib.polling import TaskFailedError
 from runwayml.types import image_to_video_create_params, text_to_video_create_params
 from typing_extensions import is_typeddict
 
-from providers.simulator import runway_schema
+from providers.runway.dialect import schema as runway_schema
 from tests.providers.simulator.client import Receiver, start, wait_for
 
 KEY = "key_" + "0" * 128

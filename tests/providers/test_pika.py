@@ -16,6 +16,7 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
+from providers.pika import ENTRY
 from providers.pika.adapter import Pika
 
 BASE = "https://queue.fal.run"
@@ -30,7 +31,7 @@ SUBMITTED = {
     "queue_position": 0,
     **{f"{name}_url": url for name, url in URLS.items()},
 }
-pika = Pika()
+pika = Pika(ENTRY.default_base_url)
 
 
 def request(**changes):

@@ -16,13 +16,14 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
+from providers.runway import ENTRY
 from providers.runway.adapter import Runway
 
 BASE = "https://api.dev.runwayml.com"
 KEY = "key_" + "0f" * 64
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
 JOB = JobRef(ID, "gen4.5", "gen_1")
-runway = Runway()
+runway = Runway(ENTRY.default_base_url)
 
 
 def request(**changes):

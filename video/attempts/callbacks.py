@@ -14,21 +14,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache, partial
+from functools import partial
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
 from django.db import IntegrityError, connection, transaction
 
-from providers import webhooks
-from providers.contract import HttpRequest, Provider, Submitted
+from providers.contract import HttpRequest, Submitted
 from providers.errors import ProviderDown
 from providers.http import Sender
-from providers.kling.adapter import Kling
-from providers.pika.adapter import Pika
-from providers.runway.adapter import Runway
-from providers.webhooks import KeysUnavailable, Notice
+from providers.registry import BY_NAME
+from providers.webhooks import Callbacks, KeysUnavailable, Notice
 from video.attempts import records
 from video.engine import dispatch, due
 from video.models import Generation, Stage
@@ -37,8 +34,9 @@ log = logging.getLogger(__name__)
 State = Generation.State
 
 PATH = "/api/video/webhook"
-CALLING_BACK: dict[str, type[Provider]] = {adapter.name: adapter for adapter in (Pika, Kling) if adapter.can_call_back}
-LEAST_INTERVAL_S = {adapter.name: adapter.min_poll_interval_s for adapter in (Runway, Pika, Kling)}
+CALLING_BACK: dict[str, Callbacks] = {
+    name: provider.callbacks for name, provider in BY_NAME.items() if provider.callbacks is not None
+}
 JWKS_TIMEOUT_S = 4.0
 MAX_JWKS_BYTES = 64 * 1024
 # The sweeper rings a task at most so often; a call-back adds no copy to a bell that was rung just now.
@@ -93,35 +91,26 @@ def _signer() -> Signer:
 def check_sender(provider: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether the provider's signature is on it; False where none can be asked for (Kling without our secret).
 
-    Raises webhooks.Unverified for a missing or wrong one, and KeysUnavailable when that can't be said just now.
+    Raises webhooks.Unverified for a missing or wrong one, and KeysUnavailable when the keys can't be had just now.
     """
-    if provider == Pika.name:
-        _fal_keys(settings.PIKA_WEBHOOK_JWKS_URL).check(headers, body, now_s=time.time())
-        return True
-    if not settings.KLING_WEBHOOK_SECRET:
-        return False
-    key = webhooks.webhook_key(settings.KLING_WEBHOOK_SECRET)
-    webhooks.check_standard_webhook(headers, body, key=key, now_s=time.time())
-    return True
+    callbacks = CALLING_BACK[provider]
+    proof = getattr(settings, callbacks.setting.name)
+    return callbacks.check(headers, body, proof=proof, fetch=fetch_keys, now_s=time.time())
 
 
-@cache
-def _fal_keys(url: str) -> webhooks.FalKeys:
+def fetch_keys(url: str) -> bytes:
+    """The document with a provider's public keys. Raises ProviderDown and KeysUnavailable."""
     # The sender follows no redirect, and talks to this one origin only.
     sender = Sender(url, max_reply_bytes=MAX_JWKS_BYTES)
-
-    def fetch() -> bytes:
-        try:
-            reply = sender.read(HttpRequest("GET", url, {"Accept": "application/json"}), deadline_s=JWKS_TIMEOUT_S)
-        except ProviderDown as err:
-            log.warning("fal's webhook keys can't be fetched: %s", err)
-            raise
-        if not reply.ok:
-            log.warning("fal's webhook keys can't be fetched: %s answered %d", url, reply.status)
-            raise KeysUnavailable(f"answered {reply.status}")
-        return reply.body
-
-    return webhooks.FalKeys(fetch)
+    try:
+        reply = sender.read(HttpRequest("GET", url, {"Accept": "application/json"}), deadline_s=JWKS_TIMEOUT_S)
+    except ProviderDown as err:
+        log.warning("webhook keys can't be fetched: %s", err)
+        raise
+    if not reply.ok:
+        log.warning("webhook keys can't be fetched: %s answered %d", url, reply.status)
+        raise KeysUnavailable(f"answered {reply.status}")
+    return reply.body
 
 
 # --- what it does --------------------------------------------------------------------------------------------------
@@ -177,7 +166,7 @@ def least_interval_s(provider: str) -> float:
     """
     if settings.SIMULATE:
         return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
-    return LEAST_INTERVAL_S[provider]
+    return BY_NAME[provider].adapter.min_poll_interval_s
 
 
 def _ours(reference: str) -> str:
@@ -215,7 +204,7 @@ def _find(provider: str, job_id: str, reference: str) -> _Job | None:
 def _adopt(provider: str, job: _Job, job_id: str) -> bool:
     """Note the job of a submit whose answer was lost. Only where the provider can't be asked by our reference."""
     is_open = job.state == State.UNKNOWN or (job.state == State.LOST and not job.job_id)
-    if not is_open or not job_id or CALLING_BACK[provider].can_look_up:
+    if not is_open or not job_id or BY_NAME[provider].adapter.can_look_up:
         return False
     try:
         return records.record_accepted(job.generation_id, Submitted(job_id))

@@ -20,14 +20,12 @@ from media_pipeline.storage.s3_address import S3Keys
 from providers.api_keys import ApiKey
 from providers.contract import Provider
 from providers.http import Sender
-from providers.kling.adapter import Kling
-from providers.pika.adapter import Pika
-from providers.runway.adapter import Runway
+from providers.registry import PROVIDERS
 
 if TYPE_CHECKING:
     from providers.http_batch import BatchReader
 
-ADAPTERS: tuple[type[Provider], ...] = (Runway, Pika, Kling)
+ADAPTERS: tuple[type[Provider], ...] = tuple(provider.adapter for provider in PROVIDERS)
 
 
 class Toolkit:
@@ -49,14 +47,13 @@ class Toolkit:
         return self._senders[name]
 
     def batch_reader(self, name: str) -> BatchReader:
-        """The client for many looks at once, bound to that provider's origin."""
+        """The client for many polls at once, bound to that provider's origin."""
         return self._readers[name]
 
     @cached_property
     def _readers(self) -> dict[str, BatchReader]:
-        from providers.http_batch import (
-            BatchReader,  # lazily: aiohttp is a quarter of a start, and only workers ask in waves
-        )
+        # Imported late: aiohttp is a quarter of a start, and only workers poll in batches.
+        from providers.http_batch import BatchReader
 
         return {name: BatchReader(provider.base_url) for name, provider in self._providers.items()}
 
@@ -76,7 +73,7 @@ class Toolkit:
 
     @cached_property
     def prober(self) -> Prober:
-        """Looks into files of unknown origin from a limited child process."""
+        """Reads files of unknown origin in a limited child process."""
         return Prober()
 
     @cached_property
@@ -120,5 +117,5 @@ def origin(url: str) -> str:
 
 @cache
 def toolkit() -> Toolkit:
-    """The kit of this process."""
+    """The toolkit of this process."""
     return Toolkit()

@@ -21,6 +21,7 @@ from django.db import connection
 from providers.api_keys import ApiKey, account_of
 from providers.contract import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
+from providers.registry import BY_NAME
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import slots as keyring
@@ -37,15 +38,12 @@ LONGEST_ASKED_S = 86_400.0
 FORGET_BUSIES_S = 600.0  # quiet for so long: the next cool-down is a first one again
 JITTER = 0.25  # of a cool-down, added, so that accounts don't come back together
 LOWERED_S = 600.0
-# "Too many at once", which a wait does not help: Kling's code, and fal's.
-TOO_MANY_AT_ONCE = frozenset({"1303", "concurrent_requests_limit"})
 
 RECHECK_CLOSED_S = 900.0  # a closed account or a quarantined key is asked about no more often than this
 RETRY_EMPTY_S = 3600.0  # providers without an account call: an empty account is tried again after this long
 ASK_DEADLINE_S = 5.0  # the sweeper waits for it
 ASK_BUDGET_S = 8.0
 ASK_THREADS = 16
-PAUSE_S = 1.05  # between two calls to one account: Kling allows one a second
 LARGEST_BALANCE = Decimal("9999999999.9999")  # what the column holds
 MOST_SLOTS = 1_000_000
 
@@ -107,7 +105,7 @@ def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
                 "forget": FORGET_BUSIES_S,
             },
         )
-    if error.provider_code in TOO_MANY_AT_ONCE:
+    if error.provider_code in BY_NAME[generation.provider].too_many_at_once:
         _lower_limit(generation)
 
 
@@ -245,7 +243,7 @@ def _ask_line(
     found = []
     for number, key in enumerate(keys):
         if number:
-            time.sleep(PAUSE_S)
+            time.sleep(_pause_s(provider))
         if stop_at is not None and time.monotonic() > stop_at:
             break
         try:
@@ -255,6 +253,10 @@ def _ask_line(
         except Exception as err:
             found.append(Answer(provider, key, account, error=ProviderDown(f"unexpected {type(err).__name__}")))
     return found
+
+
+def _pause_s(provider: str) -> float:
+    return BY_NAME[provider].account_call_pause_s
 
 
 def _ask(provider: str, key: ApiKey, deadline_s: float) -> AccountInfo | None:

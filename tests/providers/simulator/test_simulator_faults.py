@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from providers.simulator import faults
+from providers.dialect import faults
 from tests.providers.simulator.client import RunwayClient
 
 LOST = requests.exceptions.ConnectionError

@@ -9,7 +9,7 @@ import av
 import pytest
 import requests
 
-from providers.simulator.picture import drawable, wrap
+from providers.simulator.world.picture import drawable, wrap
 from tests.providers.simulator.client import RunwayClient, start
 
 WILD = [

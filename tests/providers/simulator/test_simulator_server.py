@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from providers.simulator.control import _is_loopback
+from providers.simulator.server.control import _is_loopback
 from tests.providers.simulator.client import RunwayClient, start
 
 LIVE_JOBS = 10_000

@@ -26,7 +26,8 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from providers.contract import JobState, JobStatus, Submitted
-from providers.simulator.signing import FalSigner, standard_webhook_headers
+from providers.dialect.signing import FalSigner, standard_webhook_headers
+from providers.pika.callbacks import keys_at
 from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
 from video.attempts import callbacks, provider_calls, records, task_moves
 from video.engine import dispatch
@@ -51,7 +52,7 @@ class Fal:
         self.mock, self.url, self.clock_s = mock, url, 0.0
         self.key = Ed25519PrivateKey.generate()
         self.serve()
-        callbacks._fal_keys(url)._now = lambda: self.clock_s
+        keys_at(url, callbacks.fetch_keys)._now = lambda: self.clock_s
 
     def serve(self, status: int = 200) -> None:
         x = base64.urlsafe_b64encode(self.key.public_key().public_bytes_raw()).rstrip(b"=").decode()
@@ -123,9 +124,9 @@ def code_of(reply: Any, status: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _fresh_keys() -> Iterator[None]:
-    callbacks._fal_keys.cache_clear()
+    keys_at.cache_clear()
     yield
-    callbacks._fal_keys.cache_clear()
+    keys_at.cache_clear()
 
 
 @pytest.fixture

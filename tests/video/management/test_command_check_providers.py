@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from providers.api_keys import ApiKey
-from providers.simulator.accounts import fingerprint as simulators_name
+from providers.dialect.jobs import fingerprint as simulators_name
 from tests.system.system import Simulator
 from video.infra.toolkit import toolkit
 from video.models import ProviderAccount, ProviderKey

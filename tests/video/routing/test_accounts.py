@@ -47,7 +47,7 @@ def calm() -> float:
 @pytest.fixture(autouse=True)
 def configure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Sets the keys, and what groups them; at first one key for each provider."""
-    monkeypatch.setattr(accounts, "PAUSE_S", 0.0)
+    monkeypatch.setattr(accounts, "_pause_s", lambda provider: 0.0)
     settings.PROVIDER_BASE_URLS = {
         "runway": "https://runway.test",
         "pika": "https://pika.test",
@@ -208,7 +208,9 @@ def test_too_many_at_once_lowers_the_limit_to_what_the_provider_has(sent: int, l
     for _ in range(sent):
         generation(state="accepted")
     generation()  # planned: not at the provider yet
-    accounts.note_refusal(generation(), Busy("too many", provider_code="1303"), jitter=calm)
+    refused = generation()
+    refused.provider = "kling"  # whose code it is; each provider has its own
+    accounts.note_refusal(refused, Busy("too many", provider_code="1303"), jitter=calm)
     assert row().lowered_slots == limit
     pass_time(30)
     with transaction.atomic():
@@ -218,6 +220,11 @@ def test_too_many_at_once_lowers_the_limit_to_what_the_provider_has(sent: int, l
     with transaction.atomic():
         [slot] = [slot for slot in slots.open_slots() if slot.account.model == MODEL]
     assert slot.free > 10
+
+
+def test_the_code_of_another_provider_lowers_no_limit() -> None:
+    accounts.note_refusal(generation(), Busy("too many", provider_code="1303"), jitter=calm)
+    assert row().lowered_slots is None
 
 
 def test_too_fast_lowers_no_limit() -> None:

@@ -8,7 +8,7 @@ from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from providers import webhooks
+from providers import registry, webhooks
 from video.api import errors, parsing
 from video.api.base import PublicApiView, success
 from video.attempts import callbacks
@@ -30,7 +30,7 @@ class WebhookView(PublicApiView):
             raise errors.not_found("address")
         raw = _body(request)
         if provider is None:
-            provider = webhooks.sender_of(request.headers, raw)
+            provider = registry.sender_of(request.headers, raw)
             if provider is None:
                 raise errors.ApiError(
                     400, "unknown_provider", "This is no call-back of a provider that we know; name it in the address."
@@ -47,7 +47,7 @@ class WebhookView(PublicApiView):
                 503, "keys_unavailable", "The keys to check the signature with can't be had just now; try again."
             ) from None
         try:
-            notice = webhooks.READERS[provider](raw)
+            notice = callbacks.CALLING_BACK[provider].read(raw)
         except webhooks.BadNotice as err:
             _note(provider, f"unreadable: {err}")
             raise errors.ApiError(400, "invalid_request", "The body names no job.") from None

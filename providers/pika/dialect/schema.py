@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from providers.simulator import shapes
+from providers.dialect import shapes
 
 Issue = dict[str, Any]
 MISSING: Any = object()

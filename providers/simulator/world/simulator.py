@@ -1,35 +1,23 @@
-"""The simulator itself: what all protocols share, between the wire and the dialects."""
+"""The simulator itself: what all protocols share, between the server and the dialects."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Reversible, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
-from providers.simulator import faults as scripts
-from providers.simulator.accounts import Account, Lane, fingerprint
-from providers.simulator.callbacks import Callbacks
-from providers.simulator.control import Control
-from providers.simulator.dialect import Dialect, Draft, Refusal
-from providers.simulator.faults import NO_FAULTS, BadDirective, Faults, Rule
-from providers.simulator.files import PREFIX as FILES_PREFIX
-from providers.simulator.files import Files
-from providers.simulator.jobs import Job
-from providers.simulator.kling import Kling
+from providers.dialect import faults as scripts
+from providers.dialect.dialect import Dialect, Draft, Refusal
+from providers.dialect.faults import NO_FAULTS, BadDirective, Faults, Rule
+from providers.dialect.jobs import Account, ClipSpec, Job, Lane, fingerprint
+from providers.dialect.messages import Answer, Cut, Later, Reply, Request
 from providers.simulator.options import SimulatorOptions
-from providers.simulator.picture import ClipSpec
-from providers.simulator.pika import Pika
-from providers.simulator.render import Renderer
-from providers.simulator.runway import Runway
-from providers.simulator.store import Store
-from providers.simulator.wire import Answer, Cut, Reply, Request
-
-DIALECTS: tuple[type[Dialect], ...] = (Runway, Pika, Kling)
-
-Later = Answer | Coroutine[Any, Any, Answer]
+from providers.simulator.world import links
+from providers.simulator.world.callbacks import Callbacks
+from providers.simulator.world.render import Renderer
+from providers.simulator.world.store import Store
 
 
 @dataclass
@@ -42,16 +30,13 @@ class Outage:
 
 
 class Simulator:
-    """Owns the jobs, keys and faults; routes requests. One instance a process, one thread."""
+    """Owns the jobs, keys and faults; the `Host` of all dialects. One instance a process, one thread."""
 
     def __init__(self, options: SimulatorOptions) -> None:
         self.options = options
         self.renderer = Renderer(options)
-        self.files = Files(self)
-        self.control = Control(self)
-        self.callbacks = Callbacks(self)
-        self.dialects = [kind(self) for kind in DIALECTS]
-        self._routes = sorted(((p, d) for d in self.dialects for p in d.prefixes), key=lambda r: -len(r[0]))
+        self.links = links.LinkSigner()
+        self.callbacks = Callbacks(self.now)
         self.clock_ahead_s = 0.0
         self.reset()
 
@@ -78,38 +63,6 @@ class Simulator:
 
     def now(self) -> float:
         return time.time() + self.clock_ahead_s
-
-    # --- routing ---
-
-    def handle(self, request: Request) -> Later:
-        path = request.path
-        if path.startswith("/_sim"):
-            return self.control.handle(request)
-        if path.startswith(FILES_PREFIX):
-            return self._outage("download", None) or self.files.handle(request)
-        for prefix, dialect in self._routes:
-            if path.startswith(prefix):
-                if self.outage is not None:
-                    broken = self._outage("submit" if request.method == "POST" else "poll", dialect)
-                    if broken is not None:
-                        return broken
-                return dialect.handle(request)
-        if path == "/":
-            return Reply(200, b"Reelworks provider simulator. GET /_sim lists what it can be told.\n", "text/plain")
-        return Reply(404, b'{"error":"Not found"}')
-
-    def _outage(self, kind: str, dialect: Dialect | None) -> Later | None:
-        outage = self.outage
-        if outage is None or kind not in outage.where:
-            return None
-        if outage.dialect is not None and (dialect is None or dialect.name != outage.dialect):
-            return None
-        if outage.answer in ("reset", "close"):
-            return Cut(reset=outage.answer == "reset")
-        if outage.answer == "hang":
-            return after(3600.0, lambda: Cut())
-        refusal = Refusal.by_script(outage.answer)
-        return dialect.refuse(refusal) if dialect else Reply(refusal.status, b"<html>down</html>", "text/html")
 
     # --- keys ---
 
@@ -215,7 +168,20 @@ class Simulator:
             self.renderer.prepare(clip, job.end_at)
         return job
 
+    def count_invalid(self) -> None:
+        """Count a call that was refused by authentication or validation."""
+        self.store.totals.invalid += 1
+
     # --- a job's life ---
+
+    def jobs(self) -> Reversible[Job]:
+        """All jobs that are remembered, in the order of creation."""
+        return self.store.jobs.values()
+
+    def link(self, job: Job, origin: str) -> str:
+        """A fresh link to the job's video; each call gives another one."""
+        name = f"{job.id}.mp4"
+        return f"{origin}{links.PREFIX}{name}?_jwt={self.links.token(name, self.now() + self.link_life_s)}"
 
     def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None:
         """A job of this account that the provider still admits to know."""

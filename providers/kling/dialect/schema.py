@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from providers.simulator import shapes
+from providers.dialect import shapes
 
 SHORT_PX = {"720p": 720, "1080p": 1080, "4k": 2160}
 RATIOS = ("16:9", "9:16", "1:1")

@@ -20,16 +20,15 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from providers.simulator import pika_schema as schema
-from providers.simulator.accounts import Account
-from providers.simulator.dialect import Call, Dialect, Draft, Refusal
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.signing import FalSigner
-from providers.simulator.wire import Answer, Reply, Request
+from providers.dialect.dialect import Dialect, Draft, Host, Refusal
+from providers.dialect.jobs import Account, Call, Job, Phase
+from providers.dialect.messages import Later, Reply, Request
+from providers.dialect.signing import FalSigner
+from providers.pika.dialect import schema
 
 APP = "/fal-ai/pika"
 _REQUESTS = f"{APP}/requests/"
@@ -59,24 +58,24 @@ def _error(status: int, text: str, kind: str = "", *more: tuple[str, str]) -> Re
     return Reply(status, json.dumps(body).encode(), headers=headers)
 
 
-class Pika(Dialect):
+class PikaDialect(Dialect):
     name = "pika"
     prefixes = ("/fal-ai/", JWKS_PATH, _BALANCE_PATH)
     moderation_failure = "content_policy_violation"
     calls_back_at = frozenset({Phase.SUCCEEDED})
 
-    def __init__(self, simulator: Any) -> None:
-        super().__init__(simulator)
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
         self._signer = FalSigner()
         self._forger = FalSigner()
 
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def handle(self, request: Request) -> Later:
         path = request.path
         if path == JWKS_PATH:
             return Reply(200, self._signer.jwks())
         account = self._account(request)
         if account is None:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return _error(401, _STATUS_TEXTS[401])
         if path.startswith(_REQUESTS):
             return self._follow_up(request, account, path[len(_REQUESTS) :])
@@ -91,11 +90,11 @@ class Pika(Dialect):
 
     def _account(self, request: Request) -> Account | None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return self.sim.account(key) if scheme == "Key" else None
+        return self.host.account(key) if scheme == "Key" else None
 
     # --- create ---
 
-    def _create(self, request: Request, account: Account, name: str) -> Answer | Coroutine[Any, Any, Answer]:
+    def _create(self, request: Request, account: Account, name: str) -> Later:
         try:
             body = json.loads(request.body)
         except (ValueError, RecursionError):
@@ -104,7 +103,7 @@ class Pika(Dialect):
         webhook = params.get("fal_webhook") or None
         most = params.get("fal_max_queue_length", "")
         if not isinstance(body, dict) or (webhook and not _is_web_address(webhook)) or (most and not most.isdecimal()):
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return _error(400, schema.FAILURES["bad_request"].message, "bad_request")
         model = schema.MODELS[name]
         given = schema.check(model, body)
@@ -118,16 +117,16 @@ class Pika(Dialect):
             draft.failure = given.issues[0]["type"]
         if most:
             draft.extra["most_waiting"] = int(most)
-        return self.sim.submit(self, account, draft, request)
+        return self.host.submit(self, account, draft, request)
 
     def check(self, account: Account, draft: Draft) -> Refusal | None:
         most = draft.extra.pop("most_waiting", None)
-        lane = self.sim.lane(account, LANE)
-        waiting = 0 if lane.limit is None else max(0, lane.settle(self.sim.now()) - lane.limit)
+        lane = self.host.lane(account, LANE)
+        waiting = 0 if lane.limit is None else max(0, lane.settle(self.host.now()) - lane.limit)
         return Refusal(429, "queue_full") if most is not None and waiting > most else None
 
     def accept(self, job: Job, request: Request) -> Reply:
-        position = self._position(job, self.sim.now())
+        position = self._position(job, self.host.now())
         ids = f'"gateway_request_id":"{job.id}",{_links(job, request)}'
         text = f'{{"status":"IN_QUEUE","queue_position":{position},{ids}}}'
         return Reply(200, text.encode(), headers=(("x-fal-request-id", job.id),))
@@ -149,14 +148,14 @@ class Pika(Dialect):
 
     # --- one request ---
 
-    def _follow_up(self, request: Request, account: Account, rest: str) -> Answer | Coroutine[Any, Any, Answer]:
+    def _follow_up(self, request: Request, account: Account, rest: str) -> Later:
         job_id, _, tail = rest.partition("/")
         method = _FOLLOW_UPS.get(tail)
         if method is None:
             return _error(404, "Not Found")
         if request.method != method:
             return _not_allowed(method)
-        job = self.sim.find(self, account, job_id)
+        job = self.host.find(self, account, job_id)
         if job is None:
             return self.refuse(Refusal(404, "not_found"))
         if tail == "cancel":
@@ -168,7 +167,7 @@ class Pika(Dialect):
             job.polls += 1
             if job.faults.is_quiet:
                 return self._status(job, request)
-            return self.sim.poll(self, [job], lambda: self._status(found, request))
+            return self.host.poll(self, [job], lambda: self._status(found, request))
         job.results += 1
         fault = job.faults.result_status
         if fault is not None and fault.applies(job.results):
@@ -179,7 +178,7 @@ class Pika(Dialect):
 
     def _status(self, job: Job, request: Request) -> Reply:
         """The status object. Put together by hand: ten thousand live jobs ask for it."""
-        now = self.sim.now()
+        now = self.host.now()
         phase = job.phase(now)
         links = _links(job, request)
         strange_s = job.faults.unknown_status
@@ -204,7 +203,7 @@ class Pika(Dialect):
     def _position(self, job: Job, now: float) -> int:
         if not job.throttled:
             return 0
-        lane = self.sim.lane(job.account, job.lane)
+        lane = self.host.lane(job.account, job.lane)
         if not math.isfinite(job.run_at) or job.running_s <= 0:
             return lane.live
         return min(lane.live, int(max(0.0, job.run_at - now) / job.running_s * max(1, lane.limit or 1)))
@@ -227,14 +226,14 @@ class Pika(Dialect):
             await asyncio.sleep(0.1)
 
     def _result(self, job: Job, origin: str) -> Reply:
-        now = self.sim.now()
+        now = self.host.now()
         phase = job.phase(now)
         about = ("x-fal-request-id", job.id)
         if phase.is_live:
             return Reply(400, b'{"detail":"Request is still in progress"}', headers=(about,))
         if phase is Phase.SUCCEEDED:
             video = {
-                "url": self.sim.files.link(job, origin), "content_type": "video/mp4", "file_name": "output.mp4",
+                "url": self.host.link(job, origin), "content_type": "video/mp4", "file_name": "output.mp4",
                 "file_size": None,
             }  # fmt: skip
             units = ("x-fal-billable-units", str(job.clip.duration_s))
@@ -249,14 +248,14 @@ class Pika(Dialect):
         return Reply(failure.status, body, headers=(("x-fal-error-type", kind), *headers))
 
     def _cancel(self, job: Job) -> Reply:
-        now = self.sim.now()
+        now = self.host.now()
         how = job.faults.cancel
         if how is not None and how not in ("404", "ignored"):
             return self.refuse(Refusal.by_script(how))
         if not job.phase(now).is_live:
             return Reply(400, b'{"status":"ALREADY_COMPLETED"}')
         if how != "ignored":
-            self.sim.cancel(job, self.cost_of_cancel(job, now))
+            self.host.cancel(job, self.cost_of_cancel(job, now))
             job.deleted = how == "404"
         return Reply(202, b'{"status":"CANCELLATION_REQUESTED"}')
 
@@ -286,7 +285,7 @@ class Pika(Dialect):
         return Call(body["status"], json.dumps(body).encode(), lambda raw: signer.headers(job.id, user_id, raw))
 
     def _balance(self, account: Account) -> Reply:
-        left = round(self.sim.balance(account, self.sim.now()), 4)
+        left = round(self.host.balance(account, self.host.now()), 4)
         view = {"username": "simulated", "credits": {"current_balance": left, "currency": "USD"}}
         return Reply(200, json.dumps(view).encode())
 

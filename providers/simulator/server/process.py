@@ -7,10 +7,11 @@ import contextlib
 import signal
 import sys
 
-from providers.simulator.app import Simulator
 from providers.simulator.options import SimulatorOptions
-from providers.simulator.tls import throw_away_tls
-from providers.simulator.wire import Connection
+from providers.simulator.server.connection import Connection
+from providers.simulator.server.router import Router
+from providers.simulator.server.tls import throw_away_tls
+from providers.simulator.world.simulator import Simulator
 
 
 def serve(options: SimulatorOptions) -> None:
@@ -27,11 +28,12 @@ async def _run(options: SimulatorOptions) -> None:
             loop.add_signal_handler(number, stop.set)
     connections: set[Connection] = set()
     simulator = Simulator(options)
+    router = Router(simulator)
     with contextlib.ExitStack() as stack:
         stack.callback(simulator.close)
         tls, ca_path = stack.enter_context(throw_away_tls()) if options.tls else (None, None)
         server = await loop.create_server(
-            lambda: Connection(simulator.handle, connections), options.host, options.port, ssl=tls, backlog=2048
+            lambda: Connection(router.handle, connections), options.host, options.port, ssl=tls, backlog=2048
         )
         if options.exit_with_stdin:
             await _watch_stdin(loop, stop)

@@ -19,17 +19,14 @@ import math
 import queue
 import threading
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import urllib3
 
-from providers.simulator.dialect import Call
-from providers.simulator.faults import CallbackFault
-from providers.simulator.jobs import Job, Phase
-
-if TYPE_CHECKING:
-    from providers.simulator.app import Simulator
+from providers.dialect.faults import CallbackFault
+from providers.dialect.jobs import Call, Job, Phase
 
 RETRY_AFTER_S = (1.0, 5.0)
 THREADS = 4
@@ -53,8 +50,8 @@ class Delivery:
 class Callbacks:
     """Tells the addresses that clients gave with their jobs. All but `_work` runs in the event loop."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self.sim = simulator
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._order = itertools.count()
         self._threads: list[threading.Thread] = []
         self._outbox: queue.SimpleQueue[Delivery | None] = queue.SimpleQueue()
@@ -120,10 +117,10 @@ class Callbacks:
             self._timer.cancel()
         self._loop = asyncio.get_running_loop()
         self._armed_at = self._heap[0][0]
-        self._timer = self._loop.call_later(max(0.0, self._armed_at - self.sim.now()), self._fire)
+        self._timer = self._loop.call_later(max(0.0, self._armed_at - self._now()), self._fire)
 
     def _fire(self) -> None:
-        now = self.sim.now()
+        now = self._now()
         while self._heap and self._heap[0][0] <= now:
             _, _, item = heapq.heappop(self._heap)
             if isinstance(item, Delivery):
@@ -157,7 +154,7 @@ class Callbacks:
             if forged or not fault.late_s:
                 self._hand_out(delivery)
             else:
-                self._push(self.sim.now() + fault.late_s, delivery)
+                self._push(self._now() + fault.late_s, delivery)
 
     # --- delivering ---
 
@@ -203,4 +200,4 @@ class Callbacks:
         )  # fmt: skip
         is_final = answer[0] in "23" or delivery.forged
         if not is_final and delivery.tries <= len(RETRY_AFTER_S):
-            self._push(self.sim.now() + RETRY_AFTER_S[delivery.tries - 1], delivery)
+            self._push(self._now() + RETRY_AFTER_S[delivery.tries - 1], delivery)

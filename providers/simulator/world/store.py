@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from providers.simulator.dialect import Draft
-from providers.simulator.jobs import Job, Phase
+from providers.dialect.dialect import Draft
+from providers.dialect.jobs import Job, Phase
 
 Named = tuple[str, str, str, str]  # provider, its standard, account, reference
 SWEEP_EVERY = 1000  # creations between two looks for jobs to forget

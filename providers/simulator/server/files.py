@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.render import RenderFailed
-from providers.simulator.signing import LinkSigner
-from providers.simulator.wire import Answer, Reply, Request
+from providers.dialect.jobs import Job, Phase
+from providers.dialect.messages import Answer, Later, Reply, Request
+from providers.simulator.world.links import PREFIX
+from providers.simulator.world.render import RenderFailed
+from providers.simulator.world.simulator import Simulator
 
-if TYPE_CHECKING:
-    from providers.simulator.app import Simulator
-
-PREFIX = "/out/"
 PIECE_BYTES = 256 * 1024
 OVERSIZED_BYTES = 6 * 1024**3
 DRIP_BYTES_PER_S = 2048
@@ -24,22 +20,16 @@ _HLS = b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/passwd\n#EXTI
 
 
 class Files:
-    """Serves `/out/<job id>.mp4?_jwt=…` and makes those links."""
+    """Serves `/out/<job id>.mp4?_jwt=…`."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.sim = simulator
-        self._signer = LinkSigner()
 
-    def link(self, job: Job, origin: str) -> str:
-        """A fresh link; each look at a job gives another one."""
-        name = f"{job.id}.mp4"
-        return f"{origin}{PREFIX}{name}?_jwt={self._signer.token(name, self.sim.now() + self.sim.link_life_s)}"
-
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def handle(self, request: Request) -> Later:
         name = request.path.removeprefix(PREFIX)
         if request.method not in ("GET", "HEAD"):
             return _denied(405, "MethodNotAllowed")
-        if not self._signer.is_good(name, request.params.get("_jwt", ""), self.sim.now()):
+        if not self.sim.links.is_good(name, request.params.get("_jwt", ""), self.sim.now()):
             return _denied(403, "AccessDenied")
         job = self.sim.store.jobs.get(name.removesuffix(".mp4"))
         if job is None or job.deleted or job.phase(self.sim.now()) is not Phase.SUCCEEDED:
@@ -89,7 +79,7 @@ class Files:
             case "endless":
                 return _video(_zeros(OVERSIZED_BYTES), None)
             case "redirect":
-                return Reply(302, headers=(("location", self.link(job, request.origin)),))
+                return Reply(302, headers=(("location", self.sim.link(job, request.origin)),))
             case "redirect_private":
                 return Reply(302, headers=(("location", "http://169.254.169.254/latest/meta-data/"),))
         return None

@@ -17,8 +17,9 @@ import threading
 from concurrent.futures import Future
 from pathlib import Path
 
+from providers.dialect.jobs import ClipSpec
 from providers.simulator.options import SimulatorOptions
-from providers.simulator.picture import ClipSpec, draw_glow, draw_text, palette
+from providers.simulator.world.picture import draw_glow, draw_text, palette
 
 RENDER_TIMEOUT_S = 120
 

@@ -13,12 +13,10 @@ import hashlib
 import hmac
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from providers.simulator.accounts import Account, fingerprint
-
-if TYPE_CHECKING:
-    from providers.simulator.app import Simulator
+from providers.dialect.dialect import Host
+from providers.dialect.jobs import Account, fingerprint
 
 NO_PAIRS = (
     "Authentication error. The current API does not support AK/SK; please go to the console"
@@ -35,7 +33,7 @@ class Unauthorized(Exception):
         self.message = message
 
 
-def authenticate(simulator: Simulator, header: str, *, pairs: bool) -> Account:
+def authenticate(host: Host, header: str, *, pairs: bool) -> Account:
     """The account of an Authorization header. `pairs`: whether a JWT is taken. Raises Unauthorized."""
     if not header:
         raise Unauthorized(1001, "Authorization is empty")
@@ -46,15 +44,15 @@ def authenticate(simulator: Simulator, header: str, *, pairs: bool) -> Account:
     if token.count(".") == 2:
         if not pairs:
             raise Unauthorized(1002, NO_PAIRS)
-        account = simulator.named_account(fingerprint(_access_key(simulator, token)))
+        account = host.named_account(fingerprint(_access_key(host, token)))
     else:
-        account = simulator.account(token)
+        account = host.account(token)
     if account is None:
         raise Unauthorized(1002, "Authorization is invalid" if pairs else NO_PAIRS)
     return account
 
 
-def _access_key(simulator: Simulator, token: str) -> str:
+def _access_key(host: Host, token: str) -> str:
     signed, _, signature = token.rpartition(".")
     head, _, payload = signed.partition(".")
     header, claims = _part(head), _part(payload)
@@ -67,8 +65,8 @@ def _access_key(simulator: Simulator, token: str) -> str:
         raise Unauthorized(1002, "Authorization is invalid: iss")
     if not _is_moment(expires_at) or not _is_moment(begins_at):
         raise Unauthorized(1002, "Authorization is invalid: exp and nbf")
-    secret = simulator.secrets.get(access)
-    if secret is None and simulator.good_keys:
+    secret = host.secrets.get(access)
+    if secret is None and host.good_keys:
         raise Unauthorized(1002, "access key not found")
     if secret is not None:
         mac = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)

@@ -20,32 +20,28 @@ import itertools
 import json
 import random
 import uuid
-from collections.abc import Coroutine
 from typing import Any
 
-from providers.simulator import kling_schema as schema
-from providers.simulator.accounts import Account
-from providers.simulator.dialect import Call, Dialect, Draft, Refusal
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.kling_auth import Unauthorized, authenticate
-from providers.simulator.kling_replies import CODE_OF_KIND, CODE_OF_STATUS, good, json_object, refused
-from providers.simulator.kling_tasks import NewerTasks, OlderTasks, Tasks
-from providers.simulator.signing import standard_webhook_headers
-from providers.simulator.wire import Answer, Reply, Request
-
-Later = Answer | Coroutine[Any, Any, Answer]
+from providers.dialect.dialect import Dialect, Draft, Host, Refusal
+from providers.dialect.jobs import Account, Call, Job, Phase
+from providers.dialect.messages import Later, Reply, Request
+from providers.dialect.signing import standard_webhook_headers
+from providers.kling.dialect import schema
+from providers.kling.dialect.auth import Unauthorized, authenticate
+from providers.kling.dialect.replies import CODE_OF_KIND, CODE_OF_STATUS, good, json_object, refused
+from providers.kling.dialect.tasks import NewerTasks, OlderTasks, Tasks
 
 _COSTS = "/account/costs"
 
 
-class Kling(Dialect):
+class KlingDialect(Dialect):
     name = "kling"
     prefixes = ("/v1/videos/", "/text-to-video/", "/image-to-video/", "/tasks", "/account/")
     queues_over_limit = False
     calls_back_at = frozenset({Phase.RUNNING, Phase.SUCCEEDED})
 
-    def __init__(self, simulator: Any) -> None:
-        super().__init__(simulator)
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
         self._ids = itertools.count(random.randrange(10**17, 8 * 10**17), 7919)
         self._older, self._newer = OlderTasks(self), NewerTasks(self)
 
@@ -56,7 +52,7 @@ class Kling(Dialect):
         path, method = request.path, request.method
         older = path.startswith("/v1/")
         try:
-            account = authenticate(self.sim, request.headers.get("authorization", ""), pairs=older or path == _COSTS)
+            account = authenticate(self.host, request.headers.get("authorization", ""), pairs=older or path == _COSTS)
             if older:
                 return self._handle_older(request, account, path[len("/v1/videos/") :])
             if path == "/tasks":
@@ -74,10 +70,10 @@ class Kling(Dialect):
             given = schema.check_newer(model, body, image=image)
             return self._create(request, account, self._newer, given, body, image)
         except Unauthorized as err:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return refused(err.code, err.message)
         except schema.Invalid as err:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return refused(err.code, err.message)
 
     def _handle_older(self, request: Request, account: Account, rest: str) -> Later:
@@ -106,13 +102,13 @@ class Kling(Dialect):
             {"tasks": tasks, "standard": tasks.name, "image": image, "watermark": given.watermark},
             given.failure, given.lane,
         )  # fmt: skip
-        return self.sim.submit(self, account, draft, request)
+        return self.host.submit(self, account, draft, request)
 
     def check(self, account: Account, draft: Draft) -> Refusal | None:
-        if not draft.reference or (draft.extra["tasks"] is self._newer and not self.sim.refuse_duplicates):
+        if not draft.reference or (draft.extra["tasks"] is self._newer and not self.host.refuse_duplicates):
             return None
         standards = (self._older.name, self._newer.name)
-        if not any(self.sim.find_reference(self, account, draft.reference, standard) for standard in standards):
+        if not any(self.host.find_reference(self, account, draft.reference, standard) for standard in standards):
             return None
         return Refusal(400, "duplicate", f"external_task_id {draft.reference} already exists")
 
@@ -139,11 +135,11 @@ class Kling(Dialect):
     def call_back(self, job: Job, phase: Phase) -> Call:
         tasks: Tasks = job.extra["tasks"]
         view = tasks.view(job, phase, job.origin)
-        return self._call(tasks, view, self.sim.kling_webhook_secret)
+        return self._call(tasks, view, self.host.kling_webhook_secret)
 
     def forge(self, job: Job) -> Call:
         tasks: Tasks = job.extra["tasks"]
-        wrong = "whsec_Zm9yZ2Vk" if self.sim.kling_webhook_secret else ""
+        wrong = "whsec_Zm9yZ2Vk" if self.host.kling_webhook_secret else ""
         return self._call(tasks, tasks.view(job, Phase.SUCCEEDED, "https://forged.invalid"), wrong)
 
     def _call(self, tasks: Tasks, view: dict[str, Any], secret: str) -> Call:
@@ -172,12 +168,12 @@ class Kling(Dialect):
         params = request.params
         if not all(params.get(name, "").isdecimal() for name in ("start_time", "end_time")):
             raise schema.Invalid("start_time and end_time are required")
-        now = self.sim.now()
+        now = self.host.now()
         if now - account.asked_at < 1.0:
             return refused(1302)
         account.asked_at = now
-        start = self.sim.credit_balance if account.credits is None else account.credits
-        left = max(0.0, round(self.sim.balance(account, now), 4))
+        start = self.host.credit_balance if account.credits is None else account.credits
+        left = max(0.0, round(self.host.balance(account, now), 4))
         pack = {
             "resource_pack_name": "Simulated video pack", "resource_pack_id": f"pack-{account.fingerprint}",
             "resource_pack_type": "decreasing_total", "total_quantity": start, "remaining_quantity": left,
@@ -189,9 +185,9 @@ class Kling(Dialect):
         return good({"code": 0, "msg": "SUCCEED", "resource_pack_subscribe_infos": packs})
 
     def _ledger(self, account: Account) -> list[dict[str, Any]]:
-        now = self.sim.now()
+        now = self.host.now()
         return [
             {"task_id": job.id, "model_name": job.model, "deduction_amount": job.cost(now)}
-            for job in self.sim.store.jobs.values()
+            for job in self.host.jobs()
             if job.dialect is self and job.account is account and job.phase(now) is Phase.SUCCEEDED
         ][-500:]

@@ -6,8 +6,8 @@ import json
 import uuid
 from typing import Any
 
-from providers.simulator.kling_schema import Invalid
-from providers.simulator.wire import Reply, Request
+from providers.dialect.messages import Reply, Request
+from providers.kling.dialect.schema import Invalid
 
 CODES: dict[int, tuple[int, str]] = {
     1000: (401, "Authentication failed"),

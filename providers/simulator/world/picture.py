@@ -1,4 +1,4 @@
-"""What a clip is, and the still parts of its picture, drawn with Pillow.
+"""The still parts of a clip's picture, drawn with Pillow.
 
 The text is an image laid over the video, never an ffmpeg filter argument: so any character of a prompt is safe.
 Pillow is imported on the first drawing, because the server must start at once.
@@ -8,36 +8,13 @@ from __future__ import annotations
 
 import bisect
 import colorsys
-import hashlib
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from providers.dialect.jobs import ClipSpec
+
 MAX_DRAWN_CHARS = 1200
-LOOK = 1  # part of the cache key: raise it when the picture changes
-
-
-@dataclass(frozen=True, slots=True)
-class ClipSpec:
-    """Everything that a clip's bytes depend on."""
-
-    width_px: int
-    height_px: int
-    duration_s: int
-    fps: int
-    audio: bool
-    text: str
-    footer: str
-
-    @property
-    def key(self) -> str:
-        fields = (LOOK, self.width_px, self.height_px, self.duration_s, self.fps, self.audio, self.text, self.footer)
-        return hashlib.sha256(repr(fields).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-    @property
-    def seed(self) -> int:
-        return int(self.key[:8], 16)
 
 
 def palette(spec: ClipSpec) -> list[str]:

@@ -8,20 +8,15 @@ asked twice it answers once.
 from __future__ import annotations
 
 import abc
-from collections.abc import Coroutine, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from providers.simulator import kling_schema as schema
-from providers.simulator.accounts import Account
-from providers.simulator.dialect import Refusal
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.kling_replies import good
-from providers.simulator.wire import Answer, Reply, Request
+from providers.dialect.dialect import Dialect, Refusal
+from providers.dialect.jobs import Account, Job, Phase
+from providers.dialect.messages import Later, Reply, Request
+from providers.kling.dialect import schema
+from providers.kling.dialect.replies import good
 
-if TYPE_CHECKING:
-    from providers.simulator.kling import Kling
-
-Later = Answer | Coroutine[Any, Any, Answer]
 MOST_IDS = 20
 MOST_LISTED = 500
 
@@ -44,9 +39,9 @@ class Tasks(abc.ABC):
     status_field: str
     words: Mapping[Phase, str]
 
-    def __init__(self, dialect: Kling) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
-        self.sim = dialect.sim
+        self.host = dialect.host
 
     @abc.abstractmethod
     def accepted(self, job: Job) -> dict[str, Any]:
@@ -58,7 +53,7 @@ class Tasks(abc.ABC):
 
     def now(self, job: Job, origin: str) -> dict[str, Any]:
         """The task as it is, or as its script says."""
-        moment = self.sim.now()
+        moment = self.host.now()
         view = self.view(job, job.phase(moment), origin)
         strange_s = job.faults.unknown_status
         if strange_s is not None and moment < job.created_at + strange_s:
@@ -68,12 +63,12 @@ class Tasks(abc.ABC):
     def find(self, account: Account, name: str, *, by_reference: bool) -> Job | None:
         """A task of this standard."""
         if by_reference:
-            return self.sim.find_reference(self.dialect, account, name, self.name)
-        job = self.sim.find(self.dialect, account, name)
+            return self.host.find_reference(self.dialect, account, name, self.name)
+        job = self.host.find(self.dialect, account, name)
         return job if job is not None and job.extra["tasks"] is self else None
 
     def newest_first(self, account: Account) -> Iterator[Job]:
-        for job in reversed(self.sim.store.jobs.values()):
+        for job in reversed(self.host.jobs()):
             if job.account is account and job.extra.get("tasks") is self and not job.deleted:
                 yield job
 
@@ -100,7 +95,7 @@ class OlderTasks(Tasks):
             "updated_at": _updated_ms(job, phase),
         }  # fmt: skip
         if phase is Phase.SUCCEEDED:
-            url = self.sim.files.link(job, origin)
+            url = self.host.link(job, origin)
             mark = job.extra["watermark"]
             video = {"id": f"v{job.id}", "url": url, "watermark_url": url if mark else "", "duration": _length(job)}
             view["task_result"] = {"videos": [video]}
@@ -115,7 +110,7 @@ class OlderTasks(Tasks):
             return self.dialect.refuse(Refusal(400, "not_found"))
         job.polls += 1
         found = job
-        return self.sim.poll(self.dialect, [job], lambda: good(self.now(found, request.origin)))
+        return self.host.poll(self.dialect, [job], lambda: good(self.now(found, request.origin)))
 
     def page(self, request: Request, account: Account, image: bool) -> Reply:
         params = request.params
@@ -143,7 +138,7 @@ class NewerTasks(Tasks):
             "external_id": job.reference, "outputs": [], "billing": [],
         }  # fmt: skip
         if phase is Phase.SUCCEEDED:
-            url = self.sim.files.link(job, origin)
+            url = self.host.link(job, origin)
             output = {"type": "video", "id": f"v{job.id}", "url": url, "duration": _length(job)}
             view["outputs"] = [{**output, "watermark_url": url if job.extra["watermark"] else ""}]
             view["billing"] = [{"charge_type": "unit", "amount": _units(job), "package_type": "video"}]
@@ -166,7 +161,7 @@ class NewerTasks(Tasks):
                 job.polls += 1
                 if job.polls > job.faults.not_found:
                     shown.append(job)
-        return self.sim.poll(self.dialect, shown, lambda: good([self.now(job, request.origin) for job in shown]))
+        return self.host.poll(self.dialect, shown, lambda: good([self.now(job, request.origin) for job in shown]))
 
     def search(self, body: Mapping[str, Any], account: Account) -> dict[str, Any]:
         """`POST /tasks`."""

@@ -7,17 +7,14 @@ import ipaddress
 import json
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from providers.simulator.accounts import Account
-from providers.simulator.faults import DIRECTIVES, BadDirective, Rule, parse_group
-from providers.simulator.jobs import Job
-from providers.simulator.signing import webhook_key
-from providers.simulator.store import Tally
-from providers.simulator.wire import Reply, Request
-
-if TYPE_CHECKING:
-    from providers.simulator.app import Simulator
+from providers.dialect.faults import DIRECTIVES, BadDirective, Rule, parse_group
+from providers.dialect.jobs import Account, Job
+from providers.dialect.messages import Reply, Request
+from providers.dialect.signing import webhook_key
+from providers.simulator.world.simulator import Outage, Simulator
+from providers.simulator.world.store import Tally
 
 HELP = {
     "GET /_sim/stats": "live now and most ever by key and model, totals, renders",
@@ -224,9 +221,7 @@ class Control:
         return self._config()
 
 
-def _outage(value: Any) -> Any:
-    from providers.simulator.app import Outage  # late: the app imports this module
-
+def _outage(value: Any) -> Outage | None:
     if value is None:
         return None
     answer = str(value["answer"])

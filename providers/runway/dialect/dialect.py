@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
-from providers.simulator import runway_schema as schema
-from providers.simulator.accounts import Account
-from providers.simulator.dialect import Dialect, Draft, Refusal
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.wire import Answer, Reply, Request
+from providers.dialect.dialect import Dialect, Draft, Refusal
+from providers.dialect.jobs import Account, Job, Phase
+from providers.dialect.messages import Later, Reply, Request
+from providers.runway.dialect import schema
 
 API_VERSION = "2024-11-06"
 DOC_URL = "https://docs.dev.runwayml.com/api"
@@ -48,17 +46,17 @@ def _number(value: float) -> int | float:
     return int(value) if value == int(value) else value
 
 
-class Runway(Dialect):
+class RunwayDialect(Dialect):
     name = "runway"
     prefixes = ("/v1/text_to_video", "/v1/image_to_video", "/v1/tasks", "/v1/organization", "/v1/")
 
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def handle(self, request: Request) -> Later:
         account = self._account(request)
         if account is None:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return _error(401, "The API key is missing, invalid or disabled.")
         if request.headers.get("x-runway-version") != API_VERSION:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return _error(400, "A valid X-Runway-Version header is required.", docUrl=DOC_URL)
         path = request.path
         if path.startswith(_TASKS):
@@ -74,16 +72,16 @@ class Runway(Dialect):
 
     def _account(self, request: Request) -> Account | None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return self.sim.account(key) if scheme == "Bearer" else None
+        return self.host.account(key) if scheme == "Bearer" else None
 
     # --- create ---
 
-    def _create(self, request: Request, account: Account, path: str) -> Answer | Coroutine[Any, Any, Answer]:
+    def _create(self, request: Request, account: Account, path: str) -> Later:
         models = _CREATES[path]
         body, issues = _json_body(request)
         issues = issues or schema.check_body(body, models)
         if issues:
-            self.sim.store.totals.invalid += 1
+            self.host.count_invalid()
             return _error(400, "Validation of body failed", issues=issues, docUrl=DOC_URL)
         model = models[body["model"]]
         width, height = map(int, body["ratio"].split(":"))
@@ -94,7 +92,7 @@ class Runway(Dialect):
         draft = Draft(
             body["model"], body.get("promptText", ""), content, width, height, duration_s, audio, rate * duration_s
         )
-        return self.sim.submit(self, account, draft, request)
+        return self.host.submit(self, account, draft, request)
 
     def accept(self, job: Job, request: Request) -> Reply:
         return Reply(200, b'{"id":"%b","estimatedCost":{"credits":%d}}' % (job.id.encode(), job.expected_cost))
@@ -106,11 +104,11 @@ class Runway(Dialect):
 
     # --- one task ---
 
-    def _task(self, request: Request, account: Account, job_id: str) -> Answer | Coroutine[Any, Any, Answer]:
+    def _task(self, request: Request, account: Account, job_id: str) -> Later:
         method = request.method
         if method not in ("GET", "DELETE"):
             return Reply(405, b'{"error":"Method not allowed"}', headers=(("allow", "GET, DELETE"),))
-        job = self.sim.find(self, account, job_id)
+        job = self.host.find(self, account, job_id)
         if job is None:
             return _NOT_FOUND
         if method == "DELETE":
@@ -119,11 +117,11 @@ class Runway(Dialect):
         if job.faults.is_quiet:
             return self._view(job, request)
         found = job
-        return self.sim.poll(self, [job], lambda: self._view(found, request))
+        return self.host.poll(self, [job], lambda: self._view(found, request))
 
     def _view(self, job: Job, request: Request) -> Reply:
         """The task object. The common cases are put together by hand: ten thousand live jobs ask for it."""
-        now = self.sim.now()
+        now = self.host.now()
         phase = job.phase(now)
         head = f'{{"id":"{job.id}","createdAt":"{job.created_text}",'
         strange_s = job.faults.unknown_status
@@ -136,7 +134,7 @@ class Runway(Dialect):
         view: dict[str, Any] = {"id": job.id, "createdAt": job.created_text, "status": phase.name}
         view["cost"] = {"credits": _number(job.cost(now))}
         if phase is Phase.SUCCEEDED:
-            view["output"] = [self.sim.files.link(job, request.origin)]
+            view["output"] = [self.host.link(job, request.origin)]
         elif phase is Phase.FAILED:
             code = job.failure or "INTERNAL"
             view["failure"] = next(
@@ -149,14 +147,14 @@ class Runway(Dialect):
         return Reply(200, json.dumps(view).encode())
 
     def _delete(self, job: Job) -> Reply:
-        now = self.sim.now()
+        now = self.host.now()
         how = job.faults.cancel
         if how is not None and how.isdecimal() and how != "404":
             return self.refuse(Refusal(int(how), "status"))
         if not job.phase(now).is_live:
             job.deleted = True  # and its output is erased
         elif how != "ignored":
-            self.sim.cancel(job, self.cost_of_cancel(job, now))
+            self.host.cancel(job, self.cost_of_cancel(job, now))
             job.deleted = how == "404"
         return Reply(204)
 
@@ -169,16 +167,16 @@ class Runway(Dialect):
     # --- organization ---
 
     def _organization(self, account: Account) -> Reply:
-        sim = self.sim
+        host = self.host
         tiers = {}
         for model in {**schema.TEXT_TO_VIDEO, **schema.IMAGE_TO_VIDEO}:
             tiers[model] = {
-                "maxConcurrentGenerations": sim.limits.get(model, sim.limits.get("*")),
-                "maxDailyGenerations": sim.daily_limits.get(model, sim.daily_limits.get("*")),
+                "maxConcurrentGenerations": host.limits.get(model, host.limits.get("*")),
+                "maxDailyGenerations": host.daily_limits.get(model, host.daily_limits.get("*")),
             }
         used = {model: {"dailyGenerations": lane.created} for model, lane in account.lanes.items()}
         view = {
-            "creditBalance": int(sim.balance(account, sim.now())),
+            "creditBalance": int(host.balance(account, host.now())),
             "tier": {"maxMonthlyCreditSpend": 10_000, "models": tiers},
             "usage": {"models": used},
         }
@@ -193,10 +191,10 @@ class Runway(Dialect):
                 issues += schema.issue("invalid_format", [name], "Invalid ISO date", format="date")
         if issues:
             return _error(400, "Validation of body failed", issues=issues, docUrl=DOC_URL)
-        now = self.sim.now()
+        now = self.host.now()
         account.settle(now)
         spent: dict[str, float] = {}
-        for job in self.sim.store.jobs.values():
+        for job in self.host.jobs():
             if job.account is account and not job.phase(now).is_live:
                 spent[job.model] = spent.get(job.model, 0.0) + job.cost(now)
         day = datetime.fromtimestamp(now, UTC).date().isoformat()

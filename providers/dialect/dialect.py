@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Reversible, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from providers.simulator.accounts import Account
-from providers.simulator.jobs import Job, Phase
-from providers.simulator.wire import Answer, Reply, Request
-
-if TYPE_CHECKING:
-    from providers.simulator.app import Simulator
+from providers.dialect.jobs import Account, Call, Job, Lane, Phase
+from providers.dialect.messages import Later, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +33,6 @@ class Refusal:
         return cls(int(status), "credits" if code == "credits" else "status", retry_after=retry_after, code=code)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a dialect says when it calls back. `sign` gives the headers of one try: a signature has a time in it."""
-
-    event: str
-    body: bytes
-    sign: Callable[[bytes], Mapping[str, str]]
-
-
 @dataclass(slots=True)
 class Draft:
     """A valid submit, in common words."""
@@ -65,8 +52,59 @@ class Draft:
     lane: str = ""  # whose limit it counts against; "" means its model
 
 
+class Host(Protocol):
+    """What a dialect may ask of the simulator that it serves in. Amounts are in the provider's unit."""
+
+    limits: dict[str, int]  # live jobs a key, by model; "*" for all others
+    daily_limits: dict[str, int]
+    credit_balance: float  # of each key at the start
+    good_keys: frozenset[str]  # fingerprints; empty: every key is good
+    secrets: dict[str, str]  # by access key, for keys that are pairs
+    kling_webhook_secret: str
+    refuse_duplicates: bool  # of references, where the protocol leaves it open
+
+    def now(self) -> float:
+        """Seconds since the epoch on the simulator's clock."""
+
+    def account(self, key: str) -> Account | None:
+        """The account of a key, or None when the key is no good."""
+
+    def named_account(self, name: str) -> Account | None:
+        """The account with this fingerprint, whose key is known to be good; None when it was disabled."""
+
+    def balance(self, account: Account, now: float) -> float:
+        """What the account has left."""
+
+    def lane(self, account: Account, model: str) -> Lane:
+        """The lane of an account and model, made when it is first asked for."""
+
+    def count_invalid(self) -> None:
+        """Count a call that was refused by authentication or validation."""
+
+    def submit(self, dialect: Dialect, account: Account, draft: Draft, request: Request) -> Later:
+        """A valid submit: its faults, its counters, and the job."""
+
+    def jobs(self) -> Reversible[Job]:
+        """All jobs that are remembered, in the order of creation."""
+
+    def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None:
+        """A job of this account that the provider still admits to know."""
+
+    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str = "") -> Job | None:
+        """The same, by the client's own reference."""
+
+    def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
+        """`answer()`, unless the script of one of these jobs says otherwise. The caller counts `job.polls`."""
+
+    def cancel(self, job: Job, cost: float) -> None:
+        """End a live job now."""
+
+    def link(self, job: Job, origin: str) -> str:
+        """A fresh link to the job's video; each call gives another one."""
+
+
 class Dialect(ABC):
-    """One protocol. Instances hold no state of jobs: that is the simulator's."""
+    """One protocol. Instances hold no state of jobs: that is the host's, which is the simulator."""
 
     name: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]  # the longest match among all dialects gets the request
@@ -74,11 +112,11 @@ class Dialect(ABC):
     moderation_failure: ClassVar[str | None] = None  # None: a forbidden prompt is refused at submit, else fails with it
     calls_back_at: ClassVar[frozenset[Phase]] = frozenset()  # of RUNNING and SUCCEEDED, which stands for every end
 
-    def __init__(self, simulator: Simulator) -> None:
-        self.sim = simulator
+    def __init__(self, host: Host) -> None:
+        self.host = host
 
     @abstractmethod
-    def handle(self, request: Request) -> Answer | Coroutine[Any, Any, Answer]:
+    def handle(self, request: Request) -> Later:
         """Answer a request whose path is one of ours."""
 
     @abstractmethod

@@ -1,0 +1,66 @@
+"""Kling's call-backs.
+
+Source: https://kling.ai/document-api, Callback Protocol, read 2026-11-23: Standard Webhooks since 2026-08-07, and only
+for accounts that made a Webhook Secret. The older standard sends the bare task, without the envelope of its replies.
+The newer one has other names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+from providers.untrusted import safe_mapping
+from providers.webhooks import (
+    BadNotice,
+    BadSecret,
+    Callbacks,
+    Fetch,
+    Notice,
+    ProofSetting,
+    check_standard_webhook,
+    read_id,
+    read_object,
+    webhook_key,
+)
+
+
+def read_kling(body: bytes) -> Notice:
+    """The job of Kling's call-back, in either standard's words. Raises BadNotice."""
+    task = read_object(body)
+    job_id = read_id(task.get("task_id")) or read_id(task.get("id"))
+    reference = read_id(safe_mapping(task.get("task_info")).get("external_task_id")) or read_id(task.get("external_id"))
+    if not job_id and not reference:
+        raise BadNotice("Kling's call-back has neither a task id nor our reference")
+    return Notice(job_id, reference)
+
+
+def looks_like_kling(names: Set[str]) -> bool:
+    """Whether a JSON object with these names is a call-back of Kling's, on either standard."""
+    if {"task_id", "task_status"} <= names:
+        return True
+    return {"id", "status"} <= names and bool(names & {"external_id", "create_time", "outputs", "billing"})
+
+
+def check_kling(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: Fetch, now_s: float) -> bool:
+    """Raise Unverified unless the secret `proof` signed it. False without a secret: nothing is signed then."""
+    if not proof:
+        return False
+    check_standard_webhook(headers, body, key=webhook_key(proof), now_s=now_s)
+    return True
+
+
+def _problem(secret: str, base_url: str) -> str | None:
+    try:
+        webhook_key(secret)
+    except BadSecret as err:
+        return str(err)
+    return None
+
+
+CALLBACKS = Callbacks(
+    read=read_kling,
+    check=check_kling,
+    signature_header="webhook-signature",
+    looks_like=looks_like_kling,
+    setting=ProofSetting("KLING_WEBHOOK_SECRET", _problem),  # the simulator's call-backs are not signed
+)

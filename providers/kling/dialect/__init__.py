@@ -1,0 +1,1 @@
+"""Kling as the simulator speaks it."""

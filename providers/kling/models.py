@@ -1,0 +1,103 @@
+"""Kling's models, and the other names that users may call them by.
+
+Read as of 2026-11-23: https://kling.ai/document-api (model pages and price list of the newer standard). Left out:
+Kling o1 and 3.0-omni, which have no published schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from providers.models import Model, Sound, usd
+
+_RATIOS = ("16:9", "9:16", "1:1")
+_DOCS = "https://kling.ai/document-api"
+
+MODELS: tuple[Model, ...] = (
+    Model(
+        id="kling-3.0",
+        provider="kling",
+        title="Kling 3.0",
+        text=True,
+        image=True,
+        durations_s=frozenset(range(3, 16)),
+        text_ratios=_RATIOS,
+        image_ratios=(),
+        # 4k is left out: only its price with unknown sound is published, and storage is made for 1080p.
+        price_usd_per_s=usd(r720p="0.084", r1080p="0.112"),
+        sound=Sound.OPTIONAL,
+        sound_price_usd_per_s=usd(r720p="0.126", r1080p="0.168"),
+        quality=5,
+        speed=2,
+        typical_render_s=180,
+        longest_render_s=3600,
+        prompt_limit=2500,  # 3072 for text on the newer standard; 2500 holds everywhere
+        source=_DOCS,
+    ),
+    Model(
+        id="kling-3.0-turbo",
+        provider="kling",
+        title="Kling 3.0 Turbo",
+        text=True,
+        image=True,
+        durations_s=frozenset(range(3, 16)),
+        text_ratios=_RATIOS,
+        image_ratios=(),
+        price_usd_per_s=usd(r720p="0.112", r1080p="0.14"),
+        sound=Sound.ALWAYS,
+        quality=4,
+        speed=4,
+        typical_render_s=90,
+        longest_render_s=3600,
+        prompt_limit=2500,
+        source=_DOCS,
+    ),
+    Model(
+        id="kling-2.6",
+        provider="kling",
+        title="Kling 2.6",
+        text=True,
+        image=True,
+        durations_s=frozenset({5, 10}),
+        text_ratios=_RATIOS,
+        image_ratios=(),
+        price_usd_per_s=usd(r720p="0.042", r1080p="0.07"),
+        sound=Sound.OPTIONAL,
+        sound_price_usd_per_s=usd(r1080p="0.14"),  # sound at 1080p only
+        quality=4,
+        speed=3,
+        typical_render_s=150,
+        longest_render_s=3600,
+        prompt_limit=2500,
+        source=_DOCS,
+    ),
+    Model(
+        id="kling-2.5-turbo",
+        provider="kling",
+        title="Kling 2.5 Turbo",
+        text=True,
+        image=True,
+        durations_s=frozenset({5, 10}),
+        text_ratios=_RATIOS,
+        image_ratios=(),
+        price_usd_per_s=usd(r720p="0.042", r1080p="0.07"),
+        quality=4,
+        speed=4,
+        typical_render_s=110,
+        longest_render_s=3600,
+        prompt_limit=2500,
+        source=_DOCS,
+    ),
+)
+
+ALIASES: Mapping[str, tuple[str, str]] = {
+    "kling": ("kling-2.5-turbo", "kling-2.5-turbo"),
+    "kling-v3": ("kling-3.0", "kling-3.0"),
+    "kling-v2-6": ("kling-2.6", "kling-2.6"),
+    "kling-v2-5-turbo": ("kling-2.5-turbo", "kling-2.5-turbo"),
+    # "The model 'kling-v1' has been discontinued"; the rest exist on the older standard only, and go one by one.
+    **dict.fromkeys(
+        ("kling-v1", "kling-v1-5", "kling-v1-6", "kling-v2-master", "kling-v2-1", "kling-v2-1-master"),
+        ("kling-2.5-turbo", "kling-2.5-turbo"),
+    ),
+}

@@ -1,0 +1,1 @@
+"""Pika as the simulator speaks it."""

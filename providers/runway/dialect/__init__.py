@@ -1,0 +1,1 @@
+"""Runway as the simulator speaks it."""

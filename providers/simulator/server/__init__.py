@@ -1,0 +1,1 @@
+"""The process: sockets, HTTP, and what is served beside the dialects."""

@@ -1,0 +1,1 @@
+"""What the simulator knows: jobs, accounts, faults, call-backs and clips."""
