@@ -1,0 +1,72 @@
+"""Acme adapter. A film is ordered with `POST /acme/films` and asked for with `GET /acme/films/<id>`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from providers.acme.models import MODELS
+from providers.contract import (
+    GenerationRequest,
+    HttpReply,
+    HttpRequest,
+    JobRef,
+    JobState,
+    JobStatus,
+    Provider,
+    Submitted,
+)
+from providers.errors import JobFailed, JobNotFound, KeyRefused, ProviderDown, RequestRejected, SubmissionUnknown
+from providers.models import can
+from providers.untrusted import safe_text, safe_url
+
+_MODELS = {model.id: model for model in MODELS}
+_STATES = {
+    "waiting": JobState.QUEUED,
+    "shooting": JobState.RUNNING,
+    "ready": JobState.SUCCEEDED,
+    "ruined": JobState.FAILED,
+}
+
+
+class Acme(Provider):
+    """https://films.acme.invalid/docs"""
+
+    name = "acme"
+    title = "Acme"
+    cost_unit = "USD"
+    min_poll_interval_s = 1.0
+    can_cancel = False
+
+    def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
+        model = _MODELS.get(request.model)
+        reason = f"Acme has no model {request.model!r}" if model is None else can(model, request)
+        if reason is not None:
+            raise RequestRejected(reason, user_message=reason)
+        film = {"words": request.prompt, "seconds": request.duration_s, "shape": request.aspect_ratio}
+        return HttpRequest("POST", f"{self.base_url}/acme/films", {"X-Acme-Key": key}, json=film)
+
+    def parse_submit(self, reply: HttpReply) -> Submitted:
+        film = reply.json_object_or_empty().get("film")
+        if reply.status == 201 and isinstance(film, str) and film:
+            return Submitted(film)
+        if reply.status == 401:  # the key was refused before anything was made
+            raise KeyRefused("Acme answered 401", http_status=401)
+        if reply.status == 422:  # the order was refused before anything was made
+            raise RequestRejected("Acme answered 422", http_status=422)
+        raise SubmissionUnknown(f"Acme answered {reply.status}", http_status=reply.status)
+
+    def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
+        (job,) = jobs
+        return HttpRequest("GET", f"{self.base_url}/acme/films/{job.job_id}", {"X-Acme-Key": key})
+
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+        (job,) = jobs
+        film = reply.json_object_or_empty()
+        if reply.status == 404 and "gone" in film:
+            return {job.job_id: JobNotFound("Acme does not know the film", http_status=404)}
+        if not reply.ok or film.get("film") != job.job_id:
+            raise ProviderDown(f"Acme answered {reply.status}", http_status=reply.status)
+        word = safe_text(film.get("stage"), 60)
+        state = _STATES.get(word, JobState.UNRECOGNISED)
+        error = JobFailed("Acme: ruined", another_model_could=True) if state is JobState.FAILED else None
+        return {job.job_id: JobStatus(state, word, result_url=safe_url(film.get("reel")), error=error)}
