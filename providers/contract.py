@@ -57,7 +57,7 @@ class GenerationRequest:
     seed: int | None = None
     resolution: str = "720p"  # of the provider's render: its short side
     sound: bool = False  # only where the catalogue says that the model has it
-    callback_url: str | None = None  # where the provider may ring when the job moves
+    callback_url: str | None = None  # where the provider may call back when the job moves
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One look at a job."""
+    """What one poll says of a job."""
 
     state: JobState
     provider_status: str = ""  # verbatim, for the operator
@@ -185,7 +185,7 @@ class AccountInfo:
 
 
 class CancelOutcome(StrEnum):
-    """What a cancel call proved. Only a later look at the job tells how it ended."""
+    """What a cancel call proved. Only a later poll says how the job ended."""
 
     REQUESTED = "requested"
     ALREADY_ENDED = "already_ended"
@@ -204,7 +204,7 @@ class Provider(ABC):
     has_account_call: ClassVar[bool] = False  # `build_account`
     can_call_back: ClassVar[bool] = False  # takes `GenerationRequest.callback_url`
     max_jobs_per_poll: ClassVar[int] = 1
-    result_life_s: ClassVar[float | None] = None  # a finished video can be had for so long; None: nobody says
+    result_life_s: ClassVar[float | None] = None  # a finished video can be had for so long; None: not documented
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url.rstrip("/")
@@ -236,7 +236,7 @@ class Provider(ABC):
 
     @abstractmethod
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
-        """The request that looks at up to `max_jobs_per_poll` jobs."""
+        """The request that polls up to `max_jobs_per_poll` jobs."""
 
     @abstractmethod
     def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
@@ -265,7 +265,7 @@ class Provider(ABC):
     def took_nothing(self, end: JobStatus, *, before: str) -> bool:
         """Whether the provider surely charges nothing for a job that ended so, without a video. Not sure: False.
 
-        `before`: its own word (`JobStatus.provider_status`) at the last look before that; empty if there was none.
+        `before`: its own word (`JobStatus.provider_status`) at the last poll before that; empty if there was none.
         """
         return end.cost == 0
 

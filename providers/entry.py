@@ -43,10 +43,6 @@ class ProviderEntry:
         return self.adapter.name
 
     @property
-    def title(self) -> str:
-        return self.adapter.title
-
-    @property
     def prefix(self) -> str:
         """What the names of the provider's own settings begin with: "RUNWAY_"."""
         return f"{self.name.upper()}_"

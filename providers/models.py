@@ -47,7 +47,7 @@ class Model:
     quality: int  # 1..5, 5 is best
     speed: int  # 1..5, 5 is fastest
     typical_render_s: int
-    longest_render_s: int  # after that a job that nobody can look up is given up
+    longest_render_s: int  # after that a job that can no longer be polled is given up
     prompt_limit: int
     source: str
     sound: Sound = Sound.NEVER

@@ -1,4 +1,4 @@
-"""What providers and other strangers send, made safe to compare, keep and show.
+"""What comes from outside (replies, call-backs, links), made safe to compare, keep and show.
 
 The `safe_…` functions and `same_origin` take any value and never raise.
 """

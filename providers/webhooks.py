@@ -1,4 +1,4 @@
-"""Call-backs: who sent one, and which job it speaks of. What it says of the job's state is not read at all.
+"""Call-backs: the sender, and the job that one names. What it says of the job's state is not read at all.
 
 Here is what providers have in common, with Standard Webhooks (https://www.standardwebhooks.com); what one provider does
 alone is in the `callbacks.py` of its folder.

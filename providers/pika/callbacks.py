@@ -95,7 +95,7 @@ class FalKeys:
         """
         signature = headers.get("x-fal-webhook-signature", "")
         timestamp = headers.get("x-fal-webhook-timestamp", "")
-        # All of this before any key is fetched: who sends nonsense costs us nothing.
+        # All of this before any key is fetched: nonsense costs no request.
         if not _ED25519_SIGNATURE.fullmatch(signature):
             raise Unverified("no signature" if not signature else "malformed signature")
         check_time(timestamp, now_s)

@@ -1,9 +1,9 @@
 """Call-backs of providers: where they are asked to, whether one is real, and what a real one does.
 
-It makes us look, sooner than we would have; nothing else. State, links and costs in it are not read, so a replay costs
-one look and a lie changes nothing. There is one exception, for a provider that can't be asked by our reference (fal):
-a signed call-back to the address that only that submit carried tells the job id of a submit whose answer was lost.
-What became of the job is then looked up like any other's.
+A call-back makes the next poll come sooner, and does nothing else. State, links and costs in it are not read, so a
+replay costs one poll and a false one changes nothing. There is one exception, for a provider that can't be asked by our
+reference (fal): a signed call-back to the address that only that submit carried gives the job id of a submit whose
+answer was lost. The job is then polled like any other.
 """
 
 from __future__ import annotations
@@ -39,28 +39,29 @@ CALLING_BACK: dict[str, Callbacks] = {
 }
 JWKS_TIMEOUT_S = 4.0
 MAX_JWKS_BYTES = 64 * 1024
-# The sweeper rings a task at most so often; a call-back adds no copy to a bell that was rung just now.
-RUNG_JUST_NOW_S = 10.0
+# The sweeper dispatches a task at most so often; a call-back adds no message to one that was sent just now.
+JUST_DISPATCHED_S = 10.0
 
 _REFERENCE = re.compile(r"gen_[0-9a-z]{26}", re.ASCII)
 
 
 class Outcome(StrEnum):
-    """What a call-back did, for the log. Its sender is told none of it."""
+    """What a call-back did, for the log. The answer to its sender says none of it."""
 
     UNKNOWN_JOB = "unknown_job"  # not ours, or deleted
-    HINTED = "hinted"  # its task is looked at as soon as the provider's least interval allows
-    LOOKED_AT_LATER = "look_out_of_turn"  # its task has ended or gone on; reconcile looks
-    SETTLED = "settled"  # nothing is left to be looked at
+    HINTED = "hinted"  # its job is polled as soon as the provider's least interval allows
+    POLLED_LATER = "look_out_of_turn"  # its task has ended or gone on; reconcile polls the job
+    SETTLED = "settled"  # nothing is left to poll
 
 
 # --- where to call -------------------------------------------------------------------------------------------------
 
 
 def callback_url(generation_id: str, provider: str) -> str | None:
-    """Where a provider may call about this attempt; None without PUBLIC_BASE_URL, or if it calls nobody.
+    """Where a provider may call about this attempt; None without PUBLIC_BASE_URL, or if it has no call-backs.
 
-    It carries our reference and proof that we made it. Only the submit is told, so who knows it was told by us.
+    It carries our reference and proof that we made it. Only the submit carries the address, so a caller that knows it
+    is the provider.
     """
     if not settings.PUBLIC_BASE_URL or provider not in CALLING_BACK:
         return None
@@ -85,7 +86,7 @@ def _signer() -> Signer:
     return Signer(salt="reelworks.webhook")
 
 
-# --- who called ----------------------------------------------------------------------------------------------------
+# --- the sender ----------------------------------------------------------------------------------------------------
 
 
 def check_sender(provider: str, headers: Mapping[str, str], body: bytes) -> bool:
@@ -126,8 +127,8 @@ class _Job:
     task_id: str
     stage: Stage
     ended: bool
-    is_free: bool  # nobody holds the task, and its bell was not rung just now
-    wait_s: float  # until the provider's least interval since the last look is over
+    is_free: bool  # no worker holds the task, and no message for it was sent just now
+    wait_s: float  # until the provider's least interval since the last poll is over
 
 
 def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outcome:
@@ -140,12 +141,12 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
         return Outcome.UNKNOWN_JOB
     state = job.state
     if signed and reference == job.generation_id and _adopt(provider, job, notice.job_id):
-        log.info("%s: a call-back told the job of a submit whose answer was lost", job.generation_id)
+        log.info("%s: a call-back gave the job of a submit whose answer was lost", job.generation_id)
         if state == State.UNKNOWN:
             state = State.ACCEPTED.value
     if state == State.LOST or (state == State.ACCEPTED and job.ended):
-        looked_at = records.check_later(job.generation_id, job.wait_s)
-        return Outcome.LOOKED_AT_LATER if looked_at else Outcome.SETTLED
+        polled = records.check_later(job.generation_id, job.wait_s)
+        return Outcome.POLLED_LATER if polled else Outcome.SETTLED
     # Only where the job itself is waited for: elsewhere a park is a back-off, which no call-back may cut short.
     waits = (job.stage, state) in {
         (Stage.POLL, State.ACCEPTED),
@@ -156,13 +157,13 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
         return Outcome.SETTLED
     if job.is_free and job.wait_s == 0:
         transaction.on_commit(partial(dispatch.resume, job.task_id, job.stage))
-    return Outcome.HINTED  # if it isn't due yet, or is held, the sweeper or the park rings
+    return Outcome.HINTED  # if it isn't due yet, or is held, the sweeper or the park dispatches it
 
 
 def least_interval_s(provider: str) -> float:
-    """Seconds between two looks at one job, however often it is called about: the provider's own rule.
+    """Seconds between two polls of one job, however often it is called about: the provider's own rule.
 
-    The simulator has none; but a flood of calls is not to become a flood of looks there either.
+    The simulator has none; but many calls must not become many polls there either.
     """
     if settings.SIMULATE:
         return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
@@ -180,7 +181,7 @@ def _find(provider: str, job_id: str, reference: str) -> _Job | None:
             """
             SELECT g.id, g.state, g.job_id, t.id, t.stage, t.finished_at IS NOT NULL,
                 (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
-                    AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(rung)s * interval '1 second'),
+                    AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(just)s * interval '1 second'),
                 greatest(0, coalesce(extract(epoch FROM g.last_polled_at - statement_timestamp()) + %(least)s, 0))
             FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
             WHERE g.provider = %(provider)s AND g.id = coalesce(
@@ -192,7 +193,7 @@ def _find(provider: str, job_id: str, reference: str) -> _Job | None:
                 "job": job_id,
                 "reference": reference,
                 "least": least_interval_s(provider),
-                "rung": RUNG_JUST_NOW_S,
+                "just": JUST_DISPATCHED_S,
             },
         )
         row = cursor.fetchone()

@@ -1,4 +1,4 @@
-"""What providers say about accounts and keys: by refusing a submit, and when they are asked.
+"""What providers say about accounts and keys: by refusing a submit, and in answer to an account call.
 
 Only trouble of key and account comes here, never a user's. A Busy account cools down, a refused key is quarantined, an
 empty account is closed until it is topped up, and a forbidden model is closed on its account alone.
@@ -358,7 +358,7 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
 
 
 def _retry_empty() -> None:
-    """Open empty accounts that nobody can be asked about, once their hour is over: the next job finds out."""
+    """Open empty accounts of providers without an account call, once their hour is over: the next job finds out."""
     mute = sorted(
         {provider for provider, _, _ in keyring.configured() if not toolkit().provider(provider).has_account_call}
     )

@@ -1,4 +1,4 @@
-"""Where providers call back. Not for clients: there is no login, and every answer says the same."""
+"""The address that providers call back at. Not for clients: there is no login, and every answer says the same."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class WebhookView(PublicApiView):
-    """POST /api/video/webhook/{provider}, or without a provider: told by the signature's headers, or the shape.
+    """POST /api/video/webhook/{provider}, or without one: known by the signature's header, or the shape.
 
     The body is read as it came, since signatures are over its bytes; its content type does not matter. Cookies and
-    tokens are not looked at, so there is nothing for another site's page to abuse.
+    tokens are not read, so another site's page can abuse nothing.
     """
 
     parser_classes = ()
