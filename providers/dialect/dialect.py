@@ -143,9 +143,9 @@ class Dialect(ABC):
         return None
 
     def call_back(self, job: Job, phase: Phase) -> Call:
-        """What to tell `job.callback_url` when the job has come to this phase."""
+        """What is sent to `job.callback_url` when the job has come to this phase."""
         raise NotImplementedError(f"{self.name} does not call back")
 
     def forge(self, job: Job) -> Call:
-        """What somebody else would tell it: a success with a video of theirs, not signed by us."""
+        """What a stranger would send: a success with another video, without a good signature."""
         raise NotImplementedError(f"{self.name} does not call back")

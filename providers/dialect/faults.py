@@ -77,7 +77,7 @@ class Faults:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether polls need no second look; most jobs share one object without any fault."""
+        """Whether polls are answered without faults; most jobs share one object without any fault."""
         return self is NO_FAULTS
 
 
@@ -204,7 +204,9 @@ DIRECTIVES: Mapping[str, Directive] = {
     "callback": Directive(_callback, "callback", "late:SECONDS, duplicate:N, forged (one more), never; or several"),
 }
 _FLAGS = frozenset({"reset", "moderation", "lost_reply", "lost_reply_reset", "garbage", "hidden_failure"})
-_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})  # counted at each look
+_NOT_COUNTED_HERE = frozenset(
+    {"poll_status", "result_status", "file", "file_status"}
+)  # counted at each poll or download
 
 
 @dataclass(frozen=True)

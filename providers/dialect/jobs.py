@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from providers.dialect.faults import NO_FAULTS, Faults
 
-LOOK = 1  # part of a clip's cache key: raise it when the picture changes
+_STYLE = 1  # part of a clip's cache key: raise it when the picture changes
 
 _order = itertools.count()
 
@@ -38,7 +38,7 @@ class ClipSpec:
 
     @property
     def key(self) -> str:
-        fields = (LOOK, self.width_px, self.height_px, self.duration_s, self.fps, self.audio, self.text, self.footer)
+        fields = (_STYLE, self.width_px, self.height_px, self.duration_s, self.fps, self.audio, self.text, self.footer)
         return hashlib.sha256(repr(fields).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     @property
@@ -103,7 +103,7 @@ class Job:
     extra: dict[str, Any] = field(default_factory=dict)  # what a dialect must echo
     lane: str = ""  # whose limit it counts against
     origin: str = ""  # our address as the submit saw it, for links in call-backs
-    watcher: Callable[[Job], None] | None = None  # hears of each new plan; only with a call-back
+    watcher: Callable[[Job], None] | None = None  # called with each new plan; only with a call-back
 
     pending_s: float = 0.0
     running_s: float = 0.0
@@ -116,7 +116,7 @@ class Job:
     deleted: bool = False  # the provider does not know it any more
     counted_end: float | None = None  # its place in the lane's heap; None when it no longer counts as live
     polls: int = 0
-    results: int = 0  # looks at the result, where that is a call of its own
+    results: int = 0  # how often the result was asked for, where that is a call of its own
     downloads: int = 0
 
     def phase(self, now: float) -> Phase:

@@ -1,4 +1,4 @@
-"""What the simulator can be told at its start. Most of it can be changed later through `/_sim/config`."""
+"""The options of the simulator at its start. Most of them can be changed later through `/_sim/config`."""
 
 from __future__ import annotations
 

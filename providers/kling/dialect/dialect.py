@@ -1,4 +1,4 @@
-"""Kling's two API standards, as a server: what they share. `kling_tasks.py` holds how each shows and lists tasks.
+"""Kling's two API standards, as a server: what they share. `tasks.py` holds how each shows and lists tasks.
 
 Sources as in `providers/kling/adapter.py`: https://kling.ai/document-api (both standards, error codes, concurrency,
 callbacks; public copies of 2026-09), and answers that third parties recorded in 2026-09. Where both are silent, chosen

@@ -233,5 +233,5 @@ def _dechunk(buffer: bytearray, at: int) -> tuple[bytes | None, int]:
 
 
 def _report() -> None:
-    """A bug of ours, for whoever runs the simulator; a traceback holds code, never a header or an address."""
+    """Print a bug of ours for the operator of the simulator; a traceback holds code, never a header or an address."""
     traceback.print_exc(file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`/_sim/`: what tests and benchmarks use to look inside and to pull strings. Loopback only, no key."""
+"""`/_sim/`: how tests and benchmarks read and change the simulator. Loopback only, no key."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Control:
             return self._show(job)
         raise LookupError(call)
 
-    # --- looking ---
+    # --- reading ---
 
     def _show(self, job: Job) -> dict[str, Any]:
         now = self.sim.now()
@@ -160,7 +160,7 @@ class Control:
             "keys": accounts,
         }
 
-    # --- pulling strings ---
+    # --- changing ---
 
     def _config(self) -> dict[str, Any]:
         sim = self.sim

@@ -1,7 +1,8 @@
 """Call-backs: one heap of moments, one timer for its head, few threads that deliver.
 
-A job with a `callback_url` has one live entry in the heap: when it starts to run (if its dialect tells that) or when
-it ends. A changed plan pushes a new entry; the old one finds at its moment that nothing has happened, and is dropped.
+A job with a `callback_url` has one live entry in the heap: when it starts to run (if its dialect calls back then) or
+when it ends. A changed plan pushes a new entry; the old one finds at its moment that nothing has happened, and is
+dropped.
 Deliveries that wait (late by script, or tried again) lie in the same heap.
 
 Retries: neither provider's are certain (fal's documents say ten in two hours, later notes differ; Kling says nothing),
@@ -48,7 +49,7 @@ class Delivery:
 
 
 class Callbacks:
-    """Tells the addresses that clients gave with their jobs. All but `_work` runs in the event loop."""
+    """Calls the addresses that clients gave with their jobs. All but `_work` runs in the event loop."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
@@ -63,7 +64,7 @@ class Callbacks:
 
     def reset(self) -> None:
         self._heap: list[tuple[float, int, Job | Delivery]] = []
-        self._told_running: dict[str, bool] = {}  # of every job that is not told to its end
+        self._running_sent: dict[str, bool] = {}  # of every job whose end was not sent yet: whether its start was
         self.log: deque[dict[str, Any]] = deque(maxlen=REMEMBERED)
         self.answers: Counter[str] = Counter()  # by status, or "error"
         self.rearm()
@@ -80,7 +81,7 @@ class Callbacks:
         if fault.forged:
             self._send(job, job.dialect.forge(job), fault, forged=True)
         if not fault.never:
-            self._told_running[job.id] = Phase.RUNNING not in job.dialect.calls_back_at
+            self._running_sent[job.id] = Phase.RUNNING not in job.dialect.calls_back_at
             job.watcher = self._planned
 
     def rearm(self) -> None:
@@ -99,11 +100,11 @@ class Callbacks:
             self._push(moment, job)
 
     def _moment(self, job: Job) -> float | None:
-        """When there is something to tell next; None when never, or not known."""
-        told = self._told_running.get(job.id)
-        if told is None:
+        """When there is something to send next; None when never, or not known."""
+        sent = self._running_sent.get(job.id)
+        if sent is None:
             return None
-        moment = job.end_at if told else min(job.run_at, job.end_at)
+        moment = job.end_at if sent else min(job.run_at, job.end_at)
         return moment if math.isfinite(moment) else None
 
     def _push(self, moment: float, item: Job | Delivery) -> None:
@@ -126,25 +127,25 @@ class Callbacks:
             if isinstance(item, Delivery):
                 self._hand_out(item)
             else:
-                self._look(item, now)
+                self._catch_up(item, now)
         self.rearm()
 
-    def _look(self, job: Job, now: float) -> None:
-        """Tell what has happened to a job by now, in order."""
+    def _catch_up(self, job: Job, now: float) -> None:
+        """Send what has happened to a job by now, in order."""
         while (moment := self._moment(job)) is not None and moment <= now:
             if job.deleted:  # the provider does not know it any more
-                del self._told_running[job.id]
+                del self._running_sent[job.id]
                 return
-            if self._told_running[job.id]:
-                del self._told_running[job.id]
-                self._tell(job, job.phase(now))
+            if self._running_sent[job.id]:
+                del self._running_sent[job.id]
+                self._send_phase(job, job.phase(now))
                 return
-            self._told_running[job.id] = True
+            self._running_sent[job.id] = True
             if not job.cancelled:  # else it may never have run
-                self._tell(job, Phase.RUNNING)
+                self._send_phase(job, Phase.RUNNING)
             self._planned(job)
 
-    def _tell(self, job: Job, phase: Phase) -> None:
+    def _send_phase(self, job: Job, phase: Phase) -> None:
         self._send(job, job.dialect.call_back(job, phase), job.faults.callback or _PLAIN)
 
     def _send(self, job: Job, call: Call, fault: CallbackFault, *, forged: bool = False) -> None:

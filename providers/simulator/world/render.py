@@ -1,7 +1,7 @@
 """Real H.264 files: each clip is made at most once at a time, by few ffmpeg processes, and kept on disk.
 
-Threads do it, not the event loop: drawing takes tens of milliseconds. What somebody waits for overtakes what is
-merely due later. A file that the cache has dropped is simply made again.
+Threads do it, not the event loop: drawing takes tens of milliseconds. A clip that a download waits for overtakes one
+that is due later. A file that the cache has dropped is simply made again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RENDER_TIMEOUT_S = 120
 
 
 class RenderFailed(Exception):
-    """ffmpeg made no file; the message is for whoever runs the simulator."""
+    """ffmpeg made no file; the message is for the operator of the simulator."""
 
 
 class Renderer:
@@ -58,7 +58,7 @@ class Renderer:
             self._enqueue(spec, due_at)
 
     def clip(self, spec: ClipSpec) -> Future[Path]:
-        """The file, now or soon: somebody waits for it. Fails with RenderFailed."""
+        """The file, now or soon, before those that are merely prepared. Fails with RenderFailed."""
         path = self.folder / f"{spec.key}.mp4"
         if path.exists():
             done: Future[Path] = Future()
@@ -163,7 +163,7 @@ class Renderer:
             raise RenderFailed(f"ffmpeg ended with {process.returncode}: {stderr.decode(errors='replace')[-400:]}")
 
     def _trim(self, newest: Path) -> None:
-        """Keep the cache below its bound, oldest out first; looks at the folder only when it has grown too large."""
+        """Keep the cache below its bound, oldest out first; reads the folder only when it has grown too large."""
         with self._lock:
             self._cached_bytes += newest.stat().st_size
             if self._cached_bytes <= self._cache_bytes:

@@ -10,7 +10,7 @@ from providers.dialect.dialect import Draft
 from providers.dialect.jobs import Job, Phase
 
 Named = tuple[str, str, str, str]  # provider, its standard, account, reference
-SWEEP_EVERY = 1000  # creations between two looks for jobs to forget
+SWEEP_EVERY = 1000  # creations between two searches for jobs to forget
 
 
 @dataclass(slots=True)
