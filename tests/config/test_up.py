@@ -84,7 +84,7 @@ def test_second_up_finds_the_first_and_kill_9_leaves_nothing(env: dict[str, str]
     finally:
         first.kill()
         first.wait()
-    until(lambda: not processes_of(home), "all its processes are gone", seconds=15)
+    until(lambda: not processes_of(home), "all its processes are gone", seconds=60)
 
 
 def processes_of(home: Path) -> list[str]:

@@ -28,7 +28,7 @@ def due(tasks: list[VideoTask], in_s: float) -> None:
 
 def polls(simulator: Simulator) -> list[int]:
     """Looks that each job has had, by the simulator's own count."""
-    found = requests.get(f"{simulator.url}/_sim/jobs", params={"contains": "in a wave"}, timeout=10).json()
+    found = requests.get(f"{simulator.url}/_sim/jobs", params={"contains": "in a wave"}, timeout=30).json()
     return [job["polls"] for job in found["jobs"]]
 
 
@@ -50,7 +50,9 @@ def test_many_due_jobs_are_looked_at_in_one_wave_an_account_and_those_that_ended
     rung_before = worker.log().count("video.poll[")
 
     done = Generation.objects.get(task=tasks[0])
-    requests.post(f"{simulator.url}/_sim/jobs/{done.job_id}", json={"state": "succeeded"}, timeout=5).raise_for_status()
+    requests.post(
+        f"{simulator.url}/_sim/jobs/{done.job_id}", json={"state": "succeeded"}, timeout=30
+    ).raise_for_status()
     due(tasks, 1)
     looked = Generation.objects.filter(task__in=tasks, polls=1)
     until("each job was looked at", lambda: looked.count() == len(tasks))

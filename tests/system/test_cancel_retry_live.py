@@ -135,12 +135,12 @@ def prompt_of(provider: str, name: str) -> str:
 
 def job(simulator: Simulator, generation: Generation) -> dict[str, Any]:
     """The simulator's own view of an attempt's job."""
-    (found,) = requests.get(f"{simulator.url}/_sim/jobs", params={"id": generation.job_id}, timeout=10).json()["jobs"]
+    (found,) = requests.get(f"{simulator.url}/_sim/jobs", params={"id": generation.job_id}, timeout=30).json()["jobs"]
     return found  # type: ignore[no-any-return]
 
 
 def end_there(simulator: Simulator, generation: Generation, state: str) -> None:
-    reply = requests.post(f"{simulator.url}/_sim/jobs/{generation.job_id}", json={"state": state}, timeout=10)
+    reply = requests.post(f"{simulator.url}/_sim/jobs/{generation.job_id}", json={"state": state}, timeout=30)
     assert reply.ok, reply.text
 
 

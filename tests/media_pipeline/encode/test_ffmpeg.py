@@ -188,7 +188,7 @@ def test_kill_9_of_the_worker_takes_ffmpeg_along(tmp_path: Path, kernel: bool) -
     children = [pid for pid in running_with(f"{tmp_path}/out.mp4") if pid != worker.pid]
     assert children
     worker.send_signal(signal.SIGKILL)
-    worker.communicate(timeout=10)
+    worker.communicate(timeout=60)
     for pid in children:
         wait_gone(pid)
 

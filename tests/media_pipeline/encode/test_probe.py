@@ -184,7 +184,7 @@ def test_many_threads_share_the_children(clip: Clip, prober: Prober) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=30)
+        thread.join(timeout=60)
     assert results == [854] * 30
     assert len(_child_pids(prober)) <= 2
 
@@ -201,7 +201,7 @@ def test_child_ends_with_its_parent(clip: Clip) -> None:
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
     parent.kill()
-    parent.communicate(timeout=10)
+    parent.communicate(timeout=60)
     wait_gone(pid)
 
 

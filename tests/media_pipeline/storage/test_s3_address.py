@@ -153,9 +153,9 @@ def test_s3_serves_a_link_with_ranges_and_refuses_any_other(s3: S3Server) -> Non
     )
     now = time.time()
     link = s3_links.presign(address, KEY, KEYS, now=now, lifetime_s=HOUR)
-    whole = requests.get(link, timeout=10)
+    whole = requests.get(link, timeout=30)
     assert (whole.status_code, whole.content, whole.headers["Content-Type"]) == (200, b"0123456789", "video/mp4")
-    part = requests.get(link, headers={"Range": "bytes=2-4"}, timeout=10)
+    part = requests.get(link, headers={"Range": "bytes=2-4"}, timeout=30)
     assert (part.status_code, part.content) == (206, b"234")
     place, query = parts_of(link)
     stranger = replace(KEYS, secret_access_key="another")
@@ -168,7 +168,7 @@ def test_s3_serves_a_link_with_ranges_and_refuses_any_other(s3: S3Server) -> Non
         s3_links.presign(address, KEY, KEYS, now=now - 2 * HOUR, lifetime_s=HOUR),
         s3_links.presign(address, KEY, KEYS, now=now + 2 * HOUR, lifetime_s=HOUR),
     ):
-        assert requests.get(bad, timeout=10).status_code == 403
+        assert requests.get(bad, timeout=30).status_code == 403
 
 
 def test_signing_needs_nothing_of_aws() -> None:
