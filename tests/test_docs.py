@@ -13,6 +13,7 @@ from providers import catalogue, ranking
 from providers.dialect.faults import DIRECTIVES
 from providers.registry import PROVIDERS
 from providers.simulator.server.control import HELP
+from video.models import Generation, Stage, Status, VideoTask
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
@@ -179,3 +180,54 @@ def test_every_check_is_in_the_operators_table() -> None:
 
 def test_changes_have_a_place_for_the_next_release() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+#: The words of the contract, which code, tables and pages share.
+CONTRACT_WORDS = {
+    "task",
+    "run",
+    "generation",
+    "live",
+    "stage",
+    "admit",
+    "park",
+    "claim",
+    "resume",
+    "sweeper",
+    "account",
+}
+
+
+def glossary() -> dict[str, list[str]]:
+    """The first cells of each table of the glossary, by heading."""
+    found: dict[str, list[str]] = {}
+    for part in (ROOT / "docs" / "glossary.md").read_text().split("\n## ")[1:]:
+        found[part.splitlines()[0]] = re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+    return found
+
+
+def test_the_glossary_has_every_word_of_the_contract() -> None:
+    assert set(glossary()["Words"]) >= CONTRACT_WORDS
+
+
+@pytest.mark.parametrize(
+    ("heading", "wanted"),
+    [
+        ("Columns of a task", [field.name for field in VideoTask._meta.concrete_fields]),
+        ("Statuses of a task", Status.values),
+        ("Stages", Stage.values),
+        ("States of a generation", Generation.State.values),
+    ],
+)
+def test_the_glossary_has_every_word_of_the_tables_and_no_other(heading: str, wanted: list[str]) -> None:
+    assert sorted(glossary()[heading]) == sorted(wanted)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_are_short_enough_to_read(page: Path) -> None:
+    """At most 120 characters; tables, code and pictures may be longer."""
+    code = False
+    for number, line in enumerate(page.read_text().splitlines(), 1):
+        code = code != line.startswith("```")
+        exempt = code or line.startswith(("|", "    ", "!["))
+        assert exempt or len(line) <= 120, f"{page.name}:{number} has {len(line)} characters"
