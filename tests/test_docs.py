@@ -183,9 +183,14 @@ def test_changes_have_a_place_for_the_next_release() -> None:
 
 
 #: The words of the contract, which code, tables and pages share.
-CONTRACT_WORDS = set(
-    ["task", "run", "generation", "live", "stage", "admit", "park", "claim", "resume", "sweeper", "account"]
-)
+CONTRACT_WORDS = {"task", "run", "generation", "live", "stage"} | {
+    "admit",
+    "park",
+    "claim",
+    "resume",
+    "sweeper",
+    "account",
+}
 
 
 def glossary() -> dict[str, list[str]]:
