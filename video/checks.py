@@ -1,4 +1,4 @@
-"""Mistakes in the installation, found by `manage.py check` and at every start of a command, before a job finds them.
+"""Checks of the installation, run by `manage.py check` and at the start of every command.
 
 video.E001  the storage or scratch folder can't be written
 video.E002  ffmpeg can't be run

@@ -25,7 +25,7 @@ ENTRIES_SHOWN = 100
 
 
 class GrantForm(forms.Form):
-    """Who gets how many credits, and why."""
+    """The users, the credits that each gets, and a note."""
 
     users = forms.CharField(
         label="User names",
@@ -82,7 +82,7 @@ class AccountAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/video/account/grant.html", context)
 
     def _grant(self, request: HttpRequest, users: list[Any], amount: int, note: str) -> None:
-        # The ledger itself says who gave: the admin's own log may be pruned.
+        # The ledger names the operator: the admin's own log may be pruned.
         full_note = f"{note} (by {request.user.get_username()})".strip()[:200]
         with transaction.atomic():
             balances = [(user, ledger.grant(user.pk, amount, note=full_note)) for user in users]

@@ -1,4 +1,4 @@
-"""What every page here shares: read-only pages over large tables, and times, badges and ids that are quick to read."""
+"""Shared by all pages: read-only pages over large tables, and times, badges and ids that are quick to read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BoundedPaginator(PaginatorOfRows):
 
 
 class ReadOnlyAdmin(ModelAdmin):
-    """To look at, never to edit: rows are written by the code that keeps them consistent."""
+    """Read-only: only the code that keeps the rows consistent writes them."""
 
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
@@ -54,7 +54,7 @@ class ReadOnlyAdmin(ModelAdmin):
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        # A `change` permission on these means no more than being allowed to look.
+        # Here a `change` permission allows no more than to read.
         return super().has_view_permission(request, obj) or super().has_change_permission(request, obj)
 
 

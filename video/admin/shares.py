@@ -1,4 +1,4 @@
-"""Who gets how much: weights and limits of users, and the priority of tasks that wait."""
+"""Weights and limits of users, and the priority of waiting tasks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_PRIORITY = 100
 
 
 def priority_from(text: str) -> int | None:
-    """What was typed into the box, from -100 to 100; None for anything else."""
+    """The priority that was typed, from -100 to 100; None for any other text."""
     try:
         priority = int(text)
     except ValueError:

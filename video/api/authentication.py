@@ -1,4 +1,4 @@
-"""Who is calling: a Bearer token first, else the cookie `token`."""
+"""The caller of a request: from a Bearer token, else from the cookie `token`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whether a browser's request comes from a page of ours: the guard against cross-site requests.
 
-There is no CSRF token, since the front end's plain fetch sends none. Every browser of today tells the page's origin
+There is no CSRF token, since the front end's plain fetch sends none. Every current browser sends the page's origin
 with each unsafe request, and a page can't forge it. A program that is no browser sends neither header, and has no
 stolen cookie to send either.
 """

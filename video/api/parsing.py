@@ -38,9 +38,9 @@ def too_large() -> ApiError:
 
 
 def refuse_by_header(meta: Mapping[str, Any]) -> None:
-    """Refuse what the headers already tell, before a byte is read: too long, or of a length that isn't told.
+    """Refuse by the headers, before a byte is read: a body that is too long, or without a Content-Length.
 
-    WSGI gives a body without a Content-Length as an empty one; a caller who streams must hear why.
+    WSGI reads a body without a Content-Length as empty; the caller gets an error instead.
     """
     if meta.get("HTTP_TRANSFER_ENCODING") and not meta.get("CONTENT_LENGTH"):
         raise ApiError(411, "length_required", "Send the body whole, with a Content-Length.")

@@ -1,4 +1,4 @@
-"""The JWTs: which are accepted, which are made, and the cookies that carry them."""
+"""The JWTs that are accepted and issued, and the cookies that carry them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
 
+from video.infra.camel import utc
 from video.web import demo_login
 
 ACCESS_COOKIE = "token"
@@ -99,7 +100,7 @@ def _active_user(user_id: Any) -> AbstractBaseUser:
 
 
 def _user_by_id(pk: Any) -> AbstractBaseUser | None:
-    """The user's row. Asked at every request, and a query set costs four times the CPU of this."""
+    """The user's row. Read at each request; a query set costs four times the CPU of this."""
     users = get_user_model()
     names = [field.attname for field in users._meta.concrete_fields]
     with connection.cursor() as cursor:
@@ -126,7 +127,7 @@ def hand_out(user: AbstractBaseUser, response: Response) -> dict[str, Any]:
     return {
         "user": {"id": user.pk, "username": user.get_username()},
         "accessToken": str(access),
-        "expiresAt": datetime.fromtimestamp(access["exp"], UTC).isoformat().replace("+00:00", "Z"),
+        "expiresAt": utc(datetime.fromtimestamp(access["exp"], UTC)),
     }
 
 

@@ -1,4 +1,4 @@
-"""What an operator sees: figures by stage, worker, provider and user, and the problems that need a person.
+"""Figures for operators, by stage, worker, provider and user, and the problems that need a person.
 
 Reads all tables and writes none. The API, the admin and `manage.py queue_status` show the same figures from here.
 """

@@ -1,4 +1,4 @@
-"""What is known of the providers: accounts with their slots, keys by fingerprint, circuits."""
+"""The state of the providers: accounts with their slots, keys by fingerprint, circuits."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CircuitFigures:
 
 
 def keys() -> list[KeyFigures]:
-    """Configured ones, and those that went while jobs hang on them; two statements."""
+    """Configured keys, and keys that were removed while jobs still need them; two statements."""
     configured = {(provider, key.fingerprint) for provider, key, _ in slots.configured()}
     live = slots.live_by_key()
     return [

@@ -218,6 +218,7 @@ def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch:
     assert opened[0].closed
 
 
+@pytest.mark.django_db  # as above
 def test_slow_readers_leave_threads_for_the_api(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media, "_streams", threading.BoundedSemaphore(2))
     slow = [web.get(link()) for _ in range(2)]  # their clients have read nothing yet
