@@ -1,6 +1,6 @@
 # One-line targets; all real work is in manage.py and the tools. POSIX sh and any make will do.
 
-# PYTHON=/path/to/python make …  chooses the interpreter for .venv; else the newest of 3.13, 3.12, 3.11 that really runs.
+# PYTHON=/path/to/python make …  chooses the interpreter for .venv; else 3.13, 3.12, 3.11 or 3.14, the first that runs.
 PYTHON =
 # Two cores carry four workers well: much of the time a test waits for a server or for ffmpeg.
 TEST_WORKERS = 4
