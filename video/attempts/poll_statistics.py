@@ -1,4 +1,4 @@
-"""What is known of each model's and account's jobs, for `schedule.py`; measured every half minute in each process."""
+"""Figures on each model's and account's jobs, for `poll_policy.py`; measured every half minute in each process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CACHE_S = 30.0
 SAMPLE = 50  # successes; more would follow a provider's mood too slowly
 LOOKED_AT = 200  # ended attempts of a model: a month of failures must not make the query long
 
-# Call-backs are believed in while most of the last ended jobs that asked for one got one.
+# Call-backs are expected while most of the last ended jobs that asked for one got one.
 CALLS_LOOKED_AT = 20  # a model
 FEWEST_CALLS = 4
 CALLED_SHARE = 0.75
@@ -38,12 +38,12 @@ _measuring = threading.Lock()
 
 
 def next_look_s(generation: Generation, age_s: float) -> float:
-    """Seconds until the next look at an open job, `age_s` seconds after the provider accepted it."""
+    """Seconds until the next poll of an open job, `age_s` seconds after the provider accepted it."""
     return poll_policy.next_look_s(pace(generation), age_s, seed=f"{generation.pk}{generation.polls}")
 
 
 def spread_s(generation: Generation) -> float:
-    """Seconds that keep jobs which all wait for the same moment from being looked at in that moment."""
+    """Seconds that spread the polls of jobs which all wait for the same moment."""
     known = pace(generation)
     return poll_policy.fraction_of(f"{generation.pk}{generation.polls}") * max(known.least_s, known.share_s)
 

@@ -1,4 +1,4 @@
-"""Talking to a provider about one generation: send it once, look at it, ask it to stop."""
+"""Talking to a provider about one generation: send it once, poll it, ask it to stop."""
 
 from __future__ import annotations
 
@@ -117,17 +117,17 @@ def poll(generation: Generation) -> JobStatus:
 
 
 def poll_many(generations: Sequence[Generation]) -> dict[str, PollAnswer]:
-    """How each of these jobs stands, by attempt, or what `look` would raise; one wave of requests for each key.
+    """How each of these jobs stands, by attempt, or what `poll` would raise; one batch of requests for each key.
 
-    HeldBack for those of a provider that has asked to be left alone, or that nobody reaches.
+    Paused for those of a provider that asked for a pause, or that can't be reached.
     """
     groups: dict[tuple[str, str], list[Generation]] = {}
     for generation in generations:
         groups.setdefault((generation.provider, generation.key_fingerprint), []).append(generation)
     answers: dict[str, PollAnswer] = {}
-    for who, group in groups.items():
+    for name_and_key, group in groups.items():
         try:
-            _check_pause(who)
+            _check_pause(name_and_key)
             answers |= _poll_with_one_key(group)
         except (KeyGone, Paused) as err:
             answers |= dict.fromkeys((generation.pk for generation in group), err)
@@ -171,7 +171,7 @@ def _is_ready(answer: PollAnswer) -> bool:
     return isinstance(answer, JobStatus) and answer.state is JobState.RESULT_READY
 
 
-# --- a provider that wants to be left alone, or that nobody reaches --------------------------------------------------
+# --- a provider that asked for a pause, or that can't be reached ----------------------------------------------------
 
 LONGEST_PAUSE_S = 300.0
 #: Until when (time.monotonic) this process asks nothing more with a key.
@@ -180,26 +180,28 @@ OUT_OF_REACH_S = 15.0
 FEWEST_FOR_OUT_OF_REACH = 5
 
 
-def _check_pause(who: tuple[str, str]) -> None:
-    left_s = _paused_until.get(who, 0.0) - time.monotonic()
+def _check_pause(name_and_key: tuple[str, str]) -> None:
+    left_s = _paused_until.get(name_and_key, 0.0) - time.monotonic()
     if left_s > 0:
-        raise Paused(f"{who[0]} is left alone for a while", left_s)
+        raise Paused(f"{name_and_key[0]} is left alone for a while", left_s)
 
 
-def _note_pause(who: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, PollAnswer]) -> None:
-    """Whoever says "too many" for one job says it for all of the key; and when nobody answers a whole wave, the next
-    one need not hold a worker up for as long."""
+def _note_pause(
+    name_and_key: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, PollAnswer]
+) -> None:
+    """A "too many requests" for one job holds for all of the key. And when no request of a batch is answered, the next
+    batch need not hold a worker up for as long."""
     asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
     if asked:
-        _paused_until[who] = time.monotonic() + min(max(asked), LONGEST_PAUSE_S)
+        _paused_until[name_and_key] = time.monotonic() + min(max(asked), LONGEST_PAUSE_S)
     elif len(replies) >= FEWEST_FOR_OUT_OF_REACH and all(isinstance(reply, ProviderDown) for reply in replies):
-        _paused_until[who] = time.monotonic() + OUT_OF_REACH_S
+        _paused_until[name_and_key] = time.monotonic() + OUT_OF_REACH_S
 
 
 def result_url(generation: Generation) -> str:
     """A fresh link to the finished video. Never stored: links are signed and die.
 
-    Raises as `look`, and ProviderDown when the provider gives none though the job had succeeded.
+    Raises as `poll`, and ProviderDown when the provider gives none though the job had succeeded.
     """
     status = poll(generation)
     if status.state is not JobState.SUCCEEDED or not status.result_url:
@@ -224,12 +226,12 @@ def took_nothing(generation: Generation, end: JobStatus) -> bool:
 
 
 def result_life_s(provider_name: str) -> float | None:
-    """For how many seconds the provider keeps a finished video; None when nobody says."""
+    """For how many seconds the provider keeps a finished video; None when that is not known."""
     return toolkit().provider(provider_name).result_life_s
 
 
 def poll_interval_s(provider_name: str) -> float:
-    """Seconds between two looks at one job at least: as set, and never under a real provider's own rule."""
+    """Seconds between two polls of one job at least: as set, and never under a real provider's own rule."""
     interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]
     if settings.SIMULATE:
         return interval

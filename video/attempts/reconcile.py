@@ -1,8 +1,8 @@
-"""Attempts that no running task drives any more: late truth, jobs to be stopped, and slots to be given up.
+"""Checks attempts that no running task polls any more: late videos, jobs to be stopped, slots to be freed.
 
-A job whose task ended (deadline, unknown outcome) may still end well. It is looked at rarely; a video that comes late
-is delivered without a new debit, if nothing newer stands in its way. A job whose task was cancelled is asked to stop
-until it has ended; how it ended decides about the refund, in the transaction that writes it down.
+A job whose task ended (deadline, unknown outcome) may still succeed. It is checked rarely; its late video is delivered
+without a new debit, unless the task has a newer run or attempt. The job of a cancelled task is asked to stop until it
+has ended; its end decides the refund, in the transaction that writes it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from video.routing import health
 
 log = logging.getLogger(__name__)
 State = Generation.State
-KEEP_LOOKING_S = 24 * HOUR_S
+KEEP_CHECKING_S = 24 * HOUR_S
 STILL_LIVE = (JobState.QUEUED, JobState.RUNNING, JobState.UNRECOGNISED)
 
 
 def reconcile() -> int:
-    """One pass; safe to run twice at once. Returns how many attempts were settled or looked at."""
+    """One pass; safe to run twice at once. Returns how many attempts were settled or checked."""
     done = records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
     for generation in _take_due():
         check(generation)
@@ -38,7 +38,7 @@ def reconcile() -> int:
 
 
 def check_if_due(generation_id: str) -> bool:
-    """Look at one attempt if that is due and nobody else does it at this moment."""
+    """Check one attempt if that is due and no other process is checking it. Returns whether it did."""
     found = _take_due(generation_id)
     for generation in found:
         check(generation)
@@ -51,11 +51,11 @@ def _take_due(generation_id: str | None = None) -> list[Generation]:
 
 
 def check(generation: Generation) -> None:
-    """Look at one attempt that no running task drives, ask its job to stop if that is wanted, and note what is said."""
+    """Poll one job that no running task drives, ask it to stop if that is wanted, and write the answer down."""
     if generation.state == State.UNKNOWN:
         _look_up(generation)
         return
-    if generation.state == State.SUCCEEDED:  # seen by somebody who could not deliver it
+    if generation.state == State.SUCCEEDED:  # by a process that could not deliver it
         _deliver(generation)
         return
     asked: CancelOutcome | None = None
@@ -91,9 +91,9 @@ def _is_to_stop(generation: Generation) -> bool:
 
 
 def _look_up(generation: Generation) -> None:
-    """A submit whose answer never came, and whose task has ended: ask by our reference where one can.
+    """A submit whose answer never came, and whose task has ended: look it up by our reference where the provider can.
 
-    It is never sent again. Where nobody can be asked it is lost when its window is over (`attempts.expire_unknown`).
+    It is never sent again. At other providers it is lost when its window is over (`records.expire_unknown`).
     """
     if not toolkit().provider(generation.provider).can_look_up:
         records.look_up_later(generation.pk, HOUR_S)
@@ -106,7 +106,7 @@ def _look_up(generation: Generation) -> None:
         found = observe.look_up(generation)
     except (ProviderError, provider_calls.KeyGone) as err:
         log.warning("%s: a look-up of an unanswered submit failed: %s", generation.pk, err)
-        records.look_up_later(generation.pk, unknown_submits.LOOKUP_TROUBLE_S)
+        records.look_up_later(generation.pk, unknown_submits.LOOKUP_RETRY_S)
         return
     if found.job is not None:
         dispatch.request_check(generation.pk)
@@ -118,13 +118,13 @@ def _look_up(generation: Generation) -> None:
 
 
 def _check_again(generation: Generation) -> None:
-    """Its job goes on, as far as anybody knows."""
+    """Its job goes on, as far as is known."""
     records.check_again(generation.pk, 2 * provider_calls.poll_interval_s(generation.provider))
     _give_up_if_old(generation)
 
 
 def _deliver(generation: Generation) -> None:
-    """A video that came after its task had failed: the task goes on, unless something newer stands in its way."""
+    """A video that came after its task had failed: the task goes on, unless it has a newer run or attempt."""
     with transaction.atomic():
         revived = transitions.revive(generation.task_id, generation.run, generation.pk)
         records.stop_checking(generation.pk)
@@ -134,11 +134,11 @@ def _deliver(generation: Generation) -> None:
 
 
 def _give_up_if_old(generation: Generation) -> None:
-    """A day after it was accepted, nobody believes in it any more."""
+    """A day after it was accepted, the job is given up."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT accepted_at < statement_timestamp() - %s * interval '1 second' FROM video_generation WHERE id = %s",
-            [KEEP_LOOKING_S, generation.pk],
+            [KEEP_CHECKING_S, generation.pk],
         )
         row = cursor.fetchone()
     if row and row[0]:

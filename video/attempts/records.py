@@ -1,7 +1,8 @@
 """Facts about a Generation: each a compare-and-set on the generation's own state, so that a job is paid for once.
 
-`mark_sent` alone also needs the task's fence. Every other fact is written even by a worker that lost its lease: a paid
-job id is never thrown away. Each returns whether it was written; not being the one to write it is a normal answer.
+`mark_sent` and `mark_resent` alone also need the task's fence. Every other fact is written even by a worker that lost
+its lease: a paid job id is never thrown away. Each function returns whether it wrote; False is a normal answer, as when
+another process wrote the fact before.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def _change(sql: str, params: dict[str, Any]) -> bool:
 def _end(sql: str, params: dict[str, Any], *, refunds: bool) -> bool:
     """An attempt's end. If its task was cancelled and `refunds`, the credits come back in the same transaction.
 
-    The task is read after the attempt is written, and a cancel reads the attempt after it has written the task: so
-    whichever of the two comes second knows of the other.
+    The task is read after the attempt is written, and a cancel reads the attempt after it has written the task: so the
+    second of the two always sees the first.
     """
     if not refunds:
         return _change(sql, params)
@@ -60,9 +61,9 @@ def _refund_cancelled(generation_id: str) -> None:
 
 
 def _hold_task(generation_id: str) -> None:
-    """The attempt's task can't move until the transaction ends: for facts that depend on where it stands.
+    """Lock the attempt's task until the transaction ends, for facts that depend on the task's state.
 
-    Else a task that ends at this very moment would see the attempt as it was, and the attempt would see the task so.
+    Without the lock, a task that ends at this moment and the attempt would each read the other's old state.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -87,7 +88,7 @@ def latest(task_id: str) -> Generation | None:
 
 
 def models_tried(task_id: str, run: int) -> set[str]:
-    """Models that had a go in this run and could not do it; trouble of a key or its account is not a model's fault."""
+    """Models that were tried in this run and failed; trouble of a key or its account is not a model's fault."""
     ended = Generation.objects.filter(task_id=task_id, run=run).exclude(state__in=Generation.LIVE)
     return set(ended.exclude(error_code__in=NOT_THE_MODELS_FAULT).values_list("model", flat=True))
 
@@ -114,7 +115,7 @@ def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = Fals
 def put_back(generation_id: str) -> bool:
     """Nothing left this machine after all: unknown → planned, the same row is sent later.
 
-    If the task has ended meanwhile nobody will send it: it is rejected, which frees its slot.
+    If the task has ended meanwhile it is never sent: it is rejected, which frees its slot.
     """
     with transaction.atomic():
         _hold_task(generation_id)
@@ -140,11 +141,11 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
             """
             UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
                 expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
-                -- If the task has another live attempt by now, or stands in line for one, this one stays lost, but its
-                -- paid job is still known.
+                -- If the task has another live attempt by now, or waits for one, this one stays lost, but its paid job
+                -- is still known.
                 state = CASE WHEN now.another THEN 'lost' ELSE 'accepted' END,
                 ended_at = CASE WHEN now.another THEN g.ended_at END,
-                -- A job whose task no longer waits for it, or that is to stop, is looked at out of turn.
+                -- A job whose task no longer waits for it, or that is to stop, is checked at once.
                 look_at = CASE WHEN now.ended OR now.another OR g.cancel_wanted_at IS NOT NULL
                     THEN statement_timestamp() END,
                 error_code = '', error_message = ''
@@ -316,7 +317,7 @@ def record_lost(generation_id: str, *, code: str, message: str = "") -> bool:
 
 
 def check_later(generation_id: str, delay_s: float) -> bool:
-    """A job that outlived its task is looked at again in `delay_s` seconds."""
+    """A job that outlived its task is checked again in `delay_s` seconds."""
     return _change(
         """
         UPDATE video_generation SET look_at = statement_timestamp() + %(delay)s * interval '1 second'
@@ -327,7 +328,7 @@ def check_later(generation_id: str, delay_s: float) -> bool:
 
 
 def check_again(generation_id: str, soonest_s: float) -> bool:
-    """A job that is to stop is looked at again: after a quarter of its age, at least `soonest_s`, at most an hour."""
+    """A job that is to stop is checked again: after a quarter of its age, at least `soonest_s`, at most an hour."""
     return _change(
         """
         UPDATE video_generation SET look_at = statement_timestamp() + interval '1 second' * least(3600, greatest(
@@ -366,7 +367,7 @@ def give_up_unknown(generation_id: str, *, code: str = "outcome_unknown", messag
 
 
 def stop_checking(generation_id: str) -> bool:
-    """A job that was given up, or whose late video is delivered, is not looked at any more."""
+    """A job that was given up, or whose late video is delivered, is not checked any more."""
     return _change(
         """
         UPDATE video_generation SET look_at = NULL

@@ -1,8 +1,8 @@
-"""What becomes of a submit whose outcome is unknown, by what its provider can tell.
+"""Settles a submit whose outcome is unknown, by the means that its provider offers.
 
-Nothing is looked up before the call is surely over: at once when our own sender said so, else after the HTTP deadline
-and a grace. Kling is asked by our reference; fal may call back with it; Runway can tell nothing, so the task ends with
-its refund and the attempt keeps its slot for the longest render time.
+Nothing is looked up before the call is surely over: at once when our own sender saw its end, else after the HTTP
+deadline and a grace. Some providers are asked by our reference, others may call back with it. Where neither is possible
+the task ends with its refund, and the attempt keeps its slot for the longest render time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from video.models import Generation
 
 # Beyond the HTTP deadline, before an answer that never came is believed never to come.
 GRACE_S = 10.0
-LOOKUP_TROUBLE_S = 15.0
-# A call-back was quicker than our giving up: look again at once, and find the job accepted.
+LOOKUP_RETRY_S = 15.0
+# A call-back was quicker than our giving up: the stage runs again at once, and finds the job accepted.
 THE_JOB_CAME = Park(0, "the provider called back with the job")
 
 
@@ -50,7 +50,7 @@ def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
 
 
 def give_up(generation: Generation, detail: str) -> Outcome:
-    """No truth can come: the task ends with its refund; or, where the operator chose so, is tried again."""
+    """The outcome stays unknown: the task ends with its refund; or, where the operator chose so, is tried again."""
     if settings.RETRY_UNKNOWN_SUBMITS:
         if generation.state == Generation.State.UNKNOWN and not _lose(generation):
             return THE_JOB_CAME
@@ -88,7 +88,7 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
     except (*provider_calls.READ_TROUBLE, provider_calls.KeyGone) as err:
         if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
             return give_up(generation, f"it could not be looked up until the task's deadline: {err}")
-        return Park(LOOKUP_TROUBLE_S, f"the look-up failed: {err}", error_code="provider_down")
+        return Park(LOOKUP_RETRY_S, f"the look-up failed: {err}", error_code="provider_down")
     if found.job is not None:
         return found.job
     lookups = generation.lookups

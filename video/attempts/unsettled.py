@@ -1,7 +1,7 @@
-"""Open cases: attempts that may have cost money and that no running task drives to an end. The admin and a command.
+"""Unsettled attempts: they may have cost money, and no running task drives them to an end. For the admin and a command.
 
-The system settles them by itself in time; here an operator sees what is at stake, and may settle one sooner. Each
-action is a compare-and-set like any other fact about an attempt, and leaves an event that says who did it.
+The system settles them by itself in time; here an operator sees the exposure, and may settle one sooner. Each action is
+a compare-and-set like any other fact about an attempt, and leaves an event with the operator's name.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SettlementRefused(Refusal):
 
 @dataclass(frozen=True)
 class UnsettledAttempt:
-    """One attempt, and what becomes of it without anybody's help."""
+    """One attempt, and what the system will do about it by itself."""
 
     generation: Generation  # with its task and the task's user
     open: bool  # False: given up; only late truth can still change it
@@ -68,7 +68,7 @@ class UnsettledAttempt:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What open cases may have cost, as expected when they were sent. Simulated ones cost nothing."""
+    """What unsettled attempts may have cost, as expected when they were sent. Simulated ones cost nothing."""
 
     number: int
     usd: Decimal
@@ -101,7 +101,7 @@ def find(
     older_than_s: float | None = None,
     with_lost: bool = True,
 ) -> list[UnsettledAttempt]:
-    """Open cases, the oldest first, then those given up in the last days; at most 500 of each.
+    """Unsettled attempts, the oldest first, then those given up in the last days; at most 500 of each.
 
     With `ids`, these attempts whatever their state.
     """
@@ -127,7 +127,7 @@ def find(
 
 
 def get(generation_id: str) -> UnsettledAttempt | None:
-    """One attempt as a case, whatever its state."""
+    """One attempt, whatever its state."""
     return next(iter(find(ids=[generation_id])), None)
 
 
@@ -149,7 +149,7 @@ def stake(cases: Iterable[UnsettledAttempt]) -> Exposure:
 
 
 def _open(now: datetime) -> Q:
-    """Unknown ones whose call is over, jobs whose task has ended, and given-up ones that are still to be looked at."""
+    """Unknown ones whose call is over, jobs whose task has ended, and given-up ones that are still to be checked."""
     call_is_over = (
         Q(unknown_since__isnull=False)
         | Q(sent_at__lte=now - timedelta(seconds=settings.SUBMIT_TIMEOUT_SECONDS + unknown_submits.GRACE_S))
@@ -163,7 +163,7 @@ def _open(now: datetime) -> Q:
 
 
 def describe(generation: Generation, now: datetime) -> UnsettledAttempt:
-    """The case of an attempt that was read with its task."""
+    """The outlook of an attempt that was read with its task."""
     is_open, doing, next_at, until = _outlook(generation, now)
     age_s = (now - generation.sent_at).total_seconds() if generation.sent_at else None
     return UnsettledAttempt(generation, is_open, age_s, doing, next_at, until)
@@ -178,7 +178,7 @@ def _outlook(generation: Generation, now: datetime) -> tuple[bool, str, datetime
         return False, f"its task runs on it ({task.stage})", task.next_run_at, task.deadline_at
     if generation.state == State.ACCEPTED:
         assert generation.accepted_at is not None
-        until = generation.accepted_at + timedelta(seconds=reconcile.KEEP_LOOKING_S)
+        until = generation.accepted_at + timedelta(seconds=reconcile.KEEP_CHECKING_S)
         if generation.look_at is None:
             return True, "nothing looks at it: run `manage.py reconcile` with its id", None, None
         doing = "looked at now and then; a late video is delivered"
@@ -227,8 +227,8 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
 def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
     """Give an attempt up: frees its slot, and its possible cost stays booked. `by` is the operator's name.
 
-    A task that still waits for the truth ends with its refund, and so does a cancelled one if no job was ever known.
-    Raises Refused.
+    A task that still waits for its outcome ends with its refund, and so does a cancelled one if no job was ever known.
+    Raises SettlementRefused.
     """
     with transaction.atomic():
         generation = _lock(generation_id)
@@ -238,9 +238,9 @@ def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
         if not records.record_lost(generation.pk, code=code, message=message):
             raise SettlementRefused("It was settled a moment ago: look again.")
         _note(generation, by, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
-        transaction.on_commit(lambda: _go_on(generation.task_id))
+        transaction.on_commit(lambda: _resume(generation.task_id))
         transaction.on_commit(dispatch.request_admission)  # a slot is free
-    return _read(generation.pk)
+    return _reread(generation.pk)
 
 
 def _refuse_to_settle(generation: Generation) -> None:
@@ -260,9 +260,9 @@ def _refuse_to_settle(generation: Generation) -> None:
 
 
 def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
-    """An operator found the job at the provider: the attempt gets its id, and the next look tells the truth.
+    """An operator found the job at the provider: the attempt gets its id, and the next check reads its state.
 
-    The provider is asked first whether it has such a job: an id can't be changed afterwards. Raises Refused.
+    The provider is asked first whether it has such a job: an id can't be changed afterwards. Raises SettlementRefused.
     """
     job_id = clean_job_id(job_id)
     generation = Generation.objects.select_related("task", "account").filter(pk=generation_id).first()
@@ -280,15 +280,15 @@ def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
             if not generation.task.is_active or generation.task.stage != Stage.GENERATE:
                 records.check_later(generation.pk, 0)  # else its task takes it up
             _note(generation, by, f"attached job {job_id} to attempt {generation.attempt}; {said}")
-            transaction.on_commit(lambda: _go_on(generation.task_id))
+            transaction.on_commit(lambda: _resume(generation.task_id))
     except IntegrityError:
         _refuse_taken(generation, job_id)
         raise SettlementRefused("Its task got another live attempt a moment ago: look again.") from None
-    return _read(generation.pk)
+    return _reread(generation.pk)
 
 
 def clean_job_id(text: str) -> str:
-    """A provider's job id as it was pasted, without blanks around it. Raises Refused."""
+    """A provider's job id as it was pasted, without blanks around it. Raises SettlementRefused."""
     job_id = text.strip()
     if len(job_id) > MAX_JOB_ID:
         raise SettlementRefused(f"A job id has at most {MAX_JOB_ID} characters; this has {len(job_id)}.")
@@ -322,7 +322,7 @@ def _refuse_taken(generation: Generation, job_id: str) -> None:
 
 
 def _ask_about(generation: Generation, job_id: str) -> str:
-    """What the provider says of the job, for the event. Raises Refused if it has none."""
+    """What the provider says of the job, for the event. Raises SettlementRefused if it has none."""
     probe = copy.copy(generation)
     probe.job_id, probe.job_urls = job_id, {}
     title = toolkit().provider(generation.provider).title
@@ -367,14 +367,14 @@ def _look_up(case: UnsettledAttempt) -> str:
         return "not found by our reference"
     if not found.written:
         return "somebody else has settled it"
-    fresh = _read(generation.pk)
+    fresh = _reread(generation.pk)
     if fresh.generation.task.is_active and fresh.generation.state == State.ACCEPTED:
-        _go_on(generation.task_id)
+        _resume(generation.task_id)
         return "found by our reference; its task goes on"
     return f"found by our reference; {check_now(fresh)}"
 
 
-def _read(generation_id: str) -> UnsettledAttempt:
+def _reread(generation_id: str) -> UnsettledAttempt:
     return find(ids=[generation_id])[0]
 
 
@@ -394,7 +394,7 @@ def _lock(generation_id: str) -> Generation:
 
 
 def _note(generation: Generation, by: str, detail: str) -> None:
-    """An operator's hand in the timeline."""
+    """An operator's action in the timeline."""
     task = generation.task
     TaskEvent.objects.create(
         task=task,
@@ -409,7 +409,7 @@ def _note(generation: Generation, by: str, detail: str) -> None:
     )
 
 
-def _go_on(task_id: str) -> None:
-    """A task that waited for the truth looks at once."""
+def _resume(task_id: str) -> None:
+    """A task that waited for this attempt's outcome resumes at once."""
     if due.hint(task_id):
         dispatch.resume(task_id, Stage.GENERATE)

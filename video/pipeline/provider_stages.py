@@ -2,8 +2,8 @@
 
 A stage takes a claim, works outside any transaction, and returns what it decided.
 
-Facts about the attempt are written as soon as they are known (`attempts.py`); the task's own move is made afterwards,
-in one place (`pipeline.py`). A stage that runs again finds what the last try wrote, and goes on from there.
+Facts about the attempt are written as soon as they are known (`video.attempts`); the task's own move is made
+afterwards, in one place (`runner.py`). A stage that runs again finds what the last try wrote, and goes on from there.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ State = Generation.State
 NOT_FOUND_DELAY_S = 20.0
 # Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
-# A submit that can't leave this machine is tried this often at one provider before another may have the task.
+# A submit that can't leave this machine is tried this often at one provider before another model may run the task.
 TRIES_TO_REACH = 3
 
 
@@ -137,7 +137,7 @@ def _rejected(generation: Generation, err: ProviderError) -> Outcome:
 
 
 def _refused(generation: Generation, err: ProviderError) -> Outcome:
-    """Trouble of the key or its account: it takes the consequences, the task waits for a better one."""
+    """Trouble of the key or its account, which is marked: the task waits for another."""
     health.give_back_probe(generation.model)
     records.record_rejected(generation.pk, code=err.code, message=err.user_message)
     accounts.note_refusal(generation, err)
@@ -145,11 +145,11 @@ def _refused(generation: Generation, err: ProviderError) -> Outcome:
 
 
 def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool) -> Outcome:
-    """No byte left: the same row is sent later; when the provider stays out of reach, another model may have a go."""
+    """No byte left: the same row is sent later; if that goes on, another model may run the task."""
     health.note_fault(generation.model, generation.provider, str(err))
     if again:  # the first send is still unknown: only the look-ups can tell
         records.record_unknown(generation.pk)
-        return Park(unknown_submits.LOOKUP_TROUBLE_S, str(err), error_code=err.code)
+        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
     code, message = "provider_unreachable", "The video provider can't be reached."
     records.put_back(generation.pk)
     if claim.task.tries + 1 >= TRIES_TO_REACH and model_choice.fallbacks(claim.task, _tried(claim)):
@@ -169,7 +169,7 @@ def _tried(claim: Claim) -> set[str]:
 
 
 def fall_back(claim: Claim, code: str, message: str, detail: str) -> Outcome:
-    """The last attempt is proven to be over, and another model may get past its trouble: back in line for one.
+    """The last attempt is proven to be over, and another model may succeed: the task waits for a slot of one.
 
     Where the client wants no other model, or none is left, the task ends with the cause.
     """
@@ -204,8 +204,8 @@ NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"})
 # --- poll ----------------------------------------------------------------------------------------------------------
 
 
-def polls(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
-    """Look once at the jobs of all these tasks, together; each with the decision that is left to be made.
+def poll(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
+    """Poll the jobs of all these tasks, together; each with the decision that is left to be made.
 
     A fixed number of statements for those whose jobs go on, however many they are.
     """
@@ -216,11 +216,11 @@ def polls(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED])
     failpoint("poll.after_read")
     observe.note_failed(found.values(), answers)
-    return [(claim, partial(_poll, claim, found.get(claim.task.pk), answers)) for claim in claims]
+    return [(claim, partial(_decide, claim, found.get(claim.task.pk), answers)) for claim in claims]
 
 
-def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, provider_calls.PollAnswer]) -> Outcome:
-    """What the look at this task's job means."""
+def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, provider_calls.PollAnswer]) -> Outcome:
+    """What the poll of this task's job means for the task."""
     if generation is None or generation.state in {State.PLANNED, State.UNKNOWN}:
         raise RuntimeError(f"{claim.task.pk} polls without an accepted job")
     claim.generation_id = generation.pk
@@ -232,7 +232,7 @@ def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, pro
         case JobStatus() | JobNotFound() as answer:
             return _ended(claim, generation, answer)
         case ProviderDown() | KeyRefused() | OutOfCredits() | Busy() as err:
-            return _no_look(claim, generation, err)
+            return _poll_failed(claim, generation, err)
         case provider_calls.Paused() as err:
             delay_s = err.wait_s + poll_statistics.spread_s(generation)
             return _overdue(claim, generation) or _quiet(claim, Park(delay_s, str(err), hint_delay_s=err.wait_s))
@@ -249,7 +249,7 @@ def _poll(claim: Claim, generation: Generation | None, answers: Mapping[str, pro
 
 
 def _quiet(claim: Claim, park: Park) -> Park:
-    """The same park, recorded only when the task did not wait for this very reason before."""
+    """The same park, with an event only when the task was not parked for this reason before."""
     return replace(park, record=claim.task.park_reason != park.reason)
 
 
@@ -301,7 +301,7 @@ def _still_open(claim: Claim, generation: Generation, status: JobStatus) -> Outc
 
 
 def _progress(claim: Claim, generation: Generation, status: JobStatus) -> float:
-    """How far the render is, 0 to 1: as told, else by the time it usually takes, and never quite done."""
+    """How far the render is, 0 to 1: as the provider says, else by the usual time, and never quite done."""
     if status.progress is not None:
         return status.progress
     if status.state is not JobState.RUNNING:
@@ -310,7 +310,7 @@ def _progress(claim: Claim, generation: Generation, status: JobStatus) -> float:
 
 
 def _shown_progress(claim: Claim, generation: Generation) -> int:
-    """What a status says at this moment, so that what is written never falls behind it."""
+    """The progress that the API shows at this moment, so that what is written never falls behind it."""
     accepted_at, last = generation.accepted_at, generation.last_polled_at
     if accepted_at is None or last is None:
         return claim.task.progress
@@ -321,7 +321,7 @@ def _shown_progress(claim: Claim, generation: Generation) -> int:
 
 
 def _age_s(claim: Claim, generation: Generation) -> float:
-    """Seconds from the provider's acceptance to this look, by the database's clock."""
+    """Seconds from the provider's acceptance to this poll, by the database's clock."""
     since = generation.accepted_at
     return 0.0 if since is None else max(0.0, (claim.claimed_at - since).total_seconds())
 
@@ -331,8 +331,8 @@ def _to_download(generation: Generation) -> Outcome:
     return Advance(Stage.DOWNLOAD, detail=f"{generation.provider} is done", fields={"has_work_files": True})
 
 
-def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcome:
-    """A look that could not be had never fails a paid job."""
+def _poll_failed(claim: Claim, generation: Generation, err: ProviderError) -> Outcome:
+    """A poll that failed never fails a paid job."""
     in_a_row = generation.poll_errors
     delay_s = max(provider_calls.poll_interval_s(generation.provider), min(60.0, 2.0 ** min(in_a_row, 6)))
     if isinstance(err, Busy) and err.retry_after_s:
@@ -351,7 +351,7 @@ def _no_look(claim: Claim, generation: Generation, err: ProviderError) -> Outcom
 def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
     """Past the model's longest render time the provider is asked to stop; past the task's deadline the task ends.
 
-    The job of an ended task is still looked at, rarely: a video that comes late is delivered.
+    The job of an ended task is still checked, rarely: a video that comes late is delivered.
     """
     longest = timedelta(seconds=catalogue.BY_ID[generation.model].longest_render_s)
     if generation.accepted_at is not None and claim.claimed_at > generation.accepted_at + longest:
@@ -364,7 +364,7 @@ def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
 
 
 def _ask_to_stop(generation: Generation) -> None:
-    records.want_cancel(generation.pk)  # noted once; asked again at each look until the job has ended
+    records.want_cancel(generation.pk)  # written once; asked again at each poll until the job has ended
     try:
         provider_calls.cancel(generation)
     except (ProviderError, provider_calls.KeyGone) as err:

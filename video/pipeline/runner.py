@@ -104,7 +104,7 @@ def _pass_failpoint(stage: Stage, outcome: Outcome) -> None:
 def _polls(held: list[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     """The decision about each of these jobs; where the database went away meanwhile, each decision says that."""
     try:
-        return provider_stages.polls(held)
+        return provider_stages.poll(held)
     except outage.ERRORS as err:
         return [(claim, partial(_raise, err)) for claim in held]
 

@@ -24,7 +24,7 @@ from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, Pro
 from providers.registry import BY_NAME
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import slots as keyring
+from video.routing import slots
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ def quarantine(provider: str, fingerprint: str, error: str) -> bool:
 def close_empty(provider: str, account: str, error: str) -> bool:
     """No more jobs on any model of an account without money. False: it was closed already."""
     where = "provider = %(provider)s AND account = %(account)s AND closed_reason = ''"
-    has_call = keyring.has_adapter(provider) and toolkit().provider(provider).has_account_call
+    has_call = slots.has_adapter(provider) and toolkit().provider(provider).has_account_call
     closed = _close(
         where,
         {"provider": provider, "account": account},
@@ -195,7 +195,7 @@ def _close(
 
 
 @dataclass(frozen=True)
-class Answer:
+class AccountAnswer:
     """What a provider said about one key; exactly one of `info` and `error`, or neither where it can't be asked."""
 
     provider: str
@@ -211,8 +211,8 @@ def refresh(max_age_s: float) -> int:
     It also makes missing rows, and says again which keys are gone. Takes some 10 seconds at the very most.
     """
     try:
-        keyring.sync()
-        keyring.remind_of_gone()
+        slots.sync()
+        slots.remind_of_gone()
         _retry_empty()
         answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
         return sum(record(answer) for answer in answers)
@@ -221,7 +221,7 @@ def refresh(max_age_s: float) -> int:
         return 0
 
 
-def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: float | None = None) -> list[Answer]:
+def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: float | None = None) -> list[AccountAnswer]:
     """Make the account call of each (provider, key), in parallel between accounts; touches no row.
 
     After `budget_s` no further call is begun; what wasn't asked is left out.
@@ -239,7 +239,7 @@ def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: floa
 
 def _ask_line(
     provider: str, account: str, keys: Sequence[ApiKey], deadline_s: float, stop_at: float | None
-) -> list[Answer]:
+) -> list[AccountAnswer]:
     found = []
     for number, key in enumerate(keys):
         if number:
@@ -247,11 +247,11 @@ def _ask_line(
         if stop_at is not None and time.monotonic() > stop_at:
             break
         try:
-            found.append(Answer(provider, key, account, info=_ask(provider, key, deadline_s)))
+            found.append(AccountAnswer(provider, key, account, info=_ask(provider, key, deadline_s)))
         except ProviderError as err:
-            found.append(Answer(provider, key, account, error=err))
+            found.append(AccountAnswer(provider, key, account, error=err))
         except Exception as err:
-            found.append(Answer(provider, key, account, error=ProviderDown(f"unexpected {type(err).__name__}")))
+            found.append(AccountAnswer(provider, key, account, error=ProviderDown(f"unexpected {type(err).__name__}")))
     return found
 
 
@@ -267,7 +267,7 @@ def _ask(provider: str, key: ApiKey, deadline_s: float) -> AccountInfo | None:
     return adapter.parse_account(reply)
 
 
-def record(answer: Answer) -> bool:
+def record(answer: AccountAnswer) -> bool:
     """Write down what was said. True if it was an answer about the account."""
     keys = ProviderKey.objects.filter(provider=answer.provider, fingerprint=answer.key.fingerprint)
     error = answer.error
@@ -292,7 +292,7 @@ def record(answer: Answer) -> bool:
     return True
 
 
-def _checked(answer: Answer) -> None:
+def _checked(answer: AccountAnswer) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE video_providerkey SET checked_at = statement_timestamp() WHERE provider = %s AND fingerprint = %s",
@@ -300,7 +300,7 @@ def _checked(answer: Answer) -> None:
         )
 
 
-def _record_info(answer: Answer, info: AccountInfo) -> None:
+def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
     """Limits and balance; a balance above 0 opens an account that was out of credits."""
     rows = ProviderAccount.objects.filter(provider=answer.provider, account=answer.account)
     for model, limits in info.limits.items():
@@ -351,7 +351,7 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
         due = cursor.fetchall()
     mine = {
         (provider, key.fingerprint): key
-        for provider, key, _ in keyring.configured()
+        for provider, key, _ in slots.configured()
         if toolkit().provider(provider).has_account_call
     }
     return [(provider, mine[provider, name]) for provider, name in due if (provider, name) in mine]
@@ -360,7 +360,7 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
 def _retry_empty() -> None:
     """Open empty accounts of providers without an account call, once their hour is over: the next job finds out."""
     mute = sorted(
-        {provider for provider, _, _ in keyring.configured() if not toolkit().provider(provider).has_account_call}
+        {provider for provider, _, _ in slots.configured() if not toolkit().provider(provider).has_account_call}
     )
     if not mute:
         return

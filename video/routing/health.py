@@ -1,11 +1,11 @@
-"""How the models are doing: what their last jobs say, their circuits, and what operators decided.
+"""The health of the models: results of their last jobs, their circuits, and operators' decisions.
 
 A circuit is one row a model. It is closed (no `open_until`), open (until then no new job starts), or half open (that
 time is over: one job, the probe, is let through). Five faults of the provider in a row open it for a minute; each
 fault of the half-open one opens it again for twice as long, up to a quarter of an hour. A success closes it.
 
-While it is open nothing moves it: jobs that were under way before still end, well or badly, and say nothing new. So
-the faults of a row tell how often it was opened too: 5 once, 6 twice, 7 three times.
+While it is open nothing moves it: the ends of jobs that were under way before are no news. So a row's faults also tell
+how often it was opened: 5 once, 6 twice, 7 three times.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 OPEN_S = 60  # the first time; doubled by each fault of a probe
 LONGEST_OPEN_S = 900
-PROBE_S = 600  # a probe that said nothing for so long is forgotten, and the next one is let through
+PROBE_S = 600  # a probe without a result for so long is given up, and the next one is let through
 
 SAMPLE = 50  # ended jobs of a model
-LOOKED_AT = 200  # rows a model: those that don't count must not make the query long
+MOST_READ = 200  # rows a model: those that don't count must not make the query long
 SINCE_HOURS = 24
 FEWEST_RENDERS = 5  # successes behind a median render time
 
@@ -70,7 +70,7 @@ def snapshot() -> dict[str, ModelHealth]:
                             extract(epoch FROM ended_at - accepted_at)::float8 AS render_s
                         FROM video_generation
                         WHERE model = m.model AND ended_at > statement_timestamp() - %(hours)s * interval '1 hour'
-                        ORDER BY ended_at DESC LIMIT %(looked_at)s
+                        ORDER BY ended_at DESC LIMIT %(most_read)s
                     ) ended
                     WHERE state <> 'cancelled' AND NOT error_code = ANY(%(do_not_count)s) AND simulated = %(simulated)s
                     ORDER BY ended_at DESC LIMIT %(sample)s
@@ -81,7 +81,7 @@ def snapshot() -> dict[str, ModelHealth]:
                 "models": ids,
                 "fewest": FEWEST_RENDERS,
                 "hours": SINCE_HOURS,
-                "looked_at": LOOKED_AT,
+                "most_read": MOST_READ,
                 "do_not_count": list(DO_NOT_COUNT),
                 "simulated": settings.SIMULATE,
                 "sample": SAMPLE,
@@ -213,7 +213,7 @@ def take_probe(model: str) -> bool:
 
 
 def give_back_probe(model: str) -> None:
-    """The probe ended without saying anything of the model (cancelled, refused as a request): another may go.
+    """The probe ended without a verdict on the model (cancelled, refused as a request): another may go.
 
     One statement. Without it the next is let through ten minutes after the probe was taken.
     """

@@ -221,10 +221,10 @@ def quote(order: Order) -> Quote:
 
 def availability() -> dict[str, Availability]:
     """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
-    from video.routing import slots as slot_rows  # lazily, as in `providers_here`
+    from video.routing import slots  # lazily: it brings the toolkit
 
-    slots, unused = slot_rows.read(), settings.SLOTS_PER_KEY
-    reasons, free = slot_rows.availability(slots, full=ranking.FULL), slot_rows.free(slots)
+    open_slots, unused = slots.read(), settings.SLOTS_PER_KEY
+    reasons, free = slots.availability(open_slots, full=ranking.FULL), slots.free(open_slots)
     # A new key has no rows before the next admission, so all its slots are free.
     return {
         model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))

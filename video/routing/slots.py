@@ -78,13 +78,13 @@ def limit(account: ProviderAccount, *, lowered: bool) -> int:
 def open_slots() -> Slots:
     """Every open account with its free slots, locked until the transaction ends; call it inside one.
 
-    At most four statements. Everybody locks in the order of ids, so two callers wait instead of deadlocking.
+    At most four statements. All callers lock in the order of ids, so two of them wait instead of deadlocking.
     """
     return _read(lock=True)
 
 
 def read() -> Slots:
-    """The same without a lock, for telling: a quote, the list of models. What it says may be over at once."""
+    """The same without a lock, for display: a quote, the list of models. It may be outdated at once."""
     return _read(lock=False)
 
 
@@ -108,7 +108,7 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
 
 
 def why_closed() -> dict[str, Reason | None]:
-    """`availability` as it is now, without holding anything up."""
+    """`availability` as it is now, without a lock."""
     return availability(read())
 
 
@@ -164,7 +164,7 @@ def _complete(wanted: dict[tuple[str, str], str], rows: Iterable[ProviderAccount
 
 
 def _accounts_of(wanted: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:
-    """(provider, account, model) of everything that could run a job here, in one order for everybody."""
+    """(provider, account, model) of everything that could run a job here, in one order for all callers."""
     return sorted(
         {
             (model.provider, account, model.id)
@@ -227,8 +227,8 @@ def _sort_keys(slots: list[Slot]) -> None:
 def sync() -> None:
     """Make the rows of every configured key and model, and notice keys that went and came back. Idempotent.
 
-    A key that is gone while jobs hang on it is marked and told loudly, once. A key that moved to another account takes
-    its live generations along, so that they go on counting against the right limit.
+    A key that is gone while jobs depend on it is marked and logged as an error, once. A key that moved to another
+    account takes its live generations along, so that they go on counting against the right limit.
     """
     wanted = {(provider, key.fingerprint): account for provider, key, account in configured()}
     with transaction.atomic():
@@ -251,7 +251,7 @@ def sync() -> None:
 
 
 def remind_of_gone() -> int:
-    """Say again which keys are gone while jobs hang on them. Returns how many."""
+    """Log again which keys are gone while jobs depend on them. Returns how many."""
     gone = list(ProviderKey.objects.filter(gone_since__isnull=False).order_by("id"))
     for key in gone:
         log.error(
@@ -265,7 +265,7 @@ def remind_of_gone() -> int:
 
 
 def live_by_key() -> dict[tuple[str, str], int]:
-    """Live generations that hang on each key. Simulated ones only while simulating: else nobody waits for them."""
+    """Live generations of each key. Simulated ones only while simulating: else nothing waits for them."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -323,7 +323,7 @@ def _move(provider: str, fingerprint: str, account: str) -> None:
 
 
 def _mark_gone(missing: list[ProviderKey]) -> None:
-    """Of the keys that are not configured, mark those that jobs hang on; forget the others' marks."""
+    """Of the keys that are not configured, mark those that jobs depend on; clear the others' marks."""
     if not missing:
         return
     live = live_by_key()

@@ -1,8 +1,8 @@
-"""admit(): the tasks whose turn it is (`fairness.py`) get the free slots, each with a model and a key.
+"""admit(): the tasks whose turn it is (`fair_share.py`) get the free slots, each with a model and a key.
 
-Creating a task only puts it in line. So the broker's queue never holds a user's backlog, and its order decides nothing.
-A slot is a live Generation, counted under the lock of its account's row in the transaction that inserts it. The choice
-is made here, by a pure function, and kept on the Generation with every candidate and its reason.
+Creating a task only adds it to those that wait. So the broker's queue never holds a user's backlog, and its order
+decides nothing. A slot is a live Generation, counted under the lock of its account's row in the transaction that
+inserts it. The choice is made here, by a pure function, and kept on the Generation with every candidate and its reason.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from video.engine import transitions, workers
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
-from video.routing import accounts, health, model_choice
-from video.routing import slots as keyring
+from video.routing import accounts, health, model_choice, slots
 from video.routing.slots import Slot, Slots
 from video.scheduling import fair_share
 
@@ -31,8 +30,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 200  # tasks of one pass, which holds the lock on the accounts
 AT_ONCE = 50  # of them chosen by one statement
-#: Tasks that have a slot and wait for a worker. More would stand in the broker's line before the looks at other jobs,
-#: and be rung again and again; who is admitted later is chosen later, and more fairly.
+#: Tasks that have a slot and wait for a worker. More would queue at the broker before the polls of other jobs, and be
+#: dispatched again and again; a task that is admitted later is chosen later, and more fairly.
 MOST_READY = 100
 EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 _LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
@@ -50,13 +49,13 @@ class Capacity:
 
     def availability(self) -> dict[str, Reason | None]:
         """None for each model with a free slot, else why there is none."""
-        return keyring.availability(self.slots, full=ranking.FULL)
+        return slots.availability(self.slots, full=ranking.FULL)
 
     def serving(self) -> set[str]:
         """Models that take jobs at all now, though their slots may be full."""
         return {
             model
-            for model, why in keyring.availability(self.slots).items()
+            for model, why in slots.availability(self.slots).items()
             if why is None
             and self.overrides.get(model, Override()).enabled
             and not (model in self.health and self.health[model].circuit_open)
@@ -64,12 +63,12 @@ class Capacity:
 
     def free(self) -> set[str]:
         """Those of them that a job could start on now."""
-        free = keyring.free(self.slots)
+        free = slots.free(self.slots)
         return {model for model in self.serving() - self.probed if free.get(model)}
 
     def free_slots(self) -> int:
         """How many jobs could start now, in all."""
-        free = keyring.free(self.slots)
+        free = slots.free(self.slots)
         return sum(free[model] for model in self.free())
 
     def slot(self, model: str) -> Slot | None:
@@ -79,34 +78,34 @@ class Capacity:
 
 
 def admit() -> list[tuple[str, Stage]]:
-    """Give free slots to waiting tasks, the fairest first. Returns those to ring; call it outside a transaction.
+    """Give free slots to waiting tasks, the fairest first. Returns those to dispatch; call it outside a transaction.
 
-    One pass at a time, and who comes meanwhile does nothing: a thousand bells must not queue up for the same lock, with
-    every other message behind them. What that pass did not see yet the sweeper's next one does, half a second later.
+    One pass at a time; a call meanwhile does nothing: a thousand requests must not wait for the same lock, with every
+    other message behind them. What the pass did not see yet the sweeper's next one does, half a second later.
     """
     if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.is_disk_full():
-        return []  # what is under way ends, and may use the room that is left
+        return []  # tasks under way may use the space that is left
     with transaction.atomic():
         if not _only_pass():
             return []
         most = min(BATCH, MOST_READY - _ready())
         if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
             return []
-        market = Capacity(keyring.open_slots(), health.snapshot(), health.overrides())
-        _add_fallbacks(market)
+        capacity = Capacity(slots.open_slots(), health.snapshot(), health.overrides())
+        _add_fallbacks(capacity)
         admitted: list[str] = []
         ended = 0
         passed_over: set[str] = set()
         while len(admitted) + ended + len(passed_over) < most:
-            limit = min(AT_ONCE, most - len(admitted) - ended, market.free_slots())
-            fairest = fair_share.waiting(sorted(market.free()), limit, without=passed_over)
+            limit = min(AT_ONCE, most - len(admitted) - ended, capacity.free_slots())
+            fairest = fair_share.waiting(sorted(capacity.free()), limit, without=passed_over)
             if not fairest:
                 break
-            generations, failed = _plan_all(fairest, market)
+            generations, failed = _plan_all(fairest, capacity)
             admitted += [generation.task_id for generation in generations]
             ended += len(failed)
             # The others waited for a model that the first ones filled, or can't be run after all; either way the turn
-            # is somebody else's.
+            # is another task's.
             passed_over |= {task.pk for task in fairest}.difference(admitted, failed)
         if admitted:
             failpoint("admit.before_commit")
@@ -138,7 +137,7 @@ def _only_pass() -> bool:
         return bool(cursor.fetchone()[0])
 
 
-def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generation], list[str]]:
+def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Generation], list[str]]:
     """An attempt for each of these tasks, as far as the slots go; a task that has used up its attempts ends.
 
     Returns the attempts, and the ids of tasks that ended.
@@ -152,7 +151,7 @@ def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generati
             transitions.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
             ended.append(task.pk)
             continue
-        generation = _choose(task, market, attempt=made[0] + 1)
+        generation = _choose(task, capacity, attempt=made[0] + 1)
         if generation is not None:
             generations.append(generation)
     if generations:
@@ -162,18 +161,20 @@ def _plan_all(fairest: list[VideoTask], market: Capacity) -> tuple[list[Generati
     return generations, ended
 
 
-def _choose(task: VideoTask, market: Capacity, *, attempt: int) -> Generation | None:
+def _choose(task: VideoTask, capacity: Capacity, *, attempt: int) -> Generation | None:
     """The best model with a free slot of those that may run the task; None when there is none any more."""
-    ranked = model_choice.candidates(task, market.availability(), health=market.health, overrides=market.overrides)
+    ranked = model_choice.candidates(
+        task, capacity.availability(), health=capacity.health, overrides=capacity.overrides
+    )
     for candidate in ranked:
         if not candidate.usable:
             break
-        slot = market.slot(candidate.model)
-        known = market.health.get(candidate.model)
-        if slot is None or candidate.model in market.probed:
+        slot = capacity.slot(candidate.model)
+        known = capacity.health.get(candidate.model)
+        if slot is None or candidate.model in capacity.probed:
             continue
         if known and health.is_half_open(known):
-            market.probed.add(candidate.model)
+            capacity.probed.add(candidate.model)
             if not health.take_probe(candidate.model):
                 continue
         return _plan(task, candidate, ranked, slot, attempt=attempt)
@@ -200,9 +201,9 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
     )
 
 
-def _add_fallbacks(market: Capacity) -> None:
+def _add_fallbacks(capacity: Capacity) -> None:
     """Tasks whose models take no job at all now may go to another, where their client allows it."""
-    serving = sorted(market.serving())
+    serving = sorted(capacity.serving())
     if not serving:
         return
     for task in fair_share.blocked(serving, BATCH, without=_unplaceable.known(serving)):
@@ -215,7 +216,7 @@ def _add_fallbacks(market: Capacity) -> None:
 
 
 class _Unplaceable:
-    """Stranded tasks that no serving model could run, so that the next passes look at others for a minute."""
+    """Blocked tasks that no serving model could run, so that the next passes consider others for a minute."""
 
     MOST = 10_000
     KEPT_S = 60.0
@@ -259,7 +260,7 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
 
 
 def expire_waiting() -> int:
-    """Give up tasks that have stood in line for WAIT_DEADLINE_SECONDS, or for that long after their own deadline.
+    """End tasks that have waited for WAIT_DEADLINE_SECONDS, or for that long after their own deadline.
 
     The second ends tasks that are admitted and refused again and again. Returns how many ended.
     """

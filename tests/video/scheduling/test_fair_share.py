@@ -13,7 +13,7 @@ from video.attempts import records
 from video.credits import ledger
 from video.engine import transitions
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
-from video.routing import slots as keyring
+from video.routing import slots
 from video.scheduling import admission, fair_share
 
 pytestmark = pytest.mark.django_db
@@ -22,10 +22,10 @@ IMAGE = {"image_url": "https://example.com/cat.png"}  # runs on another model th
 
 @pytest.fixture(autouse=True)
 def _rows() -> None:
-    keyring.sync()
+    slots.sync()
 
 
-def slots(number: int, model: str = "gen4.5") -> None:
+def give_slots(number: int, model: str = "gen4.5") -> None:
     """That many slots on the only account of a model, taken ones among them."""
     ProviderAccount.objects.filter(model=model).update(slots=number)
 
@@ -59,7 +59,7 @@ def test_one_users_long_line_does_not_hold_up_the_others() -> None:
     long, others = make_user(), [make_user() for _ in range(3)]
     many(long, 10)
     late = [make_task(user) for user in others]
-    slots(4)
+    give_slots(4)
     found = admit()
     assert users_of(found) == {long.pk: 1, **{user.pk: 1 for user in others}}
     assert set(late) < set(found)
@@ -69,7 +69,7 @@ def test_a_slot_that_nobody_else_wants_goes_to_the_long_line() -> None:
     long = make_user()
     many(long, 5)
     other = make_task()
-    slots(5)
+    give_slots(5)
     assert users_of(admit()) == {long.pk: 4, other.user_id: 1}
 
 
@@ -78,34 +78,34 @@ def test_a_user_of_twice_the_weight_gets_twice_as_many_slots() -> None:
     UserShare.objects.create(user=heavy, weight=2)
     many(light, 10)
     many(heavy, 10)
-    slots(6)
+    give_slots(6)
     assert users_of(admit()) == {light.pk: 2, heavy.pk: 4}
-    slots(12)
+    give_slots(12)
     assert users_of(admit()) == {light.pk: 2, heavy.pk: 4}
 
 
 def test_jobs_that_are_under_way_count() -> None:
     busy, idle = make_user(), make_user()
     many(busy, 9)
-    slots(3)
+    give_slots(3)
     admit()
     forget_what_was_given()
     many(idle, 9)
-    slots(6)
+    give_slots(6)
     assert users_of(admit()) == {idle.pk: 3}
-    slots(8)
+    give_slots(8)
     assert users_of(admit()) == {idle.pk: 1, busy.pk: 1}
 
 
 def test_who_was_served_lately_comes_after_who_was_not() -> None:
     served, other = make_user(), make_user()
     many(served, 2)
-    slots(2)
+    give_slots(2)
     admit()
     end_all_jobs()
     older = make_task(served)
     newer = make_task(other)
-    slots(1)
+    give_slots(1)
     assert admit() == [newer]
     end_all_jobs()
     forget_what_was_given()
@@ -130,7 +130,7 @@ def test_a_user_of_weight_1_gets_a_part_beside_one_of_weight_1000() -> None:
     UserShare.objects.create(user=heavy, weight=1000)
     many(heavy, 12)
     many(light, 3)
-    slots(1)
+    give_slots(1)
 
     def turns(number: int) -> Counter[int]:
         found: list[VideoTask] = []
@@ -149,7 +149,7 @@ def test_more_users_than_slots_take_turns() -> None:
     many(long, 6)
     for user in others:
         many(user, 2)
-    slots(1)
+    give_slots(1)
     served = []
     for _ in range(10):
         served += admit()
@@ -163,7 +163,7 @@ def test_the_highest_priority_of_a_user_goes_first_and_then_the_oldest() -> None
     low, first, second, high = many(user, 4)
     VideoTask.objects.filter(pk=high.pk).update(priority=10)
     VideoTask.objects.filter(pk=low.pk).update(priority=-10)
-    slots(4)
+    give_slots(4)
     assert admit() == [high, first, second, low]
 
 
@@ -171,7 +171,7 @@ def test_priority_takes_nothing_from_other_users() -> None:
     other = make_task()
     urgent = make_task()
     VideoTask.objects.filter(pk=urgent.pk).update(priority=100)
-    slots(1)
+    give_slots(1)
     assert admit() == [other]
 
 
@@ -180,11 +180,11 @@ def test_reruns_come_after_all_fresh_work() -> None:
     rerun = make_task(again)
     VideoTask.objects.filter(pk=rerun.pk).update(rerun=True, priority=100)
     new = many(fresh, 3)
-    slots(2)
+    give_slots(2)
     assert admit() == new[:2]
-    slots(3)
+    give_slots(3)
     assert admit() == [new[2]]
-    slots(4)
+    give_slots(4)
     assert admit() == [rerun]
 
 
@@ -192,8 +192,8 @@ def test_a_rerun_gets_a_slot_that_no_fresh_work_can_use() -> None:
     rerun = make_task(**IMAGE)
     VideoTask.objects.filter(pk=rerun.pk).update(rerun=True)
     fresh = many(make_user(), 4)
-    slots(1)
-    slots(1, "gen4_turbo")
+    give_slots(1)
+    give_slots(1, "gen4_turbo")
     assert set(admit()) == {fresh[0], rerun}
 
 
@@ -201,27 +201,27 @@ def test_a_long_line_for_a_full_model_hides_no_short_one_of_the_same_user() -> N
     user = make_user()
     many(user, admission.AT_ONCE + 2)
     image = make_task(user, **IMAGE)
-    slots(0)
-    slots(1, "gen4_turbo")
+    give_slots(0)
+    give_slots(1, "gen4_turbo")
     assert admit() == [image]
 
 
 def test_slots_of_several_models_are_filled_in_one_pass() -> None:
     user = make_user()
     text, image = many(user, 4), many(user, 2, **IMAGE)
-    slots(2)
-    slots(2, "gen4_turbo")
+    give_slots(2)
+    give_slots(2, "gen4_turbo")
     assert set(admit()) == {*text[:2], *image}
 
 
 def test_a_task_that_can_not_be_run_after_all_does_not_hold_up_the_next() -> None:
     broken, whole = make_task(), make_task()
     VideoTask.objects.filter(pk=broken.pk).update(eligible_models=["gen4_turbo"])  # which needs an image
-    slots(0)
-    slots(1, "gen4_turbo")
+    give_slots(0)
+    give_slots(1, "gen4_turbo")
     image = make_task(**IMAGE)
     assert admit() == [image]
-    slots(1)
+    give_slots(1)
     assert admit() == [whole]
     assert reload(broken).admit_at is not None
 
@@ -236,7 +236,7 @@ def test_a_task_whose_attempts_are_used_up_ends_and_the_next_gets_the_slot() -> 
         transitions.wait_for_slot(claim, delay_s=0, reason="next")
     forget_what_was_given()
     following = make_task()
-    slots(1)
+    give_slots(1)
     assert admit() == [following]
     assert reload(tired).status == "failed"
 

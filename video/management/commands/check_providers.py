@@ -143,7 +143,7 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     return sorted(found, key=lambda row: (row.provider, row.account, row.fingerprint))
 
 
-def _verdict(answer: accounts.Answer, key: ProviderKey, rows: list[ProviderAccount]) -> str:
+def _verdict(answer: accounts.AccountAnswer, key: ProviderKey, rows: list[ProviderAccount]) -> str:
     if isinstance(answer.error, KeyRefused) or key.state == ProviderKey.State.QUARANTINED:
         return "refused"
     empty = answer.info is not None and answer.info.balance == 0
