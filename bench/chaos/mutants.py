@@ -134,9 +134,9 @@ MUTANTS = (
         slower=(
             Edit(
                 "video/scheduling/admission.py",
-                "        _add_fallbacks(market)\n        admitted",
+                "        _add_fallbacks(capacity)\n        admitted",
                 '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n'
-                "        _add_fallbacks(market)\n        admitted",
+                "        _add_fallbacks(capacity)\n        admitted",
             ),
         ),
     ),
