@@ -79,8 +79,8 @@ def run_batch(task_ids: Sequence[str]) -> list[str]:
         outage.retry_while_unavailable(partial(claims.park, parks), what)
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
         moved = [(claim, outcome, *_move(claim, outcome)) for claim, outcome in moves]
-    for outcome in [outcome for _, outcome, ours, _ in moved if ours and outcome.next_stage()][:1]:
-        _pass_failpoint(Stage.POLL, outcome)
+    if any(ours and outcome.next_stage() for _, outcome, ours, _ in moved):
+        failpoint("poll.advanced")
     return [
         claim.task.pk
         for claim, outcome, ours, sure in moved
