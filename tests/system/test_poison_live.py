@@ -9,7 +9,7 @@ from django.db.models import F
 from tests.factories import end_lease, make_task, reload
 from tests.system.system import Process, System, until
 from video.credits import ledger
-from video.engine.transitions import MAX_CRASHED_CLAIMS
+from video.engine.claims import MAX_CRASHED_CLAIMS
 from video.models import TaskEvent, VideoTask
 
 
