@@ -106,3 +106,23 @@ def test_celery_gets_names_and_ids_only() -> None:
                 assert node.arg not in {"countdown", "eta"}, f"{path.name}:{node.value.lineno}"
             if isinstance(node, ast.Attribute) and node.attr == "retry" and isinstance(node.value, ast.Name):
                 assert node.value.id != "self", f"{path.name}:{node.lineno}"
+
+
+SHARED_SQL = {
+    "UNHELD": r"lease_until IS NULL OR (\w+\.)?lease_until <=? statement_timestamp\(\)(?! -)",
+    "LISTENING": r"NOT draining AND gone_at IS NULL",
+    "RECORD_EVENT": r"INSERT INTO video_taskevent",
+    "Generation.LIVE_SQL": r"IN \('planned', 'unknown', 'accepted'\)",
+}
+
+
+@pytest.mark.parametrize("name", SHARED_SQL)
+def test_what_statements_share_is_spelled_out_once(name: str) -> None:
+    """In engine/sql.py, or beside the model; other statements include the constant."""
+    home = "video/models/generations.py" if name.startswith("Generation.") else "video/engine/sql.py"
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "video").rglob("*.py")
+        if "migrations" not in path.parts and re.search(SHARED_SQL[name], path.read_text())
+    }
+    assert found == {home}, f"use {name}"

@@ -13,6 +13,7 @@ from django.db import IntegrityError, connection, transaction
 from video import ids
 from video.credits import ledger
 from video.engine import dispatch
+from video.engine.sql import RECORD_EVENT
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.order import ABOUT, Order
@@ -50,8 +51,8 @@ _INSERT = """
         FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
         RETURNING id
     ), recorded AS (
-        INSERT INTO video_taskevent (task_id, run, stage, outcome, fence, worker, detail, error_code)
-        SELECT id, 1, 'generate', %(outcome)s, 0, '', '', '' FROM made
+        {record_event}
+        SELECT id, 1, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
     SELECT EXISTS (SELECT FROM made), own.waiting >= room.most_own, room.all_users FROM room, own
 """
@@ -130,7 +131,7 @@ def _insert(task: VideoTask) -> None:
 def _insert_statement() -> str:
     given = {name: f"%({name})s::{_sql_type(name)}" for name in _GIVEN}
     row = {**given, **_NEW_TASK}
-    return _INSERT.format(columns=", ".join(row), values=", ".join(row.values()))
+    return _INSERT.format(columns=", ".join(row), values=", ".join(row.values()), record_event=RECORD_EVENT)
 
 
 def _sql_type(column: str) -> str:

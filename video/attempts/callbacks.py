@@ -28,6 +28,7 @@ from providers.registry import BY_NAME
 from providers.webhooks import Callbacks, KeysUnavailable, Notice
 from video.attempts import records
 from video.engine import dispatch, due
+from video.engine.sql import UNHELD
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -178,16 +179,16 @@ def _find(provider: str, job_id: str, reference: str) -> _Job | None:
     """The attempt with that job, else with that reference."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT g.id, g.state, g.job_id, t.id, t.stage, t.finished_at IS NOT NULL,
-                (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+                {UNHELD}
                     AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(just)s * interval '1 second'),
                 greatest(0, coalesce(extract(epoch FROM g.last_polled_at - statement_timestamp()) + %(least)s, 0))
             FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
             WHERE g.provider = %(provider)s AND g.id = coalesce(
                 (SELECT j.id FROM video_generation j
                 WHERE j.provider = %(provider)s AND j.job_id = %(job)s AND j.job_id <> ''), %(reference)s)
-            """,
+            """,  # noqa: S608 - a constant
             {
                 "provider": provider,
                 "job": job_id,

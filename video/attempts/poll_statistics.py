@@ -142,13 +142,13 @@ def _measure() -> _Measured:
             asked[provider] = asked.get(provider, 0) + model_asked
             called[provider] = called.get(provider, 0) + model_called
         cursor.execute(
-            """
+            f"""
             SELECT a.id, (sum(coalesce(o.jobs, 0)) OVER (PARTITION BY a.provider, a.account))::int
             FROM video_provideraccount a LEFT JOIN (
                 SELECT account_id, count(*) AS jobs FROM video_generation
-                WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY account_id
+                WHERE state {Generation.LIVE_SQL} GROUP BY account_id
             ) o ON o.account_id = a.id
-            """
+            """  # noqa: S608 - a constant
         )
         open_jobs = {row[0]: row[1] for row in cursor.fetchall()}
     believed = {name for name, n in asked.items() if n >= FEWEST_CALLS and called[name] >= CALLED_SHARE * n}

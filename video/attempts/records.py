@@ -138,7 +138,7 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
     with transaction.atomic():
         _hold_task(generation_id)
         return _change(
-            """
+            f"""
             UPDATE video_generation g SET job_id = %(job)s, job_urls = %(urls)s::jsonb,
                 expected_cost = coalesce(%(cost)s, expected_cost), accepted_at = statement_timestamp(),
                 -- If the task has another live attempt by now, or waits for one, this one stays lost, but its paid job
@@ -153,12 +153,12 @@ def record_accepted(generation_id: str, submitted: Submitted) -> bool:
                 SELECT t.finished_at IS NOT NULL OR t.stage NOT IN ('generate', 'poll') AS ended,
                     t.admit_at IS NOT NULL OR EXISTS (
                     SELECT FROM video_generation o
-                    WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state IN ('planned', 'unknown', 'accepted')
+                    WHERE o.task_id = t.id AND o.id <> %(id)s AND o.state {Generation.LIVE_SQL}
                 ) AS another
                 FROM video_videotask t JOIN video_generation s ON s.task_id = t.id WHERE s.id = %(id)s
             ) now
             WHERE g.id = %(id)s AND (g.state = 'unknown' OR (g.state = 'lost' AND g.job_id = ''))
-            """,
+            """,  # noqa: S608 - a constant
             {
                 "id": generation_id,
                 "job": submitted.job_id,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from video.engine.sql import UNHELD
 from video.models import Stage, VideoTask
 
 #: Seconds after which the message that dispatched a transcode counts as lost: the task waits for a core again.
@@ -69,7 +70,6 @@ def position_of(task: VideoTask, now: datetime, *, is_disk_full: Callable[[], bo
 
 
 _DUE = "video_videotask.next_run_at IS NOT NULL AND video_videotask.next_run_at <= statement_timestamp()"
-_UNHELD = "(video_videotask.lease_until IS NULL OR video_videotask.lease_until < statement_timestamp())"
 _NEEDS_CORE = f"""(video_videotask.stage = '{Stage.TRANSCODE}' AND (video_videotask.rung_at IS NULL
     OR video_videotask.rung_at < statement_timestamp() - interval '{RESEND_S} seconds'))"""
 
@@ -77,12 +77,12 @@ _NEEDS_CORE = f"""(video_videotask.stage = '{Stage.TRANSCODE}' AND (video_videot
 #: column, so DISK_FULL is WAITS_FOR_SLOT here.
 SQL: dict[State, str] = {
     State.OVER: "video_videotask.finished_at IS NOT NULL",
-    State.IN_WORK: f"video_videotask.next_run_at IS NOT NULL AND NOT {_UNHELD}",
+    State.IN_WORK: f"video_videotask.next_run_at IS NOT NULL AND NOT {UNHELD}",
     State.NOT_BEFORE: "video_videotask.admit_at > statement_timestamp()",
     State.WAITS_FOR_SLOT: "video_videotask.admit_at <= statement_timestamp()",
     State.DISK_FULL: "video_videotask.admit_at <= statement_timestamp()",
-    State.PARKED: f"video_videotask.next_run_at > statement_timestamp() AND {_UNHELD}",
-    State.WAITS_FOR_CORE: f"{_DUE} AND {_UNHELD} AND {_NEEDS_CORE}",
+    State.PARKED: f"video_videotask.next_run_at > statement_timestamp() AND {UNHELD}",
+    State.WAITS_FOR_CORE: f"{_DUE} AND {UNHELD} AND {_NEEDS_CORE}",
     State.WORKER_SILENT: f"{_DUE} AND video_videotask.lease_until < statement_timestamp() AND NOT {_NEEDS_CORE}",
     State.WAITS_FOR_WORKER: f"{_DUE} AND video_videotask.lease_until IS NULL AND NOT {_NEEDS_CORE}",
 }

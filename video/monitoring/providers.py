@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connection
 
-from video.models import ProviderAccount, ProviderKey
+from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import health, slots
 
 
@@ -105,16 +105,16 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
         usable = key.configured and key.state == ProviderKey.State.ACTIVE
         mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
     rows: Iterable[Any] = ProviderAccount.objects.raw(
-        """
+        f"""
         SELECT a.*, coalesce(live.number, 0) AS live,
             coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
             nullif(greatest(0, extract(epoch FROM cooldown_until - statement_timestamp())), 0)::float8 AS cooldown_s
         FROM video_provideraccount a LEFT JOIN (
             SELECT account_id, count(*) AS number FROM video_generation
-            WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY account_id
+            WHERE state {Generation.LIVE_SQL} GROUP BY account_id
         ) live ON live.account_id = a.id
         ORDER BY a.provider, a.account, a.model
-        """
+        """  # noqa: S608 - a constant
     )
     return [
         AccountFigures(

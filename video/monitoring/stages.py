@@ -8,7 +8,7 @@ from django.db import connection
 
 from video.engine.position import SQL, State
 from video.engine.queues import QUEUE_OF
-from video.models import Stage
+from video.models import Generation, Stage
 
 WINDOWS_MIN = (1, 5, 15)
 SAMPLE = 200  # moves of a stage behind its percentiles, the latest of the last quarter of an hour
@@ -169,7 +169,7 @@ def _parked() -> dict[Stage, dict[str, int]]:
                 count(*)
             FROM video_videotask
             LEFT JOIN video_generation g
-                ON g.task_id = video_videotask.id AND g.state IN ('planned', 'unknown', 'accepted')
+                ON g.task_id = video_videotask.id AND g.state {Generation.LIVE_SQL}
             LEFT JOIN video_providerkey k
                 ON k.provider = g.provider AND k.fingerprint = g.key_fingerprint AND k.gone_since IS NOT NULL
             LEFT JOIN LATERAL (

@@ -18,7 +18,7 @@ from providers import catalogue
 from providers.api_keys import ApiKey, account_of
 from providers.contract import Reason, ReasonCode
 from video.infra.toolkit import ADAPTERS
-from video.models import ProviderAccount, ProviderKey
+from video.models import Generation, ProviderAccount, ProviderKey
 
 log = logging.getLogger(__name__)
 
@@ -178,10 +178,10 @@ def _accounts_of(wanted: dict[tuple[str, str], str]) -> list[tuple[str, str, str
 def _live_by_account() -> dict[int, int]:
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT account_id, count(*) FROM video_generation
-            WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY account_id
-            """
+            WHERE state {Generation.LIVE_SQL} GROUP BY account_id
+            """  # noqa: S608 - a constant
         )
         return dict(cursor.fetchall())
 
@@ -208,11 +208,11 @@ def _sort_keys(slots: list[Slot]) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT provider, key_fingerprint, count(*) FROM video_generation
-            WHERE state IN ('planned', 'unknown', 'accepted') AND account_id = ANY(%s)
+            WHERE state {Generation.LIVE_SQL} AND account_id = ANY(%s)
             GROUP BY provider, key_fingerprint
-            """,
+            """,  # noqa: S608 - a constant
             [[slot.account.pk for slot in with_choice]],
         )
         live = {(row[0], row[1]): row[2] for row in cursor.fetchall()}
@@ -268,11 +268,11 @@ def live_by_key() -> dict[tuple[str, str], int]:
     """Live generations of each key. Simulated ones only while simulating: else nothing waits for them."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT provider, key_fingerprint, count(*) FROM video_generation
-            WHERE state IN ('planned', 'unknown', 'accepted') AND (NOT simulated OR %s)
+            WHERE state {Generation.LIVE_SQL} AND (NOT simulated OR %s)
             GROUP BY provider, key_fingerprint
-            """,
+            """,  # noqa: S608 - a constant
             [settings.SIMULATE],
         )
         return {(row[0], row[1]): row[2] for row in cursor.fetchall()}
@@ -311,13 +311,13 @@ def _move(provider: str, fingerprint: str, account: str) -> None:
     """The key's live generations hold slots of its new account from now on."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             UPDATE video_generation g SET account_id = new.id
             FROM video_provideraccount old, video_provideraccount new
             WHERE g.provider = %(provider)s AND g.key_fingerprint = %(fingerprint)s
-                AND g.state IN ('planned', 'unknown', 'accepted') AND old.id = g.account_id
+                AND g.state {Generation.LIVE_SQL} AND old.id = g.account_id
                 AND new.provider = old.provider AND new.model = old.model AND new.account = %(account)s
-            """,
+            """,  # noqa: S608 - a constant
             {"provider": provider, "fingerprint": fingerprint, "account": account},
         )
 

@@ -19,6 +19,7 @@ from providers.contract import Reason
 from providers.ranking import Candidate, ModelHealth, Override
 from video.attempts import task_moves
 from video.engine import transitions, workers
+from video.engine.sql import UNHELD
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
@@ -117,14 +118,14 @@ def _ready() -> int:
     """How many tasks could be submitted this very moment, and wait for a worker; at most MOST_READY are counted."""
     with connection.cursor() as cursor:
         cursor.execute(
-            """
+            f"""
             SELECT count(*) FROM (
                 SELECT FROM video_videotask
                 WHERE stage = 'generate' AND next_run_at <= statement_timestamp()
-                    AND (lease_until IS NULL OR lease_until < statement_timestamp())
+                    AND {UNHELD}
                 LIMIT %s
             ) ready
-            """,
+            """,  # noqa: S608 - a constant
             [MOST_READY],
         )
         return int(cursor.fetchone()[0])

@@ -14,6 +14,7 @@ from django.db import connection
 from providers import catalogue
 from providers.api_keys import account_of
 from providers.catalogue import Model
+from video.models import Generation
 from video.scheduling import fair_share, queue_position
 from video.scheduling.queue_position import UserBacklog
 
@@ -119,7 +120,7 @@ def _measure(models: tuple[str, ...]) -> _Figures:
             ),
             at_work AS (
                 SELECT user_id, count(*) AS jobs FROM video_generation
-                WHERE state IN ('planned', 'unknown', 'accepted') AND EXISTS (SELECT FROM waiting) GROUP BY user_id
+                WHERE state {Generation.LIVE_SQL} AND EXISTS (SELECT FROM waiting) GROUP BY user_id
             )
             SELECT
                 (SELECT CASE WHEN count(*) >= %(fewest)s THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY taken) END

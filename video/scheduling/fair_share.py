@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 from django.db import connection
 
-from video.models import UserUsage, VideoTask
+from video.models import Generation, UserUsage, VideoTask
 
 HALF_LIFE_S = 300.0
 Resource = UserUsage.Resource
@@ -51,7 +51,7 @@ open_line AS MATERIALIZED (
 ),
 at_work AS MATERIALIZED (
     SELECT user_id, count(*) AS jobs FROM video_generation
-    WHERE state IN ('planned', 'unknown', 'accepted') GROUP BY user_id
+    WHERE state {Generation.LIVE_SQL} GROUP BY user_id
 ),
 share AS MATERIALIZED (
     SELECT u.user_id, coalesce(s.weight, 1) AS weight, greatest({LATELY}, coalesce(at_work.jobs, 0)) AS used
@@ -84,7 +84,7 @@ ranked AS (
             -- There should be none; but one such row must not stop everybody else's admission.
             AND NOT EXISTS (
                 SELECT FROM video_generation g
-                WHERE g.task_id = t.id AND g.state IN ('planned', 'unknown', 'accepted'))
+                WHERE g.task_id = t.id AND g.state {Generation.LIVE_SQL})
         ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT %(limit)s) t
 ),
 fairest AS MATERIALIZED (SELECT * FROM ranked ORDER BY rerun, level, created_at, id LIMIT %(limit)s)

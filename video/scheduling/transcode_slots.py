@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from video.engine import dispatch, position
 from video.engine.queues import MEDIA_QUEUE
+from video.engine.sql import LISTENING, UNHELD
 from video.engine.transitions import GRANT_CORE
 from video.engine.workers import ALIVE_S
 from video.models import Stage
@@ -21,8 +22,8 @@ STAGES = frozenset({Stage.TRANSCODE, Stage.THUMBNAIL})
 RESEND_S = position.RESEND_S
 _LOCK = 0x636F726573  # of pg_advisory_xact_lock: one admission at a time
 
-_IS_WAITING = """t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()
-    AND (t.lease_until IS NULL OR t.lease_until < statement_timestamp())
+_IS_WAITING = f"""t.stage = 'transcode' AND t.next_run_at <= statement_timestamp()
+    AND {UNHELD}
     AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(rung)s * interval '1 second')"""
 
 WAITING = f"""
@@ -46,8 +47,7 @@ at_work AS MATERIALIZED (
 free AS MATERIALIZED (
     SELECT greatest(0, (
         SELECT coalesce(sum(threads), 0) FROM video_workersign
-        WHERE kind = 'worker' AND NOT draining AND gone_at IS NULL AND %(queue)s = ANY(string_to_array(queues, ','))
-            AND seen_at > statement_timestamp() - %(alive)s * interval '1 second'
+        WHERE {LISTENING}
     ) - (SELECT coalesce(sum(jobs), 0) FROM at_work)) AS cores
 ),
 share AS MATERIALIZED (

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import RequestFactory
 from django.utils import timezone
 
-from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
 from tests.video.presence import everybody
 from video.admin import timeline
 from video.admin.state_filter import ROWS, StateFilter
@@ -53,7 +53,7 @@ def in_work() -> VideoTask:
 def parked() -> VideoTask:
     task = make_task()
     admitted(task)
-    assert transitions.park(claimed(task), delay_s=600, reason="runway: throttled")
+    assert park_one(claimed(task), delay_s=600, reason="runway: throttled")
     return task
 
 
