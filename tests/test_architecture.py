@@ -47,7 +47,7 @@ def test_nothing_is_left_for_later(path: Path) -> None:
 
 
 #: Writers outside the packages that own a row.
-OTHER_WRITERS_OF_TASKS = {"scheduling/admission.py", "scheduling/transcode_slots.py", "processes/sweeper.py"}
+OTHER_WRITERS_OF_TASKS: set[str] = set()
 OTHER_WRITERS_OF_ATTEMPTS = {"routing/slots.py"}  # a key that changes its account takes its live attempts along
 
 

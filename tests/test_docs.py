@@ -183,7 +183,12 @@ def test_changes_have_a_place_for_the_next_release() -> None:
 
 
 #: The words of the contract, which code, tables and pages share.
-CONTRACT_WORDS = {"task", "run", "generation", "live", "stage"} | {
+CONTRACT_WORDS = {
+    "task",
+    "run",
+    "generation",
+    "live",
+    "stage",
     "admit",
     "park",
     "claim",
