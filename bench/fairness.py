@@ -57,7 +57,7 @@ def make_users(number: int, credit: int) -> list[int]:
 def create(user_id: int, number: int) -> list[str]:
     """So many tasks of one user, by the product's own way."""
     from video.actions import create as creation
-    from video.order import Order
+    from video.models.order import Order
 
     order = Order(prompt="a bench", duration_s=5, aspect_ratio="16:9", model_requested=MODEL, fallback=False)
     return [creation.create(user_id, order)[0].pk for _ in range(number)]

@@ -62,7 +62,7 @@ def by_stage(*, verbose: bool = False) -> dict[str, dict[str, float]]:
 
     from video.actions import create
     from video.models import Stage, VideoTask
-    from video.order import Order
+    from video.models.order import Order
     from video.pipeline import runner
     from video.scheduling import admission
     from video.web import demo_login

@@ -17,7 +17,7 @@ from video.engine import claims, transitions
 from video.engine.claims import Claim
 from video.engine.outcomes import Park
 from video.models import Generation, Stage, VideoTask
-from video.order import Order
+from video.models.order import Order
 from video.scheduling import admission
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import connection
 
-from video.order import Order
+from video.models.order import Order
 from video.routing import slots
 
 USERS = 1000

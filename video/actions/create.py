@@ -16,7 +16,7 @@ from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
-from video.order import ABOUT, Order
+from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog
 

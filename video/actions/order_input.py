@@ -21,7 +21,7 @@ from providers.catalogue import UnknownModel
 from providers.contract import Reason
 from video.infra.errors import Refusal
 from video.models import VideoTask
-from video.order import Order
+from video.models.order import Order
 from video.routing import model_choice
 
 Details = list[dict[str, str]]

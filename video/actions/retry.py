@@ -22,7 +22,7 @@ from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
-from video.order import Order
+from video.models.order import Order
 from video.routing import model_choice
 from video.scheduling import backlog, transcode_slots
 

@@ -20,8 +20,8 @@ from django.utils.safestring import SafeString
 
 from providers import catalogue
 from video.admin.read_only import ModelAdmin, ReadOnlyAdmin, ago, badge
-from video.durations import count, span
 from video.engine import dispatch
+from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import slots
 

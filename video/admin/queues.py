@@ -15,8 +15,8 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from video.durations import span
 from video.engine.queues import QUEUES
+from video.infra.durations import span
 from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System

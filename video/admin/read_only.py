@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from video.durations import span
+from video.infra.durations import span
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]

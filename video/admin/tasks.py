@@ -16,8 +16,8 @@ from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.state_filter import StateFilter
-from video.durations import span
 from video.engine import transitions
+from video.infra.durations import span
 from video.models import Generation, Status, TaskEvent, VideoTask
 
 

@@ -9,14 +9,13 @@ from typing import Any
 from django.conf import settings
 
 from media_pipeline.errors import StorageRefused
-from video import order
 from video.admin.read_only import clock, short
 from video.attempts import unknown_submits
 from video.attempts.unsettled import amount
-from video.durations import span
 from video.engine import workers
 from video.engine.position import Position, State, position_of
-from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
+from video.infra.durations import span
+from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask, order
 from video.web.media import link
 
 EVENTS_SHOWN = 400

@@ -17,7 +17,7 @@ from django.utils import timezone
 from video.admin import timeline
 from video.admin.read_only import ModelAdmin, clock
 from video.attempts import unsettled
-from video.durations import span
+from video.infra.durations import span
 from video.models import Generation
 
 LIST, ONE = "video_generation_open_cases", "video_generation_open_case"

@@ -11,10 +11,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from video import order
 from video.engine.position import State, position_of
 from video.infra.camel import camel
-from video.models import CreditEntry, Generation, TaskEvent, VideoTask
+from video.models import CreditEntry, Generation, TaskEvent, VideoTask, order
 
 EVENTS_SHOWN = 400
 GENERATIONS_SHOWN = 50

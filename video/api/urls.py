@@ -4,10 +4,10 @@ from django.urls import path, re_path
 
 from video.api.base import UnknownAddress
 from video.api.views.auth import LoginView, LogoutView, RefreshView
+from video.api.views.cancel_retry import CancelView, RetryView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
-from video.api.views.steering import CancelView, RetryView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
 

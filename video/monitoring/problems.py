@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from video.durations import count, span
 from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
+from video.infra.durations import count, span
 from video.models import ProviderKey
 from video.monitoring import workers
 

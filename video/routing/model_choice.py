@@ -22,7 +22,7 @@ from providers.contract import GenerationRequest, Reason, ReasonCode
 from providers.ranking import Candidate, ModelHealth, Override
 from video.infra.errors import Refusal
 from video.models import VideoTask
-from video.order import Order, values
+from video.models.order import Order, values
 from video.routing import health as health_of_models
 
 RENDER = "720p"

@@ -17,8 +17,8 @@ from tests.factories import accepted, admitted, age, claimed, make_task, make_us
 from video.admin import timeline
 from video.admin.read_only import BoundedPaginator, short
 from video.attempts import records, task_moves
-from video.durations import span
 from video.engine import transitions
+from video.infra.durations import span
 from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
 
 pytestmark = pytest.mark.django_db

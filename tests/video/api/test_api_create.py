@@ -19,7 +19,7 @@ from video.actions import create
 from video.credits import ledger
 from video.infra import toolkit
 from video.models import CreditEntry, TaskEvent, VideoTask
-from video.order import Order
+from video.models.order import Order
 from video.scheduling import estimates
 
 CREATE = "/api/video/create"

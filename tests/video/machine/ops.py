@@ -17,7 +17,7 @@ from video.credits import ledger
 from video.engine import claims, due
 from video.engine.outcomes import Advance, Fail, Park, Succeed, TryAgain, WaitForSlot
 from video.models import Generation, Stage
-from video.order import Order
+from video.models.order import Order
 from video.pipeline import runner
 from video.scheduling import admission
 

@@ -10,7 +10,7 @@ from providers.catalogue import BY_ID, UnknownModel
 from tests.factories import make_task
 from video.infra import toolkit
 from video.models import ModelSetting, ProviderAccount
-from video.order import Order
+from video.models.order import Order
 from video.routing import health, model_choice
 
 IMAGE = "https://images.example.com/cat.jpg"

@@ -26,7 +26,7 @@ from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
-from video.order import ABOUT, Order
+from video.models.order import ABOUT, Order
 from video.scheduling import backlog
 from video.web import demo_login, media
 

@@ -12,8 +12,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 
-from video.durations import span
 from video.engine.queues import QUEUES
+from video.infra.durations import span
 from video.monitoring import as_json, overview
 from video.monitoring.stages import Spread
 

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from video.attempts import reconcile, unsettled
-from video.durations import span
+from video.infra.durations import span
 from video.management.arguments import seconds
 from video.models import Generation
 

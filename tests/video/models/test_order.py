@@ -17,7 +17,7 @@ from video.admin import timeline
 from video.api import task_details
 from video.management.commands import generate
 from video.models import VideoTask
-from video.order import ABOUT, Order, as_json
+from video.models.order import ABOUT, Order, as_json
 from video.routing import model_choice
 
 FIELDS = fields(Order)
