@@ -65,10 +65,10 @@ def create(user_id: int, number: int) -> list[str]:
 
 def set_slots(number: int) -> None:
     """So many slots on the only account of the model."""
+    from video.attempts import configured_keys
     from video.models import ProviderAccount
-    from video.routing import slots
 
-    slots.sync()
+    configured_keys.sync()
     ProviderAccount.objects.filter(model=MODEL).update(slots_override=number)
 
 

@@ -32,9 +32,9 @@ GROWING = {"video_videotask", "video_generation", "video_taskevent", "video_cred
 
 def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[[str], None]) -> dict[str, Any]:
     """Each call at both sizes: seconds, statements with their indexes, and pages that the database touched."""
-    from video.routing import slots
+    from video.attempts import configured_keys
 
-    slots.sync()
+    configured_keys.sync()
     calls_of = asks()
     fill.finished(1, few)
     active, made_at = fill.active(), time.monotonic()

@@ -46,11 +46,6 @@ def test_nothing_is_left_for_later(path: Path) -> None:
     assert not found, f"{path.relative_to(ROOT)}: {found}"
 
 
-#: Writers outside the packages that own a row.
-OTHER_WRITERS_OF_TASKS: set[str] = set()
-OTHER_WRITERS_OF_ATTEMPTS = {"routing/slots.py"}  # a key that changes its account takes its live attempts along
-
-
 def _writers(model: str, table: str) -> set[str]:
     """The modules of video/ that write this table: in SQL, or through the model's manager, a queryset or `save`."""
     sql = re.compile(rf"\b(UPDATE|INSERT INTO|DELETE FROM)\s+{table}\b", re.IGNORECASE)
@@ -75,14 +70,14 @@ def _writers(model: str, table: str) -> set[str]:
 def test_only_the_engine_and_the_actions_write_tasks() -> None:
     found = _writers("VideoTask", "video_videotask")
     outside = {name for name in found if not name.startswith(("engine/", "actions/"))}
-    assert outside <= OTHER_WRITERS_OF_TASKS, outside - OTHER_WRITERS_OF_TASKS
+    assert not outside
     assert {"engine/transitions.py", "actions/create.py"} <= found
 
 
 def test_only_the_attempts_write_generations() -> None:
     found = _writers("Generation", "video_generation")
     outside = {name for name in found if not name.startswith("attempts/")}
-    assert outside <= OTHER_WRITERS_OF_ATTEMPTS, outside - OTHER_WRITERS_OF_ATTEMPTS
+    assert not outside
     assert "attempts/records.py" in found
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from bench import fill, queues
+from video.attempts import configured_keys
 from video.credits import audit
 from video.models import TaskEvent, VideoTask
 from video.monitoring import overview
-from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 
 
 def test_filled_rows_hold_every_constraint_and_look_like_the_real_ones():
-    slots.sync()
+    configured_keys.sync()
     assert fill.active() == sum(number for number, _, _ in fill.ACTIVE)
     fill.finished(1, 60)
     fill.add_up()
@@ -33,7 +33,7 @@ def test_filled_rows_hold_every_constraint_and_look_like_the_real_ones():
 
 
 def test_every_call_is_answered_and_its_plans_are_read():
-    slots.sync()
+    configured_keys.sync()
     fill.active()
     fill.finished(1, queues.TASK_SHOWN)
     for name, ask in queues.asks().items():

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.factories import make_task
 from tests.video.presence import everybody
-from video.routing import slots
+from video.attempts import configured_keys
 
 Open = Callable[..., Page]
 
@@ -20,7 +20,7 @@ Open = Callable[..., Page]
 @pytest.fixture
 def open_page(chromium: Browser, live_server: Any) -> Iterator[Open]:
     """Opens the page for a signed-in operator, in a browser context of its own."""
-    slots.sync()
+    configured_keys.sync()
     everybody()
     client = Client()
     client.force_login(get_user_model().objects.create_superuser("olga"))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.db import connection
 
+from video.attempts import configured_keys
 from video.models.order import Order
-from video.routing import slots
 
 USERS = 1000
 USER = 7  # one of them
@@ -85,7 +85,7 @@ TABLES = ("creditentry", "taskevent", "generation", "videotask", "account", "use
 def fill(tasks: int) -> None:
     """That many ended tasks with an attempt each, every fourth with an event and a debit, and 400 under way."""
     empty()
-    slots.sync()  # accounts of the keys that the tests have
+    configured_keys.sync()  # accounts of the keys that the tests have
     with connection.cursor() as cursor:
         # The rows are right by construction: no trigger looks up a million references.
         cursor.execute("SET session_replication_role = replica")

@@ -11,15 +11,15 @@ import pytest
 
 from tests.factories import make_task, make_user, reload
 from tests.system.system import System, broker, until
+from video.attempts import configured_keys
 from video.models import ProviderAccount, Stage, TaskEvent, VideoTask
-from video.routing import slots
 
 SLOTS = 3
 
 
 @pytest.fixture(autouse=True)
 def _few_slots(database: str) -> Iterator[None]:
-    slots.sync()
+    configured_keys.sync()
     ProviderAccount.objects.filter(model="gen4.5").update(slots=SLOTS)
     yield
     ProviderAccount.objects.filter(model="gen4.5").update(slots=1000)

@@ -14,13 +14,12 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
-from video.attempts import reconcile
+from video.attempts import configured_keys, reconcile
 from video.engine import transitions, workers
 from video.infra import outage
 from video.infra.toolkit import toolkit
 from video.models import Status, VideoTask
 from video.pipeline import media_stages
-from video.routing import accounts
 from video.scheduling import admission
 
 log = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
-    ("accounts", 60, lambda: accounts.refresh(ACCOUNT_AGE_S)),
+    ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("signs", 3600, workers.sweep_old),
 )
 

@@ -206,19 +206,10 @@ class AccountAnswer:
 
 
 def refresh(max_age_s: float) -> int:
-    """Ask about every key whose last answer is older than `max_age_s`. Returns how many answered; never raises.
-
-    It also makes missing rows, and says again which keys are gone. Takes some 10 seconds at the very most.
-    """
-    try:
-        slots.sync()
-        slots.remind_of_gone()
-        _retry_empty()
-        answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
-        return sum(record(answer) for answer in answers)
-    except Exception as err:
-        log.warning("accounts could not be checked: %s", type(err).__name__)
-        return 0
+    """Ask about every key whose last answer is older than `max_age_s`; returns how many answered."""
+    _retry_empty()
+    answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
+    return sum(record(answer) for answer in answers)
 
 
 def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: float | None = None) -> list[AccountAnswer]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
 from providers import catalogue
 from providers.api_keys import ApiKey, account_of
@@ -21,6 +21,9 @@ from video.infra.toolkit import ADAPTERS
 from video.models import Generation, ProviderAccount, ProviderKey
 
 log = logging.getLogger(__name__)
+
+#: (provider, fingerprint) of each configured key → its account.
+Wanted = dict[tuple[str, str], str]
 
 _WORDS = {"out_of_credits": "out of credits", "model_forbidden": "the account may not use this model"}
 
@@ -51,6 +54,11 @@ class Slots(list[Slot]):
         self.closed = closed
 
 
+def wanted_keys() -> Wanted:
+    """The configured keys and the account of each."""
+    return {(provider, key.fingerprint): account for provider, key, account in configured()}
+
+
 def configured() -> Iterator[tuple[str, ApiKey, str]]:
     """(provider, key, account) of each configured key whose provider has an adapter."""
     for provider, keys in settings.PROVIDER_KEYS.items():
@@ -72,20 +80,18 @@ def limit(account: ProviderAccount, *, lowered: bool) -> int:
     return most
 
 
-# --- slots ---------------------------------------------------------------------------------------------------------
-
-
-def open_slots() -> Slots:
-    """Every open account with its free slots, locked until the transaction ends; call it inside one.
-
-    At most four statements. All callers lock in the order of ids, so two of them wait instead of deadlocking.
-    """
-    return _read(lock=True)
-
-
 def read() -> Slots:
-    """The same without a lock, for display: a quote, the list of models. It may be outdated at once."""
-    return _read(lock=False)
+    """Every open account with its free slots, for display: a quote, the list of models. It may be outdated at once."""
+    return _slots(accounts(lock=False), _keys(), wanted_keys())
+
+
+def lock_all() -> Slots | None:
+    """The same, with the accounts locked until the transaction ends; call it inside one. At most four statements.
+
+    None: a configured key has no rows yet, or outdated ones (`attempts.configured_keys` makes them).
+    """
+    wanted, rows, keys = wanted_keys(), accounts(lock=True), _keys()
+    return _slots(rows, keys, wanted) if _complete(wanted, rows, keys) else None
 
 
 def availability(slots: Slots, *, full: Reason | None = None) -> dict[str, Reason | None]:
@@ -107,17 +113,7 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
     return dict(found)
 
 
-def why_closed() -> dict[str, Reason | None]:
-    """`availability` as it is now, without a lock."""
-    return availability(read())
-
-
-def _read(*, lock: bool) -> Slots:
-    wanted = {(provider, key.fingerprint): account for provider, key, account in configured()}
-    rows, keys = _accounts(lock=lock), _keys()
-    if lock and not _complete(wanted, rows, keys):
-        sync()
-        rows, keys = _accounts(lock=lock), _keys()
+def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted) -> Slots:
     mine: dict[tuple[str, str], list[ProviderKey]] = defaultdict(list)
     for key in keys:
         if (key.provider, key.fingerprint) in wanted:
@@ -141,7 +137,8 @@ def _read(*, lock: bool) -> Slots:
     return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()})
 
 
-def _accounts(*, lock: bool) -> list[ProviderAccount]:
+def accounts(*, lock: bool) -> list[ProviderAccount]:
+    """All rows by id: every caller locks them in this order, so that two callers wait instead of deadlocking."""
     query = """
         SELECT *, coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
             extract(epoch FROM cooldown_until - statement_timestamp())::float8 AS cooldown_s
@@ -154,16 +151,16 @@ def _keys() -> list[ProviderKey]:
     return list(ProviderKey.objects.order_by("id"))
 
 
-def _complete(wanted: dict[tuple[str, str], str], rows: Iterable[ProviderAccount], keys: Iterable[ProviderKey]) -> bool:
+def _complete(wanted: Wanted, rows: Iterable[ProviderAccount], keys: Iterable[ProviderKey]) -> bool:
     """Whether every configured key has its rows, and none of them is out of date."""
     known = {(key.provider, key.fingerprint): key.account for key in keys if key.gone_since is None}
     there = {(row.provider, row.account, row.model) for row in rows}
     return all(known.get(name) == account for name, account in wanted.items()) and all(
-        name in there for name in _accounts_of(wanted)
+        name in there for name in accounts_of(wanted)
     )
 
 
-def _accounts_of(wanted: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:
+def accounts_of(wanted: Wanted) -> list[tuple[str, str, str]]:
     """(provider, account, model) of everything that could run a job here, in one order for all callers."""
     return sorted(
         {
@@ -224,46 +221,6 @@ def _sort_keys(slots: list[Slot]) -> None:
 # --- rows of what is configured ------------------------------------------------------------------------------------
 
 
-def sync() -> None:
-    """Make the rows of every configured key and model, and notice keys that went and came back. Idempotent.
-
-    A key that is gone while jobs depend on it is marked and logged as an error, once. A key that moved to another
-    account takes its live generations along, so that they go on counting against the right limit.
-    """
-    wanted = {(provider, key.fingerprint): account for provider, key, account in configured()}
-    with transaction.atomic():
-        # Always accounts before keys, and all of them: two callers wait instead of deadlocking.
-        _accounts(lock=True)
-        _insert_accounts(wanted)
-        _accounts(lock=True)
-        _insert_keys(wanted)
-        keys = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.order_by("id").select_for_update()}
-        for (provider, fingerprint), account in wanted.items():
-            key = keys[provider, fingerprint]
-            if key.account != account:
-                _move(provider, fingerprint, account)
-                ProviderKey.objects.filter(pk=key.pk).update(account=account)
-                log.warning("%s: key %s belongs to account %s now, not %s", provider, fingerprint, account, key.account)
-            if key.gone_since is not None:
-                ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)
-                log.warning("%s: key %s is back; its jobs go on", provider, fingerprint)
-        _mark_gone([key for name, key in keys.items() if name not in wanted])
-
-
-def remind_of_gone() -> int:
-    """Log again which keys are gone while jobs depend on them. Returns how many."""
-    gone = list(ProviderKey.objects.filter(gone_since__isnull=False).order_by("id"))
-    for key in gone:
-        log.error(
-            "%s: key %s is still gone (since %s) while jobs hang on it: put it back into %s_API_KEY",
-            key.provider,
-            key.fingerprint,
-            f"{key.gone_since:%Y-%m-%d %H:%M} UTC",
-            key.provider.upper(),
-        )
-    return len(gone)
-
-
 def live_by_key() -> dict[tuple[str, str], int]:
     """Live generations of each key. Simulated ones only while simulating: else nothing waits for them."""
     with connection.cursor() as cursor:
@@ -276,71 +233,3 @@ def live_by_key() -> dict[tuple[str, str], int]:
             [settings.SIMULATE],
         )
         return {(row[0], row[1]): row[2] for row in cursor.fetchall()}
-
-
-def _insert_accounts(wanted: dict[tuple[str, str], str]) -> None:
-    accounts = _accounts_of(wanted)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO video_provideraccount
-                (provider, account, model, slots, busies, closed_reason, balance_unit, last_error)
-            SELECT provider, account, model, %s, 0, '', '', ''
-            FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (provider, account, model)
-            ORDER BY provider, account, model ON CONFLICT (provider, account, model) DO NOTHING
-            """,
-            [settings.SLOTS_PER_KEY, *([row[column] for row in accounts] for column in range(3))],
-        )
-
-
-def _insert_keys(wanted: dict[tuple[str, str], str]) -> None:
-    keys = sorted((provider, fingerprint, account) for (provider, fingerprint), account in wanted.items())
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO video_providerkey (provider, fingerprint, account, state, last_error)
-            SELECT provider, fingerprint, account, 'active', ''
-            FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (provider, fingerprint, account)
-            ORDER BY provider, fingerprint ON CONFLICT (provider, fingerprint) DO NOTHING
-            """,
-            [[row[column] for row in keys] for column in range(3)],
-        )
-
-
-def _move(provider: str, fingerprint: str, account: str) -> None:
-    """The key's live generations hold slots of its new account from now on."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE video_generation g SET account_id = new.id
-            FROM video_provideraccount old, video_provideraccount new
-            WHERE g.provider = %(provider)s AND g.key_fingerprint = %(fingerprint)s
-                AND g.state {Generation.LIVE_SQL} AND old.id = g.account_id
-                AND new.provider = old.provider AND new.model = old.model AND new.account = %(account)s
-            """,  # noqa: S608 - a constant
-            {"provider": provider, "fingerprint": fingerprint, "account": account},
-        )
-
-
-def _mark_gone(missing: list[ProviderKey]) -> None:
-    """Of the keys that are not configured, mark those that jobs depend on; clear the others' marks."""
-    if not missing:
-        return
-    live = live_by_key()
-    for key in missing:
-        jobs = live.get((key.provider, key.fingerprint), 0)
-        if jobs and key.gone_since is None:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "UPDATE video_providerkey SET gone_since = statement_timestamp() WHERE id = %s", [key.pk]
-                )
-            log.error(
-                "%s: key %s is gone from %s_API_KEY while %d job%s on it: put it back, or they end at their deadline",
-                key.provider,
-                key.fingerprint,
-                key.provider.upper(),
-                jobs,
-                " hangs" if jobs == 1 else "s hang",
-            )
-        elif not jobs and key.gone_since is not None:
-            ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)

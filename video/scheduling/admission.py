@@ -17,7 +17,7 @@ from django.db import connection, transaction
 from providers import catalogue, ranking
 from providers.contract import Reason
 from providers.ranking import Candidate, ModelHealth, Override
-from video.attempts import task_moves
+from video.attempts import configured_keys, task_moves
 from video.engine import transitions, workers
 from video.engine.sql import UNHELD
 from video.infra.failpoints import failpoint
@@ -92,7 +92,7 @@ def admit() -> list[tuple[str, Stage]]:
         most = min(BATCH, MOST_READY - _ready())
         if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
             return []
-        capacity = Capacity(slots.open_slots(), health.snapshot(), health.overrides())
+        capacity = Capacity(configured_keys.open_slots(), health.snapshot(), health.overrides())
         _add_fallbacks(capacity)
         admitted: list[str] = []
         ended = 0

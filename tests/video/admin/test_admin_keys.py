@@ -15,8 +15,8 @@ from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import admitted, make_task
+from video.attempts import configured_keys
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
-from video.routing import slots
 from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
@@ -77,18 +77,18 @@ class TestKeys:
         assert len(admission.admit()) == 1
 
     def test_draining_a_key_without_jobs_says_that_it_may_go(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         assert "can be taken away" in act(operator, KEYS, "drain", ProviderKey.objects.first())
 
     def test_activating_takes_a_quarantine_back(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         ProviderKey.objects.update(state="quarantined", last_error="401")
         assert "quarantined: it was refused" in text(operator, KEYS)
         act(operator, KEYS, "activate", *ProviderKey.objects.all())
         assert set(ProviderKey.objects.values_list("state", "last_error")) == {("active", "")}
 
     def test_says_which_are_gone_and_which_not_configured(self, operator: Client, settings: Any) -> None:
-        slots.sync()
+        configured_keys.sync()
         ProviderKey.objects.filter(provider="runway").update(gone_since=timezone.now())
         settings.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": ()}
         page = text(operator, KEYS)
@@ -129,7 +129,7 @@ class TestKeys:
     def test_the_number_of_statements_does_not_grow_with_the_rows(
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
-        slots.sync()
+        configured_keys.sync()
         for number in range(30):
             ProviderKey.objects.create(provider="runway", fingerprint=f"{number:012x}", account=f"{number:012x}")
             ProviderAccount.objects.create(provider="runway", account=f"{number:012x}", model="gen4.5", slots=2)

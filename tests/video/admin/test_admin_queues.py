@@ -16,9 +16,10 @@ from tests.factories import accepted, admitted, age, claimed, make_task, park_on
 from tests.video.presence import everybody, sign
 from video.admin.queues import with_code
 from video.admin.read_only import short
+from video.attempts import configured_keys
 from video.models import ProviderAccount, ProviderKey, Stage, VideoTask
 from video.monitoring import overview
-from video.routing import health, slots
+from video.routing import health
 
 pytestmark = pytest.mark.django_db
 PAGE = "/admin/queues/"
@@ -47,7 +48,7 @@ def page(client: Client, url: str = PAGE) -> str:
 
 class TestPage:
     def test_a_healthy_system(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         text = page(operator)
         assert "Nothing is wrong." in text
@@ -62,7 +63,7 @@ class TestPage:
         assert "None has given a sign of life in the last hour." in text
 
     def test_tells_where_everything_is(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         parked, due, held = (make_task() for _ in range(3))
         for number, task in enumerate((parked, due, held)):
@@ -81,7 +82,7 @@ class TestPage:
             assert part in text, part
 
     def test_what_is_wrong_leads_to_where_it_can_be_put_right(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         sign("oak:1", "videoQueue", age_s=300)
         ProviderKey.objects.filter(provider="kling").update(state="quarantined", last_error="kling answered <401>")
@@ -101,7 +102,7 @@ class TestPage:
             assert part in answer, part
 
     def test_a_key_is_only_its_fingerprint(self, operator: Client, settings: object) -> None:
-        slots.sync()
+        configured_keys.sync()
         text = page(operator)
         for keys in settings.PROVIDER_KEYS.values():  # type: ignore[attr-defined]
             assert not any(key.value in text for key in keys)
@@ -117,7 +118,7 @@ class TestPage:
     def test_needs_as_many_queries_for_many_as_for_none(
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         with django_assert_max_num_queries(13) as captured:
             page(operator)
@@ -131,7 +132,7 @@ class TestPage:
 class TestRights:
     def test_who_may_look_at_tasks_and_accounts(self) -> None:
         client = staff(*(name.partition(".")[2] for name in overview.PERMISSIONS))
-        slots.sync()
+        configured_keys.sync()
         ProviderKey.objects.filter(provider="kling").update(state="quarantined")
         text = page(client)
         assert "kling refused key" in text

@@ -21,12 +21,11 @@ from tests.video.conftest import client_of
 from tests.video.presence import everybody
 from video.actions import cancel, retry
 from video.api import task_details
-from video.attempts import provider_calls, records, task_moves
+from video.attempts import configured_keys, provider_calls, records, task_moves
 from video.engine import claims, transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.monitoring import overview
 from video.pipeline import runner
-from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 STATUS = "/api/queues/status"
@@ -69,7 +68,7 @@ class TestWhoSeesWhat:
 
 class TestSystem:
     def test_tells_everything(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         generation = accepted(make_task())
         waiting = make_task()
@@ -103,7 +102,7 @@ class TestSystem:
         assert found["openCases"] == {"number": 0, "atStakeUsd": "0", "simulatedUsd": "0", "withoutPrice": 0}
 
     def test_tells_no_key(self, operator: Client, settings: Any) -> None:
-        slots.sync()
+        configured_keys.sync()
         text = json.dumps(data(operator))
         for keys in settings.PROVIDER_KEYS.values():
             for key in keys:
@@ -111,7 +110,7 @@ class TestSystem:
                 assert key.fingerprint in text
 
     def test_tells_what_is_wrong_and_what_to_do(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         found = data(operator)
         assert found["healthy"] is False
         sweeper = found["troubles"][0]
@@ -119,7 +118,7 @@ class TestSystem:
         assert all(sweeper[part].endswith(".") for part in ("sentence", "system", "operator"))
 
     def test_costs_as_many_statements_for_many_tasks_as_for_none(self, operator: Client) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
 
         def statements() -> int:
@@ -138,7 +137,7 @@ class TestOwn:
     def test_tells_ones_own_tasks_and_nothing_of_the_system(
         self, api: Client, user: AbstractBaseUser, stranger: AbstractBaseUser
     ) -> None:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         task = make_task(user)
         accepted(task)
@@ -179,7 +178,7 @@ class TestOwn:
         assert data(api)["system"] == "paused"  # nobody works
         everybody()
         assert data(api)["system"] == "paused"  # no account yet
-        slots.sync()
+        configured_keys.sync()
         assert data(api)["system"] == "ok"
         ProviderAccount.objects.update(slots_override=0)
         assert data(api)["system"] == "busy"
@@ -187,7 +186,7 @@ class TestOwn:
         assert data(api)["system"] == "paused"
 
     def test_costs_as_many_statements_for_many_tasks_as_for_none(self, api: Client, user: AbstractBaseUser) -> None:
-        slots.sync()
+        configured_keys.sync()
 
         def statements() -> int:
             with CaptureQueriesContext(connection) as captured:

@@ -14,10 +14,9 @@ from pytest_django import Settings
 
 from providers.contract import JobState, JobStatus
 from tests.factories import accepted, make_task
-from video.attempts import provider_calls
+from video.attempts import configured_keys, provider_calls
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.pipeline import runner
-from video.routing import slots
 from video.scheduling import admission, estimates
 
 STATUS = "/api/video/status"
@@ -72,7 +71,7 @@ def test_pending(api: Client, user: AbstractBaseUser) -> None:
 
 
 def test_position_and_expected_wait_only_while_in_line(api: Client, user: AbstractBaseUser) -> None:
-    slots.sync()
+    configured_keys.sync()
     ProviderAccount.objects.filter(model="gen4.5").update(slots=1)
     other, first = make_task(), make_task(user)
     last = make_task(user)
@@ -96,7 +95,7 @@ def test_a_priority_moves_a_task_before_its_users_others(api: Client, user: Abst
 
 
 def test_without_any_slot_no_wait_is_promised(api: Client, user: AbstractBaseUser) -> None:
-    slots.sync()
+    configured_keys.sync()
     ProviderAccount.objects.update(closed_reason="out_of_credits")
     said = ask(api, make_task(user).pk).json()["data"]
     assert said["position"] == 1

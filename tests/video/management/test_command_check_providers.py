@@ -14,9 +14,10 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from providers.dialect.jobs import fingerprint as simulators_name
 from tests.system.system import Simulator
+from video.attempts import configured_keys
 from video.infra.toolkit import toolkit
 from video.models import ProviderAccount, ProviderKey
-from video.routing import accounts, slots
+from video.routing import accounts
 
 pytestmark = pytest.mark.django_db
 
@@ -95,7 +96,7 @@ def test_a_refused_key_is_shown_quarantined_and_exits_1(simulator: Simulator) ->
 
 
 def test_an_empty_account_exits_1_and_opens_as_soon_as_it_is_topped_up(simulator: Simulator) -> None:
-    slots.sync()
+    configured_keys.sync()
     accounts.close_empty("runway", GOOD.fingerprint, "empty")
     simulator.config(credits={simulators_name(GOOD.value): 0})
     code, said = check("--provider", "runway", "--json")

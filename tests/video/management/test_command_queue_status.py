@@ -14,16 +14,16 @@ from django.db import OperationalError, connection
 
 from tests.factories import accepted, make_task
 from tests.video.presence import everybody
+from video.attempts import configured_keys
 from video.management.commands import queue_status
 from video.monitoring import overview
-from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
 def _healthy() -> Iterator[None]:
-    slots.sync()
+    configured_keys.sync()
     everybody()
     return
 

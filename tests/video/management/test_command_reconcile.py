@@ -14,12 +14,11 @@ from django.core.management.base import CommandError
 from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claimed, make_task, reload
 from tests.system.system import Simulator
-from video.attempts import provider_calls, records, task_moves
+from video.attempts import configured_keys, provider_calls, records, task_moves
 from video.engine import transitions
 from video.engine.claims import Claim
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
-from video.routing import slots
 
 pytestmark = pytest.mark.django_db
 SECRETS = ["key_reconcile_runway_0001", "fal-reconcile-0001:abcdef", "kling-reconcile-0001"]
@@ -40,7 +39,7 @@ def _wired(settings: Any, simulator: Simulator) -> Iterator[None]:
     settings.KEY_ACCOUNTS = {}
     settings.READ_TIMEOUT_SECONDS = 5
     toolkit.cache_clear()
-    slots.sync()
+    configured_keys.sync()
     yield
     toolkit.cache_clear()
 

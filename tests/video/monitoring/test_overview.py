@@ -12,12 +12,12 @@ from config.celery import app
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
-from video.attempts import poll_records, records, task_moves
+from video.attempts import configured_keys, poll_records, records, task_moves
 from video.engine import transitions
 from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
 from video.monitoring import overview, problems, stages
 from video.monitoring.stages import QUEUE_OF, StageFigures
-from video.routing import health, slots
+from video.routing import health
 
 pytestmark = pytest.mark.django_db
 
@@ -101,7 +101,7 @@ class TestStages:
         missing = parked("the provider does not know the job; asking again")
         records.record_not_found(missing.pk)
         assert of(Stage.POLL).parked == {"rendering": 2, "provider_trouble": 1, "job_not_found": 1}
-        slots.sync()
+        configured_keys.sync()
         key = ProviderKey.objects.get(fingerprint=failing.key_fingerprint, provider="runway")
         ProviderKey.objects.filter(pk=key.pk).update(gone_since="2026-01-01T00:00:00Z")
         assert of(Stage.POLL).parked == {"key_gone": 4}
@@ -162,7 +162,7 @@ def set_ages(task: VideoTask, stage: Stage, outcome: str, *, finished_s: float, 
 
 class TestProviders:
     def test_accounts_say_what_is_in_use_and_why_nothing_starts(self) -> None:
-        slots.sync()
+        configured_keys.sync()
         generation = accepted(make_task())
         ProviderAccount.objects.filter(provider="kling").update(closed_reason="out_of_credits")
         found = overview.read()
@@ -173,7 +173,7 @@ class TestProviders:
         assert (kling.open, kling.free, kling.state) == (False, 0, "closed: out of credits")
 
     def test_a_cool_down_that_is_over_is_none(self) -> None:
-        slots.sync()
+        configured_keys.sync()
         set_cooldown(-5)
         assert all(one.cooldown_s is None for one in overview.read().accounts)
         set_cooldown(50)
@@ -183,7 +183,7 @@ class TestProviders:
         assert (row.open, row.free, row.state) == (False, 0, "cools down")
 
     def test_keys_that_are_not_configured_are_not_shown_unless_jobs_hang_on_them(self) -> None:
-        slots.sync()
+        configured_keys.sync()
         ProviderKey.objects.create(provider="runway", fingerprint="old", account="old")
         gone = ProviderKey.objects.create(provider="runway", fingerprint="gone", account="gone")
         ProviderKey.objects.filter(pk=gone.pk).update(gone_since="2026-01-01T00:00:00Z")
@@ -217,7 +217,7 @@ def set_cooldown(seconds: float) -> None:
 class TestTrouble:
     @pytest.fixture(autouse=True)
     def _all_there(self) -> Iterator[None]:
-        slots.sync()
+        configured_keys.sync()
         everybody()
         return
 
@@ -354,7 +354,7 @@ def to_transcode(task: VideoTask, job_id: str) -> None:
 def test_the_whole_costs_as_many_statements_for_many_as_for_none(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
-    slots.sync()
+    configured_keys.sync()
     with django_assert_max_num_queries(11) as captured:
         overview.read()
     few = len(captured.captured_queries)

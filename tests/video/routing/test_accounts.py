@@ -26,9 +26,10 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from tests.factories import make_task
+from video.attempts import configured_keys
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import accounts, slots
+from video.routing import accounts
 
 pytestmark = pytest.mark.django_db
 
@@ -62,7 +63,7 @@ def configure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             ("runway", key.fingerprint): name for name, members in groups.items() for key in members
         }
         toolkit.cache_clear()
-        slots.sync()
+        configured_keys.sync()
 
     set_keys((ONE,))
     yield set_keys
@@ -136,7 +137,7 @@ def pass_time(seconds: float) -> None:
 
 def opened(model: str = MODEL) -> bool:
     with transaction.atomic():
-        return any(slot.account.model == model for slot in slots.open_slots())
+        return any(slot.account.model == model for slot in configured_keys.open_slots())
 
 
 def busy(made: Generation, *, times: int = 1, **more: Any) -> list[int]:
@@ -214,11 +215,11 @@ def test_too_many_at_once_lowers_the_limit_to_what_the_provider_has(sent: int, l
     assert row().lowered_slots == limit
     pass_time(30)
     with transaction.atomic():
-        [slot] = [slot for slot in slots.open_slots() if slot.account.model == MODEL]
+        [slot] = [slot for slot in configured_keys.open_slots() if slot.account.model == MODEL]
     assert slot.free == 0
     pass_time(accounts.LOWERED_S)
     with transaction.atomic():
-        [slot] = [slot for slot in slots.open_slots() if slot.account.model == MODEL]
+        [slot] = [slot for slot in configured_keys.open_slots() if slot.account.model == MODEL]
     assert slot.free > 10
 
 
@@ -244,7 +245,7 @@ def test_a_refused_key_is_quarantined_and_the_other_key_of_its_account_goes_on(
     accounts.note_refusal(made, KeyRefused("401"))
     assert (state(ONE), state(TWO)) == ("quarantined", "active")
     with transaction.atomic():
-        assert {key for slot in slots.open_slots() for key in slot.keys} == {TWO.fingerprint}
+        assert {key for slot in configured_keys.open_slots() for key in slot.keys} == {TWO.fingerprint}
     assert row(account="studio").closed_reason == ""
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 
@@ -317,7 +318,7 @@ def organization(balance: Any = 500, **limits: int | None) -> dict[str, Any]:
 def test_a_good_answer_sets_limits_and_balance(provider: responses.RequestsMock) -> None:
     ProviderAccount.objects.update(slots_override=9)
     provider.get(ORGANIZATION, json=organization(1234, **{MODEL: 3, "gen4_turbo": None, "unheard_of": 5}))
-    assert accounts.refresh(300) == 1
+    assert configured_keys.refresh(300) == 1
     assert (row().slots, row().slots_override, row().balance, row().balance_unit) == (
         3,
         9,
@@ -326,14 +327,14 @@ def test_a_good_answer_sets_limits_and_balance(provider: responses.RequestsMock)
     )
     assert row("gen4_turbo").slots > 100
     assert ProviderKey.objects.get().checked_at is not None
-    assert accounts.refresh(300) == 0  # young enough
+    assert configured_keys.refresh(300) == 0  # young enough
     pass_time(301)
-    assert accounts.refresh(300) == 1
+    assert configured_keys.refresh(300) == 1
 
 
 def test_a_balance_beyond_all_measure_is_cut_to_the_column(provider: responses.RequestsMock) -> None:
     provider.get(ORGANIZATION, json=organization(999_999_999_999, **{MODEL: 10**9}))
-    assert accounts.refresh(0) == 1
+    assert configured_keys.refresh(0) == 1
     assert row().balance == accounts.LARGEST_BALANCE
     assert row().slots == accounts.MOST_SLOTS
 
@@ -342,14 +343,14 @@ def test_a_refused_check_quarantines_and_a_good_one_brings_back_at_a_slow_pace(
     provider: responses.RequestsMock, caplog: pytest.LogCaptureFixture
 ) -> None:
     refused = provider.get(ORGANIZATION, status=401, json={"error": "no"})
-    assert accounts.refresh(60) == 1
+    assert configured_keys.refresh(60) == 1
     assert state() == "quarantined"
     assert not opened()
     provider.replace(responses.GET, ORGANIZATION, json=organization())
     pass_time(61)
-    assert accounts.refresh(60) == 0
+    assert configured_keys.refresh(60) == 0
     pass_time(accounts.RECHECK_CLOSED_S)
-    assert accounts.refresh(60) == 1
+    assert configured_keys.refresh(60) == 1
     assert state() == "active"
     assert opened()
     assert refused.call_count == 1
@@ -359,7 +360,7 @@ def test_a_refused_check_quarantines_and_a_good_one_brings_back_at_a_slow_pace(
 def test_a_draining_key_is_never_activated_by_a_check(provider: responses.RequestsMock) -> None:
     ProviderKey.objects.update(state="draining")
     provider.get(ORGANIZATION, json=organization())
-    accounts.refresh(0)
+    configured_keys.refresh(0)
     assert state() == "draining"
 
 
@@ -370,7 +371,7 @@ def test_an_empty_account_opens_when_it_was_topped_up(
     accounts.note_refusal(generation(), OutOfCredits("empty"))
     accounts.note_refusal(generation("gen4_turbo"), ModelForbidden("no"))
     provider.get(ORGANIZATION, json=organization(balance))
-    assert accounts.refresh(60) == 1
+    assert configured_keys.refresh(60) == 1
     assert opened() is opens
     assert not opened("gen4_turbo")  # forbidden, which money does not change
 
@@ -378,12 +379,12 @@ def test_an_empty_account_opens_when_it_was_topped_up(
 def test_an_empty_account_is_asked_about_at_a_slow_pace(provider: responses.RequestsMock) -> None:
     call = provider.get(ORGANIZATION, json=organization(0))
     accounts.note_refusal(generation(), OutOfCredits("empty"))
-    accounts.refresh(60)
+    configured_keys.refresh(60)
     pass_time(61)
-    accounts.refresh(60)
+    configured_keys.refresh(60)
     assert call.call_count == 1
     pass_time(accounts.RECHECK_CLOSED_S)
-    accounts.refresh(60)
+    configured_keys.refresh(60)
     assert call.call_count == 2
 
 
@@ -392,7 +393,7 @@ def test_kling_tells_its_units_and_nothing_of_limits(configure: Any, provider: r
     packs = [{"status": "online", "remaining_quantity": 12.5}, {"status": "expired", "remaining_quantity": 9}]
     provider.get(COSTS, json={"code": 0, "data": {"resource_pack_subscribe_infos": packs}})
     before = set(ProviderAccount.objects.filter(provider="kling").values_list("model", "slots"))
-    assert accounts.refresh(300) == 1
+    assert configured_keys.refresh(300) == 1
     mine = ProviderAccount.objects.filter(provider="kling")
     assert set(mine.values_list("model", "slots")) == before
     assert set(mine.values_list("balance", "balance_unit")) == {(Decimal("12.5"), "units")}
@@ -405,12 +406,12 @@ def test_fal_is_not_asked_and_an_empty_account_of_it_is_tried_again_after_an_hou
     model = ProviderAccount.objects.filter(provider="pika").values_list("model", flat=True)[0]
     accounts.note_refusal(generation(model, key=FAL), OutOfCredits("locked"))
     assert not opened(model)
-    accounts.refresh(0)
+    configured_keys.refresh(0)
     pass_time(accounts.RETRY_EMPTY_S - 60)
-    accounts.refresh(0)
+    configured_keys.refresh(0)
     assert not opened(model)
     pass_time(120)
-    accounts.refresh(0)
+    configured_keys.refresh(0)
     assert opened(model)
     assert len(provider.calls) == 0
 
@@ -422,7 +423,7 @@ def test_fal_is_not_asked_and_an_empty_account_of_it_is_tried_again_after_an_hou
 def test_an_answer_that_says_nothing_changes_nothing(provider: responses.RequestsMock, status: int, body: str) -> None:
     provider.get(ORGANIZATION, status=status, body=body)
     before = list(ProviderAccount.objects.order_by("id").values())
-    assert accounts.refresh(0) == 0
+    assert configured_keys.refresh(0) == 0
     assert list(ProviderAccount.objects.order_by("id").values()) == before
     assert state() == "active"
     assert ProviderKey.objects.get().last_error
@@ -435,7 +436,7 @@ def test_one_unreachable_provider_does_not_keep_the_others_from_being_asked(
     configure((ONE, TWO), kling=(KLING,))
     provider.get(ORGANIZATION, json=organization(7))
     provider.get(COSTS, body=ConnectionError("down"))
-    assert accounts.refresh(0) == 2
+    assert configured_keys.refresh(0) == 2
     assert row().balance == 7
 
 
@@ -444,7 +445,7 @@ def test_each_key_of_an_account_is_asked_and_no_call_is_begun_after_the_time_is_
 ) -> None:
     configure((ONE, TWO), studio=[ONE, TWO])
     provider.get(ORGANIZATION, json=organization(7))
-    assert accounts.refresh(0) == 2
+    assert configured_keys.refresh(0) == 2
     late = accounts.ask([("runway", ONE), ("runway", TWO)], deadline_s=5, budget_s=-1)
     assert late == []
 
@@ -457,10 +458,10 @@ def test_refresh_never_raises_and_shows_no_key(
 
     provider.get(ORGANIZATION, json=organization())
     monkeypatch.setattr("providers.runway.adapter.Runway.parse_account", broken)
-    assert accounts.refresh(0) == 0
+    assert configured_keys.refresh(0) == 0
     assert "ValueError" in ProviderKey.objects.get().last_error
     monkeypatch.setattr(accounts, "ask", broken)
-    assert accounts.refresh(0) == 0
+    assert configured_keys.refresh(0) == 0
     assert ONE.value not in caplog.text + json.dumps(list(ProviderKey.objects.values("last_error")))
 
 
@@ -468,7 +469,7 @@ def test_refresh_says_again_which_keys_are_gone(configure: Any, caplog: pytest.L
     generation()
     configure()
     caplog.clear()
-    assert accounts.refresh(0) == 0
+    assert configured_keys.refresh(0) == 0
     assert "still gone" in caplog.text
     assert ONE.fingerprint in caplog.text
 
@@ -484,5 +485,5 @@ def test_keys_are_asked_outside_any_transaction(
         return []
 
     monkeypatch.setattr(accounts, "ask", look)
-    accounts.refresh(0)
+    configured_keys.refresh(0)
     assert depth == [0]

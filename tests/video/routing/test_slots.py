@@ -12,6 +12,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from providers.api_keys import ApiKey, fingerprint
 from tests.factories import make_task, make_user
+from video.attempts import configured_keys
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 from video.routing import slots
@@ -41,7 +42,7 @@ def configure(settings: Any) -> Any:
 
 def slots_now() -> slots.Slots:
     with transaction.atomic():
-        return slots.open_slots()
+        return configured_keys.open_slots()
 
 
 def slot_of(account: str, model: str = MODEL) -> Slot | None:
@@ -83,8 +84,8 @@ def in_minutes(number: int) -> Any:
 
 def test_every_key_gets_a_row_and_every_account_one_for_each_model(configure: Any) -> None:
     configure(ONE, TWO)
-    slots.sync()
-    slots.sync()
+    configured_keys.sync()
+    configured_keys.sync()
     assert ProviderKey.objects.count() == 2
     assert ProviderAccount.objects.filter(model=MODEL).count() == 2
     assert set(ProviderAccount.objects.values_list("provider", flat=True)) == {"runway"}
@@ -92,7 +93,7 @@ def test_every_key_gets_a_row_and_every_account_one_for_each_model(configure: An
 
 def test_no_row_holds_the_value_of_a_key(configure: Any) -> None:
     configure(ONE, TWO, studio=[TWO])
-    slots.sync()
+    configured_keys.sync()
     dump = str([*ProviderKey.objects.values(), *ProviderAccount.objects.values()])
     assert "key_of_a_test" not in dump
     assert fingerprint(ONE.value) in dump
@@ -100,9 +101,9 @@ def test_no_row_holds_the_value_of_a_key(configure: Any) -> None:
 
 def test_an_operators_limit_survives_a_sync(configure: Any) -> None:
     configure(ONE)
-    slots.sync()
+    configured_keys.sync()
     change(ONE.fingerprint, slots=7, slots_override=3)
-    slots.sync()
+    configured_keys.sync()
     assert (row(ONE.fingerprint).slots, row(ONE.fingerprint).slots_override) == (7, 3)
 
 
@@ -115,11 +116,11 @@ def test_open_slots_makes_missing_rows_by_itself(configure: Any) -> None:
 
 def test_four_statements_are_enough(configure: Any, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
-    slots.sync()
+    configured_keys.sync()
     with transaction.atomic(), django_assert_max_num_queries(4):
-        slots.open_slots()
+        configured_keys.open_slots()
     with django_assert_max_num_queries(4):
-        slots.why_closed()
+        slots.availability(slots.read())
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def test_four_statements_are_enough(configure: Any, django_assert_max_num_querie
 )
 def test_the_limit(configure: Any, values: dict[str, Any], free: int) -> None:
     configure(ONE)
-    slots.sync()
+    configured_keys.sync()
     if "lowered_until" in values:
         values = {**values, "lowered_until": in_minutes(values["lowered_until"])}
     change(ONE.fingerprint, **values)
@@ -149,7 +150,7 @@ def test_the_limit(configure: Any, values: dict[str, Any], free: int) -> None:
 
 def test_live_generations_take_slots_and_ended_ones_free_them(configure: Any) -> None:
     configure(ONE)
-    slots.sync()
+    configured_keys.sync()
     change(ONE.fingerprint, slots=2)
     slot = slot_of(ONE.fingerprint)
     assert slot is not None
@@ -181,7 +182,7 @@ def test_a_limit_that_shrank_below_what_is_live_gives_no_negative_slots(configur
 
 def test_keys_of_one_account_share_its_limit_and_the_least_busy_one_is_used(configure: Any) -> None:
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
-    slots.sync()
+    configured_keys.sync()
     change("studio", slots=3)
     used = []
     for _ in range(3):
@@ -212,7 +213,7 @@ def test_taking_several_slots_at_once_spreads_them_over_the_keys(configure: Any)
 
 def test_a_full_account_is_open(configure: Any) -> None:
     configure(ONE)
-    slots.sync()
+    configured_keys.sync()
     change(ONE.fingerprint, slots_override=0)
     found = slots_now()
     assert slots.availability(found)[MODEL] is None
@@ -222,12 +223,12 @@ def test_a_full_account_is_open(configure: Any) -> None:
 
 def test_models_without_a_key_are_not_spoken_of(configure: Any) -> None:
     configure(ONE)
-    slots.sync()
-    assert MODEL in slots.why_closed()
-    assert not any(model.startswith(("pika", "kling")) for model in slots.why_closed())
+    configured_keys.sync()
+    assert MODEL in slots.availability(slots.read())
+    assert not any(model.startswith(("pika", "kling")) for model in slots.availability(slots.read()))
     configure()
     assert slots_now() == []
-    assert slots.why_closed() == {}
+    assert slots.availability(slots.read()) == {}
 
 
 @pytest.mark.parametrize(
@@ -242,20 +243,20 @@ def test_closed_and_cooling_accounts_are_left_out_with_their_reason(
     configure: Any, values: dict[str, Any], reason: str
 ) -> None:
     configure(ONE, TWO)
-    slots.sync()
+    configured_keys.sync()
     if "cooldown_until" in values:
         values = {"cooldown_until": in_minutes(values["cooldown_until"])}
     change(ONE.fingerprint, **values)
     assert slot_of(ONE.fingerprint) is None
-    assert slots.why_closed()[MODEL] is None
+    assert slots.availability(slots.read())[MODEL] is None
     change(TWO.fingerprint, **values)
-    assert reason in str(slots.why_closed()[MODEL])
-    assert slots.why_closed()["gen4_turbo"] is None
+    assert reason in str(slots.availability(slots.read())[MODEL])
+    assert slots.availability(slots.read())["gen4_turbo"] is None
 
 
 def test_a_cool_down_that_is_over_counts_no_more(configure: Any) -> None:
     configure(ONE)
-    slots.sync()
+    configured_keys.sync()
     change(ONE.fingerprint, cooldown_until=in_minutes(-1))
     assert slot_of(ONE.fingerprint) is not None
 
@@ -265,19 +266,19 @@ def test_a_cool_down_that_is_over_counts_no_more(configure: Any) -> None:
 )
 def test_a_key_that_is_not_active_gets_no_new_job(configure: Any, state: str, reason: str) -> None:
     configure(ONE, TWO, studio=[ONE, TWO])
-    slots.sync()
+    configured_keys.sync()
     ProviderKey.objects.filter(fingerprint=ONE.fingerprint).update(state=state)
     slot = slot_of("studio")
     assert slot is not None
     assert slot.keys == [TWO.fingerprint]
     ProviderKey.objects.update(state=state)
     assert slot_of("studio") is None
-    assert str(slots.why_closed()[MODEL]) == reason
+    assert str(slots.availability(slots.read())[MODEL]) == reason
 
 
 def test_jobs_of_a_draining_key_still_take_their_accounts_slots(configure: Any) -> None:
     configure(ONE, TWO, studio=[ONE, TWO])
-    slots.sync()
+    configured_keys.sync()
     change("studio", slots=2)
     slot = slot_of("studio")
     assert slot is not None
@@ -301,27 +302,27 @@ def test_a_key_that_vanished_under_its_jobs_is_told_once_and_forgotten_when_it_i
     assert slot is not None
     plan(slot)
     configure(TWO)
-    slots.sync()
-    slots.sync()
+    configured_keys.sync()
+    configured_keys.sync()
     alerts = [record for record in caplog.records if record.levelno == logging.ERROR and ALERT in record.getMessage()]
     assert len(alerts) == 1
     assert ONE.fingerprint in alerts[0].getMessage()
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is not None
-    assert slots.remind_of_gone() == 1
+    assert configured_keys.remind_of_gone() == 1
     assert slot_of(ONE.fingerprint) is None
 
     configure(ONE, TWO)
     assert slot_of(ONE.fingerprint) is not None
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is None
-    assert slots.remind_of_gone() == 0
+    assert configured_keys.remind_of_gone() == 0
     assert "is back" in caplog.text
 
 
 def test_a_key_without_jobs_may_go_quietly(configure: Any, caplog: pytest.LogCaptureFixture) -> None:
     configure(ONE, TWO)
-    slots.sync()
+    configured_keys.sync()
     configure(TWO)
-    slots.sync()
+    configured_keys.sync()
     assert ProviderKey.objects.get(fingerprint=ONE.fingerprint).gone_since is None
     assert ALERT not in caplog.text
 
@@ -332,11 +333,11 @@ def test_the_alert_ends_with_the_last_job(configure: Any) -> None:
     assert slot is not None
     plan(slot)
     configure(TWO)
-    slots.sync()
+    configured_keys.sync()
     assert ProviderKey.objects.filter(gone_since__isnull=False).count() == 1
     with connection.cursor() as cursor:
         cursor.execute("UPDATE video_generation SET state = 'rejected', ended_at = now()")
-    slots.sync()
+    configured_keys.sync()
     assert not ProviderKey.objects.filter(gone_since__isnull=False).exists()
 
 
@@ -347,7 +348,7 @@ def test_simulated_jobs_need_no_key_once_nothing_is_simulated(configure: Any, se
     plan(slot)
     settings.SIMULATE = False
     configure(TWO)
-    slots.sync()
+    configured_keys.sync()
     assert not ProviderKey.objects.filter(gone_since__isnull=False).exists()
 
 
@@ -395,14 +396,14 @@ def test_callers_at_once_never_exceed_a_limit_nor_deadlock(configure: Any, setti
     settings.SLOTS_PER_KEY = 4
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
     if not first:
-        slots.sync()
+        configured_keys.sync()
     user = make_user(100_000)
     tasks = [[make_task(user) for _ in range(6)] for _ in range(6)]
 
     def work(index: int) -> None:
         for task in tasks[index]:
             with transaction.atomic():
-                for slot in slots.open_slots():
+                for slot in configured_keys.open_slots():
                     if slot.account.model == MODEL and slot.free > 0:
                         plan(slot, task)
                         break
@@ -418,5 +419,5 @@ def test_callers_at_once_never_exceed_a_limit_nor_deadlock(configure: Any, setti
 @pytest.mark.django_db(transaction=True)
 def test_syncs_at_once_make_each_row_once(configure: Any) -> None:
     configure(ONE, TWO, THREE)
-    together(6, lambda _: slots.sync())
+    together(6, lambda _: configured_keys.sync())
     assert ProviderKey.objects.count() == 3

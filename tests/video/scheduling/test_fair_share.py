@@ -9,11 +9,10 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import admitted, claimed, make_task, make_user, reload
-from video.attempts import records
+from video.attempts import configured_keys, records
 from video.credits import ledger
 from video.engine import transitions
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
-from video.routing import slots
 from video.scheduling import admission, fair_share
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +21,7 @@ IMAGE = {"image_url": "https://example.com/cat.png"}  # runs on another model th
 
 @pytest.fixture(autouse=True)
 def _rows() -> None:
-    slots.sync()
+    configured_keys.sync()
 
 
 def give_slots(number: int, model: str = "gen4.5") -> None:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.factories import make_task, make_user
+from video.attempts import configured_keys
 from video.models import Generation, ProviderAccount, UserShare, VideoTask
-from video.routing import slots
 from video.scheduling import admission, estimates
 from video.scheduling.queue_position import UserBacklog, tasks_before
 
@@ -53,7 +53,7 @@ def test_one_who_has_nothing_waiting_yet_stands_behind_each_line_once() -> None:
 
 @pytest.mark.django_db
 def test_the_positions_are_the_order_in_which_slots_are_given() -> None:
-    slots.sync()
+    configured_keys.sync()
     ProviderAccount.objects.filter(model="gen4.5").update(slots=0)
     long, heavy, short = make_user(), make_user(), make_user()
     UserShare.objects.create(user=heavy, weight=3)

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
+from video.attempts import configured_keys
 from video.engine import dispatch
 from video.infra.camel import camel
 from video.infra.toolkit import toolkit
@@ -112,7 +113,7 @@ class Command(BaseCommand):
 
 def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     """Ask the providers about these keys, store the answers, and return the state of each key."""
-    slots.sync()
+    configured_keys.sync()
     answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for answer in answers:
         accounts.record(answer)

@@ -1,0 +1,152 @@
+"""The rows of the configured keys: made, moved to another account, marked as gone. A key's live attempts move with it.
+
+Beside the attempts, since only `video.attempts` writes them; what the rows say is read in `video.routing`.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from django.db import connection, transaction
+
+from video.models import Generation, ProviderKey
+from video.routing import accounts, slots
+from video.routing.slots import Slots
+
+log = logging.getLogger(__name__)
+
+
+def open_slots() -> Slots:
+    """Every open account with its free slots, locked until the transaction ends; call it inside one.
+
+    Missing rows are made first. All callers lock in the order of ids, so two of them wait instead of deadlocking.
+    """
+    found = slots.lock_all()
+    if found is None:
+        sync()
+        found = slots.lock_all()
+    assert found is not None
+    return found
+
+
+def refresh(max_age_s: float) -> int:
+    """Make missing rows, log again which keys are gone, and ask about every key whose last answer is too old.
+
+    Returns how many answered; never raises. `max_age_s`: of an answer. Takes some 10 seconds at the very most.
+    """
+    try:
+        sync()
+        remind_of_gone()
+        return accounts.refresh(max_age_s)
+    except Exception as err:
+        log.warning("accounts could not be checked: %s", type(err).__name__)
+        return 0
+
+
+def sync() -> None:
+    """Make the rows of every configured key and model, and notice keys that went and came back. Idempotent.
+
+    A key that is gone while jobs depend on it is marked and logged as an error, once. A key that moved to another
+    account takes its live generations along, so that they go on counting against the right limit.
+    """
+    wanted = slots.wanted_keys()
+    with transaction.atomic():
+        # Always accounts before keys, and all of them: two callers wait instead of deadlocking.
+        slots.accounts(lock=True)
+        _insert_accounts(wanted)
+        slots.accounts(lock=True)
+        _insert_keys(wanted)
+        keys = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.order_by("id").select_for_update()}
+        for (provider, fingerprint), account in wanted.items():
+            key = keys[provider, fingerprint]
+            if key.account != account:
+                _move_attempts(provider, fingerprint, account)
+                ProviderKey.objects.filter(pk=key.pk).update(account=account)
+                log.warning("%s: key %s belongs to account %s now, not %s", provider, fingerprint, account, key.account)
+            if key.gone_since is not None:
+                ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)
+                log.warning("%s: key %s is back; its jobs go on", provider, fingerprint)
+        _mark_gone([key for name, key in keys.items() if name not in wanted])
+
+
+def remind_of_gone() -> int:
+    """Log again which keys are gone while jobs depend on them. Returns how many."""
+    gone = list(ProviderKey.objects.filter(gone_since__isnull=False).order_by("id"))
+    for key in gone:
+        log.error(
+            "%s: key %s is still gone (since %s) while jobs hang on it: put it back into %s_API_KEY",
+            key.provider,
+            key.fingerprint,
+            f"{key.gone_since:%Y-%m-%d %H:%M} UTC",
+            key.provider.upper(),
+        )
+    return len(gone)
+
+
+def _insert_accounts(wanted: slots.Wanted) -> None:
+    accounts = slots.accounts_of(wanted)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO video_provideraccount
+                (provider, account, model, slots, busies, closed_reason, balance_unit, last_error)
+            SELECT provider, account, model, %s, 0, '', '', ''
+            FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (provider, account, model)
+            ORDER BY provider, account, model ON CONFLICT (provider, account, model) DO NOTHING
+            """,
+            [settings.SLOTS_PER_KEY, *([row[column] for row in accounts] for column in range(3))],
+        )
+
+
+def _insert_keys(wanted: slots.Wanted) -> None:
+    keys = sorted((provider, fingerprint, account) for (provider, fingerprint), account in wanted.items())
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO video_providerkey (provider, fingerprint, account, state, last_error)
+            SELECT provider, fingerprint, account, 'active', ''
+            FROM unnest(%s::text[], %s::text[], %s::text[]) AS w (provider, fingerprint, account)
+            ORDER BY provider, fingerprint ON CONFLICT (provider, fingerprint) DO NOTHING
+            """,
+            [[row[column] for row in keys] for column in range(3)],
+        )
+
+
+def _move_attempts(provider: str, fingerprint: str, account: str) -> None:
+    """The key's live generations hold slots of its new account from now on."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            UPDATE video_generation g SET account_id = new.id
+            FROM video_provideraccount old, video_provideraccount new
+            WHERE g.provider = %(provider)s AND g.key_fingerprint = %(fingerprint)s
+                AND g.state {Generation.LIVE_SQL} AND old.id = g.account_id
+                AND new.provider = old.provider AND new.model = old.model AND new.account = %(account)s
+            """,  # noqa: S608 - a constant
+            {"provider": provider, "fingerprint": fingerprint, "account": account},
+        )
+
+
+def _mark_gone(missing: list[ProviderKey]) -> None:
+    """Of the keys that are not configured, mark those that jobs depend on; clear the others' marks."""
+    if not missing:
+        return
+    live = slots.live_by_key()
+    for key in missing:
+        jobs = live.get((key.provider, key.fingerprint), 0)
+        if jobs and key.gone_since is None:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "UPDATE video_providerkey SET gone_since = statement_timestamp() WHERE id = %s", [key.pk]
+                )
+            log.error(
+                "%s: key %s is gone from %s_API_KEY while %d job%s on it: put it back, or they end at their deadline",
+                key.provider,
+                key.fingerprint,
+                key.provider.upper(),
+                jobs,
+                " hangs" if jobs == 1 else "s hang",
+            )
+        elif not jobs and key.gone_since is not None:
+            ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)
