@@ -118,7 +118,7 @@ def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | N
         cursor.execute(
             """
             UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
-                admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '',
+                admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
                 finished_at = statement_timestamp()
             WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
             RETURNING run, stage, fence

@@ -135,6 +135,11 @@ def renew_leases(held: Sequence[Claim]) -> set[tuple[str, int]]:
         return {(row[0], row[1]) for row in cursor.fetchall()}
 
 
+def _is_same_wait(claim: Claim, park: Park) -> bool:
+    """Whether the task was parked with this code before, and nothing else came between."""
+    return park.code != "" and claim.task.park_code == park.code
+
+
 def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
     """Leave these stages in the database until they are due again. Returns the ids of tasks whose claim still held.
 
@@ -149,9 +154,10 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             WITH given AS MATERIALIZED (
                 SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(stages)s::text[], %(delays)s::float8[],
                     %(hint_delays)s::float8[], %(reasons)s::text[], %(owner_details)s::text[], %(tries)s::int[],
-                    %(progress)s::int[], %(records)s::bool[], %(codes)s::text[], %(generations)s::text[])
+                    %(progress)s::int[], %(records)s::bool[], %(codes)s::text[], %(error_codes)s::text[],
+                    %(generations)s::text[])
                     AS g (id, fence, stage, delay_s, hint_delay_s, reason, owner_detail, tries, progress, record, code,
-                        generation)
+                        error_code, generation)
             ), held AS MATERIALIZED (
                 SELECT t.id FROM video_videotask t
                 JOIN given ON given.id = t.id AND given.fence = t.fence AND given.stage = t.stage
@@ -161,14 +167,14 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                 UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL, core_at = NULL,
                     next_run_at = statement_timestamp() + interval '1 second' * CASE
                         WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
-                    park_reason = left(g.reason, 200), tries = t.tries + g.tries,
+                    park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
                     progress = greatest(t.progress, g.progress)
                 FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
                 RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
             ), recorded AS (
                 {RECORD_EVENT}
                 SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300),
-                    left(g.owner_detail, 300), g.code, p.claimed_at
+                    left(g.owner_detail, 300), g.error_code, p.claimed_at
                 FROM parked p JOIN given g ON g.id = p.id WHERE g.record
             )
             SELECT id FROM parked
@@ -183,8 +189,9 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                 "owner_details": [park.owner_detail for _, park in parks],
                 "tries": [int(park.counts_as_try) for _, park in parks],
                 "progress": [min(park.progress, 99) for _, park in parks],
-                "records": [park.record for _, park in parks],
-                "codes": [park.error_code for _, park in parks],
+                "records": [park.record and not _is_same_wait(claim, park) for claim, park in parks],
+                "codes": [park.code for _, park in parks],
+                "error_codes": [park.error_code for _, park in parks],
                 "generations": [claim.generation_id for claim, _ in parks],
                 "worker": str(WORKER),
             },

@@ -41,13 +41,18 @@ class Advance(_Outcome):
 
 @dataclass(frozen=True)
 class Park(_Outcome):
-    """Not yet: due again in `delay_s` seconds. `record`: as an event, where the park changed something."""
+    """Not yet: due again in `delay_s` seconds. `record`: as an event, where the park changed something.
+
+    `code` names the cause of a wait that may repeat itself: parks with the code of the last one are one wait, which is
+    recorded once.
+    """
 
     delay_s: float
     reason: str
     progress: int = 0
     hint_delay_s: float = 0
     record: bool = True
+    code: str = ""
     error_code: str = ""
     counts_as_try: bool = False
     owner_detail: str = ""  # what the task's owner may read of the event; nothing, unless a stage says so

@@ -132,7 +132,7 @@ def _move(
         extra += f", {name} = %(f_{name})s"
     sql = f"""
         WITH moved AS (
-            UPDATE video_videotask SET lease_until = NULL, deaths = 0, {sets}{extra}
+            UPDATE video_videotask SET lease_until = NULL, deaths = 0, park_code = '', {sets}{extra}
             WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
             RETURNING id, run
         )

@@ -34,5 +34,10 @@ class Migration(migrations.Migration):
             name='pid',
             field=models.IntegerField(blank=True, help_text='Of its process; unknown for workers of an older version.', null=True),
         ),
+        migrations.AddField(
+            model_name='videotask',
+            name='park_code',
+            field=models.CharField(blank=True, db_default='', default='', help_text='Cause of a wait that may repeat itself.', max_length=60),
+        ),
         migrations.RunSQL(OWNER_DETAILS, migrations.RunSQL.noop),
     ]

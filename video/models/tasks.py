@@ -106,6 +106,9 @@ class VideoTask(models.Model):
     )
     hinted_at = models.DateTimeField(null=True, blank=True, help_text="When something said: look now.")
     park_reason = models.CharField(max_length=200, blank=True, default="")
+    park_code = models.CharField(
+        max_length=60, blank=True, default="", db_default="", help_text="Cause of a wait that may repeat itself."
+    )
     tries = models.PositiveSmallIntegerField(default=0, help_text="Failed tries of this stage so far.")
     deaths = models.PositiveSmallIntegerField(default=0, help_text="Claims of this stage whose worker never came back.")
     deadline_at = models.DateTimeField(null=True, blank=True, help_text="A job still open at its provider then ends.")

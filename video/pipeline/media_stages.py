@@ -56,12 +56,12 @@ def download(claim: Claim) -> Outcome:
     except JobNotFound as err:
         return TryAgain("source_gone", "The video is no longer available at its provider.", str(err), at_least_s=10)
     except provider_calls.READ_TROUBLE as err:
-        return _patient(claim, str(err))
+        return _patient(claim, err.code, str(err))
     except provider_calls.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing
             "%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint
         )
-        return _patient(claim, f"key {generation.key_fingerprint} is gone: put it back")
+        return _patient(claim, "key_gone", f"key {generation.key_fingerprint} is gone: put it back")
     with _scratch(claim) as folder:
         path = folder / "source.mp4"
         require_free(folder, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
@@ -171,11 +171,11 @@ def drop_what_was_made(outcome: Outcome) -> None:
                 toolkit().storage.delete(outcome.fields[name])
 
 
-def _patient(claim: Claim, detail: str) -> Outcome:
+def _patient(claim: Claim, code: str, detail: str) -> Outcome:
     """The video is paid for and waits at the provider: go on asking until the task's deadline."""
     if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
         return Fail("download_failed", "The finished video could not be fetched from its provider.", detail)
-    return Park(15.0, detail, error_code="provider_down", record=claim.task.park_reason != detail[:200])
+    return Park(15.0, detail, code=code, error_code="provider_down")
 
 
 def trouble(claim: Claim, err: errors.MediaError) -> Outcome:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -235,7 +234,8 @@ def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, p
             return _poll_failed(claim, generation, err)
         case provider_calls.Paused() as err:
             delay_s = err.wait_s + poll_statistics.spread_s(generation)
-            return _overdue(claim, generation) or _quiet(claim, Park(delay_s, str(err), hint_delay_s=err.wait_s))
+            park = Park(delay_s, str(err), hint_delay_s=err.wait_s, code="provider_paused")
+            return _overdue(claim, generation) or park
         case provider_calls.KeyGone():
             log.error(
                 "%s: key %s is gone while a paid job hangs on it; put it back",
@@ -243,14 +243,9 @@ def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, p
                 generation.key_fingerprint,
             )
             reason = f"key {generation.key_fingerprint} is gone: put it back"
-            return _overdue(claim, generation) or _quiet(claim, Park(30, reason, hint_delay_s=30))
+            return _overdue(claim, generation) or Park(30, reason, hint_delay_s=30, code="key_gone")
         case err:
             raise err
-
-
-def _quiet(claim: Claim, park: Park) -> Park:
-    """The same park, with an event only when the task was not parked for this reason before."""
-    return replace(park, record=claim.task.park_reason != park.reason)
 
 
 def _ended(claim: Claim, generation: Generation, answer: JobStatus | JobNotFound) -> Outcome:

@@ -212,7 +212,7 @@ def _try_again(claim: Claim, outcome: TryAgain) -> bool:
             delay_s,
             outcome.detail,
             # Trouble of this installation may last for hours: it is recorded once.
-            record=outcome.counts or claim.task.park_reason != outcome.detail[:200],
+            code="" if outcome.counts else outcome.code,
             error_code=outcome.code,
             counts_as_try=outcome.counts,
         ),

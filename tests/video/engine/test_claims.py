@@ -1,4 +1,4 @@
-"""Waves: what one task gets alone, many get together, in a fixed number of statements."""
+"""Claims and parks: what one task gets alone, many get together, in a fixed number of statements."""
 
 from __future__ import annotations
 
@@ -280,3 +280,19 @@ def test_a_finished_job_of_fal_is_followed_to_its_result_in_the_same_wave(monkey
     assert runner.run_batch([task.pk]) == [task.pk]
     assert len(asked) == 2
     assert reload(task).stage == "download"
+
+
+def test_a_wait_that_repeats_itself_is_recorded_once() -> None:
+    """What it is called decides, not its words: they may hold a time or a number that changes."""
+    (task,) = rendering(1)
+
+    def parked(code: str, reason: str) -> int:
+        assert park_one(claimed(task, Stage.POLL), delay_s=0, reason=reason, code=code)
+        return TaskEvent.objects.filter(task=task, outcome=TaskEvent.Outcome.PARKED).count()
+
+    assert parked("key_gone", "key 0001 is gone") == 1
+    assert parked("key_gone", "key 0001 is gone for a minute") == 1
+    assert parked("provider_paused", "left alone") == 2
+    assert parked("key_gone", "key 0001 is gone") == 3
+    assert parked("", "RUNNING") == 4  # a park without a code is an event of its own
+    assert parked("key_gone", "key 0001 is gone") == 5
