@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 
 from video import ids
-from video.credits import ledger
+from video.credits import ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra.errors import Refusal
@@ -85,7 +85,7 @@ def create(
     try:
         with transaction.atomic():
             _insert(task)
-            ledger.debit(user_id, settings.CREDITS_PER_VIDEO, task_id=task.pk, run=task.run)
+            ledger.debit(user_id, price.credits_of(order), task_id=task.pk, run=task.run)
     except IntegrityError as err:
         if idempotency_key is None or _violated_constraint(err) != ONE_PER_KEY:
             raise

@@ -17,7 +17,7 @@ from providers.catalogue import UnknownModel
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused
 from video.attempts import task_moves
-from video.credits import ledger
+from video.credits import ledger, price
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
 from video.infra.toolkit import toolkit
@@ -116,9 +116,9 @@ def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = F
     if stage is Stage.GENERATE:
         _refuse_unsettled(last)
         # A new attempt is always a run of its own, paid for by itself: its provider charges again.
-        return RetryPlan(stage, task.run + 1, settings.CREDITS_PER_VIDEO, _models(task))
+        return RetryPlan(stage, task.run + 1, price.credits_of(task), _models(task))
     if task_rows.is_refunded(task):
-        return RetryPlan(stage, task.run + 1, settings.CREDITS_PER_VIDEO, None)
+        return RetryPlan(stage, task.run + 1, price.credits_of(task), None)
     return RetryPlan(stage, task.run, 0, None)
 
 

@@ -15,6 +15,7 @@ from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Poli
 from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
 from video.api.bodies import fields_of
+from video.credits import price
 from video.infra.camel import camel
 from video.routing import health, model_choice
 from video.scheduling import estimates
@@ -67,7 +68,7 @@ class QuoteView(ApiView):
                 "policy": str(order.policy),
                 "resolution": picked.resolution,
                 "priceUsd": _usd(picked.price_usd),
-                "credits": settings.CREDITS_PER_VIDEO,
+                "credits": price.credits_of(order),
                 "expectedSeconds": estimates.expected_seconds(catalogue.BY_ID[picked.model]),
                 "startsNow": quote.waits_for is None,
                 "waitsFor": quote.waits_for,

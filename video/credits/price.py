@@ -1,0 +1,14 @@
+"""The price of an order in credits. Create, retry and quote ask here, so that they can't differ."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from video.models import VideoTask
+from video.models.order import Order
+
+
+def credits_of(order: Order | VideoTask) -> int:
+    """What one run of this order costs its user: the same for all orders, CREDITS_PER_VIDEO (10)."""
+    price: int = settings.CREDITS_PER_VIDEO
+    return price
