@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, cast
+from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
+from rich.progress import track
+from rich.text import Text
 
 from video.actions import selection
 from video.actions.selection import Filter, InvalidSelection
 from video.actions.task_rows import ActionRefused
 from video.credits.ledger import InsufficientCredits
+from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, table
 from video.models import Stage
 
-SOME_REFUSED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+SOME_REFUSED = 1
 MOST_SHOWN = 100  # rows; of more, only those that were refused
-PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
 EXIT_CODES = "Exit code: 0 all done, or nothing to do; 1 some were refused; 2 wrong usage; 130 interrupted."
 
 
@@ -35,7 +36,7 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)  # for --json
 
 
-class ManyTasks(BaseCommand):
+class ManyTasks(ReportCommand):
     """Tasks by id or by filters, `--dry-run`, `--json`, a bar, a table and an exit code."""
 
     def add_common(self, parser: CommandParser) -> None:
@@ -44,7 +45,7 @@ class ManyTasks(BaseCommand):
         stages = [stage.value for stage in Stage if stage is not Stage.DONE]
         parser.add_argument("--stage", default="", choices=stages, help="only those that stand there")
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_json(parser)
 
     def choose(self, ids: Sequence[str], wanted: Filter, *, filtered: bool, hint: str) -> list[str]:
         """Ids of the tasks that the command line names or filters. Raises CommandError."""
@@ -67,7 +68,7 @@ class ManyTasks(BaseCommand):
         except KeyboardInterrupt:
             interrupted = True
         if as_json:
-            self.stdout.write(json.dumps(_as_json(results, dry_run=dry_run, left=len(ids) - len(results)), indent=2))
+            self.write_json(_as_json(results, dry_run=dry_run, left=len(ids) - len(results)))
         else:
             self._show(results, left=len(ids) - len(results), dry_run=dry_run)
         if interrupted:
@@ -76,29 +77,18 @@ class ManyTasks(BaseCommand):
             sys.exit(SOME_REFUSED)
 
     def _each(self, ids: Sequence[str], act: Callable[[str], Result], results: list[Result], *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import track
-
-        console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
+        console = self.progress_console(quiet=quiet)
         for task_id in track(ids, "Tasks", console=console, transient=True, disable=not console.is_terminal):
             results.append(_one(task_id, act))  # noqa: PERF401 - an interrupt keeps the results so far
 
     def _show(self, results: Sequence[Result], *, left: int, dry_run: bool) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console(
-            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
-        )
+        console = self.console()
         shown = results if len(results) <= MOST_SHOWN else [one for one in results if not one.ok][:MOST_SHOWN]
         if shown:
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for title in ("task", "", ""):
-                table.add_column(title, overflow="fold")
+            rows = table("task", "", "")
             for one in shown:
-                table.add_row(one.task_id, Text(one.word, style="green" if one.ok else "red"), Text(one.message))
-            console.print(table)
+                rows.add_row(one.task_id, Text(one.word, style="green" if one.ok else "red"), Text(one.message))
+            console.print(rows)
             console.print()
         counts = Counter(one.word for one in results)
         words = ", ".join(f"{number} {word}" for word, number in counts.items()) or "No task matches"

@@ -33,10 +33,10 @@ def system(figures: System) -> dict[str, Any]:
         "simulated": settings.SIMULATE,
         "healthy": not figures.needs_person,
         "troubles": [camel(one, "code needs_person sentence system operator") for one in figures.problems],
-        "videoQueue": {"waitingForSlot": camel(figures.waiting, _WAITING_FOR_SLOT), **_queue(figures, QUEUES[0])},
+        "videoQueue": {"waitingForSlot": camel(figures.waiting, _WAITING_FOR_SLOT), **queue(figures, QUEUES[0])},
         "mediaQueue": {
             "waitingForCore": camel(figures.waiting_for_core, _WAITING_FOR_CORE),
-            **_queue(figures, QUEUES[1]),
+            **queue(figures, QUEUES[1]),
         },
         "stages": [_stage(one) for one in figures.stages],
         "accounts": [camel(one, _ACCOUNT) for one in figures.accounts],
@@ -65,7 +65,8 @@ def own(figures: OwnFigures) -> dict[str, Any]:
     }
 
 
-def _queue(figures: System, queue: str) -> dict[str, int]:
+def queue(figures: System, queue: str) -> dict[str, int]:
+    """Tasks that are due, in work and parked in the stages of a queue."""
     stages = [one for one in figures.stages if one.queue == queue]
     return {
         "depth": sum(one.due for one in stages),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection
 
 from video.engine.position import SQL, State
 from video.engine.queues import QUEUE_OF
+from video.infra.durations import span
 from video.models import Generation, Stage
 
 WINDOWS_MIN = (1, 5, 15)
@@ -24,6 +26,11 @@ class Waiting:
     oldest_s: float | None = None
     oldest_task: str = ""
 
+    @property
+    def counted(self) -> str:
+        """The number, with a plus where there may be more."""
+        return f"{self.number}{'+' if self.number >= COUNTED else ''}"
+
 
 @dataclass(frozen=True)
 class Rate:
@@ -38,6 +45,10 @@ class Spread:
 
     p50_s: float | None = None
     p95_s: float | None = None
+
+    @property
+    def words(self) -> str:
+        return "" if self.p50_s is None else f"{span(self.p50_s)} to {span(self.p95_s)}"
 
 
 @dataclass(frozen=True)
@@ -106,30 +117,14 @@ def waiting_for_core() -> Waiting:
 def stages() -> list[StageFigures]:
     """All six, in their order; three statements."""
     now, parked, moves = _now(), _parked(), _moves()
-    found = []
-    for stage in map(Stage, QUEUE_OF):
-        due, held, oldest_s, oldest_task = now.get(stage, (0, 0, None, ""))
-        done, failed, through, work, sample = moves.get(stage, (Rate(), Rate(), Spread(), Spread(), 0))
-        found.append(
-            StageFigures(
-                stage=stage,
-                due=due,
-                held=held,
-                parked=parked.get(stage, {}),
-                oldest_s=oldest_s,
-                oldest_task=oldest_task,
-                done=done,
-                failed=failed,
-                through=through,
-                work=work,
-                sample=sample,
-            )
-        )
-    return found
+    return [
+        StageFigures(stage, parked=parked.get(stage, {}), **now.get(stage, {}), **moves.get(stage, {}))
+        for stage in map(Stage, QUEUE_OF)
+    ]
 
 
-def _now() -> dict[Stage, tuple[int, int, float | None, str]]:
-    """(due and unheld, held, age of the oldest due one, its id); by the index `task_due`."""
+def _now() -> dict[Stage, dict[str, Any]]:
+    """How many are due or held in each stage, and the oldest due one; by the index `task_due`."""
     with connection.cursor() as cursor:
         cursor.execute(
             f"""
@@ -147,7 +142,10 @@ def _now() -> dict[Stage, tuple[int, int, float | None, str]]:
             ) oldest USING (stage)
             """  # noqa: S608 - constants of engine/position.py
         )
-        return {Stage(row[0]): (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
+        return {
+            Stage(stage): {"due": due, "held": held, "oldest_s": oldest_s, "oldest_task": oldest_task}
+            for stage, due, held, oldest_s, oldest_task in cursor.fetchall()
+        }
 
 
 def _parked() -> dict[Stage, dict[str, int]]:
@@ -188,7 +186,7 @@ def _parked() -> dict[Stage, dict[str, int]]:
         return found
 
 
-def _moves() -> dict[Stage, tuple[Rate, Rate, Spread, Spread, int]]:
+def _moves() -> dict[Stage, dict[str, Any]]:
     """What left each stage lately, by the index `event_recent_moves`.
 
     A move is one event; when its task entered the stage is the end of the task's move before, or when it was admitted
@@ -237,13 +235,13 @@ def _moves() -> dict[Stage, tuple[Rate, Rate, Spread, Spread, int]]:
             [SAMPLE],
         )
         return {
-            Stage(row[0]): (
-                Rate((float(row[1]), float(row[2]), float(row[3]))),
-                Rate((float(row[4]), float(row[5]), float(row[6]))),
-                Spread(*(row[7] or ())),
-                Spread(*(row[8] or ())),
-                row[9],
-            )
-            for row in cursor.fetchall()
-            if row[0] in QUEUE_OF
+            Stage(stage): {
+                "done": Rate((float(rates[0]), float(rates[1]), float(rates[2]))),
+                "failed": Rate((float(rates[3]), float(rates[4]), float(rates[5]))),
+                "through": Spread(*(through or ())),
+                "work": Spread(*(work or ())),
+                "sample": sample,
+            }
+            for stage, *rates, through, work, sample in cursor.fetchall()
+            if stage in QUEUE_OF
         }

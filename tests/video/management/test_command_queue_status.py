@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from tests.factories import accepted, make_task
 from tests.video.presence import everybody
 from video.attempts import configured_keys
-from video.management.commands import queue_status
+from video.management.base import UNREACHABLE
 from video.monitoring import overview
 
 pytestmark = pytest.mark.django_db
@@ -108,7 +108,7 @@ def test_watch_goes_on_through_an_outage_until_ctrl_c(monkeypatch: pytest.Monkey
     code, said = ask("--watch", "--json", "--interval", "0.5")
     assert code == 130
     lines = [json.loads(line) for line in said.splitlines()]
-    assert [line.get("scope", line.get("error")) for line in lines] == ["system", queue_status.AWAY, "system"]
+    assert [line.get("scope", line.get("error")) for line in lines] == ["system", UNREACHABLE, "system"]
 
 
 def test_watch_shows_the_page_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:

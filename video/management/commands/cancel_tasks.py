@@ -8,8 +8,8 @@ from django.core.management.base import CommandError, CommandParser
 
 from video.actions import cancel
 from video.actions.selection import Filter
-from video.management.arguments import seconds
-from video.management.many import BAD_USAGE, EXIT_CODES, ManyTasks, Result
+from video.management.base import BAD_USAGE, seconds
+from video.management.many import EXIT_CODES, ManyTasks, Result
 from video.models import ACTIVE
 
 BY = "cancel_tasks"

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import IO, Any, cast
+from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import InterfaceError, OperationalError
+from django.core.management.base import CommandParser
 
 from video.credits import audit
 from video.credits.audit import Difference
+from video.infra.camel import camel
+from video.management.base import ReportCommand, database_needed, table
 
-SOME_WRONG, CANNOT_ASK = 1, 2
-PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+SOME_WRONG = 1
 
 
-class Command(BaseCommand):
+class Command(ReportCommand):
     help = (
         "Adds up the ledger: each account's entries against its balance, each debit against a task and a run, each "
         "failed run against its one refund. Changes nothing. Exit code: 0 all is whole, 1 something differs, 2 it "
@@ -25,41 +24,30 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_json(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        try:
+        with database_needed():
             extent, found = audit.extent(), audit.find()
             names = _names({one.user_id for one in found})
-        except (OperationalError, InterfaceError) as err:
-            raise CommandError(
-                f"The database can't be reached, so nothing can be told. ({type(err).__name__})", returncode=CANNOT_ASK
-            ) from None
         if options["json"]:
-            self.stdout.write(json.dumps(_as_json(extent, found, names), indent=2))
+            self.write_json(_as_json(extent, found, names))
         else:
             self._show(extent, found, names)
         if found:
             sys.exit(SOME_WRONG)
 
     def _show(self, extent: audit.Extent, found: list[Difference], names: dict[int, str]) -> None:
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console(
-            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
-        )
+        console = self.console()
         size = f"{extent.entries} entries in {extent.accounts} accounts, {extent.balance} credits in all"
         if not found:
             console.print(f"The ledger is whole: {size}.", style="green")
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("user", "task", "run", "what differs"):
-            table.add_column(title, overflow="fold")
+        rows = table("user", "task", "run", "what differs")
         for one in found:
             run = "" if one.run is None else str(one.run)
-            table.add_row(names.get(one.user_id, str(one.user_id)), one.task_id, run, one.sentence)
-        console.print(table)
+            rows.add_row(names.get(one.user_id, str(one.user_id)), one.task_id, run, one.sentence)
+        console.print(rows)
         console.print(f"\n{len(found)} {'difference' if len(found) == 1 else 'differences'}; {size}.", style="red")
         console.print(
             "The past can't be changed. Find out first what wrote this: the task's page in the admin has its story. "
@@ -75,16 +63,12 @@ def _names(user_ids: set[int]) -> dict[int, str]:
 def _as_json(extent: audit.Extent, found: list[Difference], names: dict[int, str]) -> dict[str, Any]:
     return {
         "whole": not found,
-        "accounts": extent.accounts,
-        "entries": extent.entries,
-        "credits": extent.balance,
+        **camel(extent, "accounts entries balance=credits"),
         "differences": [
             {
                 "kind": one.kind,
                 "user": names.get(one.user_id, str(one.user_id)),
-                "taskId": one.task_id or None,
-                "run": one.run,
-                "sentence": one.sentence,
+                **camel(one, "task_id run sentence"),
             }
             for one in found
         ],

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import IO, Any, cast
+from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Count
-from django.utils import timezone
+from django.core.management.base import CommandError, CommandParser
+from rich.text import Text
 
 from providers.api_keys import ApiKey
 from providers.errors import Busy, KeyRefused, OutOfCredits
@@ -21,21 +19,13 @@ from video.attempts import configured_keys
 from video.engine import dispatch
 from video.infra.camel import camel
 from video.infra.toolkit import toolkit
-from video.models import Generation, ProviderAccount, ProviderKey
+from video.management.base import ReportCommand, table
+from video.models import ProviderKey
+from video.monitoring import providers
+from video.monitoring.providers import AccountFigures, KeyFigures
 from video.routing import accounts, slots
 
 SOME_BAD, NO_KEY = 1, 2
-PLAIN_WIDTH = 200  # columns; in a file or a pipe nothing needs to fold
-
-
-@dataclass
-class Limit:
-    """How much of one model an account takes, and how much of that is in use."""
-
-    model: str
-    live: int
-    limit: int
-    closed: str = ""
 
 
 @dataclass
@@ -47,17 +37,17 @@ class Row:
     account: str
     state: str  # active, draining, quarantined
     verdict: str  # ok, not_checked, refused, out_of_credits, busy, unreachable
-    last_error: str = ""
-    balance: Decimal | None = None
-    unit: str = ""
-    limits: list[Limit] = field(default_factory=list)
+    last_error: str
+    balance: Decimal | None
+    unit: str
+    models: list[AccountFigures]
 
     @property
     def good(self) -> bool:
         return self.verdict in {"ok", "not_checked"}
 
 
-class Command(BaseCommand):
+class Command(ReportCommand):
     help = (
         "Asks each provider about each key (free of charge) and shows state, limits, balance and the last error. What "
         "it finds counts at once: a refused key is quarantined, a topped-up account opens again. Exit code: 0 all "
@@ -66,7 +56,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--provider", choices=sorted(settings.PROVIDER_KEYS), help="only this one")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_json(parser)
 
     def handle(self, *args: Any, provider: str | None, **options: Any) -> None:
         keys = [(name, key) for name, key, _ in slots.configured() if provider in {None, name}]
@@ -78,35 +68,26 @@ class Command(BaseCommand):
             raise CommandError(f"No key is configured: {wanted} in .env.local or the environment.", returncode=NO_KEY)
         rows = check(keys)
         if options["json"]:
-            found = {"simulated": settings.SIMULATE, "keys": [_as_json(row) for row in rows]}
-            self.stdout.write(json.dumps(found, indent=2))
+            self.write_json({"simulated": settings.SIMULATE, "keys": [_as_json(row) for row in rows]})
         else:
             self._show(rows)
         if not all(row.good for row in rows):
             sys.exit(SOME_BAD)
 
     def _show(self, rows: list[Row]) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("provider", "key", "account", "state", "live of limit", "balance", "last error"):
-            table.add_column(title, overflow="fold")
+        shown = table("provider", "key", "account", "state", "live of limit", "balance", "last error")
         for row in rows:
-            table.add_row(
+            shown.add_row(
                 row.provider,
                 row.fingerprint,
                 "" if row.account == row.fingerprint else row.account,
                 Text(_state(row), style="green" if row.good else "red"),
-                "\n".join(f"{one.model} {_of_limit(one)}" for one in row.limits),
+                "\n".join(f"{one.model} {_of_limit(one)}" for one in row.models),
                 "" if row.balance is None else f"{row.balance.normalize():f} {row.unit}",
                 Text(row.last_error),
             )
-        console = Console(
-            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
-        )
-        console.print(table)
+        console = self.console()
+        console.print(shown)
         if settings.SIMULATE:
             console.print("\nEverything is simulated: no real key was looked at.", style="red")
 
@@ -118,33 +99,29 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     for answer in answers:
         accounts.record(answer)
     dispatch.request_admission()
-    stored = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.all()}
-    rows_of: dict[tuple[str, str], list[ProviderAccount]] = defaultdict(list)
-    live = Generation.objects.filter(state__in=Generation.LIVE).values("account").annotate(number=Count("pk"))
-    live_of = {one["account"]: one["number"] for one in live}
-    for account in ProviderAccount.objects.order_by("model"):
-        rows_of[account.provider, account.account].append(account)
+    keys_now = providers.keys()
+    stored, figures = {(key.provider, key.fingerprint): key for key in keys_now}, providers.accounts(keys_now)
     found = []
     for answer in answers:
-        key, mine = stored[answer.provider, answer.key.fingerprint], rows_of[answer.provider, answer.account]
-        verdict = _verdict(answer, key, mine)
+        key = stored[answer.provider, answer.key.fingerprint]
+        mine = [one for one in figures if (one.provider, one.account) == (answer.provider, answer.account)]
         found.append(
             Row(
                 provider=answer.provider,
                 fingerprint=answer.key.fingerprint,
                 account=answer.account,
                 state=key.state,
-                verdict=verdict,
+                verdict=_verdict(answer, key, mine),
                 last_error=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
                 balance=answer.info.balance if answer.info else next((one.balance for one in mine), None),
                 unit=toolkit().provider(answer.provider).cost_unit,
-                limits=[_limit(one, live_of.get(one.pk, 0)) for one in mine],
+                models=mine,
             )
         )
     return sorted(found, key=lambda row: (row.provider, row.account, row.fingerprint))
 
 
-def _verdict(answer: accounts.AccountAnswer, key: ProviderKey, rows: list[ProviderAccount]) -> str:
+def _verdict(answer: accounts.AccountAnswer, key: KeyFigures, rows: list[AccountFigures]) -> str:
     if isinstance(answer.error, KeyRefused) or key.state == ProviderKey.State.QUARANTINED:
         return "refused"
     empty = answer.info is not None and answer.info.balance == 0
@@ -157,17 +134,12 @@ def _verdict(answer: accounts.AccountAnswer, key: ProviderKey, rows: list[Provid
     return "ok" if answer.info is not None else "not_checked"
 
 
-def _limit(account: ProviderAccount, live: int) -> Limit:
-    now = timezone.now()
-    lowered = account.lowered_until is not None and account.lowered_until > now
-    closed = account.closed_reason
-    if not closed and account.cooldown_until is not None and account.cooldown_until > now:
-        closed = "cooling_down"
-    return Limit(account.model, live, slots.limit(account, lowered=lowered), closed)
+def _closed(one: AccountFigures) -> str:
+    return one.closed_reason or ("" if one.cooldown_s is None else "cooling_down")
 
 
-def _of_limit(one: Limit) -> str:
-    return f"{one.live}/{one.limit}" + (f" ({one.closed.replace('_', ' ')})" if one.closed else "")
+def _of_limit(one: AccountFigures) -> str:
+    return f"{one.live}/{one.limit}" + (f" ({_closed(one).replace('_', ' ')})" if _closed(one) else "")
 
 
 def _state(row: Row) -> str:
@@ -180,6 +152,6 @@ def _as_json(row: Row) -> dict[str, Any]:
         **camel(row, "provider fingerprint account state verdict"),
         "balance": None if row.balance is None else str(row.balance),
         "unit": row.unit,
-        "models": [camel(one, "model live limit closed") for one in row.limits],
+        "models": [{**camel(one, "model live limit"), "closed": _closed(one) or None} for one in row.models],
         "lastError": row.last_error or None,
     }

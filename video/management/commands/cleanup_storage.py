@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from typing import IO, Any, cast
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
+from rich.progress import Progress
 
 from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
-from video.management.arguments import seconds
+from video.management.base import CANNOT_ASK, INTERRUPTED, ReportCommand, seconds
 from video.processes import storage_sweep
 from video.processes.storage_sweep import LEAST_AGE_S, Orphan, Seen
 
-SOME_LEFT, CANNOT_ASK, INTERRUPTED = 1, 2, 130
+SOME_LEFT = 1
 MOST_SHOWN = 100
 
 
-class Command(BaseCommand):
+class Command(ReportCommand):
     help = (
         "Deletes files in storage that no row names and that are older than a day: what a crash or a late worker left. "
         "Anything that is not named as a file of ours stays. Safe while everything runs. Exit code: 0 done, or nothing "
@@ -36,7 +36,7 @@ class Command(BaseCommand):
             help="a day (1d) by default, and at least",
         )
         parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_json(parser)
 
     def handle(self, *args: Any, older_than: float, dry_run: bool, **options: Any) -> None:
         if older_than < LEAST_AGE_S:
@@ -56,7 +56,7 @@ class Command(BaseCommand):
         except MediaError as err:
             raise CommandError(f"The storage can't be read: {err}", returncode=CANNOT_ASK) from None
         if options["json"]:
-            self.stdout.write(json.dumps(_as_json(seen, gone, left, dry_run=dry_run), indent=2))
+            self.write_json(_as_json(seen, gone, left, dry_run=dry_run))
         else:
             self._show(seen, gone, left, dry_run=dry_run)
         if interrupted:
@@ -68,11 +68,8 @@ class Command(BaseCommand):
         self, older_than_s: float, seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool, quiet: bool
     ) -> None:
         """One walk through the storage; `gone` and `left` hold the results so far when the operator interrupts."""
-        from rich.console import Console
-        from rich.progress import Progress
-
         storage = toolkit().storage
-        console = Console(file=cast(IO[str], self.stderr), quiet=quiet)
+        console = self.progress_console(quiet=quiet)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("Files", total=None)
             for orphan in storage_sweep.find(storage, seen, now=time.time(), older_than_s=older_than_s):

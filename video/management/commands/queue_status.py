@@ -6,23 +6,22 @@ import argparse
 import json
 import sys
 import time
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandParser
 from django.db import InterfaceError, OperationalError, connection
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from video.engine.queues import QUEUES
 from video.infra.durations import span
+from video.management.base import INTERRUPTED, UNREACHABLE, ReportCommand, database_needed, table
 from video.monitoring import as_json, overview
-from video.monitoring.stages import Spread
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-NEEDS_PERSON, CANNOT_ASK, INTERRUPTED = 1, 2, 130
-PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
-AWAY = "The database can't be reached, so nothing can be told."
+NEEDS_PERSON = 1
 
 
 def interval(text: str) -> float:
@@ -36,7 +35,7 @@ def interval(text: str) -> float:
     return value
 
 
-class Command(BaseCommand):
+class Command(ReportCommand):
     help = (
         "Shows what is wrong, the queues by stage, workers, accounts, keys and circuits. Exit code: 0 healthy, 1 "
         "something needs a person, 2 it can't be asked (or wrong usage). With --watch it goes on until Ctrl-C; with "
@@ -46,18 +45,16 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--watch", action="store_true", help="look again and again")
         parser.add_argument("--interval", type=interval, default=2.0, metavar="S", help="seconds between, 2 by default")
-        parser.add_argument("--json", action="store_true", help="print the same object as GET /api/queues/status")
+        self.add_json(parser, "print the same object as GET /api/queues/status")
 
     def handle(self, *args: Any, watch: bool, interval: float, **options: Any) -> None:
         if not watch:
-            try:
+            with database_needed():
                 found = overview.read()
-            except (OperationalError, InterfaceError) as err:
-                raise CommandError(f"{AWAY} ({type(err).__name__})", returncode=CANNOT_ASK) from None
             if options["json"]:
-                self.stdout.write(json.dumps(as_json.system(found), indent=2))
+                self.write_json(as_json.system(found))
             else:
-                self._console().print(_page(found))
+                self.console().print(_page(found))
             if found.needs_person:
                 sys.exit(NEEDS_PERSON)
             return
@@ -66,33 +63,23 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
-    def _console(self) -> Any:
-        from rich.console import Console
-
-        return Console(
-            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
-        )
-
     def _watch(self, every_s: float, *, as_lines: bool) -> None:
         """Until Ctrl-C; while the database is away it says so, and asks again."""
-        from rich.live import Live
-        from rich.text import Text
-
         if as_lines or not self.stdout.isatty():
-            console = self._console()
+            console = self.console()
             while True:
                 found = _read_or_none()
                 if as_lines:
-                    self.stdout.write(json.dumps({"error": AWAY} if found is None else as_json.system(found)))
+                    self.stdout.write(json.dumps({"error": UNREACHABLE} if found is None else as_json.system(found)))
                 else:
-                    console.print(AWAY if found is None else _page(found))
+                    console.print(UNREACHABLE if found is None else _page(found))
                     console.print()
                 self.stdout.flush()
                 time.sleep(every_s)
-        with Live(console=self._console(), screen=True, auto_refresh=False) as live:
+        with Live(console=self.console(), screen=True, auto_refresh=False) as live:
             while True:
                 found = _read_or_none()
-                live.update(Text(AWAY, style="red") if found is None else _page(found), refresh=True)
+                live.update(Text(UNREACHABLE, style="red") if found is None else _page(found), refresh=True)
                 time.sleep(every_s)
 
 
@@ -108,9 +95,6 @@ def _read_or_none() -> overview.System | None:
 
 
 def _page(found: overview.System) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
-
     parts: list[RenderableType] = []
     if settings.SIMULATE:
         parts.append(Text("Everything is simulated: accounts and money are the simulator's.", style="red"))
@@ -134,46 +118,22 @@ def _tone(bad: bool) -> str:
     return "bold red" if bad else "yellow"
 
 
-def _table(*titles: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    return table
-
-
-def _queues(found: overview.System) -> Any:
+def _queues(found: overview.System) -> Table:
     line, cores = found.waiting, found.waiting_for_core
     waits = (
-        f"{_plus(line.number)} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
-        f"{_plus(cores.number)} for a core" + (f", oldest {span(cores.oldest_s)}" if cores.oldest_s else ""),
+        f"{line.counted} for a slot" + (f", oldest {span(line.oldest_s)}" if line.oldest_s else ""),
+        f"{cores.counted} for a core" + (f", oldest {span(cores.oldest_s)}" if cores.oldest_s else ""),
     )
-    table = _table("queue", "waiting", "due", "in work", "parked")
+    rows = table("queue", "waiting", "due", "in work", "parked")
     for queue, waiting in zip(QUEUES, waits, strict=True):
-        stages = [one for one in found.stages if one.queue == queue]
-        table.add_row(
-            queue,
-            waiting,
-            str(sum(one.due for one in stages)),
-            str(sum(one.held for one in stages)),
-            str(sum(one.parked_number for one in stages)),
-        )
-    return table
+        rows.add_row(queue, waiting, *map(str, as_json.queue(found, queue).values()))
+    return rows
 
 
-def _plus(number: int) -> str:
-    from video.monitoring.stages import COUNTED
-
-    return f"{number}{'+' if number >= COUNTED else ''}"
-
-
-def _stages(found: overview.System) -> Any:
-    table = _table(
-        "stage", "due", "oldest", "in work", "parked", "done/min 1, 5, 15", "failed/min", "p50", "p95", "work"
-    )
+def _stages(found: overview.System) -> Table:
+    rows = table("stage", "due", "oldest", "in work", "parked", "done/min 1, 5, 15", "failed/min", "p50", "p95", "work")
     for one in found.stages:
-        table.add_row(
+        rows.add_row(
             one.stage.value,
             str(one.due),
             span(one.oldest_s),
@@ -183,23 +143,17 @@ def _stages(found: overview.System) -> Any:
             "  ".join(f"{value:.1f}" for value in one.failed.per_min),
             span(one.through.p50_s),
             span(one.through.p95_s),
-            _both(one.work),
+            one.work.words,
         )
-    return table
+    return rows
 
 
-def _both(spread: Spread) -> str:
-    return "" if spread.p50_s is None else f"{span(spread.p50_s)} to {span(spread.p95_s)}"
-
-
-def _workers(found: overview.System) -> Any:
-    from rich.text import Text
-
-    table = _table("worker", "does", "in work of threads", "memory", "disk free", "seen")
+def _workers(found: overview.System) -> Table:
+    rows = table("worker", "does", "in work of threads", "memory", "disk free", "seen")
     for one in found.workers:
         ago = span(one.seen_s)
         seen = {"died": f"died, seen {ago} ago", "silent": f"silent for {ago}"}.get(one.state, f"{ago} ago")
-        table.add_row(
+        rows.add_row(
             one.name,
             ", ".join(one.queues) or one.kind,
             f"{one.held} of {one.threads}" if one.queues else "",
@@ -208,47 +162,41 @@ def _workers(found: overview.System) -> Any:
             Text(seen + (", stopping" if one.draining else ""), style="green" if one.alive else "red"),
         )
     if not found.workers:
-        table.add_row("none", "", "", "", "", "")
-    return table
+        rows.add_row("none", "", "", "", "", "")
+    return rows
 
 
-def _accounts(found: overview.System) -> Any:
-    from rich.text import Text
-
-    table = _table("account", "model", "slots in use", "balance", "state")
+def _accounts(found: overview.System) -> Table:
+    rows = table("account", "model", "slots in use", "balance", "state")
     for one in found.accounts:
         left = "" if one.cooldown_s is None else f", {span(one.cooldown_s)} more"
-        table.add_row(
+        rows.add_row(
             f"{one.provider} {one.account}",
             one.model,
             f"{one.live} of {one.limit}" + (", lowered" if one.lowered else ""),
             "" if one.balance is None else f"{one.balance.normalize():f} {one.balance_unit}",
             Text(one.state + left, style="green" if one.open else "red"),
         )
-    return table
+    return rows
 
 
-def _keys(found: overview.System) -> Any:
-    from rich.text import Text
-
-    table = _table("key", "state", "jobs", "last error")
+def _keys(found: overview.System) -> Table:
+    rows = table("key", "state", "jobs", "last error")
     for one in found.keys:
         state = "gone" if one.gone_since else one.state
         good = state == "active"
-        table.add_row(
+        rows.add_row(
             f"{one.provider} {one.fingerprint}",
             Text(state, style="green" if good else "red"),
             str(one.live),
             one.last_error,
         )
-    return table
+    return rows
 
 
-def _circuits(found: overview.System) -> Any:
-    table = _table("circuit", "state", "faults in a row", "last error")
+def _circuits(found: overview.System) -> Table:
+    rows = table("circuit", "state", "faults in a row", "last error")
     for one in found.circuits:
         left = f", {span(one.open_s)} more" if one.open_s else ""
-        table.add_row(
-            f"{one.provider} {one.model}", one.state.replace("_", " ") + left, str(one.faults), one.last_error
-        )
-    return table
+        rows.add_row(f"{one.provider} {one.model}", one.state.replace("_", " ") + left, str(one.faults), one.last_error)
+    return rows

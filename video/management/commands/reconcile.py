@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
-from typing import IO, Any, cast
+from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
+from rich.text import Text
 
 from video.attempts import reconcile, unsettled
+from video.infra.camel import camel
 from video.infra.durations import span
-from video.management.arguments import seconds
+from video.management.base import BAD_USAGE, ReportCommand, seconds, table
 from video.models import Generation
 
-SOME_OPEN, BAD_USAGE = 1, 2
-PLAIN_WIDTH = 200  # in a file or a pipe no column need fold
+SOME_OPEN = 1
 
 
-class Command(BaseCommand):
+class Command(ReportCommand):
     help = (
         "Settles open attempts as the sweeper does, once and now: gives up what is past its time, looks at jobs whose "
         "task has ended. With ids, --provider or --older-than, each of those is looked at at once, due or not. Shows "
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument("--provider", choices=sorted(settings.PROVIDER_KEYS), help="only this one")
         parser.add_argument("--older-than", type=seconds, metavar="TIME", help="sent longer ago: 90s, 15m, 2h, 1d")
         parser.add_argument("--dry-run", action="store_true", help="only show what is open")
-        parser.add_argument("--json", action="store_true", help="print one JSON object")
+        self.add_json(parser)
 
     def handle(self, *args: Any, ids: list[str], dry_run: bool, **options: Any) -> None:
         provider, older_than_s = options["provider"], options["older_than"]
@@ -49,7 +49,7 @@ class Command(BaseCommand):
         after = _again(before, all_of_them=not chosen)
         was = {case.generation.pk: case.generation.state for case in before}
         if options["json"]:
-            self.stdout.write(json.dumps(_as_json(after, was, done, dry_run=dry_run), indent=2))
+            self.write_json(_as_json(after, was, done, dry_run=dry_run))
         else:
             self._show(after, was, done, dry_run=dry_run)
         if any(case.open for case in after):
@@ -58,22 +58,14 @@ class Command(BaseCommand):
     def _show(
         self, found: Sequence[unsettled.UnsettledAttempt], was: dict[str, str], done: dict[str, str], *, dry_run: bool
     ) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        console = Console(
-            file=cast(IO[str], self.stdout), width=None if self.stdout.isatty() else PLAIN_WIDTH, highlight=False
-        )
+        console = self.console()
         if found:
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for title in ("attempt", "state", "at stake", "age", "provider, key", "task, user", "done", "from now on"):
-                table.add_column(title, overflow="fold")
+            rows = table("attempt", "state", "at stake", "age", "provider, key", "task, user", "done", "from now on")
             for case in found:
                 one = case.generation
                 next_in = span((case.next_at - timezone.now()).total_seconds()) if case.open and case.next_at else ""
                 until = f" until {case.until:%Y-%m-%d %H:%M} UTC" if case.open and case.until else ""
-                table.add_row(
+                rows.add_row(
                     one.pk,
                     Text(_moved(was.get(one.pk), one.state), style="yellow" if case.open else "green"),
                     unsettled.exposure_in_words(one) + ("\nsimulated" if one.simulated else ""),
@@ -84,7 +76,7 @@ class Command(BaseCommand):
                     Text("" if dry_run else done.get(one.pk, "")),
                     Text(case.doing + (f", next in {next_in}" if next_in else "") + until),
                 )
-            console.print(table)
+            console.print(rows)
             console.print()
         console.print(_sum_up(unsettled.stake(found)))
         if settings.SIMULATE and found:
@@ -125,34 +117,32 @@ def _sum_up(stake: unsettled.Exposure) -> str:
 def _as_json(
     found: Sequence[unsettled.UnsettledAttempt], was: dict[str, str], done: dict[str, str], *, dry_run: bool
 ) -> dict[str, Any]:
-    stake = unsettled.stake(found)
+    stake, cases = unsettled.stake(found), []
+    for case in found:
+        one = case.generation
+        cases.append(
+            {
+                **camel(one, "pk=id task_id"),
+                "user": one.task.user.get_username(),
+                **camel(one, "provider model key_fingerprint job_id"),
+                "stateBefore": was.get(one.pk),
+                **camel(one, "state"),
+                "open": case.open,
+                "ageS": None if case.age_s is None else round(case.age_s, 1),
+                "expectedUsd": None if one.expected_usd is None else str(one.expected_usd),
+                "expectedCost": None if one.expected_cost is None else str(one.expected_cost),
+                "costUnit": one.cost_unit,
+                "done": done.get(one.pk),
+                "doing": case.doing,
+                "nextAt": None if case.next_at is None else case.next_at.isoformat(),
+                "until": None if case.until is None else case.until.isoformat(),
+            }
+        )
     return {
         "simulated": settings.SIMULATE,
         "dryRun": dry_run,
         "open": stake.number,
         "atStakeUsd": str(stake.usd),
         "simulatedUsd": str(stake.simulated_usd),
-        "cases": [
-            {
-                "id": case.generation.pk,
-                "taskId": case.generation.task_id,
-                "user": case.generation.task.user.get_username(),
-                "provider": case.generation.provider,
-                "model": case.generation.model,
-                "keyFingerprint": case.generation.key_fingerprint,
-                "jobId": case.generation.job_id or None,
-                "stateBefore": was.get(case.generation.pk),
-                "state": case.generation.state,
-                "open": case.open,
-                "ageS": None if case.age_s is None else round(case.age_s, 1),
-                "expectedUsd": None if case.generation.expected_usd is None else str(case.generation.expected_usd),
-                "expectedCost": None if case.generation.expected_cost is None else str(case.generation.expected_cost),
-                "costUnit": case.generation.cost_unit,
-                "done": done.get(case.generation.pk),
-                "doing": case.doing,
-                "nextAt": None if case.next_at is None else case.next_at.isoformat(),
-                "until": None if case.until is None else case.until.isoformat(),
-            }
-            for case in found
-        ],
+        "cases": cases,
     }

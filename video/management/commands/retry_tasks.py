@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 
 from video.actions import retry
 from video.actions.selection import Filter
-from video.management.arguments import seconds
+from video.management.base import seconds
 from video.management.many import EXIT_CODES, ManyTasks, Result
 from video.models import Status
 

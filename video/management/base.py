@@ -1,0 +1,64 @@
+"""What most commands share: arguments, tables, JSON, and the database that can't be reached."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from typing import IO, Any, cast
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import InterfaceError, OperationalError
+from rich.console import Console
+from rich.table import Table
+
+CANNOT_ASK, BAD_USAGE, INTERRUPTED = 2, 2, 130
+UNREACHABLE = "The database can't be reached, so nothing can be told."
+PLAIN_WIDTH = 200  # columns; in a file or a pipe none need fold
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class ReportCommand(BaseCommand):
+    """A command that prints tables, or JSON with `--json`."""
+
+    def add_json(self, parser: CommandParser, says: str = "print one JSON object") -> None:
+        parser.add_argument("--json", action="store_true", help=says)
+
+    def write_json(self, found: Any) -> None:
+        self.stdout.write(json.dumps(found, indent=2))
+
+    def console(self) -> Console:
+        """Where tables are printed."""
+        width = None if self.stdout.isatty() else PLAIN_WIDTH
+        return Console(file=cast(IO[str], self.stdout), width=width, highlight=False)
+
+    def progress_console(self, *, quiet: bool) -> Console:
+        """Where a bar is drawn."""
+        return Console(file=cast(IO[str], self.stderr), quiet=quiet)
+
+
+def table(*titles: str) -> Table:
+    """A plain table whose cells fold."""
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    for title in titles:
+        found.add_column(title, overflow="fold")
+    return found
+
+
+@contextlib.contextmanager
+def database_needed() -> Iterator[None]:
+    """Raises CommandError if the database can't be reached."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as err:
+        raise CommandError(f"{UNREACHABLE} ({type(err).__name__})", returncode=CANNOT_ASK) from None
+
+
+def seconds(text: str) -> float:
+    """90, 90s, 15m, 2h or 1d."""
+    match = re.fullmatch(r"([0-9]{1,6})([smhd]?)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time like 90s, 15m, 2h or 1d")
+    return float(match[1]) * _UNITS[match[2]]
