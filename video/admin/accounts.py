@@ -11,7 +11,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
-from django.db.models import Count, IntegerField, Model, OuterRef, QuerySet, Subquery
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.utils import timezone
@@ -19,7 +19,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
-from video.admin.read_only import ModelAdmin, ReadOnlyAdmin, ago, badge
+from video.admin.read_only import MadeByCodeAdmin, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
@@ -44,20 +44,8 @@ def _live(**outer: str) -> Coalesce:
     return Coalesce(Subquery(rows, output_field=IntegerField()), 0)
 
 
-class MadeFromKeysAdmin(ModelAdmin):
-    """Rows that are made from the configured keys: none is added or deleted by hand."""
-
-    show_facets = admin.ShowFacets.NEVER
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
-        return False
-
-
 @admin.register(ProviderKey)
-class ProviderKeyAdmin(MadeFromKeysAdmin):
+class ProviderKeyAdmin(MadeByCodeAdmin):
     list_display = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked", "last_error")
     list_filter = ("provider", "state")
     ordering = ("provider", "account", "fingerprint")
@@ -119,13 +107,9 @@ class ProviderKeyAdmin(MadeFromKeysAdmin):
     def _set_state(
         self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, log_entry: str
     ) -> int:
-        changed = 0
-        with transaction.atomic():
-            for key in ProviderKey.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
-                if key.state != state:
-                    changed += ProviderKey.objects.filter(pk=key.pk).update(state=state, last_error="")
-                    self.log_change(request, key, log_entry)
-        return changed
+        return self.change_rows(
+            request, queryset, lambda key: key.state != state, log_entry, state=state, last_error=""
+        )
 
 
 def _is_configured(key: ProviderKey) -> bool:
@@ -133,7 +117,7 @@ def _is_configured(key: ProviderKey) -> bool:
 
 
 @admin.register(ProviderAccount)
-class ProviderAccountAdmin(MadeFromKeysAdmin):
+class ProviderAccountAdmin(MadeByCodeAdmin):
     list_display = ("account", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
     list_editable = ("slots_override",)
     list_filter = ("provider", "closed_reason")
@@ -203,16 +187,17 @@ class ProviderAccountAdmin(MadeFromKeysAdmin):
         description="Open again (take back a closing, a cool-down or a lowered limit)", permissions=["change"]
     )
     def open_again(self, request: HttpRequest, queryset: QuerySet[ProviderAccount]) -> None:
-        opened = 0
-        with transaction.atomic():
-            for account in (
-                ProviderAccount.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update()
-            ):
-                if account.closed_reason or account.cooldown_until or account.lowered_until:
-                    opened += ProviderAccount.objects.filter(pk=account.pk).update(
-                        closed_reason="", cooldown_until=None, busies=0, lowered_slots=None, lowered_until=None
-                    )
-                    self.log_change(request, account, "Opened again")
+        opened = self.change_rows(
+            request,
+            queryset,
+            lambda one: bool(one.closed_reason or one.cooldown_until or one.lowered_until),
+            "Opened again",
+            closed_reason="",
+            cooldown_until=None,
+            busies=0,
+            lowered_slots=None,
+            lowered_until=None,
+        )
         dispatch.request_admission()
         if opened:
             self.message_user(request, f"Opened {count(opened, 'account')}; waiting tasks may start there now.")
@@ -259,11 +244,10 @@ class ModelSettingForm(ModelSettingFormBase):
 
 
 @admin.register(ModelSetting)
-class ModelSettingAdmin(ModelAdmin):
+class ModelSettingAdmin(PageAdmin):
     form = ModelSettingForm
     list_display = ("model", "enabled", "price", "quality_shown", "speed_shown", "note")
     ordering = ("model",)
-    show_facets = admin.ShowFacets.NEVER
 
     def get_readonly_fields(self, request: HttpRequest, obj: ModelSetting | None = None) -> tuple[str, ...]:
         return () if obj is None else ("model",)
@@ -321,14 +305,16 @@ class CircuitAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Close (let jobs through again, forget the faults)", permissions=["close"])
     def close(self, request: HttpRequest, queryset: QuerySet[Circuit]) -> None:
-        closed = 0
-        with transaction.atomic():
-            for circuit in Circuit.objects.filter(pk__in=queryset.values("pk")).order_by("pk").select_for_update():
-                if circuit.faults or circuit.open_until or circuit.probing_since:
-                    closed += Circuit.objects.filter(pk=circuit.pk).update(
-                        faults=0, open_until=None, probing_since=None, last_error=""
-                    )
-                    self.log_change(request, circuit, "Closed")
+        closed = self.change_rows(
+            request,
+            queryset,
+            lambda one: bool(one.faults or one.open_until or one.probing_since),
+            "Closed",
+            faults=0,
+            open_until=None,
+            probing_since=None,
+            last_error="",
+        )
         dispatch.request_admission()
         if closed:
             self.message_user(request, f"Closed {count(closed, 'circuit')}; jobs may start there now.")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
 from video.admin import timeline
-from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, short
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, of_task, short
 from video.admin.unsettled import OpenCases
 from video.attempts.unsettled import amount
 from video.models import Generation
@@ -19,7 +17,7 @@ from video.models import Generation
 class GenerationAdmin(OpenCases, ReadOnlyAdmin):
     list_display = (
         "generation_id",
-        "of_task",
+        of_task,
         "attempt",
         "runs_on",
         "key_fingerprint",
@@ -34,20 +32,11 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
     ordering = ("-id",)
     search_fields = ("=id", "=task__id", "=job_id")
     search_help_text = "A whole attempt, task or job id."
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[Generation], search_term: str
-    ) -> tuple[QuerySet[Generation], bool]:
-        term = search_term.strip()
-        return (queryset.filter(Q(pk=term) | Q(task_id=term) | Q(job_id=term)) if term else queryset), False
+    searched_ids = ("pk", "task_id", "job_id")
 
     @admin.display(description="attempt id", ordering="id")
     def generation_id(self, generation: Generation) -> str:
         return short(generation.pk)
-
-    @admin.display(description="task")
-    def of_task(self, generation: Generation) -> str:
-        return link("videotask", generation.task_id, short(generation.task_id))
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, generation: Generation) -> str:

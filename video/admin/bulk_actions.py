@@ -11,13 +11,13 @@ from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 
 from video.actions import cancel, retry
 from video.actions.task_rows import ActionRefused
-from video.admin.read_only import ModelAdmin, short
+from video.admin.read_only import PageAdmin, short
 from video.credits.ledger import InsufficientCredits
+from video.infra.durations import count
 from video.models import VideoTask
 
 MOST = 200  # tasks of one action; the commands take any number
@@ -37,7 +37,7 @@ class Result:
         return short(self.task_id)
 
 
-class BulkActions(ModelAdmin):
+class BulkActions(PageAdmin):
     """The two actions, for the admin of tasks. They need the permission `change`."""
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
@@ -86,19 +86,18 @@ class BulkActions(ModelAdmin):
         return None
 
     def _confirm(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> HttpResponse:
-        context = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": f"{verb.capitalize()} {len(results)} task{'' if len(results) == 1 else 's'}?",
-            "verb": verb,
-            "results": results,
-            "possible": sum(one.ok for one in results),
-            "action": request.POST["action"],
-            "checkbox": helpers.ACTION_CHECKBOX_NAME,
-            "from_page": "from_page" in request.POST,
-            "may_grant": request.user.has_perm("video.add_creditentry"),
-        }
-        return TemplateResponse(request, "admin/video/videotask/steer.html", context)
+        return self.page(
+            request,
+            "admin/video/videotask/steer.html",
+            title=f"{verb.capitalize()} {count(len(results), 'task')}?",
+            verb=verb,
+            results=results,
+            possible=sum(one.ok for one in results),
+            action=request.POST["action"],
+            checkbox=helpers.ACTION_CHECKBOX_NAME,
+            from_page="from_page" in request.POST,
+            may_grant=request.user.has_perm("video.add_creditentry"),
+        )
 
     def _show(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> None:
         """A log entry and a message for each task; beyond MOST_SHOWN tasks, messages for the refused ones and a sum."""

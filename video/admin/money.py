@@ -13,11 +13,10 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import urlencode
 
-from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, short
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, link, of_task
 from video.credits import ledger
 from video.models import Account, CreditEntry
 
@@ -78,8 +77,7 @@ class AccountAdmin(ReadOnlyAdmin):
         if request.method == "POST" and form.is_valid():
             self._grant(request, **form.cleaned_data)
             return HttpResponseRedirect(reverse("admin:video_account_changelist"))
-        context = {**self.admin_site.each_context(request), "opts": self.opts, "title": "Grant credits", "form": form}
-        return TemplateResponse(request, "admin/video/account/grant.html", context)
+        return self.page(request, "admin/video/account/grant.html", title="Grant credits", form=form)
 
     def _grant(self, request: HttpRequest, users: list[Any], amount: int, note: str) -> None:
         # The ledger names the operator: the admin's own log may be pruned.
@@ -118,7 +116,7 @@ class AccountAdmin(ReadOnlyAdmin):
 
 @admin.register(CreditEntry)
 class CreditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("id", "owner", "kind_badge", "signed", "of_task", "run", "note", "when")
+    list_display = ("id", "owner", "kind_badge", "signed", of_task, "run", "note", "when")
     list_filter = ("kind",)
     list_select_related = ("account__user",)
     ordering = ("-id",)
@@ -146,10 +144,6 @@ class CreditEntryAdmin(ReadOnlyAdmin):
     @admin.display(description="credits")
     def signed(self, entry: CreditEntry) -> str:
         return f"{entry.amount:+d}"
-
-    @admin.display(description="task")
-    def of_task(self, entry: CreditEntry) -> str:
-        return link("videotask", entry.task_id, short(entry.task_id)) if entry.task_id else ""
 
     @admin.display(description="when")
     def when(self, entry: CreditEntry) -> str:

@@ -22,25 +22,20 @@ from video.monitoring import overview
 from video.monitoring.overview import System
 from video.monitoring.problems import Problem
 from video.monitoring.providers import AccountFigures, KeyFigures
-from video.monitoring.stages import COUNTED, Spread, StageFigures
+from video.monitoring.stages import StageFigures
 from video.monitoring.workers import Worker
 
-#: Where more of a problem is shown: (name of the address, its query, the permission that it needs, the link's words).
-_PAGES: dict[str, tuple[str, dict[str, str], str, str]] = {
-    "unheard": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
-    "behind": ("admin:video_videotask_changelist", {"stands": "due"}, "view_videotask", "These tasks"),
-    "many_failures": (
-        "admin:video_videotask_changelist",
-        {"status__exact": "failed"},
-        "view_videotask",
-        "Failed tasks",
-    ),
-    "key_gone": ("admin:video_providerkey_changelist", {}, "view_providerkey", "Provider keys"),
-    "key_refused": ("admin:video_providerkey_changelist", {}, "view_providerkey", "Provider keys"),
-    "account_closed": ("admin:video_provideraccount_changelist", {}, "view_provideraccount", "Provider accounts"),
-    "nothing_open": ("admin:video_provideraccount_changelist", {}, "view_provideraccount", "Provider accounts"),
-    "circuit_open": ("admin:video_circuit_changelist", {}, "view_circuit", "Circuits"),
-    "open_cases": ("admin:video_generation_open_cases", {}, "view_generation", "Open cases"),
+#: Where more of a problem is shown: (model, its page, the address's query, the link's words).
+_PAGES = {
+    "unheard": ("videotask", "changelist", "?stands=due", "These tasks"),
+    "behind": ("videotask", "changelist", "?stands=due", "These tasks"),
+    "many_failures": ("videotask", "changelist", "?status__exact=failed", "Failed tasks"),
+    "key_gone": ("providerkey", "changelist", "", "Provider keys"),
+    "key_refused": ("providerkey", "changelist", "", "Provider keys"),
+    "account_closed": ("provideraccount", "changelist", "", "Provider accounts"),
+    "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
+    "circuit_open": ("circuit", "changelist", "", "Circuits"),
+    "open_cases": ("generation", "open_cases", "", "Open cases"),
 }
 
 
@@ -53,24 +48,6 @@ class Tile:
     note: str
     url: str
     tone: str = ""
-
-
-@dataclass(frozen=True)
-class StageRow:
-    """One stage, ready to be printed."""
-
-    one: StageFigures
-    name: str
-    urls: dict[str, str]
-    oldest: str
-    oldest_url: str
-    late: bool
-    parked: list[tuple[str, int]]
-    done: list[str]
-    failed: list[str]
-    p50: str
-    p95: str
-    work: str
 
 
 def queues_view(request: HttpRequest) -> HttpResponse:
@@ -116,10 +93,10 @@ def _task_url(task_id: str) -> str:
 
 def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
     """(address, words) of the page that shows more; empty where there is none, or the reader may not see it."""
-    name, query, permission, words = _PAGES.get(one.code, ("", {}, "", ""))
-    if not name or not request.user.has_perm(f"video.{permission}"):
+    model, page, query, words = _PAGES.get(one.code, ("", "", "", ""))
+    if not model or not request.user.has_perm(f"video.view_{model}"):
         return "", ""
-    return reverse(name) + (f"?{urlencode(query)}" if query else ""), words
+    return reverse(f"admin:video_{model}_{page}") + query, words
 
 
 def _tiles(found: System) -> list[Tile]:
@@ -131,14 +108,14 @@ def _tiles(found: System) -> list[Tile]:
     return [
         Tile(
             "waiting for a slot",
-            _number(line.number),
+            line.counted,
             _oldest(line.oldest_s) or f"{free} slots are free",
             tasks_url(stands="waiting"),
         ),
         Tile("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", ""),
         Tile(
             "waiting for a core",
-            _number(cores.number),
+            cores.counted,
             _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
             tasks_url(stands="core"),
         ),
@@ -159,44 +136,34 @@ def _tiles(found: System) -> list[Tile]:
     ]
 
 
-def _number(counted: int) -> str:
-    return f"{counted}{'+' if counted >= COUNTED else ''}"
-
-
 def _oldest(seconds: float | None) -> str:
     return "" if seconds is None else f"oldest {span(seconds)}"
 
 
-def _stage(one: StageFigures) -> StageRow:
+def _stage(one: StageFigures) -> dict[str, Any]:
     stage = one.stage.value
-    return StageRow(
-        one=one,
-        name=stage,
-        urls={
+    return {
+        "one": one,
+        "name": stage,
+        "urls": {
             "due": tasks_url(stands="core" if one.stage is Stage.TRANSCODE else "due", stage__exact=stage),
             **{stands: tasks_url(stands=stands, stage__exact=stage) for stands in ("held", "parked")},
         },
-        oldest=span(one.oldest_s),
-        oldest_url=_task_url(one.oldest_task),
-        late=one.oldest_s is not None and one.oldest_s > 60,
-        parked=[(kind.replace("_", " "), number) for kind, number in one.parked.items()],
-        done=_figures(one.done.per_min),
-        failed=_figures(one.failed.per_min),
-        p50=span(one.through.p50_s),
-        p95=span(one.through.p95_s),
-        work=_both(one.work),
-    )
+        "oldest": span(one.oldest_s),
+        "oldest_url": _task_url(one.oldest_task),
+        "late": one.oldest_s is not None and one.oldest_s > 60,
+        "parked": [(kind.replace("_", " "), number) for kind, number in one.parked.items()],
+        "done": _figures(one.done.per_min),
+        "failed": _figures(one.failed.per_min),
+        "p50": span(one.through.p50_s),
+        "p95": span(one.through.p95_s),
+        "work": one.work.words,
+    }
 
 
 def _figures(values: tuple[float, ...]) -> list[str]:
     """Nothing for nothing, so that the eye finds what is there."""
     return [f"{value:.1f}" for value in values] if any(values) else []
-
-
-def _both(spread: Spread) -> str:
-    if spread.p50_s is None:
-        return ""
-    return f"{span(spread.p50_s)} to {span(spread.p95_s)}"
 
 
 def _worker(one: Worker) -> dict[str, Any]:

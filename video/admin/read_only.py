@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.contrib.admin.utils import quote
 from django.core.paginator import Paginator
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.db import transaction
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -36,21 +40,64 @@ class BoundedPaginator(PaginatorOfRows):
         return int(rows.order_by().values("pk")[:MOST_LISTED].count())
 
 
-class ReadOnlyAdmin(ModelAdmin):
-    """Read-only: only the code that keeps the rows consistent writes them."""
+class PageAdmin(ModelAdmin):
+    """Answers with pages of our own beside Django's, and changes many rows by one action."""
 
-    show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    paginator = BoundedPaginator
-    list_per_page = 50
+
+    def page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+        """One of our templates, with what all pages of the admin need."""
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        )
+
+    def change_rows(
+        self,
+        request: HttpRequest,
+        chosen: QuerySet[Any],
+        where: Callable[[Any], bool],
+        log_entry: str,
+        **columns: Any,
+    ) -> int:
+        """Set the columns of the chosen rows that fit, each locked and with a log entry; how many were changed."""
+        rows, changed = self.model._default_manager, 0
+        with transaction.atomic():
+            for row in rows.filter(pk__in=chosen.values("pk")).order_by("pk").select_for_update():
+                if where(row):
+                    changed += rows.filter(pk=row.pk).update(**columns)
+                    self.log_change(request, row, log_entry)
+        return changed
+
+
+class MadeByCodeAdmin(PageAdmin):
+    """No row is added or deleted by hand."""
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+
+class ReadOnlyAdmin(MadeByCodeAdmin):
+    """Read-only: only the code that keeps the rows consistent writes them."""
+
+    show_full_result_count = False
+    paginator = BoundedPaginator
+    list_per_page = 50
+    #: Columns of which one must equal what is searched for; without any, Django's search reads `search_fields`.
+    searched_ids: tuple[str, ...] = ()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        if not self.searched_ids:
+            return super().get_search_results(request, queryset, search_term)
+        term = search_term.strip()
+        equal = Q(*((column, term) for column in self.searched_ids), _connector=Q.OR)
+        return (queryset.filter(equal) if term else queryset), False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
@@ -98,10 +145,14 @@ def bar(percent: int, tone: str) -> SafeString:
     )
 
 
+@admin.display(description="task")
+def of_task(row: Any) -> str:
+    """A column: a link to the row's task."""
+    return link("videotask", row.task_id, short(row.task_id)) if row.task_id else ""
+
+
 def link(kind: str, pk: int | str, label: str) -> SafeString:
     """A link to a row's own page; `kind` is the model's name in lower case."""
-    from django.contrib.admin.utils import quote
-
     return format_html(
         '<a href="{}" title="{}">{}</a>', reverse(f"admin:video_{kind}_change", args=[quote(pk)]), pk, label
     )

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
 
-from video.admin.read_only import ModelAdmin
+from video.admin.read_only import PageAdmin
 from video.models import UserShare
 
 MOST_PRIORITY = 100
@@ -57,14 +57,13 @@ class UserShareForm(UserShareFormBase):
 
 
 @admin.register(UserShare)
-class UserShareAdmin(ModelAdmin):
+class UserShareAdmin(PageAdmin):
     form = UserShareForm
     list_display = ("user", "weight", "most_waiting", "note")
     list_select_related = ("user",)
     ordering = ("user__username",)
     search_fields = ("user__username",)
     raw_id_fields = ("user",)
-    show_facets = admin.ShowFacets.NEVER
 
     def get_readonly_fields(self, request: HttpRequest, obj: UserShare | None = None) -> tuple[str, ...]:
         return () if obj is None else ("user",)

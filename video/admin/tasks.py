@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from video.admin import timeline
 from video.admin.bulk_actions import BulkActions
-from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, link, short, since
+from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, of_task, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.state_filter import StateFilter
 from video.engine import transitions
@@ -46,10 +46,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
     action_form = PriorityForm
     actions = ("cancel_chosen", "retry_chosen", "set_priority")
 
-    def has_prioritise_permission(self, request: HttpRequest) -> bool:
-        return bool(request.user.has_perm("video.change_videotask"))
-
-    @admin.action(description="Set the priority (the box on the right) of those that wait", permissions=["prioritise"])
+    @admin.action(description="Set the priority (the box on the right) of those that wait", permissions=["steer"])
     def set_priority(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> None:
         priority = priority_from(request.POST.get("priority", ""))
         if priority is None:
@@ -152,21 +149,12 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
 
 @admin.register(TaskEvent)
 class TaskEventAdmin(ReadOnlyAdmin):
-    list_display = ("id", "of_task", "stage", "outcome_badge", "took", "worker", "detail", "error_code", "when")
+    list_display = ("id", of_task, "stage", "outcome_badge", "took", "worker", "detail", "error_code", "when")
     list_filter = ("outcome", "stage")
     ordering = ("-id",)
     search_fields = ("=task__id",)
     search_help_text = "A whole task id."
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[TaskEvent], search_term: str
-    ) -> tuple[QuerySet[TaskEvent], bool]:
-        term = search_term.strip()
-        return (queryset.filter(task_id=term) if term else queryset), False
-
-    @admin.display(description="task")
-    def of_task(self, event: TaskEvent) -> str:
-        return link("videotask", event.task_id, short(event.task_id))
+    searched_ids = ("task_id",)
 
     @admin.display(description="outcome")
     def outcome_badge(self, event: TaskEvent) -> str:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from django import forms
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 
 from video.admin import timeline
-from video.admin.read_only import ModelAdmin, clock
+from video.admin.read_only import PageAdmin, clock
 from video.attempts import unsettled
 from video.infra.durations import span
 from video.models import Generation
@@ -57,7 +54,7 @@ class Shown:
         return self.case.generation
 
 
-class OpenCases(ModelAdmin):
+class OpenCases(PageAdmin):
     """The pages, part of the admin of attempts."""
 
     def get_urls(self) -> list[URLPattern]:
@@ -78,16 +75,17 @@ class OpenCases(ModelAdmin):
             raise PermissionDenied
         found = unsettled.find()
         stake = unsettled.stake(found)
-        context: dict[str, Any] = {
-            "open": [_show(case) for case in found if case.open],
-            "lost": [_show(case) for case in found if not case.open],
-            "stake": stake,
-            "usd": unsettled.amount(stake.usd, "USD"),
-            "simulated_usd": unsettled.amount(stake.simulated_usd, "USD") if stake.simulated_usd else "",
-            "days": unsettled.LOST_SHOWN_DAYS,
-            "title": "Open cases",
-        }
-        return self._answer(request, "admin/video/generation/open_cases.html", context)
+        return self.page(
+            request,
+            "admin/video/generation/open_cases.html",
+            open=[_show(case) for case in found if case.open],
+            lost=[_show(case) for case in found if not case.open],
+            stake=stake,
+            usd=unsettled.amount(stake.usd, "USD"),
+            simulated_usd=unsettled.amount(stake.simulated_usd, "USD") if stake.simulated_usd else "",
+            days=unsettled.LOST_SHOWN_DAYS,
+            title="Open cases",
+        )
 
     def open_case_view(self, request: HttpRequest, generation_id: str) -> HttpResponse:
         """One case, with the two actions."""
@@ -100,9 +98,7 @@ class OpenCases(ModelAdmin):
             raise Http404
         form = AttachForm(request.POST if "attach" in request.POST else None)
         if "settle" in request.POST:
-            if self._act(request, lambda by: unsettled.settle_as_lost(generation_id, by), "Settled as lost"):
-                return HttpResponseRedirect(reverse(f"admin:{LIST}"))
-            return HttpResponseRedirect(request.path)
+            return self._settle(request, generation_id)
         if "attach" in request.POST and form.is_valid():
             job_id = form.cleaned_data["job_id"]
             try:
@@ -110,35 +106,28 @@ class OpenCases(ModelAdmin):
             except unsettled.SettlementRefused as err:
                 form.add_error("job_id", str(err))
             else:
-                self._log(request, attached.generation, f"Attached job {job_id}")
+                self.log_change(request, attached.generation, f"Attached job {job_id}")
                 self.message_user(request, f"Job {job_id} is attached and will be looked at within seconds.")
                 return HttpResponseRedirect(request.path)
-        context = {
-            "shown": _show(case),
-            "facts": _facts(case),
-            "form": form,
-            "may_settle": self.has_settle_permission(request),
-            "title": "Open case" if case.open else "Attempt",
-        }
-        return self._answer(request, "admin/video/generation/open_case.html", context)
+        return self.page(
+            request,
+            "admin/video/generation/open_case.html",
+            shown=_show(case),
+            facts=_facts(case),
+            form=form,
+            may_settle=self.has_settle_permission(request),
+            title="Open case" if case.open else "Attempt",
+        )
 
-    def _act(self, request: HttpRequest, action: Callable[[str], unsettled.UnsettledAttempt], action_name: str) -> bool:
+    def _settle(self, request: HttpRequest, generation_id: str) -> HttpResponse:
         try:
-            case = action(request.user.get_username())
+            settled = unsettled.settle_as_lost(generation_id, request.user.get_username()).generation
         except unsettled.SettlementRefused as err:
             self.message_user(request, str(err), messages.ERROR)
-            return False
-        self._log(request, case.generation, action_name)
-        self.message_user(request, f"{action_name}: {case.generation.pk}.", messages.SUCCESS)
-        return True
-
-    def _log(self, request: HttpRequest, generation: Generation, action_name: str) -> None:
-        self.log_change(request, generation, action_name)
-
-    def _answer(self, request: HttpRequest, template: str, context: dict[str, Any]) -> HttpResponse:
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        )
+            return HttpResponseRedirect(request.path)
+        self.log_change(request, settled, "Settled as lost")
+        self.message_user(request, f"Settled as lost: {settled.pk}.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse(f"admin:{LIST}"))
 
 
 def _show(case: unsettled.UnsettledAttempt) -> Shown:
