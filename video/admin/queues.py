@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -37,17 +36,6 @@ _PAGES = {
     "circuit_open": ("circuit", "changelist", "", "Circuits"),
     "open_cases": ("generation", "open_cases", "", "Open cases"),
 }
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One figure at the top, with the list behind it."""
-
-    name: str
-    figure: str
-    note: str
-    url: str
-    tone: str = ""
 
 
 def queues_view(request: HttpRequest) -> HttpResponse:
@@ -99,34 +87,38 @@ def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
     return reverse(f"admin:video_{model}_{page}") + query, words
 
 
-def _tiles(found: System) -> list[Tile]:
+def _tiles(found: System) -> list[tuple[str, ...]]:
+    """Each figure at the top: its name, the figure, a note, the address of the list behind it, and its tone."""
     line, cores = found.waiting, found.waiting_for_core
     stages = {one.stage.value: one for one in found.stages}
     held = {queue: sum(one.held for one in found.stages if one.queue == queue) for queue in QUEUES}
     made, failed = stages["save"].done.per_min, [sum(one.failed.per_min[n] for one in found.stages) for n in range(3)]
     free = sum(one.free for one in found.accounts)
     return [
-        Tile(
+        (
             "waiting for a slot",
             line.counted,
             _oldest(line.oldest_s) or f"{free} slots are free",
             tasks_url(stands="waiting"),
+            "",
         ),
-        Tile("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", ""),
-        Tile(
+        ("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", "", ""),
+        (
             "waiting for a core",
             cores.counted,
             _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
             tasks_url(stands="core"),
+            "",
         ),
-        Tile(
+        (
             "in work now",
             str(sum(held.values())),
             " · ".join(f"{number} {queue}" for queue, number in held.items()),
             tasks_url(stands="held"),
+            "",
         ),
-        Tile("videos a minute", f"{made[1]:.1f}", f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}", ""),
-        Tile(
+        ("videos a minute", f"{made[1]:.1f}", f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}", "", ""),
+        (
             "failures a minute",
             f"{failed[1]:.1f}",
             f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,68 +22,7 @@ LATE_S = 15  # a task that is due for longer may have no worker
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
 
 
-@dataclass(frozen=True)
-class Step:
-    """One stage on the way, for the row of steps at the top."""
-
-    name: str
-    state: str  # done | now | failed | ahead
-
-
-@dataclass(frozen=True)
-class Line:
-    """One row of the timeline."""
-
-    when: datetime
-    offset: str
-    stage: str
-    outcome: str
-    label: str
-    took: str
-    worker: str
-    detail: str
-    error_code: str
-    attempt: int | None
-    run: int
-    new_run: bool
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One generation, ready to be printed."""
-
-    generation: Generation
-    word: str
-    label: str
-    expected: str
-    reported: str
-    facts: list[tuple[str, str]]
-    candidates: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Everything that the page shows."""
-
-    task: VideoTask
-    headline: str
-    steps: list[Step]
-    lines: list[Line]
-    cut: bool
-    attempts: list[Attempt]
-    entries: list[CreditEntry]
-    net: int
-    asked: list[tuple[str, str]]
-    made: list[tuple[str, str]]
-    clocks: list[tuple[str, str]]
-    video_url: str = ""
-    poster_url: str = ""
-    simulated: bool = False
-    took: str = ""
-    notes: list[str] = field(default_factory=list)
-
-
-def timeline_of(task: VideoTask, now: datetime) -> Timeline:
+def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
     """Read the task's rows (four queries, however long its story) and put them into words."""
     generations = list(task.generations.order_by("attempt"))
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
@@ -92,24 +30,24 @@ def timeline_of(task: VideoTask, now: datetime) -> Timeline:
     shown = list(reversed(events[:EVENTS_SHOWN]))
     last = generations[-1] if generations else None
     has_video = task.status == Status.SUCCESS
-    return Timeline(
-        task=task,
-        headline=headline(task, now),
-        steps=_steps(task),
-        lines=_lines(task, shown, {generation.pk: generation.attempt for generation in generations}),
-        cut=len(events) > EVENTS_SHOWN,
-        attempts=[_attempt(generation, now) for generation in reversed(generations)],
-        entries=entries,
-        net=sum(entry.amount for entry in entries),
-        asked=_asked(task),
-        made=_made(task) if has_video else [],
-        clocks=_clocks(task),
-        video_url=_link(task.output_key) if has_video else "",
-        poster_url=_link(task.thumbnail_key) if has_video and task.thumbnail_key else "",
-        simulated=bool(last and last.simulated),
-        took=span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
-        notes=_notes(task, last, entries, now),
-    )
+    return {
+        "task": task,
+        "headline": headline(task, now),
+        "steps": _steps(task),
+        "lines": _lines(task, shown, {generation.pk: generation.attempt for generation in generations}),
+        "cut": len(events) > EVENTS_SHOWN,
+        "attempts": [_attempt(generation, now) for generation in reversed(generations)],
+        "entries": entries,
+        "net": sum(entry.amount for entry in entries),
+        "asked": _asked(task),
+        "made": _made(task) if has_video else [],
+        "clocks": _clocks(task),
+        "video_url": _link(task.output_key) if has_video else "",
+        "poster_url": _link(task.thumbnail_key) if has_video and task.thumbnail_key else "",
+        "simulated": bool(last and last.simulated),
+        "took": span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
+        "notes": _notes(task, last, entries, now),
+    }
 
 
 def _link(key: str) -> str:
@@ -182,37 +120,29 @@ def state_of(generation: Generation, now: datetime) -> tuple[str, str]:
     return generation.state, generation.state
 
 
-def _steps(task: VideoTask) -> list[Step]:
+def _steps(task: VideoTask) -> list[tuple[str, str]]:
+    """Each stage with its colour: done, now, failed or ahead."""
     names: list[Stage] = [stage for stage in Stage if stage is not Stage.DONE]
     at = len(names) if task.stage == Stage.DONE else names.index(Stage(task.stage))
     here = "failed" if task.status in {Status.FAILED, Status.CANCELLED} else "now"
     return [
-        Step(name.value, "done" if place < at else here if place == at else "ahead") for place, name in enumerate(names)
+        (name.value, "done" if place < at else here if place == at else "ahead") for place, name in enumerate(names)
     ]
 
 
-def _lines(task: VideoTask, events: list[TaskEvent], attempts: dict[str, int]) -> list[Line]:
-    lines = []
-    run = events[0].run if events else task.run
-    for event in events:
-        lines.append(
-            Line(
-                when=event.finished_at,
-                offset=f"+{span((event.finished_at - task.created_at).total_seconds())}",
-                stage=event.stage,
-                outcome=event.outcome,
-                label=OUTCOME_WORDS.get(event.outcome, event.outcome),
-                took=_took(event),
-                worker=event.worker,
-                detail=event.detail,
-                error_code=event.error_code,
-                attempt=attempts.get(event.generation_id or ""),
-                run=event.run,
-                new_run=event.run != run,
-            )
-        )
-        run = event.run
-    return lines
+def _lines(task: VideoTask, events: list[TaskEvent], attempts: dict[str, int]) -> list[dict[str, Any]]:
+    runs = [event.run for event in events]
+    return [
+        {
+            "event": event,
+            "offset": f"+{span((event.finished_at - task.created_at).total_seconds())}",
+            "label": OUTCOME_WORDS.get(event.outcome, event.outcome),
+            "took": _took(event),
+            "attempt": attempts.get(event.generation_id or ""),
+            "new_run": event.run != run_before,
+        }
+        for event, run_before in zip(events, [*runs[:1], *runs], strict=False)
+    ]
 
 
 def _took(event: TaskEvent) -> str:
@@ -222,7 +152,7 @@ def _took(event: TaskEvent) -> str:
     return f"{took} in line" if event.outcome == TaskEvent.Outcome.ADMITTED else took
 
 
-def _attempt(generation: Generation, now: datetime) -> Attempt:
+def _attempt(generation: Generation, now: datetime) -> dict[str, Any]:
     word, label = state_of(generation, now)
     ends = generation.ended_at or now
     facts = [
@@ -238,17 +168,16 @@ def _attempt(generation: Generation, now: datetime) -> Attempt:
         ("Cancel wanted", clock(generation.cancel_wanted_at)),
         ("Our reference", generation.pk),
     ]
-    return Attempt(
-        generation=generation,
-        word=word,
-        label=label,
-        expected=amount(generation.expected_usd, "USD") or amount(generation.expected_cost, generation.cost_unit),
-        reported=amount(generation.reported_cost, generation.cost_unit),
-        facts=[(name, value) for name, value in facts if value],
-        candidates=[c for c in generation.candidates if isinstance(c, dict)]
-        if isinstance(generation.candidates, list)
-        else [],
-    )
+    candidates = generation.candidates if isinstance(generation.candidates, list) else []
+    return {
+        "generation": generation,
+        "word": word,
+        "label": label,
+        "expected": amount(generation.expected_usd, "USD") or amount(generation.expected_cost, generation.cost_unit),
+        "reported": amount(generation.reported_cost, generation.cost_unit),
+        "facts": [(name, value) for name, value in facts if value],
+        "candidates": [one for one in candidates if isinstance(one, dict)],
+    }
 
 
 def _provider_says(generation: Generation) -> str:
@@ -327,18 +256,14 @@ def _notes(task: VideoTask, last: Generation | None, entries: list[CreditEntry],
     """Facts that an operator needs beyond the state."""
     notes = []
     refunded = {entry.run for entry in entries if entry.kind == CreditEntry.Kind.REFUND}
-    if task.status == Status.FAILED:
-        notes.append(
-            "The credits of this run were given back."
-            if task.run in refunded
-            else "Nothing was given back for this run."
-        )
-    if task.status == Status.CANCELLED:
+    if task.status in {Status.FAILED, Status.CANCELLED} and task.run in refunded:
+        notes.append("The credits of this run were given back.")
+    elif task.status == Status.FAILED:
+        notes.append("Nothing was given back for this run.")
+    elif task.status == Status.CANCELLED:
         live = last is not None and last.state in {Generation.State.UNKNOWN, Generation.State.ACCEPTED}
         notes.append(
-            "The credits of this run were given back."
-            if task.run in refunded
-            else "Whether its credits are given back is decided when its job has ended."
+            "Whether its credits are given back is decided when its job has ended."
             if live
             else "Nothing was given back: the provider had done its work, or may charge for it."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 from django import forms
 from django.contrib import messages
@@ -35,23 +35,6 @@ class AttachForm(forms.Form):
             return unsettled.clean_job_id(self.cleaned_data["job_id"])
         except unsettled.SettlementRefused as err:
             raise forms.ValidationError(str(err)) from None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """An unsettled attempt, as the page prints it."""
-
-    case: unsettled.UnsettledAttempt
-    word: str
-    label: str
-    stake: str
-    age: str
-    next: str
-    until: str
-
-    @property
-    def generation(self) -> Generation:
-        return self.case.generation
 
 
 class OpenCases(PageAdmin):
@@ -130,20 +113,21 @@ class OpenCases(PageAdmin):
         return HttpResponseRedirect(reverse(f"admin:{LIST}"))
 
 
-def _show(case: unsettled.UnsettledAttempt) -> Shown:
+def _show(case: unsettled.UnsettledAttempt) -> dict[str, Any]:
     now = timezone.now()
     word, label = timeline.state_of(case.generation, now)
     if case.open and case.generation.state == Generation.State.UNKNOWN:
         word, label = "unknown", "outcome unknown"
-    return Shown(
-        case=case,
-        word=word,
-        label=label,
-        stake=unsettled.exposure_in_words(case.generation),
-        age=span(case.age_s),
-        next="" if case.next_at is None else f"in {span((case.next_at - now).total_seconds())}",
-        until="" if case.until is None else f"{clock(case.until)} UTC",
-    )
+    return {
+        "case": case,
+        "generation": case.generation,
+        "word": word,
+        "label": label,
+        "stake": unsettled.exposure_in_words(case.generation),
+        "age": span(case.age_s),
+        "next": "" if case.next_at is None else f"in {span((case.next_at - now).total_seconds())}",
+        "until": "" if case.until is None else f"{clock(case.until)} UTC",
+    }
 
 
 def _facts(case: unsettled.UnsettledAttempt) -> list[tuple[str, str]]:

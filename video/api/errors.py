@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
@@ -50,10 +51,8 @@ class ApiError(exceptions.APIException):
         self.status_code = status
         self.code = code
         self.message = message
-        self.retry_after_s = (
-            outage_middleware.RETRY_AFTER_S if status == 503 and retry_after_s is None else retry_after_s
-        )
-        self.details: Details = {} if details is None else details
+        self.details = details
+        self.retry_after_s = retry_after_s or (outage_middleware.RETRY_AFTER_S if status == 503 else None)
 
 
 def invalid(field: str, message: str, *, code: str = "invalid_request") -> ApiError:
@@ -68,10 +67,7 @@ def not_found(what: str = "task") -> ApiError:
 
 def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:
     """The envelope of an error."""
-    return {
-        "success": False,
-        "error": {"code": code, "message": message, "details": {} if details is None else details},
-    }
+    return {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
@@ -169,41 +165,24 @@ def _refused(exc: Refusal) -> ApiError | None:
 # Errors outside of any view: a bad Host header, or a failing middleware. Pages keep Django's own.
 
 
-def _is_api(request: HttpRequest) -> bool:
-    return request.path_info == "/api" or request.path_info.startswith("/api/")
+def _handler(
+    page: Callable[..., HttpResponseBase], status: int, code: str, message: str
+) -> Callable[..., HttpResponseBase]:
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not (request.path_info == "/api" or request.path_info.startswith("/api/")):
+            return page(request, *args, **kwargs)
+        response = JsonResponse(body(code, message), status=status)
+        response["Cache-Control"] = NO_STORE
+        return response
+
+    return answer
 
 
-def _json(status: int, code: str, message: str) -> JsonResponse:
-    response = JsonResponse(body(code, message), status=status)
-    response["Cache-Control"] = NO_STORE
-    return response
-
-
-def handler400(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """A request that Django itself refuses; most often a Host that ALLOWED_HOSTS doesn't have."""
-    if _is_api(request):
-        return _json(400, "bad_request", "The request can't be read; perhaps its Host is not in ALLOWED_HOSTS.")
-    return defaults.bad_request(request, exception)
-
-
-def handler403(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """Refused outside of a view."""
-    return (
-        _json(403, "forbidden", "You may not do that.")
-        if _is_api(request)
-        else defaults.permission_denied(request, exception)
-    )
-
-
-def handler404(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    """No such page."""
-    if _is_api(request):
-        return _json(404, "not_found", "There is no such address.")
-    return defaults.page_not_found(request, exception)
-
-
-def handler500(request: HttpRequest) -> HttpResponseBase:
-    """Something broke outside of a view; Django has logged it."""
-    if _is_api(request):
-        return _json(500, "internal_error", "Something broke on our side. The server's log has it.")
-    return defaults.server_error(request)
+handler400 = _handler(  # what Django itself refuses; most often a Host that ALLOWED_HOSTS doesn't have
+    defaults.bad_request, 400, "bad_request", "The request can't be read; perhaps its Host is not in ALLOWED_HOSTS."
+)
+handler403 = _handler(defaults.permission_denied, 403, "forbidden", "You may not do that.")
+handler404 = _handler(defaults.page_not_found, 404, "not_found", "There is no such address.")
+handler500 = _handler(  # Django has logged it
+    defaults.server_error, 500, "internal_error", "Something broke on our side. The server's log has it."
+)
