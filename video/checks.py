@@ -98,36 +98,22 @@ def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 @register("video")
 def keys_and_simulation(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """W001 to W003."""
-    keys = any(settings.PROVIDER_KEYS.values())
     if settings.SIMULATE:
         names = [f"{provider.upper()}_API_KEY" for provider in settings.PROVIDER_KEYS]
         ignored = [name for name in names if os.environ.get(name)]
         if not ignored:
             return []
-        return [
-            Warning(
-                f"REELWORKS_SIMULATE is on, so {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored "
-                "and every video is simulated.",
-                hint="Unset REELWORKS_SIMULATE to use the real providers.",
-                id="video.W002",
-            )
-        ]
-    if not keys:
-        return [
-            Warning(
-                "No provider has a key, so no video can be made.",
-                hint="Set RUNWAY_API_KEY in .env.local, or REELWORKS_SIMULATE=1 to try without.",
-                id="video.W001",
-            )
-        ]
+        message = (
+            f"REELWORKS_SIMULATE is on, so {', '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored "
+            "and every video is simulated."
+        )
+        return [Warning(message, hint="Unset REELWORKS_SIMULATE to use the real providers.", id="video.W002")]
+    if not any(settings.PROVIDER_KEYS.values()):
+        hint = "Set RUNWAY_API_KEY in .env.local, or REELWORKS_SIMULATE=1 to try without."
+        return [Warning("No provider has a key, so no video can be made.", hint=hint, id="video.W001")]
     if settings.DEBUG:
-        return [
-            Warning(
-                "DEBUG is on while real keys are in use: error pages show how the system is built.",
-                hint="Unset DEBUG wherever others can reach this server.",
-                id="video.W003",
-            )
-        ]
+        message = "DEBUG is on while real keys are in use: error pages show how the system is built."
+        return [Warning(message, hint="Unset DEBUG wherever others can reach this server.", id="video.W003")]
     return []
 
 
@@ -136,17 +122,10 @@ def ready_for_others(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
     """W004 and W005, for `manage.py check --deploy`."""
     found: list[CheckMessage] = []
     if not settings.PUBLIC_BASE_URL:
-        found.append(
-            Warning(
-                "PUBLIC_BASE_URL is not set: links to videos are built from each request's Host header.",
-                hint="Set it to the address that clients use, such as https://video.example.com.",
-                id="video.W004",
-            )
-        )
+        message = "PUBLIC_BASE_URL is not set: links to videos are built from each request's Host header."
+        hint = "Set it to the address that clients use, such as https://video.example.com."
+        found.append(Warning(message, hint=hint, id="video.W004"))
     if settings.SIMULATE:
-        found.append(
-            Warning(
-                "Every video is simulated.", hint="Unset REELWORKS_SIMULATE on a server for others.", id="video.W005"
-            )
-        )
+        hint = "Unset REELWORKS_SIMULATE on a server for others."
+        found.append(Warning("Every video is simulated.", hint=hint, id="video.W005"))
     return found

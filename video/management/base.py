@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import IO, Any, cast
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 from rich.console import Console
@@ -54,6 +56,15 @@ def database_needed() -> Iterator[None]:
         yield
     except (OperationalError, InterfaceError) as err:
         raise CommandError(f"{UNREACHABLE} ({type(err).__name__})", returncode=CANNOT_ASK) from None
+
+
+def user_named(name: str, *, hint: str = "") -> AbstractBaseUser:
+    """Raises CommandError if there is none."""
+    users = get_user_model()
+    found: AbstractBaseUser | None = users._default_manager.filter(**{users.USERNAME_FIELD: name}).first()
+    if found is None:
+        raise CommandError(f"There is no user {name!r}.{hint}", returncode=BAD_USAGE)
+    return found
 
 
 def seconds(text: str) -> float:

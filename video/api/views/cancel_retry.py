@@ -9,14 +9,14 @@ from video.actions import cancel, retry
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.bodies import CancelSerializer, RetrySerializer, fields_of
-from video.api.views.video import TASK_ID, status_of
+from video.api.views.video import checked_id, status_of
 
 
 class CancelView(ApiView):
     """POST /api/video/cancel: 200 with the task's status and what becomes of its credits. Safe to repeat."""
 
     def post(self, request: Request) -> Response:
-        task_id = _task_id(fields_of(request, CancelSerializer)["task_id"])
+        task_id = checked_id(fields_of(request, CancelSerializer)["task_id"])
         done = cancel.cancel(task_id, by=_name(request), user_id=user_id(request))
         return success({**status_of(task_id, request), "refund": done.refund.value})
 
@@ -26,18 +26,12 @@ class RetryView(ApiView):
 
     def post(self, request: Request) -> Response:
         wanted = fields_of(request, RetrySerializer)
-        task_id, free = _task_id(wanted["task_id"]), wanted.get("free", False)
+        task_id, free = checked_id(wanted["task_id"]), wanted.get("free", False)
         if free and not request.user.has_perm("video.add_creditentry"):
             raise errors.ApiError(403, "forbidden", "free: only those who may grant credits can retry for free.")
         regenerate = wanted.get("regenerate", False)
         done = retry.retry(task_id, by=_name(request), user_id=user_id(request), free=free, regenerate=regenerate)
         return success({**status_of(task_id, request), "run": done.run, "debited": done.debited - done.granted})
-
-
-def _task_id(given: str) -> str:
-    if not TASK_ID.fullmatch(given):
-        raise errors.not_found()
-    return given
 
 
 def _name(request: Request) -> str:

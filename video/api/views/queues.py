@@ -7,7 +7,7 @@ from rest_framework.response import Response
 
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
-from video.api.views.video import TASK_ID, status_of
+from video.api.views.video import checked_id, status_of
 from video.monitoring import as_json, overview, users
 
 
@@ -24,9 +24,7 @@ class TaskView(ApiView):
     """GET /api/queues/tasks/{taskId}: one task's timeline, attempts and money, for its owner and for such staff."""
 
     def get(self, request: Request, task_id: str) -> Response:
-        if not TASK_ID.fullmatch(task_id):
-            raise errors.not_found()
-        staff = overview.may_see_all(request.user)
+        task_id, staff = checked_id(task_id), overview.may_see_all(request.user)
         task = task_details.find(task_id, of_user=None if staff else user_id(request))
         if task is None:
             raise errors.not_found()

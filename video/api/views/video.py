@@ -66,10 +66,17 @@ class StatusView(ApiView):
         return success(status_of(task_id, request))
 
 
+def checked_id(task_id: str) -> str:
+    """A task's id as the caller gave it. Raises a 404 if it has no task's shape."""
+    if not TASK_ID.fullmatch(task_id):
+        raise errors.not_found()
+    return task_id
+
+
 def status_of(task_id: str, request: Request, *, owner_id: int | None = None) -> dict[str, Any]:
     """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
     owner = user_id(request) if owner_id is None else owner_id
-    row = _find(task_id, owner) if TASK_ID.fullmatch(task_id) else None
+    row = _find(checked_id(task_id), owner)
     if row is None:
         raise errors.not_found()
     return shown(task_id, _up_to_now(row[:9]), request) | _place(*row[9:], user_id=owner)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import sys
 import time
 import webbrowser
-from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, get_type_hints
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
@@ -20,17 +18,26 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
+from rest_framework.exceptions import ValidationError
+from rich.console import Console, Group
+from rich.live import Live as RichLive
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
 
 from video.actions import create
+from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
+from video.management.base import INTERRUPTED, user_named
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.scheduling import backlog
 from video.web import demo_login, media
 
-FAILED, BAD_INPUT, WAITED_IN_VAIN, INTERRUPTED = 1, 2, 3, 130
+FAILED, BAD_INPUT, WAITED_IN_VAIN = 1, 2, 3
 LOOK_EVERY_S = 0.25
 STILL_S = 10.0  # after so long without a move the user is told why
 SWEEPER_SEEN_S = 25.0  # a running sweeper writes a row every 15 s
@@ -120,16 +127,8 @@ class Progress:
         return NOTHING_RUNS
 
 
-class Printer(Protocol):
-    """Shows progress; `show` is called after every refresh."""
-
-    def show(self, progress: Progress) -> None: ...
-
-    def message(self, text: str) -> None: ...
-
-
 class Quiet:
-    """For --json: nothing but the result."""
+    """For --json: nothing but the result. The others show progress, after every refresh."""
 
     def show(self, progress: Progress) -> None:
         pass
@@ -138,7 +137,7 @@ class Quiet:
         print(text, file=sys.stderr, flush=True)
 
 
-class Lines:
+class Lines(Quiet):
     """For logs and pipes: a line for each change."""
 
     def __init__(self, out: OutputWrapper) -> None:
@@ -165,33 +164,25 @@ class Lines:
         self._out.flush()
 
 
-class Live:
+class Live(Quiet):
     """For a terminal: one line a stage, redrawn in place."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.live import Live as RichLive
-        from rich.spinner import Spinner
-
-        self._console = Console(highlight=False)
         self._spinner = Spinner("dots", style="cyan")
-        self._live = RichLive(console=self._console, refresh_per_second=12, transient=False)
+        self._live = RichLive(console=Console(highlight=False), refresh_per_second=12, transient=False)
         self._messages: list[str] = []
 
-    @contextlib.contextmanager
-    def running(self) -> Iterator[Live]:
-        with self._live:
-            yield self
+    def __enter__(self) -> Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._live.stop()
 
     def message(self, text: str) -> None:
         self._messages.append(text)
 
     def show(self, progress: Progress) -> None:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         task = progress.task
         table = Table.grid(padding=(0, 1))
         table.add_column(width=1)
@@ -268,20 +259,13 @@ class Command(BaseCommand):
             demo_login.ensure_demo_user()
             name = demo_login.NAME
         if name is not None:
-            found: AbstractBaseUser | None = users._default_manager.filter(**{users.USERNAME_FIELD: name}).first()
-            if found is None:
-                raise CommandError(f"There is no user {name!r}.", returncode=BAD_INPUT)
-            return found
+            return user_named(name)
         only = list(users._default_manager.filter(is_superuser=True, is_active=True)[:2])
         if len(only) != 1:
             raise CommandError("Say whose video this is: --user NAME.", returncode=BAD_INPUT)
         return only[0]
 
     def _create(self, user: AbstractBaseUser, options: dict[str, Any]) -> VideoTask:
-        from rest_framework.exceptions import ValidationError
-
-        from video.actions.order_input import CreateSerializer, OrderRefused, flatten
-
         if not -100 <= options["priority"] <= 100:
             raise CommandError("--priority: must be from -100 to 100", returncode=BAD_INPUT)
         asked = {ours: options[name] for name, ours in FIELDS.items() if options.get(name) is not None}
@@ -309,13 +293,13 @@ class Command(BaseCommand):
         if quiet:
             return self._watch(progress, Quiet(), timeout_s)
         if self.stdout.isatty() and sys.stdout.isatty():
-            with Live().running() as live:
+            with Live() as live:
                 return self._watch(progress, live, timeout_s)
         lines = Lines(self.stdout)
         lines.message(f"{progress.task.pk} is in line")
         return self._watch(progress, lines, timeout_s)
 
-    def _watch(self, progress: Progress, printer: Printer, timeout_s: float | None) -> bool:
+    def _watch(self, progress: Progress, printer: Quiet, timeout_s: float | None) -> bool:
         ends_at = time.monotonic() + timeout_s if timeout_s is not None else None
         shown = ""
         while True:

@@ -6,10 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from video.credits import ledger
+from video.management.base import user_named
 
 MOST = 1_000_000_000
 
@@ -38,12 +38,7 @@ class Command(BaseCommand):
         limit = 200
         if len(note) > limit:
             raise CommandError(f"--note has {len(note)} characters; at most {limit} fit into the ledger.", returncode=2)
-        users = get_user_model()
-        found = users._default_manager.filter(**{users.USERNAME_FIELD: user}).first()
-        if found is None:
-            raise CommandError(
-                f"There is no user {user!r}. Make one with `manage.py createsuperuser` or in the admin.", returncode=2
-            )
+        found = user_named(user, hint=" Make one with `manage.py createsuperuser` or in the admin.")
         balance = ledger.grant(found.pk, amount, note=note)
         if options["json"]:
             self.stdout.write(json.dumps({"user": user, "granted": amount, "balance": balance}))
