@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django import forms
 from django.conf import settings
@@ -19,16 +19,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
-from video.admin.read_only import MadeByCodeAdmin, PageAdmin, ReadOnlyAdmin, ago, badge
+from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import slots
-
-if TYPE_CHECKING:
-    ModelSettingFormBase = forms.ModelForm[ModelSetting]
-else:
-    ModelSettingFormBase = forms.ModelForm
 
 
 def _live(**outer: str) -> Coalesce:
@@ -209,7 +204,7 @@ def _left_s(until: datetime | None) -> float:
     return 0.0 if until is None else (until - timezone.now()).total_seconds()
 
 
-class ModelSettingForm(ModelSettingFormBase):
+class ModelSettingForm(ModelForm):
     """A setting for one model of the catalogue, in the catalogue's own bounds."""
 
     quality = forms.IntegerField(

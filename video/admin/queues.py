@@ -93,38 +93,22 @@ def _tiles(found: System) -> list[tuple[str, ...]]:
     stages = {one.stage.value: one for one in found.stages}
     held = {queue: sum(one.held for one in found.stages if one.queue == queue) for queue in QUEUES}
     made, failed = stages["save"].done.per_min, [sum(one.failed.per_min[n] for one in found.stages) for n in range(3)]
-    free = sum(one.free for one in found.accounts)
+    free, live = sum(one.free for one in found.accounts), sum(one.live for one in found.accounts)
+    slots = _oldest(line.oldest_s) or f"{free} slots are free"
+    at_work = _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on"
+    by_queue = " · ".join(f"{number} {queue}" for queue, number in held.items())
+    made_words = f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}"
+    failed_words, tone = (
+        f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}",
+        "rw-bad-figure" if failed[1] else "",
+    )
     return [
-        (
-            "waiting for a slot",
-            line.counted,
-            _oldest(line.oldest_s) or f"{free} slots are free",
-            tasks_url(stands="waiting"),
-            "",
-        ),
-        ("at the providers", str(sum(one.live for one in found.accounts)), "jobs under way", "", ""),
-        (
-            "waiting for a core",
-            cores.counted,
-            _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on",
-            tasks_url(stands="core"),
-            "",
-        ),
-        (
-            "in work now",
-            str(sum(held.values())),
-            " · ".join(f"{number} {queue}" for queue, number in held.items()),
-            tasks_url(stands="held"),
-            "",
-        ),
-        ("videos a minute", f"{made[1]:.1f}", f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}", "", ""),
-        (
-            "failures a minute",
-            f"{failed[1]:.1f}",
-            f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}",
-            tasks_url(status__exact="failed"),
-            "rw-bad-figure" if failed[1] else "",
-        ),
+        ("waiting for a slot", line.counted, slots, tasks_url(stands="waiting"), ""),
+        ("at the providers", str(live), "jobs under way", "", ""),
+        ("waiting for a core", cores.counted, at_work, tasks_url(stands="core"), ""),
+        ("in work now", str(sum(held.values())), by_queue, tasks_url(stands="held"), ""),
+        ("videos a minute", f"{made[1]:.1f}", made_words, "", ""),
+        ("failures a minute", f"{failed[1]:.1f}", failed_words, tasks_url(status__exact="failed"), tone),
     ]
 
 

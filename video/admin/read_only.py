@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.paginator import Paginator
@@ -24,9 +25,9 @@ from video.infra.durations import span
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     PaginatorOfRows = Paginator[Any]
+    ModelForm = forms.ModelForm[Any]
 else:
-    ModelAdmin = admin.ModelAdmin
-    PaginatorOfRows = Paginator
+    ModelAdmin, PaginatorOfRows, ModelForm = admin.ModelAdmin, Paginator, forms.ModelForm
 
 MOST_LISTED = 10_000
 

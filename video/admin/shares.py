@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
 
-from video.admin.read_only import PageAdmin
+from video.admin.read_only import ModelForm, PageAdmin
 from video.models import UserShare
 
 MOST_PRIORITY = 100
@@ -35,13 +33,7 @@ class PriorityForm(ActionForm):
     )
 
 
-if TYPE_CHECKING:
-    UserShareFormBase = forms.ModelForm[UserShare]
-else:
-    UserShareFormBase = forms.ModelForm
-
-
-class UserShareForm(UserShareFormBase):
+class UserShareForm(ModelForm):
     """A user's part, in the bounds of the row."""
 
     weight = forms.IntegerField(

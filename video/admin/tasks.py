@@ -1,4 +1,4 @@
-"""Tasks and their events."""
+"""Tasks and their events; the filter by what a task does now has the states of `engine/position.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import BooleanField, OuterRef, Q, QuerySet, Subquery
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -15,10 +16,37 @@ from video.admin import timeline
 from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, of_task, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
-from video.admin.state_filter import StateFilter
 from video.engine import transitions
+from video.engine.position import SQL, State
 from video.infra.durations import span
 from video.models import Generation, Status, TaskEvent, VideoTask
+
+#: The rows of the filter: value in the address, title, states.
+ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
+    "waiting": ("waits for a slot", (State.WAITS_FOR_SLOT,)),
+    "later": ("waits for a slot later", (State.NOT_BEFORE,)),
+    "core": ("waits for a core", (State.WAITS_FOR_CORE,)),
+    "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),
+    "held": ("in work", (State.IN_WORK,)),
+    "parked": ("parked", (State.PARKED,)),
+}
+
+
+class StateFilter(admin.SimpleListFilter):
+    """Each active task is in exactly one row."""
+
+    title = "what it does now"
+    parameter_name = "stands"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(name, title) for name, (title, _) in ROWS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> QuerySet[VideoTask]:
+        row = ROWS.get(self.value() or "")
+        if row is None:
+            return queryset
+        condition = " OR ".join(f"({SQL[state]})" for state in row[1])
+        return queryset.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants
 
 
 @admin.register(VideoTask)

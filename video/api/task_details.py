@@ -39,11 +39,8 @@ def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
 
 def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
     """Everything below the status; three statements (of `task` with its user), however long its timeline."""
-    generations = list(
-        task.generations.select_related("account").order_by("-attempt")[:GENERATIONS_SHOWN]
-        if staff
-        else task.generations.order_by("-attempt")[:GENERATIONS_SHOWN]
-    )
+    attempts = task.generations.select_related("account") if staff else task.generations.all()
+    generations = list(attempts.order_by("-attempt")[:GENERATIONS_SHOWN])
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
     entries = list(task.credit_entries.order_by("run", "id"))
     return {

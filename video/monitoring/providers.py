@@ -58,11 +58,11 @@ class KeyFigures:
     fingerprint: str
     account: str
     state: str  # active, draining, quarantined
-    configured: bool
-    live: int
     gone_since: datetime | None
     checked_at: datetime | None
     last_error: str
+    configured: bool
+    live: int
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,11 @@ def keys() -> list[KeyFigures]:
     """Configured keys, and keys that were removed while jobs still need them; two statements."""
     configured = {(provider, key.fingerprint) for provider, key, _ in slots.configured()}
     live = slots.live_by_key()
-    return [
-        KeyFigures(
-            provider=key.provider,
-            fingerprint=key.fingerprint,
-            account=key.account,
-            state=key.state,
-            configured=(key.provider, key.fingerprint) in configured,
-            live=live.get((key.provider, key.fingerprint), 0),
-            gone_since=key.gone_since,
-            checked_at=key.checked_at,
-            last_error=key.last_error,
-        )
-        for key in ProviderKey.objects.order_by("provider", "account", "fingerprint")
-        if (key.provider, key.fingerprint) in configured or key.gone_since is not None
-    ]
+    rows = ProviderKey.objects.order_by("provider", "account", "fingerprint").values_list(
+        "provider", "fingerprint", "account", "state", "gone_since", "checked_at", "last_error"
+    )
+    found = [KeyFigures(*row, configured=row[:2] in configured, live=live.get(row[:2], 0)) for row in rows]
+    return [key for key in found if key.configured or key.gone_since is not None]
 
 
 def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:

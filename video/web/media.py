@@ -54,17 +54,14 @@ def signed_path(key: str) -> str:
 def media(request: HttpRequest, key: str) -> HttpResponseBase:
     """GET or HEAD /storage/{key}?expires=…&signature=…[&download=1]. The link is checked before the disk is touched."""
     if request.method not in ("GET", "HEAD"):
-        refused = _plain(405, "Only GET and HEAD are answered here.")
-        refused["Allow"] = "GET, HEAD"
-        return refused
+        return _plain(405, "Only GET and HEAD are answered here.", {"Allow": "GET, HEAD"})
     now = time.time()
     expires = request.GET.get("expires", "")
     if not links.verify(key, expires, request.GET.get("signature", ""), secret=settings.SECRET_KEY, now=now):
         return _plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
     if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
-        moved = HttpResponseRedirect(_bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key))
-        moved["Cache-Control"] = "no-store"
-        return moved
+        where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
+        return HttpResponseRedirect(where, headers={"Cache-Control": "no-store"})
     from video.infra.toolkit import toolkit  # lazily: it brings HTTP clients and media code
 
     try:
@@ -82,9 +79,7 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     etag = f'"{name}"'  # strong, since it holds the video's id
     if _has_it(request, etag):
         file.close()
-        response: HttpResponseBase = HttpResponse(status=304)
-        response["ETag"] = etag
-        return response
+        return HttpResponse(status=304, headers={"ETag": etag})
     decision = ranges.decide(
         request.headers.get("Range") if request.method == "GET" else None,  # RFC 9110: Range is for GET alone
         size_bytes,
@@ -93,11 +88,10 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     )
     if decision.status == 416:
         file.close()
-        response = _plain(416, "The file is shorter than that.")
+        response: HttpResponseBase = _plain(416, "The file is shorter than that.")
     elif request.method == "HEAD":
         file.close()
-        response = HttpResponse()
-        response["Content-Length"] = str(size_bytes)
+        response = HttpResponse(headers={"Content-Length": str(size_bytes)})
     elif decision.length <= CHUNK_BYTES:  # handed over whole: a thumbnail's slow reader holds no thread
         file.seek(decision.start)
         with file:
@@ -105,9 +99,8 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
         response["Content-Length"] = str(decision.length)
     elif not _streams.acquire(blocking=False):
         file.close()
-        response = _plain(503, "As many videos as may are being fetched from here. Please try again in a moment.")
-        response["Retry-After"] = str(STREAM_RETRY_S)
-        return response
+        sentence = "As many videos as may are being fetched from here. Please try again in a moment."
+        return _plain(503, sentence, {"Retry-After": str(STREAM_RETRY_S)})
     else:
         file.seek(decision.start)
         response = StreamingHttpResponse(_Span(file, decision.length, _streams.release), status=decision.status)
@@ -131,11 +124,9 @@ def _has_it(request: HttpRequest, etag: str) -> bool:
     return "*" in known or etag in {one.removeprefix("W/") for one in known}
 
 
-def _plain(status: int, sentence: str) -> HttpResponse:
-    response = HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8")
-    response["Cache-Control"] = "no-store"
-    response["X-Content-Type-Options"] = "nosniff"
-    return response
+def _plain(status: int, sentence: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    return HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 class _Span(Iterator[bytes]):

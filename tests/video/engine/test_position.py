@@ -14,7 +14,7 @@ from django.utils import timezone
 from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
 from tests.video.presence import everybody
 from video.admin import timeline
-from video.admin.state_filter import ROWS, StateFilter
+from video.admin.tasks import ROWS, StateFilter
 from video.api import task_details
 from video.engine import transitions, workers
 from video.engine.position import RESEND_S, SQL, State, position_of

@@ -14,8 +14,8 @@ from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.views.video import TASK_ID, shown
 from video.credits import ledger
-from video.infra.camel import utc
-from video.models import ACTIVE, Status
+from video.infra.camel import camel, utc
+from video.models import ACTIVE, CreditEntry, Status
 
 PAGE, LARGEST_PAGE = 20, 100
 NO_CURSOR = 2**63 - 1  # above every id
@@ -51,12 +51,11 @@ class CreditsView(ApiView):
         limit, cursor = _limit(asked), asked.get("cursor", "")
         if cursor and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
             raise _bad_cursor()
-        rows = _entries(user_id(request), limit + 1, int(cursor or NO_CURSOR))
-        entries = [
-            {"kind": kind, "amount": amount, "taskId": task_id, "run": run, "at": utc(at)}
-            for _, kind, amount, task_id, run, at in rows[:limit]
-        ]
-        last = str(rows[limit - 1][0]) if len(rows) > limit else None
+        # One statement, by the index `entry_list_of_account`.
+        older = CreditEntry.objects.filter(account_id=user_id(request), pk__lt=int(cursor or NO_CURSOR))
+        rows = list(older.order_by("-pk")[: limit + 1])
+        entries = [camel(row, "kind amount task_id run created_at=at") for row in rows[:limit]]
+        last = str(rows[limit - 1].pk) if len(rows) > limit else None
         return success({"balance": ledger.balance(user_id(request)), "entries": entries, "nextCursor": last})
 
 
@@ -115,16 +114,3 @@ def _task(row: tuple[Any, ...], request: Request) -> dict[str, Any]:
         "createdAt": utc(created_at),
         "finishedAt": None if finished_at is None else utc(finished_at),
     }
-
-
-def _entries(user: int, number: int, before: int) -> list[tuple[Any, ...]]:
-    """One statement, by the index `entry_list_of_account`."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT id, kind, amount, task_id, run, created_at FROM video_creditentry
-            WHERE account_id = %s AND id < %s ORDER BY id DESC LIMIT %s
-            """,
-            [user, before, number],
-        )
-        return cursor.fetchall()

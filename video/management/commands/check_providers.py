@@ -32,19 +32,22 @@ SOME_BAD, NO_KEY = 1, 2
 class Row:
     """The state of one key."""
 
-    provider: str
-    fingerprint: str
-    account: str
-    state: str  # active, draining, quarantined
+    key: KeyFigures
     verdict: str  # ok, not_checked, refused, out_of_credits, busy, unreachable
-    last_error: str
     balance: Decimal | None
-    unit: str
-    models: list[AccountFigures]
+    models: list[AccountFigures]  # of its account
 
     @property
     def good(self) -> bool:
         return self.verdict in {"ok", "not_checked"}
+
+    @property
+    def last_error(self) -> str:
+        return self.key.last_error or next((one.last_error for one in self.models if one.last_error), "")
+
+    @property
+    def unit(self) -> str:
+        return toolkit().provider(self.key.provider).cost_unit
 
 
 class Command(ReportCommand):
@@ -78,9 +81,9 @@ class Command(ReportCommand):
         shown = table("provider", "key", "account", "state", "live of limit", "balance", "last error")
         for row in rows:
             shown.add_row(
-                row.provider,
-                row.fingerprint,
-                "" if row.account == row.fingerprint else row.account,
+                row.key.provider,
+                row.key.fingerprint,
+                "" if row.key.account == row.key.fingerprint else row.key.account,
                 Text(_state(row), style="green" if row.good else "red"),
                 "\n".join(f"{one.model} {_of_limit(one)}" for one in row.models),
                 "" if row.balance is None else f"{row.balance.normalize():f} {row.unit}",
@@ -105,20 +108,9 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     for answer in answers:
         key = stored[answer.provider, answer.key.fingerprint]
         mine = [one for one in figures if (one.provider, one.account) == (answer.provider, answer.account)]
-        found.append(
-            Row(
-                provider=answer.provider,
-                fingerprint=answer.key.fingerprint,
-                account=answer.account,
-                state=key.state,
-                verdict=_verdict(answer, key, mine),
-                last_error=key.last_error or next((one.last_error for one in mine if one.last_error), ""),
-                balance=answer.info.balance if answer.info else next((one.balance for one in mine), None),
-                unit=toolkit().provider(answer.provider).cost_unit,
-                models=mine,
-            )
-        )
-    return sorted(found, key=lambda row: (row.provider, row.account, row.fingerprint))
+        balance = answer.info.balance if answer.info else next((one.balance for one in mine), None)
+        found.append(Row(key, _verdict(answer, key, mine), balance, mine))
+    return sorted(found, key=lambda row: (row.key.provider, row.key.account, row.key.fingerprint))
 
 
 def _verdict(answer: accounts.AccountAnswer, key: KeyFigures, rows: list[AccountFigures]) -> str:
@@ -144,12 +136,13 @@ def _of_limit(one: AccountFigures) -> str:
 
 def _state(row: Row) -> str:
     word = {"ok": "good", "not_checked": "has no account call"}.get(row.verdict, row.verdict.replace("_", " "))
-    return word if row.state == ProviderKey.State.ACTIVE else f"{word}, {row.state}"
+    return word if row.key.state == ProviderKey.State.ACTIVE else f"{word}, {row.key.state}"
 
 
 def _as_json(row: Row) -> dict[str, Any]:
     return {
-        **camel(row, "provider fingerprint account state verdict"),
+        **camel(row.key, "provider fingerprint account state"),
+        "verdict": row.verdict,
         "balance": None if row.balance is None else str(row.balance),
         "unit": row.unit,
         "models": [{**camel(one, "model live limit"), "closed": _closed(one) or None} for one in row.models],

@@ -1,4 +1,4 @@
-"""GET /readyz: is this web process ready for requests? Asks database and broker, each for two seconds at most."""
+"""The front page, and what a monitor asks: is this web process alive, and is it ready for requests?"""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
 
 from video.infra import broker, outage
 from video.web import outage_middleware
@@ -19,13 +20,24 @@ UP_TO_DATE_S = 60.0  # a schema that is up to date is not compared again for so 
 _compared_at = float("-inf")
 
 
+def front_page(request: HttpRequest) -> HttpResponse:
+    """GET /: what this is and where things are. It also is an own origin for front-end code."""
+    return render(request, "demo/front_page.html")
+
+
+def healthz(request: HttpRequest) -> JsonResponse:
+    """GET /healthz: this process answers. It asks no other service, so an outage restarts no web server."""
+    return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
 def readyz(request: HttpRequest) -> HttpResponse:
-    """200 when all parts are well, else 503 that names those that are not."""
-    parts = {"database": _database(), "migrations": OK, "broker": _broker()}
+    """GET /readyz: 200 when all parts are well, else 503 that names those that are not.
+
+    Asks database and broker, each for two seconds at most.
+    """
+    parts = {"database": _database(), "migrations": "not known", "broker": _broker()}
     if parts["database"] == OK:
         parts["migrations"] = _migrations()
-    else:
-        parts["migrations"] = "not known"
     if set(parts.values()) == {OK}:
         response = JsonResponse({"success": True, "data": parts})
     else:
