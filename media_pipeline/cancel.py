@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 CancelSignal = threading.Event | Callable[[], bool]
 
-#: Longest time between two looks at the signal, seconds. Waiting is in the kernel (select, or an event), not a spin.
+#: Longest time between two checks of the signal, seconds. Waiting is in the kernel (select, or an event), not a spin.
 CHECK_INTERVAL_S = 0.15
 
 

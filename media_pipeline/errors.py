@@ -10,7 +10,7 @@ MediaError
 ├── MediaTimeout        a step took longer than its deadline          → try again a few times
 ├── DiskFull            no space (ENOSPC, EDQUOT, or a low reserve)   → park; uses up no attempt
 ├── StorageDown         the object storage can't be reached, or fails → park; uses up no attempt
-├── StorageRefused      it refuses us: key, permission, bucket        → tell an operator, and park as above
+├── StorageRefused      it refuses us: key, permission, bucket        → alert an operator, and park as above
 └── Cancelled           our own cancel signal fired                   → stop quietly; nothing was left behind
 
 Messages are safe to log and to store: never a URL's query, a header or a path in them.
@@ -27,114 +27,85 @@ class MediaError(Exception):
     """Root of the tree.
 
     `message` is for operators; `user_message` is a plain sentence that a page may print; `code` is our own stable word.
+    `http_status` and `retry_after_s` are the remote server's, where it gave them; `stderr_tail` is ffmpeg's, without
+    paths.
     """
 
     code = "media_error"
     user_message = "The video could not be processed."
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        retry_after_s: float | None = None,
+        stderr_tail: str = "",
+    ) -> None:
         super().__init__(message)
         self.message = message
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+        self.stderr_tail = stderr_tail
 
 
 class LinkExpired(MediaError):
-    """The server answered that this link is not, or no longer, good; another link to the same video may be."""
-
     code = "link_expired"
     user_message = "The provider's link to the video has expired."
 
-    def __init__(self, message: str, *, http_status: int | None = None) -> None:
-        super().__init__(message)
-        self.http_status = http_status
-
 
 class DownloadFailed(MediaError):
-    """The bytes did not arrive this time; the same link may work later.
-
-    `retry_after_s` is what the server asked for, when it did.
-    """
-
     code = "download_failed"
     user_message = "The finished video could not be downloaded from the provider."
 
-    def __init__(self, message: str, *, http_status: int | None = None, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.http_status = http_status
-        self.retry_after_s = retry_after_s
-
 
 class DownloadTooLarge(MediaError):
-    """The file is larger than the limit; the next try would be as large."""
-
     code = "download_too_large"
     user_message = "The finished video is larger than this server accepts."
 
 
 class ForbiddenAddress(MediaError):
-    """The link leads somewhere this server must not go (not https, a private address, a redirect to one)."""
-
     code = "forbidden_address"
     user_message = "The link does not lead to a public https address."
 
 
 class NotAVideo(MediaError):
-    """The bytes are not a video that we accept: empty, truncated, another format, or beyond a limit."""
+    """The bytes are not a video that we accept; a picture or a length beyond our limits counts, too."""
 
     code = "not_a_video"
     user_message = "The file is not a usable video."
 
 
 class TranscodeFailed(MediaError):
-    """ffmpeg ended with an error, or what it wrote is not what was planned. `stderr_tail` has no paths in it."""
-
     code = "transcode_failed"
     user_message = "The video could not be converted."
 
-    def __init__(self, message: str, *, stderr_tail: str = "") -> None:
-        super().__init__(message)
-        self.stderr_tail = stderr_tail
-
 
 class MediaTimeout(MediaError):
-    """A step passed its wall-clock deadline, or stood still for too long, and was stopped."""
+    """A step passed its wall-clock deadline, or made no progress for too long, and was stopped."""
 
     code = "media_timeout"
     user_message = "Processing the video took too long."
 
 
 class DiskFull(MediaError):
-    """No space left. Somebody has to free some; the job itself is not at fault."""
-
     code = "disk_full"
     user_message = "The server is short of disk space; the video will be finished as soon as there is room."
 
 
 class StorageDown(MediaError):
-    """The object storage could not be reached, is overloaded or failed; nothing is known to be lost."""
-
     code = "storage_down"
     user_message = "The storage can't be reached; the video will be finished as soon as it is back."
 
 
 class StorageRefused(MediaError):
-    """The object storage answers, and refuses us: a wrong key, a missing permission or bucket.
-
-    Somebody has to put it right; the job itself is not at fault.
-    """
-
     code = "storage_refused"
     user_message = "The storage refuses this server; the video will be finished as soon as that is put right."
 
 
 class Cancelled(MediaError):
-    """The caller's cancel signal fired and the step stopped."""
-
     code = "cancelled"
     user_message = "The video was cancelled."
-
-
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -143,6 +114,6 @@ def disk_full_as_media_error() -> Iterator[None]:
     try:
         yield
     except OSError as err:
-        if is_disk_full(err):
+        if err.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(f"no space left: {errno.errorcode[err.errno or 0]}") from err
         raise

@@ -1,1 +1,1 @@
-"""ffmpeg and FFmpeg's libraries: looking into files in a limited child process, transcoding, thumbnails."""
+"""ffmpeg and FFmpeg's libraries: probing files in a limited child process, transcoding, thumbnails."""

@@ -22,7 +22,7 @@ from typing import Any
 
 #: Bytes of address space. A 4K H.264 stream needs about 500 MiB of it here, imports included.
 ADDRESS_SPACE_BYTES = 2 << 30
-#: Index entries looked at to tell constant from variable frame rate: 11 minutes at 30 fps.
+#: Index entries read to tell constant from variable frame rate: 11 minutes at 30 fps.
 MAX_INDEX_ENTRIES = 20_000
 #: Packets fed before we stop hoping for a first frame.
 MAX_PACKETS_TO_FIRST_FRAME = 300

@@ -1,4 +1,4 @@
-"""Looks at a container from outside, without any decoder: which format is it, and is the file all there?
+"""Reads a container from outside, without any decoder: its format, and whether the file is complete.
 
 Reads only headers of top-level elements, a few hundred bytes, so it is safe on hostile bytes and takes about 0.05
 ms. The answer fixes the demuxer that later tools are forced to use: a text playlist named .mp4 never reaches a
@@ -20,7 +20,7 @@ Container = Literal["mp4", "matroska"]
 #: The name under which ffmpeg and PyAV know the one demuxer for a container.
 DEMUXER: dict[Container, str] = {"mp4": "mov", "matroska": "matroska"}
 
-#: A fragmented file has two boxes a fragment; beyond this somebody is playing games.
+#: A fragmented file has two boxes a fragment; more than this is no honest video.
 MAX_TOP_LEVEL_BOXES = 20_000
 
 _EBML_MAGIC = b"\x1a\x45\xdf\xa3"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 import selectors
@@ -40,7 +41,7 @@ TERM_GRACE_S = 1.0
 # "$@".
 _SH_WATCHER = """
 exec 3<&0 </dev/null
-ulimit -c 0; [ "$1" -gt 0 ] && ulimit -f "$1"; shift
+ulimit -c 0; ulimit -f "$1"; shift
 "$@" 3<&- & child=$!
 ( read -r _ <&3; kill -KILL "$child" ) >/dev/null 2>&1 & watcher=$!
 exec 3<&-
@@ -52,7 +53,7 @@ exit "$code"
 
 @dataclass(frozen=True)
 class Limits:
-    """What one child may use. Bytes; 0 means no limit."""
+    """What one child may use, in bytes."""
 
     #: x264 at 4K with 2 threads maps about 1.5 GiB; the rest is room for decoders and thread arenas.
     address_space_bytes: int = 4 << 30
@@ -95,7 +96,6 @@ class FFmpeg:
         binary: str | Path,
         *,
         limits: Limits = Limits(),
-        nice: int = 0,
         stall_s: float = 60.0,
         kernel_deathsig: bool | None = None,
     ) -> None:
@@ -104,26 +104,18 @@ class FFmpeg:
             raise ValueError("no executable ffmpeg at the configured place")
         self.binary = str(Path(found).absolute())
         self.limits = limits
-        self.nice = nice
         self.stall_s = stall_s
         self._kernel_deathsig = has_kernel_deathsig() if kernel_deathsig is None else kernel_deathsig
 
     def launch_argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` behind the launcher that sets limits and ties the child to us."""
-        command = list(argv)
-        if self.nice:
-            command = [shutil.which("nice") or "nice", "-n", str(self.nice), *command]
+        file_bytes, address_bytes = self.limits.file_size_bytes, self.limits.address_space_bytes
         if self._kernel_deathsig:
-            limits = ["--core=0"]
-            if self.limits.file_size_bytes:
-                limits.append(f"--fsize={self.limits.file_size_bytes}")
-            if self.limits.address_space_bytes:
-                limits.append(f"--as={self.limits.address_space_bytes}")
             setpriv, prlimit = shutil.which("setpriv") or "setpriv", shutil.which("prlimit") or "prlimit"
-            return [setpriv, "--pdeathsig", "KILL", "--", prlimit, *limits, "--", *command]
+            limits = ("--core=0", f"--fsize={file_bytes}", f"--as={address_bytes}")
+            return [setpriv, "--pdeathsig", "KILL", "--", prlimit, *limits, "--", *argv]
         # `ulimit -f` counts in 512-byte blocks. No address limit here: macOS refuses to set one.
-        blocks = -(-self.limits.file_size_bytes // 512)
-        return ["/bin/sh", "-c", _SH_WATCHER, "sh", str(blocks), *command]
+        return ["/bin/sh", "-c", _SH_WATCHER, "sh", str(-(-file_bytes // 512)), *argv]
 
     def run(
         self,
@@ -137,7 +129,7 @@ class FFmpeg:
         """Run `argv` (whose first word is `self.binary`) to its end.
 
         With `-progress pipe:1` in `argv` and `duration_s` given, `on_progress` gets fractions from 0 to 1, and a
-        run whose output stands still for `stall_s` is killed. Whatever happens, also an exception from
+        run whose output does not change for `stall_s` is killed. Whatever happens, also an exception from
         `on_progress`, the child is dead and reaped when this returns.
 
         Raises Cancelled (within about 0.2 s, plus TERM_GRACE_S for a stubborn child), MediaTimeout, DiskFull,
@@ -159,9 +151,9 @@ class FFmpeg:
         )
         tail = bytearray()
         deadline = started + deadline_s
-        watch = "-progress" in argv
+        stall_s = self.stall_s if "-progress" in argv else math.inf
         try:
-            self._follow(child, tail, deadline, duration_s, on_progress, is_cancelled, watch_stall=watch)
+            _follow(child, tail, deadline, stall_s, duration_s, on_progress, is_cancelled)
             code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise MediaTimeout("ffmpeg closed its output but did not end") from None
@@ -172,53 +164,52 @@ class FFmpeg:
             raise _failure(code, text)
         return Finished(wall_s=time.monotonic() - started, stderr_tail=text)
 
-    def _follow(
-        self,
-        child: subprocess.Popen[bytes],
-        tail: bytearray,
-        deadline: float,
-        duration_s: float | None,
-        on_progress: Callable[[float], None] | None,
-        is_cancelled: Callable[[], bool],
-        *,
-        watch_stall: bool,
-    ) -> None:
-        """Read both pipes until they close or there is a reason to stop."""
-        assert child.stdout is not None
-        assert child.stderr is not None
-        progress = _Progress(duration_s)
-        moved_at = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            for pipe in (child.stdout, child.stderr):
-                os.set_blocking(pipe.fileno(), False)
-                selector.register(pipe, selectors.EVENT_READ)
-            while selector.get_map():
-                ready = selector.select(timeout=CHECK_INTERVAL_S)
-                for item, _ in ready:
-                    data = os.read(item.fd, 65536)
-                    if not data:
-                        selector.unregister(item.fileobj)
-                    elif item.fileobj is child.stderr:
-                        tail += data
-                        del tail[:-STDERR_TAIL_BYTES]
-                    elif progress.feed(data):
-                        moved_at = time.monotonic()
-                        if on_progress is not None and progress.fraction is not None:
-                            on_progress(progress.fraction)
-                now = time.monotonic()
-                if is_cancelled():
-                    raise Cancelled("cancelled while ffmpeg was running")
-                if now > deadline:
-                    raise MediaTimeout("ffmpeg passed its deadline")
-                if watch_stall and now - moved_at > self.stall_s:
-                    raise MediaTimeout(f"ffmpeg made no progress for {self.stall_s:g} s")
-                # A launcher that is gone while something still holds its pipes: don't wait for that.
-                if not ready and child.poll() is not None:
-                    return
+
+def _follow(
+    child: subprocess.Popen[bytes],
+    tail: bytearray,
+    deadline: float,
+    stall_s: float,
+    duration_s: float | None,
+    on_progress: Callable[[float], None] | None,
+    is_cancelled: Callable[[], bool],
+) -> None:
+    """Read both pipes until they close or there is a reason to stop."""
+    assert child.stdout is not None
+    assert child.stderr is not None
+    progress = _Progress(duration_s)
+    moved_at = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        for pipe in (child.stdout, child.stderr):
+            os.set_blocking(pipe.fileno(), False)
+            selector.register(pipe, selectors.EVENT_READ)
+        while selector.get_map():
+            ready = selector.select(timeout=CHECK_INTERVAL_S)
+            for item, _ in ready:
+                data = os.read(item.fd, 65536)
+                if not data:
+                    selector.unregister(item.fileobj)
+                elif item.fileobj is child.stderr:
+                    tail += data
+                    del tail[:-STDERR_TAIL_BYTES]
+                elif progress.feed(data):
+                    moved_at = time.monotonic()
+                    if on_progress is not None and progress.fraction is not None:
+                        on_progress(progress.fraction)
+            now = time.monotonic()
+            if is_cancelled():
+                raise Cancelled("cancelled while ffmpeg was running")
+            if now > deadline:
+                raise MediaTimeout("ffmpeg passed its deadline")
+            if now - moved_at > stall_s:
+                raise MediaTimeout(f"ffmpeg made no progress for {stall_s:g} s")
+            # A launcher that is gone while something still holds its pipes: don't wait for that.
+            if not ready and child.poll() is not None:
+                return
 
 
 class _Progress:
-    """Reads the key=value lines of `-progress`. Moving means that frames, time or size changed, not that lines came."""
+    """Reads the key=value lines of `-progress`. Progress is a change of frames, time or size, not a further line."""
 
     _KEYS = (b"frame", b"out_time_us", b"total_size", b"progress")
 
@@ -229,7 +220,7 @@ class _Progress:
         self._seen: dict[bytes, bytes] = {}
 
     def feed(self, data: bytes) -> bool:
-        """Take more output; True if the run has moved since the last call."""
+        """Take more output; True if the run has made progress since the last call."""
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = rest[-1024:]
         moved = False

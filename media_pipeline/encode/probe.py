@@ -1,8 +1,8 @@
 """What is in a video file? Safe on hostile bytes, and cheap.
 
-First a look from outside (`containers`), then PyAV in a child process with limits that lives on from probe to
-probe. Measured on 2 cores, 5 s of H.264 1280x768 at 24 fps, milliseconds of CPU a probe (wall is the same within 1
-ms):
+First `containers` reads the top-level headers, then PyAV works in a child process with limits that lives on from
+probe to probe. Measured on 2 cores, 5 s of H.264 1280x768 at 24 fps, milliseconds of CPU a probe (wall is the same
+within 1 ms):
 
     PyAV in the child, header and index only     3 (easy picture) to 14 (noise at 18 Mbit/s)
     PyAV in the child, first frame decoded too   10 to 47
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
-from media_pipeline.errors import MediaError, MediaTimeout, NotAVideo
+from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
 #: Longest line a child may answer with, bytes. A 1280x720 JPEG is about 0.1 MB, a third more in base64.
@@ -223,21 +223,14 @@ class _Child:
                 process.stdin.write(json.dumps(request).encode() + b"\n")
                 process.stdin.flush()
                 # Start-up is paid by the first question: half a second of import, more on a busy machine.
-                line = self._read_line(process, time.monotonic() + timeout_s + 10)
-            except MediaError:
+                reply = json.loads(self._read_line(process, time.monotonic() + timeout_s + 10))
+            except MediaTimeout:
                 self._kill()
                 raise
-            except OSError:
-                line = b""
-            if not line:
+            except (OSError, ValueError):  # it ended, or wrote no JSON
                 self._kill()
                 return None
             self._answers += 1
-            try:
-                reply = json.loads(line)
-            except ValueError:
-                self._kill()
-                return None
             return reply if isinstance(reply, dict) else None
 
     def stop(self) -> None:
@@ -274,7 +267,7 @@ class _Child:
         while not line.endswith(b"\n"):
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
-                raise MediaTimeout("looking into the file took too long")
+                raise MediaTimeout("probing the file took too long")
             data = os.read(process.stdout.fileno(), 1 << 16)
             if not data or len(line) > _MAX_REPLY_BYTES:
                 return b""

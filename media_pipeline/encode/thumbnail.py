@@ -7,12 +7,11 @@ not libjpeg's 85 besides.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from media_pipeline.disk import complete_file
 from media_pipeline.encode.probe import Prober
-from media_pipeline.errors import disk_full_as_media_error
 
 WIDTH_PX = 1280
 HEIGHT_PX = 720
@@ -32,13 +31,6 @@ def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> Thumbnail:
     Raises NotAVideo, MediaTimeout, DiskFull.
     """
     jpeg = prober.first_frame_jpeg(src, width_px=WIDTH_PX, height_px=HEIGHT_PX, quality=JPEG_QUALITY)
-    part = dest.with_name(f".{dest.name}.part")
-    try:
-        with disk_full_as_media_error():
-            part.write_bytes(jpeg)
-            part.replace(dest)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
-        raise
+    with complete_file(dest) as part:
+        part.write_bytes(jpeg)
     return Thumbnail(WIDTH_PX, HEIGHT_PX, len(jpeg))

@@ -23,7 +23,6 @@ cheaper here than the time a user waits. One thread instead of two saves no CPU,
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,10 +30,11 @@ from pathlib import Path
 from typing import Literal
 
 from media_pipeline.cancel import CancelSignal
+from media_pipeline.disk import complete_file
 from media_pipeline.encode.containers import DEMUXER
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.probe import MediaInfo, ProbeLimits, Prober
-from media_pipeline.errors import NotAVideo, TranscodeFailed, disk_full_as_media_error
+from media_pipeline.errors import NotAVideo, TranscodeFailed
 
 QualityName = Literal["low", "medium", "high"]
 ResolutionName = Literal["480p", "720p", "1080p", "source"]
@@ -220,16 +220,14 @@ def transcode(
     on_progress: Callable[[float], None] | None = None,
     cancelled: CancelSignal | None = None,
 ) -> Transcoded:
-    """Make `dest` from `src`, whose facts are `info`. `dest` appears only when it has been checked, else nothing is
-    left.
+    """Make `dest` from `src`, whose facts are `info`. It appears only when it has been checked, else nothing is left.
 
     `deadline_s` bounds one run of ffmpeg, in seconds of wall clock. `on_progress` gets fractions from 0 to 1.
     Raises TranscodeFailed, NotAVideo (an absurd shape), MediaTimeout, DiskFull, Cancelled.
     """
     chosen = plan(info, target)
-    part = dest.with_name(f".{dest.name}.part")
 
-    def attempt(way: Plan) -> Transcoded:
+    def attempt(way: Plan, part: Path) -> Transcoded:
         # One second more than the source: -t must never be what ends a good file.
         limit_s = info.duration_s + 1
         argv = command(ffmpeg.binary, src, part, info=info, chosen=way, threads=threads, max_duration_s=limit_s)
@@ -244,20 +242,14 @@ def transcode(
             raise TranscodeFailed(f"the output has {wrong}", stderr_tail=finished.stderr_tail)
         return Transcoded(way, made, finished.wall_s)
 
-    try:
+    with complete_file(dest) as part:
         try:
-            done = attempt(chosen)
+            return attempt(chosen, part)
         except TranscodeFailed as err:
             if chosen.kind == "encode":
                 raise
             reason = f"remux failed: {err.message}"
-            done = attempt(_encode(info, target, chosen.width_px, chosen.height_px, reason))
-        with disk_full_as_media_error():
-            part.replace(dest)
-        return done
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            part.unlink()
+            return attempt(_encode(info, target, chosen.width_px, chosen.height_px, reason), part)
 
 
 def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Plan) -> str | None:

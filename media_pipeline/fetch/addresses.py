@@ -1,4 +1,4 @@
-"""Which addresses may this server dial on somebody else's word? (SSRF)
+"""Which addresses may this server dial for a link from outside? (SSRF)
 
 Python's `ipaddress` flags alone are no filter: 3.11 calls NAT64 and 6to4 forms of 127.0.0.1, and multicast, global,
 and does not call 100.64/10 private; the flags have changed between versions. So: `is_global`, and none of the

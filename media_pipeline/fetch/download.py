@@ -1,11 +1,11 @@
-"""Fetches one file over https, on a link that somebody else gave us.
+"""Fetches one file over https, on a link from outside.
 
 Guarded: https and public addresses only, except exactly the trusted origins; the checked address is the one that is
 dialled (no second resolution), the certificate is checked against the host name; the same again for each redirect.
 No proxies, no cookies, no credentials. Bounded: bytes, total time (also against a server that drips), silence,
 redirects.
 
-Built on urllib3's connection classes, which `requests` brings along: overriding how they dial leaves TLS with the
+Built on urllib3's connection classes, which `requests` brings along: replacing how they dial leaves TLS with the
 true host name, gives us the socket to cut off when the time is up, and has no environment to be misled by.
 requests-hardened 1.3 was considered: it tries the first address only, knows no exception for one origin, and has no
 limit on body or total time.
@@ -23,8 +23,8 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO
@@ -36,6 +36,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
 from media_pipeline.cancel import CHECK_INTERVAL_S, CancelSignal, as_check
+from media_pipeline.disk import complete_file
 from media_pipeline.errors import (
     Cancelled,
     DownloadFailed,
@@ -45,9 +46,7 @@ from media_pipeline.errors import (
     MediaTimeout,
     disk_full_as_media_error,
 )
-from media_pipeline.fetch.addresses import check_public_url, is_public, origin
-
-__all__ = ["Downloaded", "check_public_url", "download", "system_resolver"]
+from media_pipeline.fetch.addresses import Address, check_public_url, is_public, origin
 
 #: (host, port) → numeric addresses, in the order in which to try them. Raises OSError.
 Resolver = Callable[[str, int], Iterable[str]]
@@ -100,16 +99,14 @@ def download(
     """
     deadline = time.monotonic() + deadline_s
     is_cancelled = as_check(cancelled)
-    part = dest.with_name(f".{dest.name}.part")
-    with _Lever(deadline, is_cancelled) as lever:
-        client = _Client(trusted_origins, resolver, idle_timeout_s, ssl_context, lever)
+    with _Lever(deadline, is_cancelled) as lever, complete_file(dest) as part:
+        trusted = frozenset(origin(one) for one in trusted_origins)
+        client = _Client(trusted, resolver, idle_timeout_s, ssl_context, lever)
         try:
             with contextlib.closing(client), disk_full_as_media_error():
                 response = client.get(url)
                 with part.open("wb") as out:
-                    result = _receive(response, out, max_bytes, lever, on_progress)
-                part.replace(dest)
-                return result
+                    return _receive(response, out, max_bytes, lever, on_progress)
         except (HTTPError, HTTPException, OSError) as err:
             # A connection that we cut ourselves fails in many ways; what counts is why we cut it.
             lever.check()
@@ -118,9 +115,6 @@ def download(
                 raise
             # The class only: urllib3's texts carry the URL, and the URL carries the signature.
             raise DownloadFailed(f"{client.place}: {type(err).__name__}") from None
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                part.unlink()
 
 
 def _receive(
@@ -216,24 +210,17 @@ class _Lever:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
+@dataclass
 class _Client:
     """GET with redirects, each hop guarded and each on a connection of its own."""
 
-    def __init__(
-        self,
-        trusted_origins: frozenset[str],
-        resolver: Resolver,
-        idle_timeout_s: float,
-        ssl_context: ssl.SSLContext | None,
-        lever: _Lever,
-    ) -> None:
-        self.place = "before connecting"
-        self._trusted = frozenset(origin(trusted) for trusted in trusted_origins)
-        self._resolver = resolver
-        self._idle_timeout_s = idle_timeout_s
-        self._ssl_context = ssl_context
-        self._lever = lever
-        self._connection: HTTPConnection | None = None
+    trusted: frozenset[str]
+    resolver: Resolver
+    idle_timeout_s: float
+    ssl_context: ssl.SSLContext | None
+    lever: _Lever
+    place: str = "before connecting"
+    _connection: HTTPConnection | None = field(default=None, init=False)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -241,7 +228,7 @@ class _Client:
 
     def get(self, url: str) -> BaseHTTPResponse:
         for _ in range(MAX_REDIRECTS + 1):
-            check_public_url(url, trusted_origins=self._trusted)
+            check_public_url(url, trusted_origins=self.trusted)
             response = self._get_one(url)
             status = response.status
             if status == 200:
@@ -258,24 +245,19 @@ class _Client:
 
     def _get_one(self, url: str) -> BaseHTTPResponse:
         self.close()
-        self._lever.check()
+        self.lever.check()
         parts = urlsplit(url)
-        trusted = origin(url) in self._trusted
         # Host only: the path may hold a token, the query nearly always does.
-        self.place = parts.hostname or ""
-
-        def dial(host: str, port: int) -> socket.socket:
-            connection = self._dial(host, port, trusted=trusted)
-            self._lever.attach(connection)
-            return connection
-
-        host = parts.hostname or ""
+        self.place = host = parts.hostname or ""
+        port = parts.port or (443 if parts.scheme == "https" else 80)
         if parts.scheme == "https":
-            context = self._ssl_context or _default_ssl_context()
-            self._connection = _GuardedHTTPS(host, parts.port or 443, ssl_context=context, timeout=self._idle_timeout_s)
+            context = self.ssl_context or _default_ssl_context()
+            self._connection = HTTPSConnection(host, port, ssl_context=context, timeout=self.idle_timeout_s)
         else:
-            self._connection = _GuardedHTTP(host, parts.port or 80, timeout=self._idle_timeout_s)
-        self._connection.dial = dial
+            self._connection = HTTPConnection(host, port, timeout=self.idle_timeout_s)
+        # We dial; urllib3 goes on to check the certificate against `host`, which is still the name.
+        dial = functools.partial(self._dial, host, port, trusted=origin(url) in self.trusted)
+        self._connection._new_conn = dial  # type: ignore[method-assign]
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
         self._connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
@@ -288,48 +270,25 @@ class _Client:
             raise ForbiddenAddress(f"{host} is not at a public address")
         failure: OSError = ConnectionError("no address")
         for found in allowed:
-            self._lever.check()
+            self.lever.check()
             try:
                 connection = socket.create_connection(
-                    (str(found), port), timeout=min(CONNECT_TIMEOUT_S, self._lever.left_s())
+                    (str(found), port), timeout=min(CONNECT_TIMEOUT_S, self.lever.left_s())
                 )
             except OSError as err:
                 failure = err
                 continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(self._idle_timeout_s)
+            connection.settimeout(self.idle_timeout_s)
+            self.lever.attach(connection)
             return connection
         raise failure
 
-    def _addresses(self, host: str, port: int) -> Iterator[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    def _addresses(self, host: str, port: int) -> list[Address]:
         try:
-            yield ipaddress.ip_address(host)
-            return
+            return [ipaddress.ip_address(host)]
         except ValueError:
-            pass
-        seen: set[str] = set()
-        for text in self._resolver(host, port):
-            if text not in seen:
-                seen.add(text)
-                yield ipaddress.ip_address(text)
-
-
-class _GuardedHTTP(HTTPConnection):
-    """urllib3's connection, except that we dial."""
-
-    dial: Callable[[str, int], socket.socket]
-
-    def _new_conn(self) -> socket.socket:
-        return self.dial(self.host, self.port or 80)
-
-
-class _GuardedHTTPS(HTTPSConnection):
-    """The same for https. urllib3 goes on to check the certificate against `host`, which is still the name."""
-
-    dial: Callable[[str, int], socket.socket]
-
-    def _new_conn(self) -> socket.socket:
-        return self.dial(self.host, self.port or 443)
+            return [ipaddress.ip_address(found) for found in dict.fromkeys(self.resolver(host, port))]
 
 
 @functools.cache

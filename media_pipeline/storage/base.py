@@ -1,8 +1,8 @@
 """Where files live: publishing whole files, and getting at them again, on a disk or in a bucket.
 
-`MediaStorage` is what the pipeline uses. It checks keys and looks after scratch; the rest is done by a store:
-`LocalStorage`, where publishing is a link and reading is the file itself, or `S3Storage`, where it is an upload and a
-download. Scratch, where work is done before it is published, is always a local folder.
+`MediaStorage` is what the pipeline uses. It checks keys and keeps scratch; the rest is done by a store: `LocalStorage`,
+where publishing is a link and reading is the file itself, or `S3Storage`, where it is an upload and a download.
+Scratch, where work is done before it is published, is always a local folder.
 
 Order for callers: file first, database row second. A crash between them leaves an orphan, never a row without a file.
 """
@@ -23,39 +23,29 @@ from media_pipeline.storage.object_keys import check_key, one_part
 
 
 class Store(Protocol):
-    """What a kind of storage has to offer. Names are keys that were checked.
-
-    Every call may raise StorageDown or StorageRefused, where the storage is not a local disk.
-    """
+    """What a kind of storage has to offer, as `MediaStorage` promises it. Names are keys that were checked."""
 
     def publish(self, path: Path, name: str) -> None:
-        """Give the bytes at `path` the key `name`; durable on return, all or nothing.
-
-        The same bytes under the key count as done, others raise FileExistsError.
-        """
+        """See `put_file`; all or nothing."""
 
     def duplicate(self, src_name: str, dst_name: str) -> None:
-        """A second, independent key for the same bytes, as in `publish`. Raises FileNotFoundError."""
+        """See `copy`."""
 
     def fetch(self, name: str, folder: Path) -> AbstractContextManager[Path]:
-        """The file as a local path, for reading only, until the block ends. Raises FileNotFoundError."""
+        """See `fetch_to`."""
 
-    def open_to_read(self, name: str) -> IO[bytes]:
-        """The bytes from the start; the caller closes. Raises FileNotFoundError."""
+    def open_to_read(self, name: str) -> IO[bytes]: ...
 
     def exists(self, name: str) -> bool: ...
 
-    def size(self, name: str) -> int:
-        """Bytes. Raises FileNotFoundError."""
+    def size(self, name: str) -> int: ...
 
-    def delete(self, name: str) -> None:
-        """What is not there is fine."""
+    def delete(self, name: str) -> None: ...
 
     def keys(self, folder: str) -> Iterator[str]:
-        """Every key under a folder (without a slash at its end; empty: all), in no certain order."""
+        """See `list`; the folder has no slash at its end."""
 
-    def delete_folder(self, folder: str) -> int:
-        """Delete every key under a folder; how many."""
+    def delete_folder(self, folder: str) -> int: ...
 
     def sweep(self, *, older_than_s: float, now: float) -> int:
         """Remove what a crash left of unfinished publishing; how many went."""

@@ -1,4 +1,4 @@
-"""Signed links that expire: who holds one may read one key until then.
+"""Signed links that expire: each lets its holder read one key until then.
 
 Pure functions: the clock and the secret are arguments. The expiry is rounded up to a fixed grid, so that every link
 to a key made within the same quarter of its lifetime is the same string: pages and caches that ask again get the

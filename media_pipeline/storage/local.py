@@ -161,6 +161,6 @@ def _fsync_folder(folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    # Not empty: somebody has put a new file there, and it stays.
+    # Not empty: another process has put a new file there, and it stays.
     with contextlib.suppress(OSError):
         folder.rmdir()

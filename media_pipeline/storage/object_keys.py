@@ -38,12 +38,12 @@ def work_prefix(task_id: str) -> str:
 
 
 def work_key(task_id: str, fence: int, name: str) -> str:
-    """`work/{taskId}/{fence}-{name}`: each claim writes under its own name, so a late worker harms nobody."""
+    """`work/{taskId}/{fence}-{name}`: each claim writes under its own name, so a late worker overwrites nothing."""
     return check_key(f"{work_prefix(task_id)}{int(fence)}-{one_part(name)}")
 
 
 def is_part(text: str) -> bool:
-    """Whether this may stand between two slashes of a key."""
+    """Whether this may be between two slashes of a key."""
     return _PART.fullmatch(text) is not None
 
 

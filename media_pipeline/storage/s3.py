@@ -3,7 +3,7 @@
 Importing this module loads AWS's library (about 0.7 s and 50 MB), so only what uses a bucket imports it.
 
 Every call may be repeated without harm, and the library repeats one that failed on its way up to twice: an upload goes
-to a key that nobody else writes, and only if nothing is there; a copy, a read and a deletion end the same, however
+to a key that no other process writes, and only if nothing is there; a copy, a read and a deletion end the same, however
 often they are done. Uploads are signed over their SHA-256, so the server refuses one that was damaged on its way; the
 sum is stored beside the object, and a download that doesn't match it is thrown away.
 """
@@ -125,7 +125,7 @@ class S3Storage(s3.S3Storage):
         return self._client
 
     def publish(self, path: Path, name: str) -> None:
-        """Upload. A repeat whose first try arrived is told by the object's sum."""
+        """Upload. A repeat whose first try arrived is recognised by the object's sum."""
         size_bytes, digest = path.stat().st_size, sha256_of(path)
         kind = CONTENT_TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
         about = {"ContentType": kind, "Metadata": {SHA256: digest}}
@@ -140,7 +140,7 @@ class S3Storage(s3.S3Storage):
             self._same_or_refuse(name, size_bytes, digest)
 
     def duplicate(self, src_name: str, dst_name: str) -> None:
-        """A copy by the server. The destination is looked at first: no server makes copies create-only."""
+        """A copy by the server. The destination is checked first: no server makes copies create-only."""
         with _trouble():
             source = self.client.head_object(**self._of(src_name))
         digest = source["Metadata"].get(SHA256, "")

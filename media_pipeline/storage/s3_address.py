@@ -1,4 +1,4 @@
-"""Which bucket, where, and who may use it: STORAGE_URL as a value. No network, no AWS library."""
+"""STORAGE_URL as a value: the bucket, its endpoint, and the keys for it. No network, no AWS library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from media_pipeline.storage.object_keys import check_key
 
 FORM = "s3://bucket/prefix?endpoint=https://…&region=…&addressing=path"
-#: What region a server of one's own goes by, unless it was told another one.
+#: The region of a server of one's own, unless STORAGE_URL names another.
 NO_REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)

@@ -1,8 +1,8 @@
 """Links that S3 itself honours: a GET of one object, signed in its query (SigV4), good for a bounded time.
 
 The signature is computed here rather than by AWS's library for two reasons. Its time is the start of a grid and not
-now, so that everybody who asks within a quarter of the lifetime gets the same link; and a web process that only signs
-needs neither the library's 50 MB nor the 0.7 s that it takes to load.
+now, so that every request within a quarter of the lifetime gets the same link; and a web process that only signs needs
+neither the library's 50 MB nor the 0.7 s that it takes to load.
 """
 
 from __future__ import annotations
