@@ -1,4 +1,4 @@
-"""The Celery app. A message only says which row to look at: the row in PostgreSQL decides.
+"""The Celery app. A message only names a row: the row in PostgreSQL decides what is done.
 
 Any message may be lost, late or doubled. So there is no result backend, no ETA, no countdown and no
 `retry()` anywhere, and arguments are ids only.

@@ -63,7 +63,7 @@ def number(env: environ.Env, name: str, default: float, *, least: float, most: f
     """A number between `least` and `most`, both allowed; the message names the variable."""
     raw = env.str(name, default="")
     if not raw:
-        return float(default)  # as what is read: the database takes no list of both kinds
+        return float(default)  # as a configured one would be: the database takes no list of both kinds
     try:
         value = float(raw)
     except ValueError:

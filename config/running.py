@@ -1,8 +1,8 @@
 """Which `manage.py up` runs for a home: one at a time, and others can find it.
 
 `up.lock` is held for its whole life, so a stale file means nothing: the kernel drops the lock with the process.
-`up.json` says where it answers. Who only runs a command against it holds `up.guests` shared meanwhile, and a system
-that was started for one command only waits for its guests before it stops.
+`up.json` holds its address. A process that only runs a command against it holds `up.guests` shared meanwhile, and a
+system that was started for one command only waits for its guests before it stops.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ def running_simulator(home: Path) -> str:
         return ""
     try:
         if _try(fd, fcntl.LOCK_SH):
-            return ""  # nobody holds it, so the note beside it is an old one
+            return ""  # no process holds it, so the note beside it is an old one
         note = json.loads((folder / "up.json").read_text())
         return str(note["simulator_url"]) if note["simulate"] else ""
     except (OSError, ValueError, KeyError, TypeError):

@@ -108,9 +108,7 @@ APPEND_SLASH = False
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
-USE_TZ = True
 STATIC_URL = "/static/"
-STATICFILES_DIRS: list[Path] = []
 WHITENOISE_USE_FINDERS = True  # no collectstatic step to forget
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
@@ -142,7 +140,7 @@ def _database() -> dict[str, Any]:
         raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Reelworks runs on PostgreSQL only.")
     parsed["HOST"] = unquote(str(parsed.get("HOST") or ""))
     parsed["OPTIONS"] = {
-        # A host that has gone silent is noticed. On a socket file these say nothing.
+        # A host that has gone silent is noticed. On a socket file these mean nothing.
         "connect_timeout": 5,
         "keepalives_idle": 10,
         "keepalives_interval": 5,
@@ -160,9 +158,9 @@ def _database() -> dict[str, Any]:
             "max_idle": 60,
             "reconnect_timeout": 5,
         },
-        # No statement, lock or forgotten transaction may hold the queue up. An idle snapshot stops dead index
-        # entries from being cleaned, and claims slow down tenfold within seconds; and the transaction of a process that
-        # is frozen in the middle of an admission holds the lock of all admissions.
+        # No statement, lock or forgotten transaction may hold the queue up. An idle snapshot stops dead index entries
+        # from being cleaned, and claims slow down tenfold within seconds; and a process that is suspended in the middle
+        # of an admission holds the lock of all admissions.
         "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=10000",
     }
     return parsed
@@ -184,7 +182,6 @@ for _origin in FRONTEND_ORIGINS:
         raise ImproperlyConfigured(f"FRONTEND_ORIGINS: {_origin!r} is no origin such as https://app.example.com.")
 COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
-SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if read.flag(env, "BEHIND_TLS_PROXY") else None
 CSRF_TRUSTED_ORIGINS = ([PUBLIC_BASE_URL] if PUBLIC_BASE_URL else []) + FRONTEND_ORIGINS
 
@@ -214,8 +211,8 @@ REST_FRAMEWORK = {
 
 # --- providers -----------------------------------------------------------------------------------------------------
 
-# Simulation is all or nothing: with it on, no key and no base URL that is configured is even looked at, and without
-# it a provider that has no key is simply unavailable.
+# Simulation is all or nothing: with it on, no configured key and no base URL is even read, and without it a provider
+# that has no key is simply unavailable.
 # A command typed beside a `make up` that simulates for want of any key belongs to that system.
 _beside = "" if any(env.str(name, default="") for name in read.KEY_NAMES) else running_simulator(REELWORKS_HOME)
 SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
@@ -298,14 +295,13 @@ def _each_provider(name: str, default: float, *, least: float, most: float) -> d
     }
 
 
-# Seconds between two looks at one job at least; a provider's own least interval still holds for the real one.
+# Seconds between two polls of one job at least; a provider's own least interval still holds for the real one.
 POLL_INTERVAL_SECONDS = _each_provider("POLL_INTERVAL_SECONDS", 1 if SIMULATE else 5, least=0.2, most=600)
-# Requests a second that looks at jobs may cost one account; with more open jobs each is looked at more rarely.
+# Poll requests a second of one account at most; with more open jobs each is polled more rarely.
 POLL_REQUESTS_PER_SECOND = _each_provider("POLL_REQUESTS_PER_SECOND", 100, least=0.01, most=100_000)
-# For how long a submit whose outcome nobody knows keeps its slot: the longest render time.
+# For how long a submit of unknown outcome keeps its slot: the longest render time.
 UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 3600, least=1, most=86400)
-# A submit without an answer that proves anything is looked up by our reference this long after its call was over, where
-# the provider can do that.
+# Where the provider can look a job up by our reference: seconds after a submit without a clear answer at which we ask.
 LOOKUP_SECONDS = read.numbers(env, "LOOKUP_SECONDS", "15,60,300")
 # On: a task whose submit's outcome stays unknown is tried again, at the risk of two bills for one video.
 RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
@@ -313,7 +309,7 @@ RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
 CIRCUIT_FAULTS = int(read.number(env, "CIRCUIT_FAULTS", 5, least=1, most=1_000_000))
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
 SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
-# A task that has waited in line for so long is given up.
+# A task that has waited for a slot for so long is given up.
 WAIT_DEADLINE_SECONDS = read.number(env, "WAIT_DEADLINE_SECONDS", 86400, least=60, most=30 * 86400)
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)
 
@@ -331,10 +327,10 @@ if MAX_STREAMS >= WEB_THREADS:
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
 CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000))
-# A process that is told to stop has this long to end well; then whoever started it may kill it.
+# A process has this long to end well after SIGTERM; then its supervisor may kill it.
 DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
-# A worker that hears nothing for so long, while messages wait for it, ends in order to be started again.
+# A worker that receives nothing for so long, while messages wait for it, ends in order to be started again.
 WATCHDOG_SECONDS = read.number(env, "WATCHDOG_SECONDS", 60, least=1, most=3600)
 STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
 KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)

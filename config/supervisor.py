@@ -26,9 +26,9 @@ STOP_SECONDS = 7.0
 GIVE_UP_SECONDS = 2.0
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-#: Who has lived so long is healthy again: its next death counts as the first.
+#: A process that has lived so long is healthy again: its next end counts as the first.
 HEALTHY_SECONDS = 60.0
-#: Who has lived so long and then ended with code 0 was told to, by a deploy or an operator: that is no death at all.
+#: One that has lived so long and then ended with code 0 was stopped by a deploy or an operator: that is no failure.
 STEADY_SECONDS = 5.0
 
 COLOURS = (36, 32, 33, 35, 34, 31)
@@ -59,15 +59,8 @@ class Child:
         output: int | None = None,
         stop: tuple[tuple[int, float], ...] = ((signal.SIGTERM, STOP_SECONDS),),
     ) -> None:
-        plan = {
-            "argv": argv,
-            "stop": [[int(number), seconds] for number, seconds in stop],
-            "listen": None,
-            "folder": None,
-            "user": None,
-            "own_fds": [],
-            "whole_tree": True,
-        }
+        plan = {"argv": argv, "stop": [[int(number), seconds] for number, seconds in stop], "whole_tree": True}
+        self.pid = 0
         self._lifeline, theirs = socket.socketpair()
         with theirs:
             self._sitter = subprocess.Popen(
@@ -84,14 +77,12 @@ class Child:
             self.pid = int(self._lifeline.recv(32))
         self.started_at = time.monotonic()
 
-    pid = 0
-
     def poll(self) -> int | None:
         """Exit code, 128 + signal if it was killed; None while it runs."""
         code = self._sitter.poll()
         if code is None:
             return None
-        if code < 0:  # somebody killed the sitter itself: do its work
+        if code < 0:  # the sitter itself was killed: do its work
             self._kill_program()
         return code if code >= 0 else 128 - code
 
@@ -142,7 +133,7 @@ class Supervisor:
     ) -> None:
         """With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
 
-        `tick` is called about every quarter second from `run_until`.
+        `tick` is called again and again meanwhile, about every quarter second from `run`.
         """
         self.env = dict(env)
         self.cwd = cwd
@@ -193,40 +184,35 @@ class Supervisor:
                 return child.pid
         return None
 
-    def run_until(self, done: Callable[[], bool]) -> bool:
-        """Keep everything running. True when `done` says so, False when a signal asks us to stop."""
+    def run_until(self, done: Callable[[], bool], *, every_s: float = 0.05) -> bool:
+        """Keep everything running. True when `done` returns it, False when a signal asks us to stop."""
         while not self.signals:
             if done():
                 return True
-            self._turn(0.05)
+            self._turn(every_s)
             self._revive()
             self.tick()
         return False
 
     def run(self) -> None:
         """Keep everything running until a signal asks us to stop."""
-        while not self.signals:
-            self._turn(0.25)
-            self._revive()
-            self.tick()
+        self.run_until(lambda: False, every_s=0.25)
 
     def stop(self) -> None:
         """End every process and all it has started: politely, all at once, and within `stop_s` and a little."""
-        running = [service for service in self._services if service.child]
-        for service in running:
-            assert service.child
-            service.child.end()
+        running = {service.name: service.child for service in self._services if service.child}
+        for child in running.values():
+            child.end()
         deadline = time.monotonic() + self.stop_s + GIVE_UP_SECONDS
-        while any(service.child and service.child.poll() is None for service in running):
+        while left := {name: child for name, child in running.items() if child.poll() is None}:
             if time.monotonic() > deadline:
-                for service in running:
-                    if service.child and service.child.poll() is None:
-                        self.say(f"{service.name} did not stop, killing it")
-                        service.child.kill()
+                for name, child in left.items():
+                    self.say(f"{name} did not stop, killing it")
+                    child.kill()
                 break
             self._turn(0.02)
         self._turn(0)
-        for service in running:
+        for service in self._services:
             service.child = None
 
     def say(self, text: str) -> None:

@@ -5,7 +5,7 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-# Somebody waits for each answer: a request is refused after this long without a connection, a worker may wait longer.
+# A client waits for each answer: a request is refused after this long without a connection, a worker may wait longer.
 os.environ.setdefault("DATABASE_WAIT_SECONDS", "2")
 
 application = get_wsgi_application()

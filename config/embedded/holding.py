@@ -2,7 +2,7 @@
 
 Locks under <home>/run make every race harmless, and the kernel frees them with their processes:
 
-    start   one starter at a time; whoever comes second finds the server running and attaches
+    start   one starter at a time; the second one finds the server running and attaches
     alive   kept by the sitter and by the server itself: a newcomer waits for it before starting anew
 
 A third one, `sitter`, is kept by the sitter alone: it tells a server that is being stopped from one that lost its
@@ -20,9 +20,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from config.embedded import postgres as pg
 from config.embedded import valkey as vk
@@ -40,7 +39,7 @@ Stop = tuple[tuple[int, float], ...]
 _connections: "weakref.WeakSet[socket.socket]" = weakref.WeakSet()
 
 
-class Held:
+class Held(contextlib.AbstractContextManager["Held"]):
     """Servers that stay up at least until `release()` or the end of this process, however it ends."""
 
     def __init__(self, database_url: str, broker_url: str) -> None:
@@ -55,23 +54,20 @@ class Held:
         return [name for name, connection in self._held.items() if _is_closed(connection)]
 
     def release(self) -> None:
-        """Let go. A server that nobody else holds stops now; a second call does nothing."""
+        """Let go. A server without another holder stops now; a second call does nothing."""
         while self._held:
             _, connection = self._held.popitem()
             _connections.discard(connection)
             connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
-#: Sitters that this process started. They outlive it on purpose; who ends earlier is collected at the next start.
+#: Sitters that this process started. They outlive it on purpose; one that ends earlier is reaped at the next start.
 _sitters: "list[subprocess.Popen[bytes]]" = []
 
-#: Holds are kept here too, so that `hold(home)` alone is enough: nobody has to keep its result.
+#: Holds are kept here too, so that `hold(home)` alone is enough: no caller has to keep its result.
 _holds: list[Held] = []
 
 
@@ -83,14 +79,16 @@ def urls(home: Path) -> tuple[str, str]:
 def hold(home: Path, *, postgres: bool = True, valkey: bool = True, fast: bool = False) -> Held:
     """See that the servers of this home run, and hold them up until `release()` or the end of this process.
 
-    `fast` is for tests: no fsync. It counts only for the one who starts the server. Raises EmbeddedError.
+    `fast` is for tests: no fsync. It counts only where this call starts the server. Raises EmbeddedError.
     """
     held = Held(*urls(home))
+    vk_place, pg_place = vk.place(home), pg.place(home)
     try:
         if valkey:
-            _hold_valkey(held, vk.place(home))
+            _hold(held, vk_place, vk.STOP, None, partial(vk.prepare, vk_place), vk.is_ready)
         if postgres:
-            _hold_postgres(held, pg.place(home), fast=fast)
+            user = pg.server_user(pg_place)
+            _hold(held, pg_place, pg.STOP, user, partial(pg.prepare, pg_place, user, fast=fast), pg.is_ready)
     except BaseException:
         held.release()
         raise
@@ -113,27 +111,13 @@ def remove(home: Path) -> None:
                 where.elsewhere.parent.rmdir()
 
 
-def _hold_valkey(held: Held, where: Place) -> None:
-    _hold(held, where, stop=vk.STOP, user=None, prepare=lambda: vk.prepare(where), is_ready=lambda: vk.is_ready(where))
-
-
-def _hold_postgres(held: Held, where: Place, *, fast: bool) -> None:
-    user = pg.server_user(where)
-
-    def prepare() -> list[str]:
-        return pg.prepare(where, user, fast=fast)
-
-    _hold(held, where, stop=pg.STOP, user=user, prepare=prepare, is_ready=lambda: pg.is_ready(where))
-
-
 def _hold(
     held: Held,
     where: Place,
-    *,
     stop: Stop,
     user: tuple[int, int] | None,
     prepare: Callable[[], list[str]],
-    is_ready: Callable[[], bool],
+    is_ready: Callable[[Place], bool],
 ) -> None:
     where.prepare_home()
     with _locked(where.start_lock, where):
@@ -155,7 +139,7 @@ def _hold(
 
 
 def _attach(where: Place) -> socket.socket | None:
-    """A connection to the running sitter; None if there is none, or it is just leaving."""
+    """A connection to the running sitter; None if there is none, or it is stopping."""
     connection = socket.socket(socket.AF_UNIX)
     try:
         connection.settimeout(5)
@@ -178,7 +162,6 @@ def _start_sitter(
         "listen": str(where.sitter_socket),
         "folder": str(where.run),
         "user": user,
-        "whole_tree": False,
     }
     _sitters[:] = [each for each in _sitters if each.poll() is None]
     ours, theirs = socket.socketpair()
@@ -209,9 +192,9 @@ def sitter_command(plan: dict[str, object]) -> list[str]:
     return [sys.executable, "-I", "-S", str(SITTER), json.dumps(plan)]
 
 
-def _wait_until_ready(where: Place, connection: socket.socket, is_ready: Callable[[], bool]) -> None:
+def _wait_until_ready(where: Place, connection: socket.socket, is_ready: Callable[[Place], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not is_ready():
+    while not is_ready(where):
         if _is_closed(connection):
             raise EmbeddedError(
                 f"The embedded {where.name} ended while it started.",
@@ -223,7 +206,7 @@ def _wait_until_ready(where: Place, connection: socket.socket, is_ready: Callabl
             raise EmbeddedError(
                 f"The embedded {where.name} was not ready after {START_SECONDS:.0f} s.",
                 log=where.log,
-                advice="start again if the log shows that it is recovering after a crash; else look for what is slow.",
+                advice="start again if the log shows that it is recovering after a crash; else find out what is slow.",
             )
         time.sleep(0.01)
 
@@ -265,10 +248,10 @@ def _locked(path: Path, where: Place, seconds: float = START_SECONDS + 30) -> It
 
 @contextlib.contextmanager
 def _alive_lock(where: Place, stop_signal: int) -> Iterator[int]:
-    """Wait until server and sitter of before are gone, and hold their lock for the ones to come.
+    """Wait until the previous server and sitter are gone, and hold their lock for the next ones.
 
-    A sitter that is leaving takes as long as its server's clean stop. A server without its sitter (somebody killed
-    just that) is asked to leave. Raises EmbeddedError.
+    A sitter that is stopping takes as long as its server's clean stop. A server without its sitter (only that was
+    killed) gets `stop_signal`. Raises EmbeddedError.
     """
     fd = _open_lock(where.alive_lock, where)
     try:

