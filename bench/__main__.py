@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-from bench import choice, pipeline, statements, web
-from bench.system import BenchError, Home, home, reelworks
+from bench import choice, pipeline, runs, statements, web
+from bench.runs import say
+from bench.system import Home, home, reelworks
 
 PARTS = ("transcode", "own", "requests", "choice")
-STARTED = time.monotonic()
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -37,11 +35,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def say(text: str) -> None:
-    """Progress, beside the tables."""
-    print(f"bench: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
-
-
 def run(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
     """All parts; prints each table as soon as it is known."""
     parts = flags.only or PARTS
@@ -60,14 +53,14 @@ def run(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
             found["idle"] = {"seconds": idle.seconds, "cpu": idle.cpu}
             print(pipeline.show_idle(idle), flush=True)
         if "transcode" in parts:
-            cost = pipeline.transcode_cost(product, jobs=flags.jobs, rounds=flags.rounds, idle=idle, say=say)
+            cost = pipeline.transcode_cost(product, jobs=flags.jobs, rounds=flags.rounds, idle=idle)
             found["transcode"] = cost
             print(pipeline.show_transcode(cost), flush=True)
         if "own" in parts:
             product.stop("simulator")
             product.start_simulator(fps=30, render_s=flags.render_seconds)
             (done_task, *_) = warm.run(4)
-            remux = pipeline.remux_cost(product, jobs=flags.quick_jobs, rounds=flags.rounds, idle=idle, say=say)
+            remux = pipeline.remux_cost(product, jobs=flags.quick_jobs, rounds=flags.rounds, idle=idle)
             say("one job alone")
             alone = pipeline.one_job(product, 3)
             product.stop(*product.OWN)
@@ -94,7 +87,6 @@ def run(place: Home, flags: argparse.Namespace) -> dict[str, Any]:
                 creates=flags.creates,
                 rounds=flags.web_rounds,
                 done_task=done_task,
-                say=say,
             )
             print(web.show(found["requests"]), flush=True)
     if "choice" in parts:
@@ -108,27 +100,13 @@ def main() -> int:
     """Run, print, keep the raw figures."""
     flags = parse()
     load = os.getloadavg()[0]
-    try:
-        with home() as place:
-            found = run(place, flags)
-    except BenchError as err:
-        say(str(err))
-        return 1
-    except KeyboardInterrupt:
-        say("stopped; nothing is left behind")
-        return 130
-    results = Path(__file__).with_name("results")
-    results.mkdir(exist_ok=True)
-    path = results / time.strftime("%Y-%m-%dT%H%M%SZ.json", time.gmtime())
+    with home() as place:
+        found = run(place, flags)
     found["flags"] = vars(flags)
     found["machine"] = {"cores": os.cpu_count(), "load_before": load, "load_after": os.getloadavg()[0]}
-    path.write_text(json.dumps(found, indent=1))
-    print(
-        f"\n{os.cpu_count()} cores; load average {load:.1f} before and {os.getloadavg()[0]:.1f} after; "
-        f"{time.monotonic() - STARTED:.0f} s; raw figures in bench/results/{path.name}"
-    )
+    print(f"\n{runs.machine()}, {load:.1f} before; {time.monotonic() - runs.STARTED:.0f} s; {runs.keep(found)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

@@ -21,7 +21,7 @@ Spent = dict[str, float]
 
 @dataclass(frozen=True)
 class Stat:
-    """One line of /proc/<pid>/stat: who, whose child, and ticks of its own and of its reaped children."""
+    """One line of /proc/<pid>/stat: process, parent, and ticks of its own and of its reaped children."""
 
     pid: int
     parent: int
@@ -45,20 +45,24 @@ def all_processes() -> list[Stat]:
     return found
 
 
+def tree(processes: Iterable[Stat], roots: Iterable[int]) -> dict[int, Stat]:
+    """These roots and everything below them, by process id."""
+    by_pid = {process.pid: process for process in processes}
+    children: dict[int, list[int]] = {}
+    for process in by_pid.values():
+        children.setdefault(process.parent, []).append(process.pid)
+    pending, found = list(roots), dict[int, Stat]()
+    while pending:
+        pid = pending.pop()
+        if pid in by_pid and pid not in found:
+            found[pid] = by_pid[pid]
+            pending += children.get(pid, [])
+    return found
+
+
 def tree_seconds(processes: Iterable[Stat], roots: Iterable[int]) -> float:
     """CPU seconds of these roots and everything below them."""
-    by_pid: dict[int, Stat] = {}
-    children: dict[int, list[int]] = {}
-    for process in processes:
-        by_pid[process.pid] = process
-        children.setdefault(process.parent, []).append(process.pid)
-    look, seen = list(roots), set[int]()
-    while look:
-        pid = look.pop()
-        if pid in by_pid and pid not in seen:
-            seen.add(pid)
-            look += children.get(pid, [])
-    return sum(by_pid[pid].ticks for pid in seen) * TICK_S
+    return sum(process.ticks for process in tree(processes, roots).values()) * TICK_S
 
 
 def spent(roots: Mapping[str, int]) -> Spent:
@@ -68,7 +72,7 @@ def spent(roots: Mapping[str, int]) -> Spent:
 
 
 def difference(after: Mapping[str, float], before: Mapping[str, float]) -> Spent:
-    """What was spent between two looks."""
+    """What was spent between two readings."""
     return {name: after[name] - before.get(name, 0.0) for name in after}
 
 

@@ -8,23 +8,19 @@ p95 may be longer by one render, since the slots are all taken when the twenty c
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from bench import runs
+from bench.runs import say
 from bench.system import BenchError, Reelworks, home, reelworks, until
 from bench.tables import table, verdict
+from bench.watch import quantile
 
 MODEL = "gen4.5"
-STARTED = time.monotonic()
-
-
-def say(text: str) -> None:
-    """Progress, beside the table."""
-    print(f"bench: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 @dataclass
@@ -36,8 +32,7 @@ class Waits:
 
     def at(self, share: float) -> float:
         """The wait that this share of them did not exceed."""
-        ordered = sorted(self.seconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return quantile(self.seconds, share)
 
 
 def make_users(number: int, credit: int) -> list[int]:
@@ -153,19 +148,14 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--render-seconds", type=float, default=5.0)
     flags = parser.parse_args()
-    try:
-        with home() as place, reelworks(place) as product:
-            say("starting the system")
-            product.start_simulator(fps=30, render_s=flags.render_seconds)
-            product.start_own("worker", "media", "sweeper")
-            found = cost(product, flags)
-    except BenchError as err:
-        say(str(err))
-        return 1
-    print(show(found, flags))
-    print(f"\n{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f} at the end")
+    with home() as place, reelworks(place) as product:
+        say("starting the system")
+        product.start_simulator(fps=30, render_s=flags.render_seconds)
+        product.start_own("worker", "media", "sweeper")
+        found = cost(product, flags)
+    print(f"{show(found, flags)}\n\n{runs.machine()}")
     return 0 if found["beside"].at(0.95) <= most(found) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

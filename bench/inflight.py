@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from bench import cpu, fill, prefill, watch
+from bench import cpu, fill, prefill, runs, watch
+from bench.runs import say
 from bench.system import BenchError, Home, Reelworks, home, reelworks
 from bench.tables import ms, table, verdict
 
-STARTED = time.monotonic()
 VARIES = 0.1  # renders of the steady shape, up and down
 CREATES_AT_ONCE = 8
 MODELS = ("gen4.5", "pika-2.2", "kling-2.5-turbo")
@@ -45,7 +43,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--spread", action=argparse.BooleanOptionalAction, default=None, help="default: from 2,000 jobs"
     )
     parser.add_argument("--warm", type=float, default=None, help="seconds before measuring; default: --render x 2.3")
-    parser.add_argument("--interval", type=float, default=5.0, help="least seconds between two looks at a job")
+    parser.add_argument("--interval", type=float, default=5.0, help="least seconds between two polls of a job")
     parser.add_argument("--webhook", action="store_true", help="providers call back")
     parser.add_argument("--probe", type=float, default=10.0, help="status requests a second meanwhile")
     parser.add_argument(
@@ -61,14 +59,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if flags.copy is None:
         flags.copy = flags.jobs > MOST_BY_API
     if flags.warm is None:
-        # A render until times are known, half a minute until they are measured, and the whole life of who comes then.
+        # A render until times are known, half a minute until they are measured, and the whole life of jobs made then.
         flags.warm = 0.0 if flags.spread else flags.render * 2.3
     return flags
-
-
-def say(text: str) -> None:
-    """Progress, beside the tables."""
-    print(f"inflight: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 # --- load ----------------------------------------------------------------------------------------------------------
@@ -117,7 +110,7 @@ class Load:
         await asyncio.gather(*(some() for _ in range(CREATES_AT_ONCE)))
 
     async def _copy(self, session: aiohttp.ClientSession, left: list[float]) -> None:
-        """The first ones by the system, the others while it stands still: renders go on meanwhile, and it would be
+        """The first ones by the system, the others while it is stopped: renders go on meanwhile, and it would be
         busy with those that end."""
         originals = [await self.create(session, self.flags.render) for _ in self._models]
         while await self.live(session) < len(originals) or await asyncio.to_thread(_unsent):
@@ -268,7 +261,7 @@ def _quantiles(values: list[float]) -> dict[str, float]:
 
 
 def _from_rows(product: Reelworks, flags: argparse.Namespace, begun: Any, wal: str) -> dict[str, Any]:
-    """Looks and ends since `begun`, as the database and the simulator have them."""
+    """Polls and ends since `begun`, as the database and the simulator have them."""
     import requests
 
     looks = sql(
@@ -361,8 +354,8 @@ def show(found: dict[str, Any], flags: argparse.Namespace) -> str:
     title = f"{flags.jobs} jobs of {flags.render:g} s in flight for {seconds / 60:.1f} min, {how}"
     rows: list[tuple[object, ...]] = [
         ("live at the provider, least and most", *found["live"]),
-        ("looks a second; interval p50, s", f"{looks['count'] / seconds:.0f}", f"{looks['interval_p50'] or 0:.1f}"),
-        ("lateness of a look p50, p99, s", f"{looks['late_p50'] or 0:.2f}", f"{looks['late_p99'] or 0:.2f}"),
+        ("polls a second; interval p50, s", f"{looks['count'] / seconds:.0f}", f"{looks['interval_p50'] or 0:.1f}"),
+        ("lateness of a poll p50, p99, s", f"{looks['late_p50'] or 0:.2f}", f"{looks['late_p99'] or 0:.2f}"),
         ("jobs that ended; a second", ends["count"], f"{ends['count'] / seconds:.1f}"),
         ("provider done → seen p50, p95, s", f"{ends['seen']['p50']:.2f}", f"{ends['seen']['p95']:.2f}"),
         ("provider done → visible p50, p95, s", f"{ends['visible']['p50']:.2f}", f"{ends['visible']['p95']:.2f}"),
@@ -409,25 +402,14 @@ def main() -> int:
     """Run, print, keep the raw figures. Exit code 1: a target was missed, or the run could not be made."""
     flags = parse()
     load = os.getloadavg()[0]
-    try:
-        with home() as place:
-            found = measure(place, flags)
-    except BenchError as err:
-        say(str(err))
-        return 1
-    except KeyboardInterrupt:
-        say("stopped; nothing is left behind")
-        return 130
+    with home() as place:
+        found = measure(place, flags)
     found |= {"flags": vars(flags), "machine": {"cores": os.cpu_count(), "load_before": load}}
-    results = Path(__file__).with_name("results")
-    results.mkdir(exist_ok=True)
-    path = results / time.strftime("inflight-%Y-%m-%dT%H%M%SZ.json", time.gmtime())
-    path.write_text(json.dumps(found, indent=1, default=str))
-    print(show(found, flags))
-    print(f"\n{os.cpu_count()} cores; load average {load:.1f} before; raw figures in bench/results/{path.name}")
+    kept = runs.keep(found, "inflight-")
+    print(f"{show(found, flags)}\n\n{runs.machine()}, {load:.1f} before; {kept}")
     missed = any("MISSED" in verdict for *_, verdict in targets(found, flags))
     return 1 if missed and not flags.report else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

@@ -19,7 +19,7 @@ def noop(task_id: str) -> None:
 
 
 def cost(processes: Processes, *, jobs: int) -> dict[str, float]:
-    """CPU seconds of worker and Valkey for six tasks: drained from a full queue, and as one chain that rings itself."""
+    """CPU seconds of worker and Valkey for six tasks: drained from a full queue, and as a chain, each enqueues the next."""
     from celery import chain
 
     from bench.pipeline import measure

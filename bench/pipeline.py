@@ -15,6 +15,7 @@ from typing import Any
 import requests
 
 from bench import cpu
+from bench.runs import say
 from bench.system import BenchError, Reelworks
 from bench.tables import ms, table, verdict
 
@@ -142,9 +143,7 @@ def run_bare(argv: list[str], dest: Path, times: int, *, parallel: int) -> Span:
     return Span(time.monotonic() - started, {"bare": spent})
 
 
-def transcode_cost(
-    product: Reelworks, *, jobs: int, rounds: int, idle: Span, say: Callable[[str], None]
-) -> dict[str, Any]:
+def transcode_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span) -> dict[str, Any]:
     """Jobs with a real transcode, beside the same ffmpeg run bare; both in turns, so that noise hits both."""
     client, parallel = Client(product), int(os.environ["MEDIA_CONCURRENCY"])
     dest = product.home.folder / "bare.mp4"
@@ -213,7 +212,7 @@ def show_transcode(result: dict[str, Any]) -> str:
     )
 
 
-def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span, say: Callable[[str], None]) -> dict[str, Any]:
+def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span) -> dict[str, Any]:
     """Jobs without a transcode: what is left after the media work is our own cost."""
     client = Client(product)
     dest = product.home.folder / "bare.mp4"
@@ -232,14 +231,14 @@ def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span, say: C
                 "net": net,
                 "rate": share / busy.seconds,
                 "remux_s": run_bare(argv, dest, share, parallel=1).total,
-                "looks_s": _looks(product.source(30), share),
+                "decoder_s": _decoder_s(product.source(30), share),
                 "asked": (client.asked - asked) / share,
             }
         )
     return {"jobs": share * rounds, "share": share, "rounds": found}
 
 
-def _looks(source: Path, times: int) -> float:
+def _decoder_s(source: Path, times: int) -> float:
     """CPU of what a job asks the decoder child: three probes and a thumbnail."""
     from media_pipeline.encode.probe import Prober
 
@@ -264,7 +263,7 @@ def own_cost(result: dict[str, Any]) -> float:
     """Own CPU seconds a job, the median of the rounds."""
     share = result["share"]
     return statistics.median(
-        (sum(one["net"].values()) - one["remux_s"] - one["looks_s"]) / share for one in result["rounds"]
+        (sum(one["net"].values()) - one["remux_s"] - one["decoder_s"]) / share for one in result["rounds"]
     )
 
 
@@ -276,12 +275,12 @@ def show_remux(result: dict[str, Any], celery: dict[str, float]) -> str:
     ]
     total = statistics.median(sum(one["net"].values()) / share for one in rounds)
     remux = statistics.median(one["remux_s"] / share for one in rounds)
-    looks = statistics.median(one["looks_s"] / share for one in rounds)
+    decoder = statistics.median(one["decoder_s"] / share for one in rounds)
     own = own_cost(result)
     rows += [
         ["whole system", ms(total)],
         ["− bare ffmpeg remux", ms(remux)],
-        ["− 3 probes and thumbnail in the decoder child", ms(looks)],
+        ["− 3 probes and thumbnail in the decoder child", ms(decoder)],
         ["**own cost**", ms(own)],
         ["six no-op Celery tasks, drained", ms(celery["drained"])],
         ["six no-op Celery tasks, one chain", ms(celery["chained"])],
@@ -292,7 +291,7 @@ def show_remux(result: dict[str, Any], celery: dict[str, float]) -> str:
     return (
         table(f"Own cost without media work, {result['jobs']} jobs that need only a remux", ["CPU a job", "ms"], rows)
         + f"\n\nEach job: 1 create, {asked:.1f} status requests; rounds: "
-        + " ".join(f"{(sum(o['net'].values()) - o['remux_s'] - o['looks_s']) / share * 1000:.0f}" for o in rounds)
+        + " ".join(f"{(sum(o['net'].values()) - o['remux_s'] - o['decoder_s']) / share * 1000:.0f}" for o in rounds)
         + " ms."
         + f"\nJobs a second, {share} created at once: {statistics.median(one['rate'] for one in rounds):.2f}. "
         + f"No-op tasks a second: {celery['drained_per_s']:.0f} drained, {celery['chained_per_s']:.0f} in chains."

@@ -1,8 +1,8 @@
 """Puts thousands of jobs in flight without the hours that their creates would take.
 
 One task a model goes through the API and is submitted by the product. Each further one is a copy of its rows, and has a
-job of its own at the simulator, submitted over the provider's own protocol: for everything that comes after, nothing
-tells it from the first.
+job of its own at the simulator, submitted over the provider's own protocol: for everything that comes after, it is
+like the first.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SUBMITS_AT_ONCE = 32
 BATCH = 2_000
-LOOKS_BEGIN_WITHIN_S = 60.0
-#: Looks hardly grow rarer with age beyond it. Jobs past their model's longest render time (1,800 s) are told to stop.
+POLLS_BEGIN_WITHIN_S = 60.0
+#: Polls hardly grow rarer with age beyond it. Jobs past their model's longest render time (1,800 s) are cancelled.
 OLDEST_S = 1_000.0
 
 
@@ -38,7 +38,7 @@ async def clone(
 ) -> list[str]:
     """One more job in flight for each of `left_s`, copied from these tasks in turn. Returns the new ids.
 
-    At `begin_at` (`time.monotonic()`) that many seconds of a render of `render_s` are left, and looks become due. Their
+    At `begin_at` (`time.monotonic()`) that many seconds of a render of `render_s` are left, and polls become due. Their
     age is then what is gone of the render, up to `OLDEST_S`.
     Raises BenchError when the simulator refuses one. The debits are in the ledger; balances are not touched by this:
     see `fill.add_up`.
@@ -51,14 +51,11 @@ async def clone(
             begins_in_s = begin_at - time.monotonic()
             age_s = min(render_s - left, OLDEST_S)
             batch.append(_copy(models[number % len(models)], number, left, age_s, begins_in_s))
-        await asyncio.gather(*(_submit_each(session, todo) for todo in _shares(batch)))
+        shares = (batch[place::SUBMITS_AT_ONCE] for place in range(SUBMITS_AT_ONCE))
+        await asyncio.gather(*(_submit_each(session, todo) for todo in shares))
         await asyncio.to_thread(_write, batch)
         made += [task.pk for task, _, _ in batch]
     return made
-
-
-def _shares(batch: Sequence[Original]) -> list[Sequence[Original]]:
-    return [batch[place::SUBMITS_AT_ONCE] for place in range(SUBMITS_AT_ONCE)]
 
 
 async def _submit_each(session: aiohttp.ClientSession, todo: Sequence[Original]) -> None:
@@ -91,7 +88,7 @@ def _copy(original: Original, number: int, left_s: float, age_s: float, begins_i
     task.pk, generation.pk, entry.pk = ids.task_id(), ids.generation_id(), None
     task.prompt = f"Copy {number} in flight [[sim render={max(1.0, begins_in_s + left_s):.1f}]]"
     task.fence, task.lease_until, task.rung_at, task.hinted_at = 1, None, None, None
-    task.next_run_at = now + timedelta(seconds=begins_in_s + random.uniform(0, LOOKS_BEGIN_WITHIN_S))
+    task.next_run_at = now + timedelta(seconds=begins_in_s + random.uniform(0, POLLS_BEGIN_WITHIN_S))
     accepted_at = now + timedelta(seconds=min(0.0, begins_in_s - age_s))
     task.created_at = task.started_at = task.claimed_at = accepted_at
     generation.task, entry.task = task, task

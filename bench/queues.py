@@ -1,7 +1,7 @@
-"""What looking at the queues costs with a million finished tasks in the tables, over the same with a thousand.
+"""What the queue views cost with a million finished tasks in the tables, over the same with a thousand.
 
-Judged by the quickest of some calls. The pages that the database touches stand beside, and no busy neighbour changes
-them; but a table of a thousand rows is read whole in a few pages where a million needs one way down a tree for each
+Judged by the quickest of some calls. The table also has the pages that the database touches, which no busy neighbour
+changes; but a table of a thousand rows is read whole in a few pages where a million needs one way down a tree for each
 active task, so they grow with the load and the height of the trees, and their ratio says little.
 
 `python -m bench.queues` runs it alone; the default run of all measurements leaves it out, since filling the tables
@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench import fill
+from bench import fill, runs
+from bench.runs import say
 from bench.system import BenchError, home
 from bench.tables import ms, table, verdict
 
@@ -30,7 +31,7 @@ MOST_RATIO = 1.5
 GROWING = {"video_videotask", "video_generation", "video_taskevent", "video_creditentry"}
 
 
-def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[[str], None]) -> dict[str, Any]:
+def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS) -> dict[str, Any]:
     """Each call at both sizes: seconds, statements with their indexes, and pages that the database touched."""
     from video.attempts import configured_keys
 
@@ -40,13 +41,13 @@ def cost(*, few: int = FEW, many: int = MANY, calls: int = CALLS, say: Callable[
     active, made_at = fill.active(), time.monotonic()
     fill.settle()
     say(f"{few} finished tasks, {active} active ones")
-    at_few = {name: _look(ask, calls) for name, ask in calls_of.items()}
+    at_few = {name: _measured(ask, calls) for name, ask in calls_of.items()}
     say(f"filling up to {many}")
     fill.finished(few + 1, many)
     fill.freshen(time.monotonic() - made_at)
     fill.settle()
     say(f"{many} finished tasks")
-    at_many = {name: _look(ask, calls) for name, ask in calls_of.items()}
+    at_many = {name: _measured(ask, calls) for name, ask in calls_of.items()}
     return {"few": few, "many": many, "active": active, "at_few": at_few, "at_many": at_many, "ledger": _ledger()}
 
 
@@ -70,7 +71,7 @@ def show(found: dict[str, Any]) -> str:
             whole |= set(plan["whole"])
             for index in plan["indexes"]:
                 used.setdefault(index, set()).add(name)
-    title = f"Looking at the queues, {found['active']:,} tasks active, {found['few']:,} → {found['many']:,} finished"
+    title = f"Views of the queues, {found['active']:,} tasks active, {found['few']:,} → {found['many']:,} finished"
     head = ["call", "statements", "ms, the quickest", "ratio", "target", "pages"]
     indexes = [[index, ", ".join(sorted(names))] for index, names in sorted(used.items())]
     indexes.append(["tables that grow, read whole", ", ".join(sorted(whole)) or "none"])
@@ -81,7 +82,7 @@ def show(found: dict[str, Any]) -> str:
     return f"{table(title, head, rows)}\n{table('What serves them', ['index', 'call'], indexes)}\n\n{said}"
 
 
-def _look(ask: Callable[[], object], calls: int) -> dict[str, Any]:
+def _measured(ask: Callable[[], object], calls: int) -> dict[str, Any]:
     """The quickest of some calls (others may want the machine too), and what the database does for one."""
     ask()
     took = []
@@ -109,7 +110,7 @@ def plans(ask: Callable[[], object]) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         for sql, params in asked:
             if not sql.lstrip().upper().startswith(("SELECT", "WITH")):
-                raise BenchError(f"looking at something wrote: {sql[:200]}")
+                raise BenchError(f"a view wrote: {sql[:200]}")
             cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", params)
             plan = cursor.fetchone()[0][0]["Plan"]
             nodes = list(_nodes(plan))
@@ -148,14 +149,14 @@ def asks() -> dict[str, Callable[[], object]]:
         client = Client(SERVER_NAME=HOST, headers={"Authorization": f"Bearer {AccessToken.for_user(user)}"})
         return lambda: _get(client, address)
 
-    story = f"/api/queues/tasks/{fill.task_id(TASK_SHOWN)}"
+    details = f"/api/queues/tasks/{fill.task_id(TASK_SHOWN)}"
     return {
         "queue status, staff": api(operator, "/api/queues/status"),
         "queue status, a user": api(owner, "/api/queues/status"),
-        "task details, staff": api(operator, story),
+        "task details, staff": api(operator, details),
         "own tasks": api(owner, "/api/video/tasks"),
         "own credits": api(owner, "/api/credits"),
-        "task details, its owner": api(users.objects.get(pk=fill.users()[TASK_SHOWN % fill.USERS]), story),
+        "task details, its owner": api(users.objects.get(pk=fill.users()[TASK_SHOWN % fill.USERS]), details),
         "the admin's page": lambda: _get(page, "/admin/queues/"),
     }
 
@@ -186,16 +187,11 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=CALLS, help="of each kind")
     parser.add_argument("--json", action="store_true", help="print the raw figures, with each statement's indexes")
     flags = parser.parse_args()
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"bench: {time.monotonic() - started:4.0f} s: {text}", file=sys.stderr, flush=True)
-
     with home():
-        found = cost(many=flags.tasks, calls=flags.calls, say=say)
+        found = cost(many=flags.tasks, calls=flags.calls)
     print(json.dumps(found, indent=1) if flags.json else show(found))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench import runs
 from bench.system import BenchError, home, reelworks, until
 from bench.tables import ms, table
 
@@ -130,16 +131,12 @@ def show(found: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> int:
-    """Run and print. Exit code 1: it could not be run."""
-    try:
-        with home() as place, reelworks(place) as product:
-            product.start_simulator(fps=30, render_s=0.5)
-            print(show(by_stage()))
-    except BenchError as err:
-        print(f"bench: {err}", file=sys.stderr)
-        return 1
+    """Run and print."""
+    with home() as place, reelworks(place) as product:
+        product.start_simulator(fps=30, render_s=0.5)
+        print(show(by_stage()))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

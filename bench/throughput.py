@@ -1,7 +1,7 @@
 """`python -m bench.throughput`: transcodes a second of the whole system at full load, beside bare ffmpeg.
 
-Both with the same command line and as many at once; in turns, so that noise of the machine hits both. Submits, looks,
-downloads and the client's questions go on meanwhile: they are part of full load.
+Both with the same command line and as many at once; in turns, so that noise of the machine hits both. Submits, polls,
+downloads and the client's requests go on meanwhile: they are part of full load.
 """
 
 from __future__ import annotations
@@ -10,24 +10,17 @@ import argparse
 import os
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 
-from bench import pipeline
+from bench import pipeline, runs
+from bench.runs import say
 from bench.system import BenchError, Reelworks, home, reelworks
 from bench.tables import table, verdict
 
 AT_LEAST = 0.9
-STARTED = time.monotonic()
 
 
-def say(text: str) -> None:
-    """Progress, beside the table."""
-    print(f"bench: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
-
-
-def measure(product: Reelworks, *, jobs: int, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(product: Reelworks, *, jobs: int, rounds: int) -> dict[str, Any]:
     """`rounds` times `jobs` jobs at once, and as many bare transcodes."""
     from django.conf import settings
 
@@ -73,21 +66,16 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=24, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
     flags = parser.parse_args()
-    try:
-        with home() as place, reelworks(place) as product:
-            say("starting the system")
-            product.start_simulator(fps=24, render_s=0)
-            product.start_own()
-            say("warming up")
-            pipeline.Client(product).run(2 * int(os.environ["MEDIA_CONCURRENCY"]))
-            result = measure(product, jobs=flags.jobs, rounds=flags.rounds, say=say)
-    except BenchError as err:
-        say(str(err))
-        return 1
-    print(show(result))
-    print(f"\n{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f} at the end")
+    with home() as place, reelworks(place) as product:
+        say("starting the system")
+        product.start_simulator(fps=24, render_s=0)
+        product.start_own()
+        say("warming up")
+        pipeline.Client(product).run(2 * int(os.environ["MEDIA_CONCURRENCY"]))
+        result = measure(product, jobs=flags.jobs, rounds=flags.rounds)
+    print(f"{show(result)}\n\n{runs.machine()}")
     return 0 if ratio(result) >= AT_LEAST else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(runs.exit_code(main))

@@ -18,23 +18,10 @@ from bench import cpu
 MEMORY_EVERY_S = 5.0
 
 
-def tree(root: int) -> list[int]:
-    """The process ids of a live tree."""
-    children: dict[int, list[int]] = {}
-    for process in cpu.all_processes():
-        children.setdefault(process.parent, []).append(process.pid)
-    found, look = [], [root]
-    while look:
-        pid = look.pop()
-        found.append(pid)
-        look += children.get(pid, [])
-    return found
-
-
 def own_bytes(root: int) -> int:
-    """Memory of a tree that nobody shares with it: what growing would mean. Shared buffers and code are left out."""
+    """Memory of a tree that no other process shares: what growing would mean. Shared buffers and code are left out."""
     total = 0
-    for pid in tree(root):
+    for pid in cpu.tree(cpu.all_processes(), [root]):
         with contextlib.suppress(OSError):  # it ended while we looked
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Private_"):

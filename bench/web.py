@@ -6,20 +6,18 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from bench import client, cpu
 from bench.client import Load
 from bench.pipeline import Client
+from bench.runs import say
 from bench.system import ROOT, BenchError, Reelworks, free_port
 from bench.tables import ms, table, verdict
 
 
-def cost(
-    product: Reelworks, *, requests: int, creates: int, rounds: int, done_task: str, say: Callable[[str], None]
-) -> dict[str, Any]:
+def cost(product: Reelworks, *, requests: int, creates: int, rounds: int, done_task: str) -> dict[str, Any]:
     """Each kind in turn, so that noise hits all. Only the web server runs: nothing works on what is created."""
     bare_port = free_port()
     product.start_own("web")

@@ -17,12 +17,12 @@ from bench.chaos.checker import Breach
 from bench.chaos.faults import Harm
 from bench.chaos.load import Api, Load
 from bench.chaos.monitor import Monitor
+from bench.runs import say
 from bench.system import BenchError, Home, home
 from config.embedded import EmbeddedError
 from config.supervisor import STOP_SECONDS
 
 USERS = 5
-STARTED = time.monotonic()
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,11 +55,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     flags = parser.parse_args(argv)
     flags.seed = int(flags.seed or random.SystemRandom().randrange(10**6))
     return flags
-
-
-def say(text: str) -> None:
-    """Progress, beside the tables."""
-    print(f"chaos: {time.monotonic() - STARTED:4.0f} s: {text}", file=sys.stderr, flush=True)
 
 
 def tokens() -> list[str]:
@@ -155,7 +150,7 @@ class Run:
         print(report.show(result), flush=True)
         if breaches:
             print(report.timelines(found, breaches, self.harm.done), flush=True)
-        print(f"\nseed {flags.seed}; raw figures in bench/results/{report.keep(result, breaches, self.harm.done).name}")
+        print(f"\nseed {flags.seed}; {report.keep(result, breaches, self.harm.done)}")
         return len(breaches)
 
     def _slow(self) -> list[Breach]:

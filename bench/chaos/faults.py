@@ -18,7 +18,7 @@ import psycopg
 import redis
 
 from bench.chaos.fleet import DISK_RESERVE_BYTES, Fleet
-from bench.chaos.plan import WAVES, Fault
+from bench.chaos.plan import RESTART_GROUPS, Fault
 from bench.system import Home, until
 
 ECHOES = 200  # messages doubled at once
@@ -106,24 +106,24 @@ class Harm:
         return self.fleet.pid(name) or self._present(name)
 
     def _roll(self, fault: Fault) -> str:
-        """SIGTERM for each, wave after wave, as a deploy does."""
+        """SIGTERM for each, group after group, as a deploy does."""
         with self._locks["restart"]:
             before = len(self.stops)
             self.loads.append(_unfinished())
-            for wave in WAVES:
-                starts = {name: self.fleet.starts(name) for name in wave}
-                began, pids = time.monotonic(), {name: self._present(name) for name in wave}
+            for group in RESTART_GROUPS:
+                starts = {name: self.fleet.starts(name) for name in group}
+                began, pids = time.monotonic(), {name: self._present(name) for name in group}
                 for pid in pids.values():
                     os.kill(pid, signal.SIGTERM)
                 for name, pid in pids.items():
                     until(f"{name} is gone", partial(_is_gone, pid), seconds=60, every_s=0.02)
                     self.stops.append((name, time.monotonic() - began))
-                until(f"{', '.join(wave)} are back", partial(self._are_back, starts))
+                until(f"{', '.join(group)} are back", partial(self._are_back, starts))
         slowest = max(seconds for _, seconds in self.stops[before:])
         return f"{self.loads[-1]} tasks under way; the slowest stop took {slowest:.1f} s"
 
     def _are_back(self, starts: Mapping[str, int]) -> bool:
-        """Whether each of these has said so once more; the web server says nothing, it answers."""
+        """Whether each of these has logged that it is ready once more; the web server is asked instead."""
         workers = {name: count for name, count in starts.items() if name != "web"}
         web = len(workers) == len(starts) or self.fleet.web_answers()
         return web and all(self.fleet.starts(name) > count for name, count in workers.items())
@@ -136,7 +136,7 @@ class Harm:
 
     def _empty_broker(self, fault: Fault) -> str:
         with self._locks["valkey"], self._broker() as broker:
-            messages = sum(int(broker.llen(line)) for line in broker.scan_iter("*Queue*", _type="list"))
+            messages = sum(int(broker.llen(name)) for name in broker.scan_iter("*Queue*", _type="list"))
             unacked = int(broker.hlen("unacked"))
             broker.flushall()
         return f"{messages} waiting and {unacked} unacknowledged messages"
@@ -145,7 +145,7 @@ class Harm:
         return self._stop_server("valkey", signal.SIGKILL, fault.seconds)
 
     def _echo(self, fault: Fault) -> str:
-        """A broker may deliver twice: ring for tasks of every kind that nobody rang for."""
+        """A broker may deliver twice: dispatch tasks of every kind, whether they are due or not."""
         from video.engine import dispatch
         from video.models import Stage
 
@@ -153,8 +153,8 @@ class Harm:
             rows = connection.execute(
                 "SELECT id, stage FROM video_videotask WHERE finished_at IS NULL ORDER BY random() LIMIT %s", [ECHOES]
             ).fetchall()
-        rung = sum(dispatch.resume(task_id, Stage(stage)) for task_id, stage in rows for _ in range(2))
-        return f"{rung} messages"
+        sent = sum(dispatch.resume(task_id, Stage(stage)) for task_id, stage in rows for _ in range(2))
+        return f"{sent} messages"
 
     # --- database ---
 

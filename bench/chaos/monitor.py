@@ -1,4 +1,4 @@
-"""Watches the tables while the system runs: who stands still that need not, and who writes what is not his.
+"""Watches the tables while the system runs: tasks that make no progress though they could, and writes by late workers.
 
 Two triggers of our own note what no move may do: take a stage from a holder whose lease still runs, and move a task
 under a token that is not its newest.
@@ -59,7 +59,7 @@ SELECT t.id, t.stage, t.lease_until > statement_timestamp() AND t.claimed_by = A
     WHEN t.lease_until > statement_timestamp() THEN
         CASE WHEN NOT t.claimed_by = ANY(%(living)s) THEN t.claimed_at END
     WHEN t.next_run_at <= statement_timestamp() THEN greatest(t.next_run_at, t.lease_until)
-    -- Parked for trouble of our own is standing still, too.
+    -- Parked for a fault of our own counts, too.
     WHEN t.stage NOT IN ('generate', 'poll') AND (
         SELECT e.error_code IN ('disk_full', 'internal_error') FROM video_taskevent e
         WHERE e.task_id = t.id ORDER BY e.id DESC LIMIT 1) THEN t.claimed_at
@@ -76,10 +76,10 @@ def watch_moves() -> None:
 
 @dataclass
 class Recovery:
-    """How long each task that was open after the last fault stood still though it could have moved, in seconds."""
+    """How long each task that was open after the last fault made no progress though it could have, in seconds."""
 
     stood: dict[str, tuple[float, str]] = field(default_factory=dict)  # by task: longest, and the stage
-    last_s: float = 0.0  # from the last fault until the last one that stood still for more than a second moved
+    last_s: float = 0.0  # from the last fault until no task stood still for more than a second
 
     def note(self, task_id: str, seconds: float, stage: str) -> None:
         """Keep the longest."""
@@ -88,7 +88,7 @@ class Recovery:
 
 
 class Monitor:
-    """A thread that looks twice a second, on a connection of its own that it opens again when it is cut."""
+    """A thread that checks twice a second, on a connection of its own that it opens again when it is cut."""
 
     def __init__(self, fleet: Fleet, *, slots: int) -> None:
         self.recovery = Recovery()
@@ -117,7 +117,7 @@ class Monitor:
             try:
                 if connection is None or connection.closed:
                     connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
-                self._look(connection, self._last_fault)
+                self._check(connection, self._last_fault)
             except psycopg.Error:
                 with suppress(psycopg.Error):
                     if connection is not None:
@@ -126,7 +126,7 @@ class Monitor:
         if connection is not None:
             connection.close()
 
-    def _look(self, connection: psycopg.Connection, last_fault: float) -> None:
+    def _check(self, connection: psycopg.Connection, last_fault: float) -> None:
         living = [f"{socket.gethostname()}:{pid}" for pid in self._fleet.pids()]
         rows = connection.execute(STANDING, {"slots": self._slots, "living": living}).fetchall()
         # A transcode that waits while every core is at work does not stand still: the work before it moves.

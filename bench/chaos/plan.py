@@ -30,7 +30,7 @@ class Script:
     def settles_after_s(self) -> float:
         """How long after its create an end may still turn: a late call-back brings a job that was given up."""
         late = re.search(r"callback=late:(\d+)", self.directives)
-        return int(late[1]) + 60.0 if late else 0.0  # and the look that follows, and what that finds
+        return int(late[1]) + 60.0 if late else 0.0  # and the poll that follows, and what that finds
 
 
 def _script(directives: str, weight: int, *codes: str, may_succeed: bool = True) -> Script:
@@ -58,7 +58,7 @@ SCRIPTS = (
     _script("fail=SAFETY.OUTPUT.VIDEO", 2, "moderation", "generation_failed"),
     _script("throttled=3", 4),
     _script("render=12", 4),
-    # looks at it
+    # polls of it
     _script("poll_status=503x2", 5),
     _script("poll_status=429x1 retry_after=1", 4),
     _script("poll_reset=2", 4),
@@ -157,7 +157,7 @@ class Fault:
 WORKERS, MEDIA, SWEEPERS = ("worker1", "worker2"), ("media1", "media2"), ("sweeper1", "sweeper2")
 RESTART_S = 18.0  # for one rolling restart in the middle of the load; they come one after the other
 # It stops these together, and waits until they are back before it goes on.
-WAVES = (("web",), ("worker1", "media1", "sweeper1"), ("worker2", "media2", "sweeper2"))
+RESTART_GROUPS = (("web",), ("worker1", "media1", "sweeper1"), ("worker2", "media2", "sweeper2"))
 # kind → (its share, whom it may hit, shortest and longest)
 KINDS: dict[str, tuple[int, tuple[str, ...], tuple[float, float]]] = {
     "kill worker": (5, WORKERS, (0, 0)),

@@ -1,24 +1,23 @@
-"""What the run found, for people and as JSON."""
+"""What the run found, as tables and as JSON."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from bench import runs
 from bench.chaos.checker import Breach, Evidence, orphans
 from bench.chaos.faults import Done
 from bench.chaos.monitor import Recovery
 from bench.chaos.plan import UNKNOWN
 from bench.tables import table
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = runs.RESULTS
 KINDS = ("lost", "doubled", "ledger", "file", "wrong", "leftover", "slow")
 MOST_TIMELINES = 8
 
@@ -112,14 +111,14 @@ def show(result: dict[str, Any]) -> str:
 
 
 def timelines(found: Evidence, breaches: Sequence[Breach], done: Sequence[Done]) -> str:
-    """Every breach, and the stories of the first tasks among them."""
+    """Every breach, and the timelines of the first tasks among them."""
     lines = [f"BREACH {b.kind}: {b.task_id or '-'}: {b.text}" for b in breaches]
     for task_id in list(dict.fromkeys(b.task_id for b in breaches if b.task_id))[:MOST_TIMELINES]:
-        lines += ["", *_story(found, task_id, done)]
+        lines += ["", *_timeline(found, task_id, done)]
     return "\n".join(lines)
 
 
-def _story(found: Evidence, task_id: str, done: Sequence[Done]) -> list[str]:
+def _timeline(found: Evidence, task_id: str, done: Sequence[Done]) -> list[str]:
     """All that happened to a task, and around it, in the order of time."""
     row = found.tasks.get(task_id)
     if row is None:
@@ -155,13 +154,11 @@ def _story(found: Evidence, task_id: str, done: Sequence[Done]) -> list[str]:
     ]
 
 
-def keep(result: dict[str, Any], breaches: Sequence[Breach], done: Sequence[Done]) -> Path:
-    """Write the raw figures to bench/results/."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / time.strftime(f"chaos-%Y-%m-%dT%H%M%SZ-seed{result['seed']}.json", time.gmtime())
+def keep(result: dict[str, Any], breaches: Sequence[Breach], done: Sequence[Done]) -> str:
+    """Write the raw figures to bench/results/; where they are."""
     log = [
         {"kind": d.fault.kind, "after_jobs": d.fault.after_jobs, "began": d.began, "ended": d.ended, "detail": d.detail}
         for d in done
     ]
-    path.write_text(json.dumps({**result, "fault_log": log, "breach_log": [vars(b) for b in breaches]}, indent=1))
-    return path
+    found = {**result, "fault_log": log, "breach_log": [vars(b) for b in breaches]}
+    return runs.keep(found, f"chaos-seed{result['seed']}-")

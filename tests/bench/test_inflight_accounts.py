@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench import inflight, watch
+from bench import cpu, inflight, watch
 from bench.watch import Memory
 
 MB = 1024**2
@@ -27,7 +27,7 @@ def test_memory_that_fills_at_first_or_swings_is_flat_and_one_that_climbs_is_not
 
 def test_memory_is_that_of_the_whole_tree() -> None:
     assert watch.own_bytes(os.getpid()) > 5 * MB
-    assert os.getpid() in watch.tree(os.getppid())
+    assert os.getpid() in cpu.tree(cpu.all_processes(), [os.getppid()])
 
 
 def test_quantiles() -> None:
