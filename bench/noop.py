@@ -19,7 +19,7 @@ def noop(task_id: str) -> None:
 
 
 def cost(processes: Processes, *, jobs: int) -> dict[str, float]:
-    """CPU seconds of worker and Valkey for six tasks: drained from a full queue, and as a chain, each enqueues the next."""
+    """CPU seconds of worker and Valkey for six tasks: drained from a full queue, and in a chain."""
     from celery import chain
 
     from bench.pipeline import measure
