@@ -126,7 +126,6 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
         sar = stream.sample_aspect_ratio or codec.sample_aspect_ratio
         found: dict[str, Any] = {
             "video_codec": codec.name,
-            "profile": codec.profile,
             "pix_fmt": codec.pix_fmt,
             "width_px": codec.width,
             "height_px": codec.height,
@@ -142,7 +141,6 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
             "interlaced": False,
             "color_space": 2,
             "color_range": 0,
-            "color_trc": 2,
         }
         if request["decode"]:
             frame = first_frame(container, stream, request)
@@ -154,7 +152,6 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
                 "interlaced": bool(frame.interlaced_frame),
                 "color_space": int(frame.colorspace),
                 "color_range": int(frame.color_range),
-                "color_trc": int(frame.color_trc),
             }
         return found
 

@@ -53,7 +53,6 @@ class MediaInfo:
 
     container: Container
     video_codec: str
-    profile: str | None
     pix_fmt: str
     width_px: int
     height_px: int
@@ -64,7 +63,6 @@ class MediaInfo:
     interlaced: bool
     color_space: int
     color_range: int
-    color_trc: int
     duration_s: float
     audio_codec: str | None
     audio_channels: int
@@ -180,7 +178,6 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
         return MediaInfo(
             container=layout.container,
             video_codec=str(found["video_codec"]),
-            profile=str(found["profile"]) if found["profile"] else None,
             pix_fmt=str(found["pix_fmt"]),
             width_px=int(found["width_px"]),
             height_px=int(found["height_px"]),
@@ -191,7 +188,6 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
             interlaced=bool(found["interlaced"]),
             color_space=int(found["color_space"]),
             color_range=int(found["color_range"]),
-            color_trc=int(found["color_trc"]),
             duration_s=duration_s,
             audio_codec=str(found["audio_codec"]) if found["audio_codec"] else None,
             audio_channels=int(found["audio_channels"]),

@@ -7,7 +7,6 @@ not libjpeg's 85 besides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from media_pipeline.disk import complete_file
@@ -18,14 +17,7 @@ HEIGHT_PX = 720
 JPEG_QUALITY = 85
 
 
-@dataclass(frozen=True)
-class Thumbnail:
-    width_px: int
-    height_px: int
-    size_bytes: int
-
-
-def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> Thumbnail:
+def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> None:
     """Write the cover of the video `src` to `dest`, whole or not at all.
 
     Raises NotAVideo, MediaTimeout, DiskFull.
@@ -33,4 +25,3 @@ def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> Thumbnail:
     jpeg = prober.first_frame_jpeg(src, width_px=WIDTH_PX, height_px=HEIGHT_PX, quality=JPEG_QUALITY)
     with complete_file(dest) as part:
         part.write_bytes(jpeg)
-    return Thumbnail(WIDTH_PX, HEIGHT_PX, len(jpeg))

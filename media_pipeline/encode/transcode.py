@@ -101,7 +101,6 @@ class Plan:
 class Transcoded:
     plan: Plan
     info: MediaInfo
-    wall_s: float
 
 
 def plan(info: MediaInfo, target: Target) -> Plan:
@@ -240,7 +239,7 @@ def transcode(
             raise TranscodeFailed(f"the output is {err.message}", stderr_tail=finished.stderr_tail) from err
         if wrong := what_is_wrong(made, info, target, way):
             raise TranscodeFailed(f"the output has {wrong}", stderr_tail=finished.stderr_tail)
-        return Transcoded(way, made, finished.wall_s)
+        return Transcoded(way, made)
 
     with complete_file(dest) as part:
         try:

@@ -10,14 +10,13 @@ true host name, gives us the socket to cut off when the time is up, and has no e
 requests-hardened 1.3 was considered: it tries the first address only, knows no exception for one origin, and has no
 limit on body or total time.
 
-Measured over loopback, sha256 and writing included: 3.7 ms of CPU for 1 MB, 3.9 s for 1 GiB.
+Measured over loopback, writing included: 1.9 ms of CPU for 1 MB, 0.7 s for 1 GiB.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import ipaddress
 import socket
 import ssl
@@ -63,15 +62,6 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
-@dataclass(frozen=True)
-class Downloaded:
-    """`sha256` is in hex. `content_type` is what the server claimed, without parameters; judge the bytes, not this."""
-
-    size_bytes: int
-    sha256: str
-    content_type: str | None
-
-
 def system_resolver(host: str, port: int) -> list[str]:
     """Ask the system. The only step whose time we cannot bound: the resolver's own time-outs do."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -90,7 +80,7 @@ def download(
     ssl_context: ssl.SSLContext | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     cancelled: CancelSignal | None = None,
-) -> Downloaded:
+) -> None:
     """Fetch `url` into `dest`, which appears only when every byte is there; on any failure nothing is left behind.
 
     `on_progress` gets (bytes so far, total or None). The file is not fsynced: publishing it does that.
@@ -106,7 +96,7 @@ def download(
             with contextlib.closing(client), disk_full_as_media_error():
                 response = client.get(url)
                 with part.open("wb") as out:
-                    return _receive(response, out, max_bytes, lever, on_progress)
+                    _receive(response, out, max_bytes, lever, on_progress)
         except (HTTPError, HTTPException, OSError) as err:
             # A connection that we cut ourselves fails in many ways; what counts is why we cut it.
             lever.check()
@@ -123,14 +113,13 @@ def _receive(
     max_bytes: int,
     lever: _Lever,
     on_progress: Callable[[int, int | None], None] | None,
-) -> Downloaded:
+) -> None:
     declared = response.headers.get("Content-Length")
     total = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
     if total is not None and total > max_bytes:
         raise DownloadTooLarge(f"{total} bytes announced; at most {max_bytes} are accepted")
     if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
         raise DownloadFailed("the server compressed the file although it was asked not to")
-    digest = hashlib.sha256()
     size = 0
     # read1 returns what has come; read would wait for a full chunk from a server that drips.
     while chunk := response.read1(CHUNK_BYTES, decode_content=False):
@@ -139,15 +128,12 @@ def _receive(
         if size > max_bytes:
             raise DownloadTooLarge(f"more than {max_bytes} bytes")
         out.write(chunk)
-        digest.update(chunk)
         if on_progress is not None:
             on_progress(size, total)
     # Cutting the connection looks like an end of file to the reader.
     lever.check()
     if total is not None and size != total:
         raise DownloadFailed(f"{size} of {total} bytes arrived")
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Downloaded(size, digest.hexdigest(), content_type or None)
 
 
 class _Lever:

@@ -1,14 +1,13 @@
 """Start everything: the embedded servers, the web server, the workers, the sweeper and, if need be, the simulator."""
 
 import argparse
-import contextlib
 import http.client
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -64,7 +63,7 @@ class Command(BaseCommand):
         port = _port(then is not None)
         host = os.environ.get("HOST") or "127.0.0.1"
         url = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104
-        simulator_port = _free_port() if settings.SIMULATE else 0
+        simulator_port = _usable_port("127.0.0.1", 0) if settings.SIMULATE else 0
         env = _environment(port, simulator_port)
         system = System(os.getpid(), url, settings.SIMULATE, env.get("REELWORKS_SIMULATOR_URL", ""), ready=False)
         running.tell(system)
@@ -240,19 +239,12 @@ def _prepare_database() -> None:
 def _port(any_free: bool) -> int:
     """PORT; with `any_free` and no PORT in the environment, one that the system picks. Raises CommandError if taken."""
     if any_free and not os.environ.get("PORT"):
-        return _free_port()
-    host = os.environ.get("HOST") or "127.0.0.1"
-    with _bound(host, settings.PORT) as port:
-        return port
+        return _usable_port("127.0.0.1", 0)
+    return _usable_port(os.environ.get("HOST") or "127.0.0.1", settings.PORT)
 
 
-def _free_port() -> int:
-    with _bound("127.0.0.1", 0) as port:
-        return port
-
-
-@contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[int]:
+def _usable_port(host: str, port: int) -> int:
+    """This port, or for 0 one that the system picks. Raises CommandError if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -263,7 +255,7 @@ def _bound(host: str, port: int) -> Iterator[int]:
                 f"Port {port} on {host} cannot be used ({error.strerror}): another program may have it. "
                 f"Choose another one: PORT={port + 1} make up"
             ) from error
-        yield int(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
 
 
 def _answers(host: str, port: int) -> bool:

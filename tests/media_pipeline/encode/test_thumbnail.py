@@ -26,12 +26,11 @@ def _near(pixel: object, colour: tuple[int, int, int], slack: int = 6) -> bool:
     "name", ["ready.mp4", "portrait.mp4", "rotated.mp4", "anamorphic.mp4", "vp9.webm", "hevc10.mp4"]
 )
 def test_size_and_quality(clip: Clip, prober: Prober, tmp_path: Path, name: str) -> None:
-    made = make_thumbnail(clip(name), tmp_path / "cover.jpg", prober=prober)
+    make_thumbnail(clip(name), tmp_path / "cover.jpg", prober=prober)
     with Image.open(tmp_path / "cover.jpg") as picture:
         assert isinstance(picture, JpegImageFile)
         assert picture.size == (1280, 720)
         tables = picture.quantization
-    assert made.size_bytes == (tmp_path / "cover.jpg").stat().st_size
     reference = tmp_path / "reference.jpg"
     Image.new("RGB", (8, 8)).save(reference, "JPEG", quality=85)
     with Image.open(reference) as picture:
