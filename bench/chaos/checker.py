@@ -1,6 +1,6 @@
-"""The verdict, from the outside: what clients were told, what the simulator saw, the books, the files.
+"""The verdict, from the outside: what clients were answered, what the simulator saw, the ledger, the files.
 
-Each check returns breaches; none looks at how the product works, only at what it promised.
+Each check returns breaches; none examines how the product works, only what it promised.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.chaos.load import Accepted, Load
 from bench.chaos.plan import PIKA_WINDOW_S, UNKNOWN
 
 COST = 10
-JUST_BEGUN_S = 1.0  # for so long a look may be old when it is acted upon, on a busy machine
+JUST_BEGUN_S = 1.0  # for so long a poll may be old when it is acted upon, on a busy machine
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Breach:
 
 @dataclass
 class Evidence:
-    """Everything that the checks look at, read once after the run."""
+    """Everything that the checks need, read once after the run."""
 
     load: Load
     storage: Path
@@ -52,7 +52,7 @@ class Evidence:
     stats: dict[str, Any] = field(default_factory=dict)
 
     def task_of(self, mark: str) -> str:
-        """The task of a mark, for a breach; empty when it is nobody's."""
+        """The task of a mark, for a breach; empty when there is none."""
         return next((t.task_id for t in self.load.accepted.values() if t.job.mark == mark), "")
 
 
@@ -129,7 +129,7 @@ def check_rolling(
 
 
 def _creates(found: Evidence) -> Iterator[Breach]:
-    """Every create was accepted in the end, and one key made one task: the one that the client was told."""
+    """Every create was accepted in the end, and one key made one task: the one in the client's answer."""
     for number, why in found.load.refused.items():
         yield Breach("lost", f"create {number} was never accepted: {why}")
     for task_id, why in found.load.doubled.items():

@@ -5,8 +5,8 @@
     held.broker_url             # what CELERY_BROKER_URL would have said
 
 How it stays tidy: each server is the foreground child of a small sitter process (`sitter.py`). Every user of the
-server keeps one connection to the sitter open; the kernel closes it however the user ends, kill -9 included. When
-the last one has gone, the sitter stops the server cleanly and ends. Nothing is left behind to be cleaned up.
+server keeps one connection to the sitter open; the kernel closes it however the user ends, kill -9 included. After
+the last one the sitter stops the server cleanly and ends. Nothing is left behind to be cleaned up.
 
 Where things are, by default with home = `.reelworks`:
 
