@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
@@ -77,27 +77,22 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
     def drain(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
         changed = self._set_state(request, queryset, ProviderKey.State.DRAINING, "Drained")
         if not changed:
-            self.message_user(request, "All of these were draining already.", messages.INFO)
+            self.message_user(request, "All of these were draining already.")
             return
         hanging = sum(key.live for key in queryset)  # type: ignore[attr-defined]  # annotated
-        self.message_user(
-            request,
-            f"No new job starts with {count(changed, 'key')}. "
-            + (
-                f"{count(hanging, 'job')} still under way: leave them configured until that is 0."
-                if hanging
-                else "Nothing hangs on them: they can be taken away."
-            ),
+        left = (
+            f"{count(hanging, 'job')} still under way: leave them configured until that is 0."
+            if hanging
+            else "Nothing hangs on them: they can be taken away."
         )
+        self.message_user(request, f"No new job starts with {count(changed, 'key')}. {left}")
 
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
         changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
         dispatch.request_admission()
-        if changed:
-            self.message_user(request, f"Jobs may start with {count(changed, 'key')} again.")
-        else:
-            self.message_user(request, "All of these were active already.", messages.INFO)
+        done = f"Jobs may start with {count(changed, 'key')} again."
+        self.message_user(request, done if changed else "All of these were active already.")
 
     def _set_state(
         self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, log_entry: str
@@ -194,10 +189,8 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
             lowered_until=None,
         )
         dispatch.request_admission()
-        if opened:
-            self.message_user(request, f"Opened {count(opened, 'account')}; waiting tasks may start there now.")
-        else:
-            self.message_user(request, "All of these were open already.", messages.INFO)
+        done = f"Opened {count(opened, 'account')}; waiting tasks may start there now."
+        self.message_user(request, done if opened else "All of these were open already.")
 
 
 def _left_s(until: datetime | None) -> float:
@@ -311,7 +304,5 @@ class CircuitAdmin(ReadOnlyAdmin):
             last_error="",
         )
         dispatch.request_admission()
-        if closed:
-            self.message_user(request, f"Closed {count(closed, 'circuit')}; jobs may start there now.")
-        else:
-            self.message_user(request, "All of these were closed already.", messages.INFO)
+        done = f"Closed {count(closed, 'circuit')}; jobs may start there now."
+        self.message_user(request, done if closed else "All of these were closed already.")

@@ -98,10 +98,8 @@ def _tiles(found: System) -> list[tuple[str, ...]]:
     at_work = _oldest(cores.oldest_s) or f"{held['mediaQueue']} in mediaQueue are worked on"
     by_queue = " · ".join(f"{number} {queue}" for queue, number in held.items())
     made_words = f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}"
-    failed_words, tone = (
-        f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}",
-        "rw-bad-figure" if failed[1] else "",
-    )
+    failed_words = f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}"
+    tone = "rw-bad-figure" if failed[1] else ""
     return [
         ("waiting for a slot", line.counted, slots, tasks_url(stands="waiting"), ""),
         ("at the providers", str(live), "jobs under way", "", ""),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
 from django.conf import settings
+from django.http import HttpRequest
 from rest_framework.parsers import BaseParser
 
 from video.api.errors import ApiError
@@ -25,11 +26,15 @@ class StrictJSONParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        limit = settings.MAX_BODY_BYTES
-        raw = stream.read(limit + 1)
-        if len(raw) > limit:
-            raise too_large()
-        return load(raw)
+        return load(read(stream))
+
+
+def read(stream: IO[Any] | HttpRequest) -> bytes:
+    """The whole body. Raises ApiError if it is over the limit."""
+    raw: bytes = stream.read(settings.MAX_BODY_BYTES + 1)
+    if len(raw) > settings.MAX_BODY_BYTES:
+        raise too_large()
+    return raw
 
 
 def too_large() -> ApiError:

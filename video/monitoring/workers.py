@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db import connection
 
@@ -58,11 +57,10 @@ def workers() -> list[Worker]:
             """,
             [SHOWN_S],
         )
-        return [_worker(*row) for row in cursor.fetchall()]
-
-
-def _worker(name: str, kind: str, host: str, queues: str, *rest: Any) -> Worker:
-    return Worker(name, kind, host, tuple(filter(None, queues.split(","))), *rest)
+        return [
+            Worker(name, kind, host, tuple(filter(None, queues.split(","))), *rest)
+            for name, kind, host, queues, *rest in cursor.fetchall()
+        ]
 
 
 def listening(found: Iterable[Worker], queue: str) -> list[Worker]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -28,7 +27,7 @@ class WebhookView(PublicApiView):
     def post(self, request: Request, provider: str | None = None) -> Response:
         if provider is not None and provider not in callbacks.CALLING_BACK:
             raise errors.not_found("address")
-        raw = _body(request)
+        raw = parsing.read(request._request)
         if provider is None:
             provider = registry.sender_of(request.headers, raw)
             if provider is None:
@@ -55,14 +54,6 @@ class WebhookView(PublicApiView):
         outcome = callbacks.take(provider, notice, signed=signed, reference=reference)
         _note(provider, outcome.value, notice.job_id or notice.reference)
         return success({})
-
-
-def _body(request: Request) -> bytes:
-    limit = settings.MAX_BODY_BYTES
-    raw: bytes = request._request.read(limit + 1)
-    if len(raw) > limit:
-        raise parsing.too_large()
-    return raw
 
 
 def _note(provider: str, outcome: str, job: str = "-") -> None:
