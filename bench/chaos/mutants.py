@@ -108,7 +108,7 @@ MUTANTS = (
         (
             Edit(
                 "video/credits/ledger.py",
-                "                ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING\n",
+                "            ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING\n",
                 "",
             ),
             Edit(
@@ -159,10 +159,10 @@ MUTANTS = (
         (
             Edit(
                 "video/engine/due.py",
-                "                    AND {UNHELD}\n"
-                "                    AND (rung_at IS NULL OR rung_at < "
+                "                AND {UNHELD}\n"
+                "                AND (rung_at IS NULL OR rung_at < "
                 "statement_timestamp() - %s * interval '1 second')",
-                "                    AND lease_until IS NULL\n                    AND (rung_at IS NULL AND %s > 0)",
+                "                AND lease_until IS NULL\n                AND (rung_at IS NULL AND %s > 0)",
             ),
         ),
         "--jobs 40 --rate 4 --lease 3 --kinds 'kill worker,kill media,empty broker' --faults 9 --settle-seconds 60",

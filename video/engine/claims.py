@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from django.conf import settings
-from django.db import connection
 from django.utils.functional import SimpleLazyObject
 
 from video.engine.outcomes import Park
 from video.engine.sql import RECORD_EVENT, UNHELD
+from video.infra import database
 from video.models import Stage, VideoTask
 
 #: A task whose claims crash this often is failed rather than let kill workers for ever.
@@ -110,29 +110,28 @@ def describe_crashes(claim: Claim) -> str:
 
 def renew_leases(held: Sequence[Claim]) -> set[tuple[str, int]]:
     """Renew the leases of all these claims in one statement. Returns (task id, fence) of those that still hold."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH known AS MATERIALIZED (
-                SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS k (id, fence, progress)
-            ), held AS MATERIALIZED (
-                SELECT t.id, known.progress FROM video_videotask t
-                JOIN known ON known.id = t.id AND known.fence = t.fence
-                WHERE t.lease_until IS NOT NULL ORDER BY t.id FOR UPDATE OF t
-            )
-            UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
-                progress = greatest(t.progress, held.progress)
-            FROM held WHERE t.id = held.id
-            RETURNING t.id, t.fence
-            """,
-            [
-                [claim.task.pk for claim in held],
-                [claim.fence for claim in held],
-                [claim.progress for claim in held],
-                settings.STAGE_LEASE_SECONDS,
-            ],
+    rows = database.fetch(
+        """
+        WITH known AS MATERIALIZED (
+            SELECT * FROM unnest(%s::text[], %s::bigint[], %s::int[]) AS k (id, fence, progress)
+        ), held AS MATERIALIZED (
+            SELECT t.id, known.progress FROM video_videotask t
+            JOIN known ON known.id = t.id AND known.fence = t.fence
+            WHERE t.lease_until IS NOT NULL ORDER BY t.id FOR UPDATE OF t
         )
-        return {(row[0], row[1]) for row in cursor.fetchall()}
+        UPDATE video_videotask t SET lease_until = statement_timestamp() + %s * interval '1 second',
+            progress = greatest(t.progress, held.progress)
+        FROM held WHERE t.id = held.id
+        RETURNING t.id, t.fence
+        """,
+        [
+            [claim.task.pk for claim in held],
+            [claim.fence for claim in held],
+            [claim.progress for claim in held],
+            settings.STAGE_LEASE_SECONDS,
+        ],
+    )
+    return {(row[0], row[1]) for row in rows}
 
 
 def _is_same_wait(claim: Claim, park: Park) -> bool:
@@ -148,52 +147,51 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
     """
     if not parks:
         return set()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH given AS MATERIALIZED (
-                SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(stages)s::text[], %(delays)s::float8[],
-                    %(hint_delays)s::float8[], %(reasons)s::text[], %(owner_details)s::text[], %(tries)s::int[],
-                    %(progress)s::int[], %(records)s::bool[], %(codes)s::text[], %(error_codes)s::text[],
-                    %(generations)s::text[])
-                    AS g (id, fence, stage, delay_s, hint_delay_s, reason, owner_detail, tries, progress, record, code,
-                        error_code, generation)
-            ), held AS MATERIALIZED (
-                SELECT t.id FROM video_videotask t
-                JOIN given ON given.id = t.id AND given.fence = t.fence AND given.stage = t.stage
-                WHERE t.status IN ('pending', 'running')
-                ORDER BY t.id FOR NO KEY UPDATE OF t
-            ), parked AS (
-                UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL, core_at = NULL,
-                    next_run_at = statement_timestamp() + interval '1 second' * CASE
-                        WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
-                    park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
-                    progress = greatest(t.progress, g.progress)
-                FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
-                RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
-            ), recorded AS (
-                {RECORD_EVENT}
-                SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300),
-                    left(g.owner_detail, 300), g.error_code, p.claimed_at
-                FROM parked p JOIN given g ON g.id = p.id WHERE g.record
-            )
-            SELECT id FROM parked
-            """,  # noqa: S608 - constants
-            {
-                "ids": [claim.task.pk for claim, _ in parks],
-                "fences": [claim.fence for claim, _ in parks],
-                "stages": [claim.stage.value for claim, _ in parks],
-                "delays": [float(park.delay_s) for _, park in parks],
-                "hint_delays": [float(park.hint_delay_s) for _, park in parks],
-                "reasons": [park.reason for _, park in parks],
-                "owner_details": [park.owner_detail for _, park in parks],
-                "tries": [int(park.counts_as_try) for _, park in parks],
-                "progress": [min(park.progress, 99) for _, park in parks],
-                "records": [park.record and not _is_same_wait(claim, park) for claim, park in parks],
-                "codes": [park.code for _, park in parks],
-                "error_codes": [park.error_code for _, park in parks],
-                "generations": [claim.generation_id for claim, _ in parks],
-                "worker": str(WORKER),
-            },
+    rows = database.fetch(
+        f"""
+        WITH given AS MATERIALIZED (
+            SELECT * FROM unnest(%(ids)s::text[], %(fences)s::bigint[], %(stages)s::text[], %(delays)s::float8[],
+                %(hint_delays)s::float8[], %(reasons)s::text[], %(owner_details)s::text[], %(tries)s::int[],
+                %(progress)s::int[], %(records)s::bool[], %(codes)s::text[], %(error_codes)s::text[],
+                %(generations)s::text[])
+                AS g (id, fence, stage, delay_s, hint_delay_s, reason, owner_detail, tries, progress, record, code,
+                    error_code, generation)
+        ), held AS MATERIALIZED (
+            SELECT t.id FROM video_videotask t
+            JOIN given ON given.id = t.id AND given.fence = t.fence AND given.stage = t.stage
+            WHERE t.status IN ('pending', 'running')
+            ORDER BY t.id FOR NO KEY UPDATE OF t
+        ), parked AS (
+            UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL, core_at = NULL,
+                next_run_at = statement_timestamp() + interval '1 second' * CASE
+                    WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
+                park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
+                progress = greatest(t.progress, g.progress)
+            FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
+            RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
+        ), recorded AS (
+            {RECORD_EVENT}
+            SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300),
+                left(g.owner_detail, 300), g.error_code, p.claimed_at
+            FROM parked p JOIN given g ON g.id = p.id WHERE g.record
         )
-        return {row[0] for row in cursor.fetchall()}
+        SELECT id FROM parked
+        """,  # noqa: S608 - constants
+        {
+            "ids": [claim.task.pk for claim, _ in parks],
+            "fences": [claim.fence for claim, _ in parks],
+            "stages": [claim.stage.value for claim, _ in parks],
+            "delays": [float(park.delay_s) for _, park in parks],
+            "hint_delays": [float(park.hint_delay_s) for _, park in parks],
+            "reasons": [park.reason for _, park in parks],
+            "owner_details": [park.owner_detail for _, park in parks],
+            "tries": [int(park.counts_as_try) for _, park in parks],
+            "progress": [min(park.progress, 99) for _, park in parks],
+            "records": [park.record and not _is_same_wait(claim, park) for claim, park in parks],
+            "codes": [park.code for _, park in parks],
+            "error_codes": [park.error_code for _, park in parks],
+            "generations": [claim.generation_id for claim, _ in parks],
+            "worker": str(WORKER),
+        },
+    )
+    return {row[0] for row in rows}

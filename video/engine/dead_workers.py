@@ -1,21 +1,24 @@
 """Processes of this host that died: their leases end at once instead of running out.
 
-A lease says for how long a worker may be silent, wherever it runs. Of a worker on the same host more can be known: no
-process has its id any more. Then all that it held may be taken over, and its cores are free. Only what is certain
-counts. The row of its presence must hold its process id and have been written in this very boot and pid namespace
-(containers may share a host's name and have the same ids). Otherwise, as for workers of an older version, which wrote
-no process id, the leases run out by themselves.
+A worker of the same host is known to be dead when no process has its id any more. Then all that it held may be taken
+over, and its cores are free. Only what is certain counts: its presence must hold its process id and have been written
+in this very boot and pid namespace (containers may share a host's name and have the same ids). Otherwise the leases run
+out by themselves.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from datetime import timedelta
 from pathlib import Path
 
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models.functions import Now
 
 from video.engine import workers
+from video.infra import database
+from video.models import WorkerSign
 
 log = logging.getLogger(__name__)
 
@@ -25,32 +28,18 @@ def release_dead() -> int:
     space = workers.pid_space()
     if not space:
         return 0
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT name, pid FROM video_workersign
-            WHERE pid_space = %s AND pid IS NOT NULL AND gone_at IS NULL
-                AND seen_at > statement_timestamp() - %s * interval '1 day'
-            """,
-            [space, workers.KEEP_DAYS],
-        )
-        dead = [name for name, pid in cursor.fetchall() if not is_alive(pid)]
+    lately = Now() - timedelta(days=workers.KEEP_DAYS)
+    of_host = WorkerSign.objects.filter(pid_space=space, pid__isnull=False, gone_at=None, seen_at__gt=lately)
+    dead = [name for name, pid in of_host.values_list("name", "pid") if pid is not None and not is_alive(pid)]
     return sum(_release(name, space) for name in dead)
 
 
 def _release(name: str, space: str) -> int:
     """Another sweeper may do the same at the same time: only one of them finds the row without `gone_at`."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_workersign SET gone_at = statement_timestamp()
-            WHERE name = %s AND pid_space = %s AND gone_at IS NULL
-            """,
-            [name, space],
-        )
-        if not cursor.rowcount:
+    with transaction.atomic():
+        if not WorkerSign.objects.filter(name=name, pid_space=space, gone_at=None).update(gone_at=Now()):
             return 0
-        cursor.execute(
+        released = database.execute(
             """
             WITH left_over AS MATERIALIZED (
                 -- In the order of ids, as in `claims`.
@@ -64,7 +53,6 @@ def _release(name: str, space: str) -> int:
             """,
             [name],
         )
-        released = cursor.rowcount
     log.warning("%s died without a word; stages that it held and others may take over now: %s", name, released)
     return released
 

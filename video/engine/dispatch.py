@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from celery import chain, current_app
 from celery.canvas import Signature
@@ -47,10 +48,15 @@ def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
     Urgent messages are delivered before all polls and first submits: there is news of the job, a user asked for it, or
     an earlier message was lost.
     """
+    return _is_sent(chain_from(task_id, stage, urgent=urgent).apply_async, f"enqueues {task_id} again")
+
+
+def _is_sent(send: Callable[[], object], otherwise: str) -> bool:
+    """Send a message. False: the broker can't be reached, which is logged with what the sweeper does instead."""
     try:
-        chain_from(task_id, stage, urgent=urgent).apply_async()
+        send()
     except (OperationalError, OSError) as err:
-        log.warning("%s: the broker can't be reached (%s); the sweeper will ring", task_id, type(err).__name__)
+        log.warning("the broker can't be reached (%s); the sweeper %s", type(err).__name__, otherwise)
         return False
     return True
 
@@ -88,10 +94,8 @@ def send_poll_batches(batches: Iterable[list[str]]) -> int:
     """Send each of these lists of tasks to be polled together, until the broker refuses one. Returns how many tasks."""
     sent = 0
     for task_ids in batches:
-        try:
-            current_app.send_task(queues.task_of(Stage.POLL), args=(task_ids,))
-        except (OperationalError, OSError) as err:
-            log.warning("the broker can't be reached (%s); the sweeper will ring again", type(err).__name__)
+        poll = partial(current_app.send_task, queues.task_of(Stage.POLL), args=(task_ids,))
+        if not _is_sent(poll, "enqueues polls again"):
             break
         sent += len(task_ids)
     return sent
@@ -99,22 +103,15 @@ def send_poll_batches(batches: Iterable[list[str]]) -> int:
 
 def request_admission() -> None:
     """Ask for an admission: a slot is free, or a task waits for one. One message serves all that wait, so this process
-    sends at most one every 50 ms. A task that comes right after one is admitted by the sweeper, half a second later.
-    """
+    sends at most one every 50 ms; the sweeper admits a task that comes right after one."""
     global _admission_requested_at
     now = time.monotonic()
     if now - _admission_requested_at < ADMISSION_EVERY_S:
         return
     _admission_requested_at = now
-    try:
-        current_app.send_task(queues.ADMIT)
-    except (OperationalError, OSError) as err:
-        log.warning("the broker can't be reached (%s); the sweeper will admit", type(err).__name__)
+    _is_sent(partial(current_app.send_task, queues.ADMIT), "admits")
 
 
 def request_check(generation_id: str) -> None:
     """Ask for a status check of an attempt whose task does not run; the sweeper's reconciliation would find it too."""
-    try:
-        current_app.send_task(queues.CHECK, args=(generation_id,))
-    except (OperationalError, OSError) as err:
-        log.warning("%s: the broker can't be reached (%s); the sweeper will look", generation_id, type(err).__name__)
+    _is_sent(partial(current_app.send_task, queues.CHECK, args=(generation_id,)), f"checks {generation_id}")

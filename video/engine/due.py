@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from django.db import connection
-
 from video.engine.sql import UNHELD
+from video.infra import database
 from video.models import Stage
 
 
@@ -17,20 +16,18 @@ def hint(task_id: str, *, least_interval_s: float = 0) -> bool:
     Due no sooner than `least_interval_s` seconds after the last poll. False: the task does not wait for a time. The
     hint is trusted no further; a second run changes nothing.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE video_videotask t SET hinted_at = statement_timestamp(),
-                next_run_at = CASE WHEN {UNHELD}
-                    THEN least(t.next_run_at, greatest(statement_timestamp(), (
-                        SELECT max(g.last_polled_at) + %s * interval '1 second'
-                        FROM video_generation g WHERE g.task_id = t.id)))
-                    ELSE t.next_run_at END
-            WHERE t.id = %s AND t.next_run_at IS NOT NULL
-            """,  # noqa: S608 - a constant
-            [least_interval_s, task_id],
-        )
-        return cursor.rowcount == 1
+    return database.changed(
+        f"""
+        UPDATE video_videotask t SET hinted_at = statement_timestamp(),
+            next_run_at = CASE WHEN {UNHELD}
+                THEN least(t.next_run_at, greatest(statement_timestamp(), (
+                    SELECT max(g.last_polled_at) + %s * interval '1 second'
+                    FROM video_generation g WHERE g.task_id = t.id)))
+                ELSE t.next_run_at END
+        WHERE t.id = %s AND t.next_run_at IS NOT NULL
+        """,  # noqa: S608 - a constant
+        [least_interval_s, task_id],
+    )
 
 
 #: Stages that the sweeper enqueues; a transcode is dispatched when a core is granted to it.
@@ -58,28 +55,27 @@ def enqueue_due(
     Downloads come first, the one whose result expires soonest before all. A batch is one task, but for polls (see
     `in_batches`). A second run finds only what became due since.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH due AS MATERIALIZED (
-                SELECT id FROM video_videotask
-                WHERE next_run_at <= statement_timestamp() AND stage = ANY(%s)
-                    AND {UNHELD}
-                    AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
-                ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
-            ), enqueued AS (
-                UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
-                RETURNING t.id, t.stage, t.next_run_at, t.deaths
-            )
-            SELECT e.id, e.stage, coalesce(g.account_id, 0), e.deaths > 0 FROM enqueued e LEFT JOIN LATERAL (
-                SELECT account_id, result_dies_at FROM video_generation g
-                WHERE g.task_id = e.id AND e.stage IN ('poll', 'download') ORDER BY attempt DESC LIMIT 1
-            ) g ON true
-            ORDER BY e.stage <> 'download', g.result_dies_at, e.next_run_at
-            """,  # noqa: S608 - a constant
-            [[stage.value for stage in BY_SWEEPER if stage in stages], again_after_s, limit],
+    rows = database.fetch(
+        f"""
+        WITH due AS MATERIALIZED (
+            SELECT id FROM video_videotask
+            WHERE next_run_at <= statement_timestamp() AND stage = ANY(%s)
+                AND {UNHELD}
+                AND (rung_at IS NULL OR rung_at < statement_timestamp() - %s * interval '1 second')
+            ORDER BY next_run_at LIMIT %s FOR UPDATE SKIP LOCKED
+        ), enqueued AS (
+            UPDATE video_videotask t SET rung_at = statement_timestamp() FROM due WHERE t.id = due.id
+            RETURNING t.id, t.stage, t.next_run_at, t.deaths
         )
-        return in_batches(Due(row[0], Stage(row[1]), *row[2:]) for row in cursor.fetchall())
+        SELECT e.id, e.stage, coalesce(g.account_id, 0), e.deaths > 0 FROM enqueued e LEFT JOIN LATERAL (
+            SELECT account_id, result_dies_at FROM video_generation g
+            WHERE g.task_id = e.id AND e.stage IN ('poll', 'download') ORDER BY attempt DESC LIMIT 1
+        ) g ON true
+        ORDER BY e.stage <> 'download', g.result_dies_at, e.next_run_at
+        """,  # noqa: S608 - a constant
+        [[stage.value for stage in BY_SWEEPER if stage in stages], again_after_s, limit],
+    )
+    return in_batches(Due(row[0], Stage(row[1]), *row[2:]) for row in rows)
 
 
 def in_batches(found: Iterable[Due]) -> list[tuple[Stage, list[str]]]:
@@ -102,28 +98,25 @@ def in_batches(found: Iterable[Due]) -> list[tuple[Stage, list[str]]]:
 
 def requeue(task_ids: list[str], stage: Stage) -> None:
     """The messages of these tasks were acknowledged, but no worker claimed them: they may be enqueued again at once."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE video_videotask SET rung_at = NULL
-            WHERE id = ANY(%s) AND stage = %s AND next_run_at <= statement_timestamp() AND {UNHELD}
-            """,  # noqa: S608 - a constant
-            [task_ids, stage.value],
-        )
+    database.execute(
+        f"""
+        UPDATE video_videotask SET rung_at = NULL
+        WHERE id = ANY(%s) AND stage = %s AND next_run_at <= statement_timestamp() AND {UNHELD}
+        """,  # noqa: S608 - a constant
+        [task_ids, stage.value],
+    )
 
 
 def has_unacknowledged(stages: list[Stage], *, for_s: float, enqueued_within_s: float) -> bool:
     """Whether a task in these stages has been due for `for_s` seconds, was enqueued in the last `enqueued_within_s`
     seconds, and no worker has claimed it."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT EXISTS (
-                SELECT FROM video_videotask
-                WHERE next_run_at <= statement_timestamp() - %(for)s * interval '1 second' AND stage = ANY(%(stages)s)
-                    AND (lease_until IS NULL OR lease_until < statement_timestamp() - %(for)s * interval '1 second')
-                    AND rung_at > statement_timestamp() - %(lately)s * interval '1 second')
-            """,
-            {"for": for_s, "stages": [stage.value for stage in stages], "lately": enqueued_within_s},
-        )
-        return bool(cursor.fetchone()[0])
+    return database.value(
+        """
+        SELECT EXISTS (
+            SELECT FROM video_videotask
+            WHERE next_run_at <= statement_timestamp() - %(for)s * interval '1 second' AND stage = ANY(%(stages)s)
+                AND (lease_until IS NULL OR lease_until < statement_timestamp() - %(for)s * interval '1 second')
+                AND rung_at > statement_timestamp() - %(lately)s * interval '1 second')
+        """,
+        {"for": for_s, "stages": [stage.value for stage in stages], "lately": enqueued_within_s},
+    )

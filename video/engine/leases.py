@@ -60,14 +60,14 @@ class Heartbeat:
             return list(self._claims.values()) if self._pid == os.getpid() else []
 
     def was_suspended(self, claim: Claim) -> bool:
-        """Whether this process did not run for longer than a lease while it worked on this (frozen, swapped out, a
-        suspended machine): a deadline that passed meanwhile says nothing of the work."""
+        """Whether this process was suspended for longer than a lease while it worked on this: a deadline that passed
+        meanwhile says nothing of the work."""
         with self._lock:
             renewed_at = self._renewed.get((claim.task.pk, claim.fence))
         return claim.was_suspended or (renewed_at is not None and _is_long_ago(renewed_at))
 
     def held(self) -> int:
-        """How many stages that is."""
+        """How many stages this process works on now."""
         return len(self.claims())
 
     def _run(self) -> None:
@@ -82,7 +82,7 @@ class Heartbeat:
         asked_at = time.monotonic()
         try:
             ours = renew_leases(held)
-        except Exception as err:  # whatever it is, this thread must go on: all leases of the process hang on it
+        except Exception as err:  # whatever it is, this thread must go on: it renews all leases of the process
             log.warning(
                 "heartbeat: leases can't be renewed now (%s); without it they run out by themselves",
                 type(err).__name__,

@@ -2,9 +2,8 @@
 
 All within DRAIN_SECONDS. Downloads and transcodes may finish in the first half of them; then they are stopped and
 parked, due at once, so that another worker goes on without waiting for a lease. Shortly before the end the other
-stages are parked too, whatever their threads wait for: what such a thread still learns of a job is written all the
-same, and its move of the task finds the fence taken. A submit alone is never released: it keeps the worker until its
-answer is written or the time is over. Then the rules for an unknown outcome hold, as after a crash.
+stages are parked too: what their threads still learn of a job is written, and their move of the task finds the fence
+taken. A submit alone is never released; when the time is over, the rules for an unknown outcome hold, as after a crash.
 """
 
 from __future__ import annotations
@@ -83,6 +82,4 @@ def _release(claim: Claim) -> None:
         claims.park([(claim, Park(0, REASON))])
     except Error as err:
         connection.close()
-        log.warning(
-            "%s %s: not let go (%s); its lease runs out by itself", claim.task.pk, claim.stage, type(err).__name__
-        )
+        log.warning("%s %s: not parked (%s); its lease will end", claim.task.pk, claim.stage, type(err).__name__)

@@ -10,15 +10,18 @@ worker's.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models.functions import Coalesce, Now
 
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
 from video.engine.sql import RECORD_EVENT
-from video.models import Generation, Stage, Status, TaskEvent, VideoTask
+from video.infra import database
+from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
@@ -118,62 +121,70 @@ def _move(
     *,
     outcome: Outcome,
     fields: dict[str, Any] | None = None,
-    detail: str,
-    owner_detail: str,
-    error_code: str = "",
-    generation_id: str | None = None,
     keeps_core: bool = False,
+    **event: Any,
 ) -> bool:
-    """The one conditional UPDATE behind every move of a held task, with its event in the same statement."""
+    """The conditional UPDATE behind every move of a held task, with its event; `event` as for `_update`."""
+    fields = fields or {}
     extra = "" if keeps_core else ", core_at = NULL"
-    for name in fields or {}:
+    for name in fields:
         if name not in _SETTABLE:
             raise IllegalMove(f"{name} is not a stage's to write")
         extra += f", {name} = %(f_{name})s"
-    sql = f"""
-        WITH moved AS (
-            UPDATE video_videotask SET lease_until = NULL, deaths = 0, park_code = '', {sets}{extra}
-            WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
-            RETURNING id, run
-        )
+    return _update(
+        f"""
+        UPDATE video_videotask SET lease_until = NULL, deaths = 0, park_code = '', {sets}{extra}
+        WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
+        """,  # noqa: S608 - column names from the tables above, values as parameters
+        {"id": claim.task.pk, "fence": claim.fence, **params, **{f"f_{name}": fields[name] for name in fields}},
+        stage=claim.stage,
+        outcome=outcome,
+        started_at=claim.claimed_at,
+        **event,
+    )
+
+
+def _update(
+    statement: str,
+    params: dict[str, Any],
+    *,
+    stage: Stage,
+    outcome: Outcome,
+    detail: str = "",
+    owner_detail: str = "",
+    error_code: str = "",
+    generation_id: str | None = None,
+    started_at: datetime | None = None,  # None: now
+) -> bool:
+    """An UPDATE of one task, with its event in the same statement. False: its condition no longer holds."""
+    return database.changed(
+        f"""
+        WITH moved AS ({statement} RETURNING id, run, fence)
         {RECORD_EVENT}
-        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, %(fence)s, %(worker)s, %(detail)s, %(owner_detail)s,
-            %(error_code)s, %(claimed_at)s
+        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, fence, %(worker)s, %(detail)s, %(owner_detail)s,
+            %(error_code)s, coalesce(%(started_at)s, statement_timestamp())
         FROM moved
-    """  # noqa: S608 - column names from the tables above, values as parameters
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql,
-            {
-                **params,
-                **{f"f_{name}": value for name, value in (fields or {}).items()},
-                "id": claim.task.pk,
-                "fence": claim.fence,
-                "stage": claim.stage.value,
-                "worker": str(WORKER),
-                "outcome": outcome.value,
-                "detail": detail[:300],
-                "owner_detail": owner_detail[:300],
-                "error_code": error_code,
-                "generation": generation_id,
-                "claimed_at": claim.claimed_at,
-            },
-        )
-        return cursor.rowcount == 1
+        """,  # noqa: S608 - constants, values as parameters
+        {
+            **params,
+            "stage": stage.value,
+            "outcome": outcome.value,
+            "generation": generation_id,
+            "worker": str(WORKER),
+            "detail": detail[:300],
+            "owner_detail": owner_detail[:300],
+            "error_code": error_code,
+            "started_at": started_at,
+        },
+    )
 
 
 def mark_running(claim: Claim) -> bool:
     """The task's submit is about to be sent: it runs from now on. False: the fence or the lease no longer holds."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_videotask SET status = 'running', started_at = coalesce(started_at, statement_timestamp())
-            WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
-                AND lease_until > statement_timestamp()
-            """,
-            {"task": claim.task.pk, "fence": claim.fence},
-        )
-        return cursor.rowcount == 1
+    held = VideoTask.objects.filter(
+        pk=claim.task.pk, fence=claim.fence, stage=Stage.GENERATE, status__in=ACTIVE, lease_until__gt=Now()
+    )
+    return held.update(status=Status.RUNNING, started_at=Coalesce("started_at", Now())) == 1
 
 
 def advance(
@@ -232,7 +243,6 @@ def wait_for_slot(
         outcome=Outcome.WAITING,
         fields={"eligible_models": models} if models is not None else None,
         detail=reason,
-        owner_detail="",
         generation_id=generation_id,
     )
 
@@ -248,24 +258,18 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
         {},
         outcome=Outcome.SUCCEEDED,
         fields=fields,
-        detail="",
-        owner_detail="",
         generation_id=generation_id,
     )
 
 
 def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_id: str | None = None) -> bool:
-    """End the task as failed and give its credits back, in one transaction.
-
-    Called through `task_moves.fail`, which settles the task's attempt with it.
-    `message` is a plain sentence for the user; `detail` is for operators.
-    """
+    """End the task as failed with its refund; `task_moves.fail`, which settles the task's attempt too, calls it."""
     with transaction.atomic():
         moved = _move(
             claim,
             """status = 'failed', next_run_at = NULL, rung_at = NULL, park_reason = '', deadline_at = NULL,
-            finished_at = statement_timestamp(), error_code = %(code)s, error_message = %(message)s""",
-            {"code": code, "message": message},
+            finished_at = statement_timestamp(), error_code = %(error_code)s, error_message = %(message)s""",
+            {"message": message},
             outcome=Outcome.FAILED,
             detail=detail or message,
             owner_detail=message,
@@ -279,38 +283,36 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
 
 def admit(generations: Sequence[Generation]) -> None:
     """The tasks of these planned attempts are due now; their messages are sent after the caller's commit."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH due AS (
-                UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
-                    rung_at = statement_timestamp(), park_reason = '', tries = 0,
-                    deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
-                FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
-                WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
-            )
-            {RECORD_EVENT}
-            SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, detail, '', created_at
-            FROM due
-            """,  # noqa: S608 - a constant
-            {
-                "deadline": settings.TASK_DEADLINE_SECONDS,
-                "tasks": [generation.task_id for generation in generations],
-                "generations": [generation.pk for generation in generations],
-                "details": [f"{generation.provider} {generation.model}" for generation in generations],
-                "worker": str(WORKER),
-            },
+    database.execute(
+        f"""
+        WITH due AS (
+            UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
+                rung_at = statement_timestamp(), park_reason = '', tries = 0,
+                deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
+            FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
+            WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
         )
+        {RECORD_EVENT}
+        SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, detail, '', created_at
+        FROM due
+        """,  # noqa: S608 - a constant
+        {
+            "deadline": settings.TASK_DEADLINE_SECONDS,
+            "tasks": [generation.task_id for generation in generations],
+            "generations": [generation.pk for generation in generations],
+            "details": [f"{generation.provider} {generation.model}" for generation in generations],
+            "worker": str(WORKER),
+        },
+    )
 
 
 def prioritise(task_ids: Sequence[str], priority: int) -> set[str]:
     """Give tasks that have not ended another place among their user's, -100 to 100. Returns the ids of those."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
-            [priority, list(task_ids)],
-        )
-        return {row[0] for row in cursor.fetchall()}
+    rows = database.fetch(
+        "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
+        [priority, list(task_ids)],
+    )
+    return {row[0] for row in rows}
 
 
 def forget_work_files(task_id: str) -> None:
@@ -321,29 +323,20 @@ def forget_work_files(task_id: str) -> None:
 def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
     """End a task that waits for a slot, and so is unheld, as failed, with its refund. A second run changes nothing."""
     with transaction.atomic():
-        with connection.cursor() as cursor:
-            cursor.execute(
-                f"""
-                WITH moved AS (
-                    UPDATE video_videotask SET status = 'failed', admit_at = NULL, rung_at = NULL, fence = fence + 1,
-                        deadline_at = NULL, finished_at = statement_timestamp(), error_code = %(code)s,
-                        error_message = %(message)s, park_reason = ''
-                    WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
-                )
-                {RECORD_EVENT}
-                SELECT id, run, NULL, 'generate', 'failed', fence, %(worker)s, left(%(message)s, 300),
-                    left(%(message)s, 300), %(code)s, statement_timestamp()
-                FROM moved
-                """,  # noqa: S608 - a constant
-                {
-                    "code": code,
-                    "message": message,
-                    "id": task.pk,
-                    "fence": task.fence,
-                    "worker": str(WORKER),
-                },
-            )
-            moved = cursor.rowcount == 1
+        moved = _update(
+            """
+            UPDATE video_videotask SET status = 'failed', admit_at = NULL, rung_at = NULL, fence = fence + 1,
+                deadline_at = NULL, finished_at = statement_timestamp(), error_code = %(error_code)s,
+                error_message = %(message)s, park_reason = ''
+            WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL
+            """,
+            {"id": task.pk, "fence": task.fence, "message": message},
+            stage=Stage.GENERATE,
+            outcome=Outcome.FAILED,
+            detail=message,
+            owner_detail=message,
+            error_code=code,
+        )
         if moved:
             ledger.refund(task.pk, task.run)
         return moved
@@ -351,20 +344,16 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
 
 def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool:
     """A task that waits for a slot may be run by these models from now on. False: it no longer waits."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH moved AS (
-                UPDATE video_videotask SET eligible_models = %(models)s, park_reason = %(reason)s
-                WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL RETURNING id, run, fence
-            )
-            {RECORD_EVENT}
-            SELECT id, run, NULL, 'generate', 'waiting', fence, %(worker)s, %(reason)s, '', '', statement_timestamp()
-            FROM moved
-            """,  # noqa: S608 - a constant
-            {"models": models, "reason": reason[:200], "id": task.pk, "fence": task.fence, "worker": str(WORKER)},
-        )
-        return cursor.rowcount == 1
+    return _update(
+        """
+        UPDATE video_videotask SET eligible_models = %(models)s, park_reason = %(detail)s
+        WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL
+        """,
+        {"id": task.pk, "fence": task.fence, "models": models},
+        stage=Stage.GENERATE,
+        outcome=Outcome.WAITING,
+        detail=reason[:200],
+    )
 
 
 def revive(task_id: str, run: int, generation_id: str) -> bool:
@@ -372,23 +361,19 @@ def revive(task_id: str, run: int, generation_id: str) -> bool:
 
     Only while no newer run and no newer generation exists.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH moved AS (
-                UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '',
-                    error_message = '', next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL,
-                    tries = 0, deaths = 0, fence = fence + 1, has_work_files = true, park_reason = ''
-                WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND NOT EXISTS (
-                    SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
-                    WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
-                RETURNING id, run, fence
-            )
-            {RECORD_EVENT}
-            SELECT id, run, %(generation)s, 'download', 'resumed', fence, %(worker)s, %(detail)s, %(detail)s, '',
-                statement_timestamp()
-            FROM moved
-            """,  # noqa: S608 - a constant
-            {"task": task_id, "run": run, "generation": generation_id, "worker": str(WORKER), "detail": CAME_LATE},
-        )
-        return cursor.rowcount == 1
+    return _update(
+        """
+        UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '', error_message = '',
+            next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL, tries = 0, deaths = 0,
+            fence = fence + 1, has_work_files = true, park_reason = ''
+        WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND NOT EXISTS (
+            SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
+            WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
+        """,
+        {"task": task_id, "run": run},
+        stage=Stage.DOWNLOAD,
+        outcome=Outcome.RESUMED,
+        detail=CAME_LATE,
+        owner_detail=CAME_LATE,
+        generation_id=generation_id,
+    )

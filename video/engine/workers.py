@@ -26,6 +26,7 @@ from video.engine.claims import WORKER
 from video.engine.leases import heartbeat
 from video.engine.queues import MEDIA_QUEUE, VIDEO_QUEUE
 from video.engine.sql import LISTENING
+from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import WorkerSign
 
@@ -50,7 +51,7 @@ class Presence:
         self._first = True
         self._failing: set[str] = set()
         self._watch: Callable[[], None] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="sign-of-life", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self, *, watch: Callable[[], None] = lambda: None) -> None:
         """Begin to write the row; `watch` is called after each time."""
@@ -72,46 +73,38 @@ class Presence:
     def write(self) -> None:
         """Insert or renew the row. Raises the database's errors."""
         free = free_bytes(toolkit().storage.scratch_root)
-        with connection.cursor() as cursor:
-            cursor.execute(
-                """
-                INSERT INTO video_workersign (name, kind, host, queues, threads, held, draining, memory_bytes,
-                    disk_free_bytes, disk_low, pid_space, pid)
-                VALUES (%(name)s, %(kind)s, %(host)s, %(queues)s, %(threads)s, %(held)s, %(draining)s,
-                    %(memory)s, %(free)s, %(low)s, %(pid_space)s, %(pid)s)
-                ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, host = excluded.host,
-                    queues = excluded.queues, threads = excluded.threads, held = excluded.held,
-                    draining = excluded.draining, memory_bytes = excluded.memory_bytes,
-                    disk_free_bytes = excluded.disk_free_bytes, disk_low = excluded.disk_low,
-                    pid_space = excluded.pid_space, pid = excluded.pid, gone_at = NULL, seen_at = statement_timestamp(),
-                    -- The name may have been another process's before.
-                    started_at = CASE WHEN %(first)s THEN statement_timestamp() ELSE video_workersign.started_at END
-                """,
-                {
-                    "name": str(WORKER),
-                    "kind": self._kind.value,
-                    "host": socket.gethostname()[:100],
-                    "queues": self._queues[:100],
-                    "threads": self._threads,
-                    "held": min(heartbeat.held(), 32_767),
-                    "draining": self.draining,
-                    "memory": resident_bytes(),
-                    "free": free,
-                    "low": free < settings.MIN_FREE_BYTES,
-                    "pid_space": pid_space(),
-                    "pid": os.getpid(),
-                    "first": self._first,
-                },
-            )
+        values = {
+            "kind": self._kind,
+            "host": socket.gethostname()[:100],
+            "queues": self._queues[:100],
+            "threads": self._threads,
+            "held": min(heartbeat.held(), 32_767),
+            "draining": self.draining,
+            "memory_bytes": resident_bytes(),
+            "disk_free_bytes": free,
+            "disk_low": free < settings.MIN_FREE_BYTES,
+            "pid_space": pid_space(),
+            "pid": os.getpid(),
+            "gone_at": None,
+            "seen_at": Now(),
+        }
+        # The name may have been another process's before.
+        written = [*values, "started_at"] if self._first else list(values)
+        WorkerSign.objects.bulk_create(
+            [WorkerSign(name=str(WORKER), started_at=Now(), **values)],
+            update_conflicts=True,
+            unique_fields=["name"],
+            update_fields=written,
+        )
         self._first = False
 
     def _run(self) -> None:
         while not self._ended:
-            self._once("write its sign of life", self.write)
+            self._once("write its presence", self.write)
             self._once("watch over itself", self._watch)
             self._wake.wait(PRESENCE_EVERY_S)
             self._wake.clear()
-        self._once("take its sign of life away", self.remove)
+        self._once("delete its presence", self.remove)
 
     def _once(self, what: str, work: Callable[[], None]) -> None:
         """Do it, and log once when it begins to fail."""
@@ -144,30 +137,20 @@ def pid_space() -> str:
         return ""
 
 
-def alive() -> list[WorkerSign]:
-    """Workers and sweepers that were seen in the last ALIVE_S seconds, by name."""
-    seen = Now() - timedelta(seconds=ALIVE_S)
-    return list(WorkerSign.objects.filter(seen_at__gt=seen, gone_at=None).order_by("name"))
-
-
 def media_cores() -> int:
     """Threads that transcode, over all live workers that take new work."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT coalesce(sum(threads), 0) FROM video_workersign WHERE {LISTENING}",  # noqa: S608 - a constant
-            {"alive": ALIVE_S, "queue": MEDIA_QUEUE},
-        )
-        return int(cursor.fetchone()[0])
+    return database.value(
+        f"SELECT coalesce(sum(threads), 0) FROM video_workersign WHERE {LISTENING}",  # noqa: S608 - a constant
+        {"alive": ALIVE_S, "queue": MEDIA_QUEUE},
+    )
 
 
 def is_disk_full() -> bool:
     """Whether no worker that could fetch a video has room for one. Without any live worker nothing is known: False."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"SELECT coalesce(bool_and(disk_low), false) FROM video_workersign WHERE {LISTENING}",  # noqa: S608
-            {"alive": ALIVE_S, "queue": VIDEO_QUEUE},
-        )
-        return bool(cursor.fetchone()[0])
+    return database.value(
+        f"SELECT coalesce(bool_and(disk_low), false) FROM video_workersign WHERE {LISTENING}",  # noqa: S608
+        {"alive": ALIVE_S, "queue": VIDEO_QUEUE},
+    )
 
 
 def sweep_old() -> int:

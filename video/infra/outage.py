@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection
 
+from video.infra import database
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -96,8 +98,7 @@ class OutageGate:
 
 def ping() -> None:
     """The cheapest statement. Raises the database's errors."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+    database.execute("SELECT 1")
 
 
 gate = OutageGate()

@@ -9,16 +9,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
 from video.attempts import configured_keys, reconcile
 from video.engine import transitions, workers
-from video.infra import outage
+from video.infra import database, outage
 from video.infra.toolkit import toolkit
-from video.models import Status, VideoTask
+from video.models import PeriodicRun, Status, VideoTask
 from video.pipeline import media_stages
 from video.scheduling import admission
 
@@ -31,22 +30,17 @@ SWEEP_BATCH = 500  # tasks
 
 def take_period(name: str, every_s: float) -> bool:
     """Whether this process is to run a periodic job now: it was the first to write the period's unique row."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO video_periodicrun (name, period)
-            VALUES (%(name)s, to_timestamp(floor(extract(epoch FROM statement_timestamp()) / %(every)s) * %(every)s))
-            ON CONFLICT (name, period) DO NOTHING
-            """,
-            {"name": name, "every": every_s},
-        )
-        taken = cursor.rowcount == 1
-        if taken:
-            cursor.execute(
-                "DELETE FROM video_periodicrun WHERE name = %s AND period < statement_timestamp() - interval '2 days'",
-                [name],
-            )
-        return taken
+    taken = database.changed(
+        """
+        INSERT INTO video_periodicrun (name, period)
+        VALUES (%(name)s, to_timestamp(floor(extract(epoch FROM statement_timestamp()) / %(every)s) * %(every)s))
+        ON CONFLICT (name, period) DO NOTHING
+        """,
+        {"name": name, "every": every_s},
+    )
+    if taken:
+        PeriodicRun.objects.filter(name=name, period__lt=Now() - timedelta(days=2)).delete()
+    return taken
 
 
 def sweep_work_files() -> int:

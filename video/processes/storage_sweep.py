@@ -1,8 +1,7 @@
 """Files in storage that no row names: what a crash or a late worker left behind.
 
-A file comes first and its row second, so one without a row may be about to get it. Every name holds the id that it was
-made under, and an id holds the time; only what is older than a day at least counts as left behind. A file that is not
-named as ours is never touched.
+A file is written before its row, so one without a row may be about to get it. Every name holds an id, and an id holds
+its time; only what is a day old at least counts as left behind. A file that is not named as ours is never touched.
 """
 
 from __future__ import annotations

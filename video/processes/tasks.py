@@ -45,7 +45,7 @@ def _run(stage: Stage, task_ids: list[str]) -> list[str]:
     except outage.ERRORS as err:
         connection.close()
         log.warning(
-            "%s %s: the database can't be used (%s); rung again when it can", ", ".join(task_ids[:3]), stage, err
+            "%s %s: the database can't be used (%s); enqueued again when it can", ", ".join(task_ids[:3]), stage, err
         )
         return []
 
@@ -97,8 +97,8 @@ _asked_again = threading.Event()
 def admit() -> None:
     """Give free slots to waiting tasks.
 
-    One thread of a worker does it: more would only wait for each other's lock, and many creates at once would take all
-    threads from the jobs. A message that comes meanwhile is answered with one more pass, or by the sweeper.
+    One thread of a worker at a time, so that many creates don't take all threads from the jobs. A message that comes
+    meanwhile causes one more pass.
     """
     if shutdown.begun():  # the sweeper admits them
         return
@@ -115,5 +115,5 @@ def admit() -> None:
 
 @shared_task(name=queues.CHECK)
 def look(generation_id: str) -> None:
-    """Check an attempt whose task has ended: stop its job, or record how that ended."""
+    """Check an attempt whose task has ended: stop its job, or record its end."""
     reconcile.check_if_due(generation_id)

@@ -1,12 +1,9 @@
-"""Ends this worker when its consumer is stalled: connected to the broker, idle, and no message reaches it.
+"""Ends this worker when its consumer is stalled, as Celery's may be after a restart of the broker.
 
-Celery's consumer may stall so after a restart of the broker. Such a worker looks well from outside, so it checks
-itself. It exits with EXIT_CODE, for its supervisor to start it again, when all of this holds at two checks in a row: it
+The worker exits with EXIT_CODE, for its supervisor to start it again, when all of this holds at two checks in a row: it
 has been idle for WATCHDOG_SECONDS; a task of its queue has been due as long, was enqueued lately and is unheld; and
-messages lie in that very queue.
-
-It stays when nothing was enqueued (a task waits for a core or for a time, or no sweeper runs), when the broker can't
-be reached, and while it stops.
+there are messages in that very queue. It stays when nothing was enqueued (a task waits for a core or for a time, or no
+sweeper runs), when the broker can't be reached, and while it stops.
 """
 
 from __future__ import annotations
