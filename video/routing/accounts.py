@@ -1,4 +1,4 @@
-"""What providers say about accounts and keys: by refusing a submit, and in answer to an account call.
+"""What follows for accounts and keys from a refused submit, and from the answer to an account call.
 
 Only trouble of key and account comes here, never a user's. A Busy account cools down, a refused key is quarantined, an
 empty account is closed until it is topped up, and a forbidden model is closed on its account alone.
@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from django.conf import settings
-from django.db import connection
+from django.db.models.functions import Now
 
 from providers.api_keys import ApiKey, account_of
 from providers.contract import AccountInfo
 from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
 from providers.registry import BY_NAME
+from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import slots
@@ -75,57 +77,54 @@ def note_refusal(generation: Generation, error: ProviderError, *, jitter: Callab
 
 def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
     asked = min(error.retry_after_s, LONGEST_ASKED_S) if error.retry_after_s else None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_provideraccount a SET last_error = %(error)s, busies = next.busies,
-                cooldown_until = greatest(a.cooldown_until, statement_timestamp() + interval '1 second' * %(spread)s *
-                    coalesce(%(asked)s, least(%(longest)s, %(first)s * power(2, least(next.busies, 20) - 1))))
-            FROM (
-                SELECT id, CASE
-                    -- Sent before the cool-down was known: no news.
-                    WHEN busies > 0 AND cooldown_until > statement_timestamp() THEN busies
-                    WHEN cooldown_until < statement_timestamp() - interval '1 second' * %(forget)s OR EXISTS (
-                        SELECT FROM video_generation g
-                        WHERE g.account_id = video_provideraccount.id AND g.state = 'accepted'
-                            AND g.accepted_at > cooldown_until
-                    ) THEN 1
-                    ELSE busies + 1 END AS busies
-                FROM video_provideraccount WHERE id = %(id)s FOR UPDATE
-            ) next
-            WHERE a.id = next.id
-            """,
-            {
-                "id": generation.account_id,
-                "error": str(error)[:300],
-                "asked": asked,
-                "spread": spread,
-                "first": FIRST_COOLDOWN_S,
-                "longest": LONGEST_COOLDOWN_S,
-                "forget": FORGET_BUSIES_S,
-            },
-        )
+    database.execute(
+        """
+        UPDATE video_provideraccount a SET last_error = %(error)s, busies = next.busies,
+            cooldown_until = greatest(a.cooldown_until, statement_timestamp() + interval '1 second' * %(spread)s *
+                coalesce(%(asked)s, least(%(longest)s, %(first)s * power(2, least(next.busies, 20) - 1))))
+        FROM (
+            SELECT id, CASE
+                -- Sent before the cool-down was known: no news.
+                WHEN busies > 0 AND cooldown_until > statement_timestamp() THEN busies
+                WHEN cooldown_until < statement_timestamp() - interval '1 second' * %(forget)s OR EXISTS (
+                    SELECT FROM video_generation g
+                    WHERE g.account_id = video_provideraccount.id AND g.state = 'accepted'
+                        AND g.accepted_at > cooldown_until
+                ) THEN 1
+                ELSE busies + 1 END AS busies
+            FROM video_provideraccount WHERE id = %(id)s FOR UPDATE
+        ) next
+        WHERE a.id = next.id
+        """,
+        {
+            "id": generation.account_id,
+            "error": str(error)[:300],
+            "asked": asked,
+            "spread": spread,
+            "first": FIRST_COOLDOWN_S,
+            "longest": LONGEST_COOLDOWN_S,
+            "forget": FORGET_BUSIES_S,
+        },
+    )
     if error.provider_code in BY_NAME[generation.provider].too_many_at_once:
         _lower_limit(generation)
 
 
 def _lower_limit(generation: Generation) -> None:
     """As many as the provider has now are as many as it takes. What is planned is not there yet, and doesn't count."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_provideraccount a SET lowered_until = statement_timestamp() + interval '1 second' * %(span)s,
-                lowered_slots = CASE WHEN a.lowered_until > statement_timestamp()
-                    THEN least(a.lowered_slots, sent.number) ELSE sent.number END
-            FROM (
-                SELECT greatest(1, count(*)) AS number FROM video_generation
-                WHERE account_id = %(id)s AND id <> %(generation)s AND state IN ('unknown', 'accepted')
-            ) sent
-            WHERE a.id = %(id)s RETURNING a.lowered_slots
-            """,
-            {"id": generation.account_id, "generation": generation.pk, "span": LOWERED_S},
-        )
-        row = cursor.fetchone()
+    row = database.fetch_one(
+        """
+        UPDATE video_provideraccount a SET lowered_until = statement_timestamp() + interval '1 second' * %(span)s,
+            lowered_slots = CASE WHEN a.lowered_until > statement_timestamp()
+                THEN least(a.lowered_slots, sent.number) ELSE sent.number END
+        FROM (
+            SELECT greatest(1, count(*)) AS number FROM video_generation
+            WHERE account_id = %(id)s AND id <> %(generation)s AND state IN ('unknown', 'accepted')
+        ) sent
+        WHERE a.id = %(id)s RETURNING a.lowered_slots
+        """,
+        {"id": generation.account_id, "generation": generation.pk, "span": LOWERED_S},
+    )
     log.warning(
         "%s: account %s takes no more than %s jobs of %s at once for now",
         generation.provider,
@@ -160,35 +159,30 @@ def close_empty(provider: str, account: str, error: str) -> bool:
         {"provider": provider, "account": account},
         OutOfCredits.code,
         error,
-        # Nobody can be asked whether it was topped up: one job tries later.
+        # Without an account call, only a job can find out whether it was topped up.
         again_after_s=None if has_call else RETRY_EMPTY_S,
     )
     if closed:
-        log.error("%s: account %s is out of credits (%s). Top it up: %s", provider, account, error, _reopens(has_call))
+        then = "open it in the admin, or it is tried again in an hour."
+        if has_call:
+            then = "it opens by itself in about a quarter of an hour, at once with `manage.py check_providers`."
+        log.error("%s: account %s is out of credits (%s). Top it up: %s", provider, account, error, then)
     return closed
-
-
-def _reopens(has_call: bool) -> str:
-    if has_call:
-        return "it opens by itself in about a quarter of an hour, at once with `manage.py check_providers`."
-    return "open it in the admin, or it is tried again in an hour."
 
 
 def _close(
     where: str, params: dict[str, str | int], reason: str, error: str, *, again_after_s: float | None = None
 ) -> bool:
     """Rows are locked by id first, as admission does, so that the two never deadlock."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            UPDATE video_provideraccount SET closed_reason = %(reason)s, last_error = %(error)s,
-                cooldown_until = coalesce(statement_timestamp() + interval '1 second' * %(again)s, cooldown_until)
-            WHERE id IN (SELECT id FROM video_provideraccount WHERE {where} ORDER BY id FOR UPDATE)
-                AND closed_reason <> %(reason)s
-            """,  # noqa: S608 - `where` is one of this module's constants
-            {**params, "reason": reason, "error": error[:300], "again": again_after_s},
-        )
-        return cursor.rowcount > 0
+    return database.changed(
+        f"""
+        UPDATE video_provideraccount SET closed_reason = %(reason)s, last_error = %(error)s,
+            cooldown_until = coalesce(statement_timestamp() + interval '1 second' * %(again)s, cooldown_until)
+        WHERE id IN (SELECT id FROM video_provideraccount WHERE {where} ORDER BY id FOR UPDATE)
+            AND closed_reason <> %(reason)s
+        """,  # noqa: S608 - `where` is one of this module's constants
+        {**params, "reason": reason, "error": error[:300], "again": again_after_s},
+    )
 
 
 # --- asking about accounts -----------------------------------------------------------------------------------------
@@ -196,7 +190,7 @@ def _close(
 
 @dataclass(frozen=True)
 class AccountAnswer:
-    """What a provider said about one key; exactly one of `info` and `error`, or neither where it can't be asked."""
+    """A provider's answer about one key: either `info` or `error`, or neither where it can't be asked."""
 
     provider: str
     key: ApiKey
@@ -217,21 +211,23 @@ def ask(keys: Iterable[tuple[str, ApiKey]], *, deadline_s: float, budget_s: floa
 
     After `budget_s` no further call is begun; what wasn't asked is left out.
     """
-    lines: dict[tuple[str, str], list[ApiKey]] = defaultdict(list)
+    by_account: dict[tuple[str, str], list[ApiKey]] = defaultdict(list)
     for provider, key in keys:
-        lines[provider, account_of(provider, key, settings.KEY_ACCOUNTS)].append(key)
-    if not lines:
+        by_account[provider, account_of(provider, key, settings.KEY_ACCOUNTS)].append(key)
+    if not by_account:
         return []
     stop_at = None if budget_s is None else time.monotonic() + budget_s
-    with ThreadPoolExecutor(max_workers=min(ASK_THREADS, len(lines)), thread_name_prefix="accounts") as pool:
-        found = pool.map(lambda line: _ask_line(line[0][0], line[0][1], line[1], deadline_s, stop_at), lines.items())
+    with ThreadPoolExecutor(max_workers=min(ASK_THREADS, len(by_account)), thread_name_prefix="accounts") as pool:
+        ask_one = partial(_ask_account, deadline_s=deadline_s, stop_at=stop_at)
+        found = pool.map(ask_one, by_account, by_account.values())
         return [answer for answers in found for answer in answers]
 
 
-def _ask_line(
-    provider: str, account: str, keys: Sequence[ApiKey], deadline_s: float, stop_at: float | None
+def _ask_account(
+    name: tuple[str, str], keys: Sequence[ApiKey], *, deadline_s: float, stop_at: float | None
 ) -> list[AccountAnswer]:
     found = []
+    provider, account = name
     for number, key in enumerate(keys):
         if number:
             time.sleep(_pause_s(provider))
@@ -259,36 +255,26 @@ def _ask(provider: str, key: ApiKey, deadline_s: float) -> AccountInfo | None:
 
 
 def record(answer: AccountAnswer) -> bool:
-    """Write down what was said. True if it was an answer about the account."""
+    """Record an answer. True if it tells something about the account."""
     keys = ProviderKey.objects.filter(provider=answer.provider, fingerprint=answer.key.fingerprint)
     error = answer.error
     if isinstance(error, KeyRefused):
         quarantine(answer.provider, answer.key.fingerprint, str(error))
-        _checked(answer)
-        return True
-    if isinstance(error, OutOfCredits):
+    elif isinstance(error, OutOfCredits):
         close_empty(answer.provider, answer.account, str(error))
-        _checked(answer)
-        return True
-    if error is not None:
+    elif error is not None:
         keys.update(last_error=str(error)[:300])
         return False
-    if answer.info is None:
+    elif answer.info is None:
         return False
-    _checked(answer)
+    keys.update(checked_at=Now())
+    if answer.info is None:
+        return True
     if keys.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE):
         log.warning("%s: key %s answers well again; jobs are sent with it", answer.provider, answer.key.fingerprint)
     keys.exclude(last_error="").update(last_error="")
     _record_info(answer, answer.info)
     return True
-
-
-def _checked(answer: AccountAnswer) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE video_providerkey SET checked_at = statement_timestamp() WHERE provider = %s AND fingerprint = %s",
-            [answer.provider, answer.key.fingerprint],
-        )
 
 
 def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
@@ -300,46 +286,42 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
             rows.filter(model=model).exclude(slots=slots).update(slots=slots)
     if info.balance is None:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH before AS (
-                SELECT id, closed_reason = 'out_of_credits' AND %(balance)s > 0 AS opens FROM video_provideraccount
-                WHERE provider = %(provider)s AND account = %(account)s ORDER BY id FOR UPDATE
-            )
-            UPDATE video_provideraccount a SET balance = %(balance)s, balance_unit = %(unit)s,
-                closed_reason = CASE WHEN before.opens THEN '' ELSE closed_reason END,
-                last_error = CASE WHEN before.opens THEN '' ELSE last_error END
-            FROM before WHERE a.id = before.id RETURNING before.opens
-            """,
-            {
-                "balance": min(info.balance, LARGEST_BALANCE),
-                "unit": toolkit().provider(answer.provider).cost_unit[:12],
-                "provider": answer.provider,
-                "account": answer.account,
-            },
+    balances = database.fetch(
+        """
+        WITH before AS (
+            SELECT id, closed_reason = 'out_of_credits' AND %(balance)s > 0 AS opens FROM video_provideraccount
+            WHERE provider = %(provider)s AND account = %(account)s ORDER BY id FOR UPDATE
         )
-        opened = any(row[0] for row in cursor.fetchall())
-    if opened:
+        UPDATE video_provideraccount a SET balance = %(balance)s, balance_unit = %(unit)s,
+            closed_reason = CASE WHEN before.opens THEN '' ELSE closed_reason END,
+            last_error = CASE WHEN before.opens THEN '' ELSE last_error END
+        FROM before WHERE a.id = before.id RETURNING before.opens
+        """,
+        {
+            "balance": min(info.balance, LARGEST_BALANCE),
+            "unit": toolkit().provider(answer.provider).cost_unit[:12],
+            "provider": answer.provider,
+            "account": answer.account,
+        },
+    )
+    if any(opened for (opened,) in balances):
         log.warning("%s: account %s has credits again; jobs start there", answer.provider, answer.account)
 
 
 def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
     """The keys to ask about, those not asked for longest first. Closed ones at a slow pace."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT k.provider, k.fingerprint FROM video_providerkey k
-            WHERE coalesce(k.checked_at < statement_timestamp() - interval '1 second' *
-                CASE WHEN k.state = 'quarantined' OR EXISTS (
-                    SELECT FROM video_provideraccount a
-                    WHERE a.provider = k.provider AND a.account = k.account AND a.closed_reason = 'out_of_credits'
-                ) THEN greatest(%(age)s, %(slow)s) ELSE %(age)s END, true)
-            ORDER BY k.checked_at NULLS FIRST, k.id
-            """,
-            {"age": max_age_s, "slow": RECHECK_CLOSED_S},
-        )
-        due = cursor.fetchall()
+    due = database.fetch(
+        """
+        SELECT k.provider, k.fingerprint FROM video_providerkey k
+        WHERE coalesce(k.checked_at < statement_timestamp() - interval '1 second' *
+            CASE WHEN k.state = 'quarantined' OR EXISTS (
+                SELECT FROM video_provideraccount a
+                WHERE a.provider = k.provider AND a.account = k.account AND a.closed_reason = 'out_of_credits'
+            ) THEN greatest(%(age)s, %(slow)s) ELSE %(age)s END, true)
+        ORDER BY k.checked_at NULLS FIRST, k.id
+        """,
+        {"age": max_age_s, "slow": RECHECK_CLOSED_S},
+    )
     mine = {
         (provider, key.fingerprint): key
         for provider, key, _ in slots.configured()
@@ -355,15 +337,14 @@ def _retry_empty() -> None:
     )
     if not mute:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_provideraccount SET closed_reason = ''
-            WHERE id IN (
-                SELECT id FROM video_provideraccount
-                WHERE provider = ANY(%s) AND closed_reason = 'out_of_credits'
-                    AND coalesce(cooldown_until <= statement_timestamp(), true) ORDER BY id FOR UPDATE
-            )
-            """,
-            [mute],
+    database.execute(
+        """
+        UPDATE video_provideraccount SET closed_reason = ''
+        WHERE id IN (
+            SELECT id FROM video_provideraccount
+            WHERE provider = ANY(%s) AND closed_reason = 'out_of_credits'
+                AND coalesce(cooldown_until <= statement_timestamp(), true) ORDER BY id FOR UPDATE
         )
+        """,
+        [mute],
+    )

@@ -14,18 +14,13 @@ import logging
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
 
-from providers import catalogue
-from providers.errors import (
-    DuplicateReference,
-    JobFailed,
-    NotSent,
-    ProviderDown,
-    ProviderError,
-    SubmissionUnknown,
-)
+from providers import catalogue, errors
 from providers.ranking import ModelHealth, Override
-from video.models import ModelSetting
+from video.infra import database
+from video.models import Circuit, ModelSetting
 
 log = logging.getLogger(__name__)
 
@@ -121,17 +116,17 @@ def overrides() -> dict[str, Override]:
     }
 
 
-def is_fault(error: ProviderError) -> bool:
+def is_fault(error: errors.ProviderError) -> bool:
     """Whether an error speaks against the provider, and so counts for the circuit.
 
     Submits that were not sent or not answered, jobs that another model could have done, and reads that failed. Never
     a refused request, a key, an account, or our own reference sent twice.
     """
-    if isinstance(error, DuplicateReference):
+    if isinstance(error, errors.DuplicateReference):
         return False
-    if isinstance(error, JobFailed):
+    if isinstance(error, errors.JobFailed):
         return error.another_model_could
-    return isinstance(error, SubmissionUnknown | NotSent | ProviderDown)
+    return isinstance(error, errors.SubmissionUnknown | errors.NotSent | errors.ProviderDown)
 
 
 def note_fault(model: str, provider: str, error_text: str) -> None:
@@ -140,28 +135,26 @@ def note_fault(model: str, provider: str, error_text: str) -> None:
     An open circuit isn't written at all, so a thousand failing reads cost a thousand look-ups and no row version.
     `error_text` is shown to operators: errors of the adapters hold no key and no signed link.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            INSERT INTO video_circuit AS c (model, provider, faults, last_error)
-            VALUES (%(model)s, %(provider)s, 1, %(error)s)
-            ON CONFLICT (model) DO UPDATE SET faults = c.faults + 1, last_error = excluded.last_error,
-                probing_since = NULL,
-                open_until = CASE WHEN c.faults + 1 >= %(opens_after)s THEN statement_timestamp() + interval '1 second'
-                    * least(%(longest)s, %(open)s * 2 ^ least(c.faults + 1 - %(opens_after)s, 20)) END
-            WHERE c.open_until IS NULL OR c.open_until <= statement_timestamp()
-            RETURNING faults, open_until
-            """,
-            {
-                "model": model,
-                "provider": provider,
-                "error": error_text[:300],
-                "opens_after": settings.CIRCUIT_FAULTS,
-                "open": OPEN_S,
-                "longest": LONGEST_OPEN_S,
-            },
-        )
-        row = cursor.fetchone()
+    row = database.fetch_one(
+        """
+        INSERT INTO video_circuit AS c (model, provider, faults, last_error)
+        VALUES (%(model)s, %(provider)s, 1, %(error)s)
+        ON CONFLICT (model) DO UPDATE SET faults = c.faults + 1, last_error = excluded.last_error,
+            probing_since = NULL,
+            open_until = CASE WHEN c.faults + 1 >= %(opens_after)s THEN statement_timestamp() + interval '1 second'
+                * least(%(longest)s, %(open)s * 2 ^ least(c.faults + 1 - %(opens_after)s, 20)) END
+        WHERE c.open_until IS NULL OR c.open_until <= statement_timestamp()
+        RETURNING faults, open_until
+        """,
+        {
+            "model": model,
+            "provider": provider,
+            "error": error_text[:300],
+            "opens_after": settings.CIRCUIT_FAULTS,
+            "open": OPEN_S,
+            "longest": LONGEST_OPEN_S,
+        },
+    )
     if row is not None and row[1] is not None:
         log.error("%s: the circuit is open after %s faults in a row: %s", model, row[0], error_text[:300])
 
@@ -171,15 +164,9 @@ def note_success(model: str, provider: str) -> None:
 
     An open circuit stays as it is: such a job was sent before it opened. A model without faults isn't written.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_circuit SET faults = 0, open_until = NULL, probing_since = NULL
-            WHERE model = %s AND provider = %s AND faults > 0
-                AND (open_until IS NULL OR open_until <= statement_timestamp())
-            """,
-            [model, provider],
-        )
+    not_open = Q(open_until__isnull=True) | Q(open_until__lte=Now())
+    circuit = Circuit.objects.filter(not_open, model=model, provider=provider, faults__gt=0)
+    circuit.update(faults=0, open_until=None, probing_since=None)
 
 
 def is_half_open(health: ModelHealth) -> bool:
@@ -193,9 +180,8 @@ def take_probe(model: str) -> bool:
     True at once for a closed circuit; False for an open one, and while another's probe is under way. One statement.
     In a transaction that is rolled back the probe was never taken.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
+    may: bool = database.value(
+        """
             WITH taken AS (
                 UPDATE video_circuit SET probing_since = statement_timestamp()
                 WHERE model = %(model)s AND open_until <= statement_timestamp()
@@ -206,10 +192,9 @@ def take_probe(model: str) -> bool:
             SELECT EXISTS (SELECT FROM taken)
                 OR NOT EXISTS (SELECT FROM video_circuit WHERE model = %(model)s AND open_until IS NOT NULL)
             """,
-            {"model": model, "probe": PROBE_S},
-        )
-        (may,) = cursor.fetchone()
-        return bool(may)
+        {"model": model, "probe": PROBE_S},
+    )
+    return may
 
 
 def give_back_probe(model: str) -> None:
@@ -217,7 +202,4 @@ def give_back_probe(model: str) -> None:
 
     One statement. Without it the next is let through ten minutes after the probe was taken.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE video_circuit SET probing_since = NULL WHERE model = %s AND probing_since IS NOT NULL", [model]
-        )
+    Circuit.objects.filter(model=model, probing_since__isnull=False).update(probing_since=None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -133,35 +134,26 @@ def candidates(
     *,
     health: Mapping[str, ModelHealth] | None = None,
     overrides: Mapping[str, Override] | None = None,
+    eligible: Collection[str] | None = None,
     tried: Collection[str] = (),
 ) -> list[Candidate]:
     """Every model of the catalogue for one task: the usable first, best first, the others with the reason why not.
 
     `available`: None for each model with a free slot, else why not; models without a key are not in it. `health` and
-    `overrides` are read (three statements) unless given; a caller that ranks many tasks reads them once. `tried` only
-    words the reason of models that the task may no longer use.
+    `overrides` are read (three statements) unless given. `eligible`: the models that may run it, else the task's own
+    or those of the order. `tried` only words the reason of models that the task may no longer use.
 
     Raises UnknownModel and NoCapableModel for an order, never for a task.
     """
     health = health_of_models.snapshot() if health is None else health
     overrides = health_of_models.overrides() if overrides is None else overrides
-    eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
-    return _candidates(wanted, eligible, available, health, overrides, tried)
-
-
-def _candidates(
-    wanted: Order | VideoTask,
-    eligible: Collection[str],
-    available: Mapping[str, Reason | None],
-    health: Mapping[str, ModelHealth],
-    overrides: Mapping[str, Override],
-    tried: Collection[str] = (),
-) -> list[Candidate]:
+    if eligible is None:
+        eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
     open_to = {
         model: why if model in eligible or why is not None else _why_left_out(wanted, model, tried)
         for model, why in available.items()
     }
-    ranked = _rank(wanted, catalogue.MODELS, available=open_to, health=health, overrides=overrides)
+    ranked = _rank(wanted, catalogue.MODELS, open_to, health, overrides)
     named = _named(wanted)
     # The sort is stable. A named model comes first, even when its task may go to other models by now.
     return sorted(ranked, key=lambda candidate: (not candidate.usable, candidate.model != named))
@@ -170,7 +162,6 @@ def _candidates(
 def _rank(
     wanted: Order | VideoTask,
     models: Sequence[Model],
-    *,
     available: Mapping[str, Reason | None],
     health: Mapping[str, ModelHealth] = _NOTHING,
     overrides: Mapping[str, Override] = _NOTHING,
@@ -207,12 +198,13 @@ def quote(order: Order) -> Quote:
 
     if not any(map(serves, eligible)):  # as admission does, which adds the fallback models
         eligible += [model for model in fallbacks(order, eligible) if serves(model)]
-    ranked = _candidates(order, eligible, {model: one.reason for model, one in slots.items()}, health, overrides)
+    rank = partial(candidates, order, overrides=overrides, eligible=eligible)
+    ranked = rank({model: one.reason for model, one in slots.items()}, health=health)
     if ranked[0].usable:
         return Quote(ranked[0], None, ranked)
     # The task would wait for the model that is best once slots are free and circuits are closed.
     healthy = {model: replace(one, circuit_open=False) for model, one in health.items()}
-    later = _candidates(order, eligible, dict.fromkeys(slots), healthy, overrides)[0]
+    later = rank(dict.fromkeys(slots), health=healthy)[0]
     if not later.usable:
         raise ModelUnavailable({one.model: Reason(ReasonCode.CLOSED, one.reason) for one in ranked})
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
@@ -242,28 +234,24 @@ def _named(wanted: Order | VideoTask) -> str:
 
 def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
     """Ids of the capable models, best first by price and grades; smaller renders only where no larger one is there."""
-    ranked = _rank(wanted, models, available=dict.fromkeys((model.id for model in models), None))
+    ranked = _rank(wanted, models, dict.fromkeys(model.id for model in models))
     return [one.model for one in ranked if one.usable and one.resolution == ranked[0].resolution]
 
 
 def _no_capable_model(order: Order) -> NoCapableModel:
-    here = providers_here()
     reasons = {
         model.id: ranking.why_not(request_for(order, model), model) or ranking.no_key(model.provider)
         for model in catalogue.MODELS
     }
-    return NoCapableModel(reasons) if here else ModelUnavailable(reasons)
+    return NoCapableModel(reasons) if providers_here() else ModelUnavailable(reasons)
 
 
 def _why_left_out(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> Reason:
-    return Reason(ReasonCode.LEFT_OUT, _why_left_out_in_words(wanted, model, tried))
-
-
-def _why_left_out_in_words(wanted: Order | VideoTask, model: str, tried: Collection[str]) -> str:
+    why = "no longer among this task's models"
     if model in tried:
-        return "tried before, and could not"
-    if wanted.model_requested:
-        return "another model was named"
-    if wanted.resolution == RENDER_LARGE and RENDER_LARGE not in catalogue.BY_ID[model].resolutions:
-        return f"renders {RENDER} at most, and others {RENDER_LARGE}"
-    return "no longer among this task's models"
+        why = "tried before, and could not"
+    elif wanted.model_requested:
+        why = "another model was named"
+    elif wanted.resolution == RENDER_LARGE and RENDER_LARGE not in catalogue.BY_ID[model].resolutions:
+        why = f"renders {RENDER} at most, and others {RENDER_LARGE}"
+    return Reason(ReasonCode.LEFT_OUT, why)
