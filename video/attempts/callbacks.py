@@ -1,9 +1,9 @@
-"""Call-backs of providers: where they are asked to, whether one is real, and what a real one does.
+"""Call-backs of providers: their address, whether one is real, and what a real one does.
 
 A call-back makes the next poll come sooner, and does nothing else. State, links and costs in it are not read, so a
-replay costs one poll and a false one changes nothing. There is one exception, for a provider that can't be asked by our
+replay costs one poll and a false one changes nothing. One exception, for a provider that can't be asked by our
 reference (fal): a signed call-back to the address that only that submit carried gives the job id of a submit whose
-answer was lost. The job is then polled like any other.
+answer was lost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from providers.contract import HttpRequest, Submitted
 from providers.errors import ProviderDown
@@ -29,6 +29,7 @@ from providers.webhooks import Callbacks, KeysUnavailable, Notice
 from video.attempts import records
 from video.engine import dispatch, due
 from video.engine.sql import UNHELD
+from video.infra import database
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -55,14 +56,14 @@ class Outcome(StrEnum):
     SETTLED = "settled"  # nothing is left to poll
 
 
-# --- where to call -------------------------------------------------------------------------------------------------
+# --- the address ---------------------------------------------------------------------------------------------------
 
 
 def callback_url(generation_id: str, provider: str) -> str | None:
-    """Where a provider may call about this attempt; None without PUBLIC_BASE_URL, or if it has no call-backs.
+    """The address for call-backs about this attempt; None without PUBLIC_BASE_URL, or if its provider makes none.
 
-    It carries our reference and proof that we made it. Only the submit carries the address, so a caller that knows it
-    is the provider.
+    It carries our reference and proof that we made it. Only the submit carries it, so a caller that knows it is the
+    provider.
     """
     if not settings.PUBLIC_BASE_URL or provider not in CALLING_BACK:
         return None
@@ -148,7 +149,7 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
     if state == State.LOST or (state == State.ACCEPTED and job.ended):
         polled = records.check_later(job.generation_id, job.wait_s)
         return Outcome.POLLED_LATER if polled else Outcome.SETTLED
-    # Only where the job itself is waited for: elsewhere a park is a back-off, which no call-back may cut short.
+    # Only where the task waits for the job: elsewhere a park is a back-off, which no call-back may cut short.
     waits = (job.stage, state) in {
         (Stage.POLL, State.ACCEPTED),
         (Stage.GENERATE, State.ACCEPTED),
@@ -162,10 +163,8 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
 
 
 def least_interval_s(provider: str) -> float:
-    """Seconds between two polls of one job, however often it is called about: the provider's own rule.
-
-    The simulator has none; but many calls must not become many polls there either.
-    """
+    """Seconds between two polls of one job, however many call-backs come: the provider's own rule, or at most one for
+    the simulator, which has none."""
     if settings.SIMULATE:
         return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
     return BY_NAME[provider].adapter.min_poll_interval_s
@@ -177,27 +176,25 @@ def _ours(reference: str) -> str:
 
 def _find(provider: str, job_id: str, reference: str) -> _Job | None:
     """The attempt with that job, else with that reference."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT g.id, g.state, g.job_id, t.id, t.stage, t.finished_at IS NOT NULL,
-                {UNHELD}
-                    AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(just)s * interval '1 second'),
-                greatest(0, coalesce(extract(epoch FROM g.last_polled_at - statement_timestamp()) + %(least)s, 0))
-            FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
-            WHERE g.provider = %(provider)s AND g.id = coalesce(
-                (SELECT j.id FROM video_generation j
-                WHERE j.provider = %(provider)s AND j.job_id = %(job)s AND j.job_id <> ''), %(reference)s)
-            """,  # noqa: S608 - a constant
-            {
-                "provider": provider,
-                "job": job_id,
-                "reference": reference,
-                "least": least_interval_s(provider),
-                "just": JUST_DISPATCHED_S,
-            },
-        )
-        row = cursor.fetchone()
+    row = database.fetch_one(
+        f"""
+        SELECT g.id, g.state, g.job_id, t.id, t.stage, t.finished_at IS NOT NULL,
+            {UNHELD}
+                AND (t.rung_at IS NULL OR t.rung_at < statement_timestamp() - %(just)s * interval '1 second'),
+            greatest(0, coalesce(extract(epoch FROM g.last_polled_at - statement_timestamp()) + %(least)s, 0))
+        FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+        WHERE g.provider = %(provider)s AND g.id = coalesce(
+            (SELECT j.id FROM video_generation j
+            WHERE j.provider = %(provider)s AND j.job_id = %(job)s AND j.job_id <> ''), %(reference)s)
+        """,  # noqa: S608 - a constant
+        {
+            "provider": provider,
+            "job": job_id,
+            "reference": reference,
+            "least": least_interval_s(provider),
+            "just": JUST_DISPATCHED_S,
+        },
+    )
     if row is None:
         return None
     return _Job(row[0], row[1], row[2], row[3], Stage(row[4]), row[5], row[6], float(row[7]))

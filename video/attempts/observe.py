@@ -1,4 +1,4 @@
-"""What an answer of the provider says of an attempt, written down. Stages, reconcile and operators all come here.
+"""Records a provider's answer about an attempt, for stages, reconcile and operators.
 
 Each function writes the facts about the attempt, its cost and refund, and the circuit of its model, and returns what
 they mean. What follows for the task is the caller's to decide.
@@ -43,7 +43,7 @@ class Observation:
 
 
 def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_requested: bool = False) -> Observation:
-    """Write down what a poll says of a job. Harmless when done twice: each fact is a compare-and-set.
+    """Record the answer to a poll. Harmless when done twice: each fact is a compare-and-set.
 
     `stop_requested`: the provider was asked to stop the job. Some providers forget such a job, so "not found" is its
     end. `generation.task` is read, for the cause of a stop.
@@ -112,7 +112,7 @@ def _note_not_found(generation: Generation, *, stop_requested: bool) -> Observat
 
 
 def note_failed(generations: Collection[Generation], answers: Mapping[str, provider_calls.PollAnswer]) -> None:
-    """Write down which of these polls failed, and set each one's `poll_errors`, in a row; 0 for those that did not.
+    """Record which of these polls failed, and set each one's `poll_errors`, in a row; 0 for those that did not.
 
     A failed read counts against its model: each request once, and no more often than opens a circuit.
     """
@@ -138,7 +138,7 @@ class LookUp:
 
 
 def look_up(generation: Generation, *, counts: bool = True) -> LookUp:
-    """Ask for the job that holds our reference, and write down what was found, or that nothing was.
+    """Ask for the job that holds our reference, and record what was found, or that nothing was.
 
     Sets `generation.lookups`. `counts`: whether an answer without a job counts as one of the planned look-ups.
     Raises KeyGone and READ_TROUBLE.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -39,12 +40,12 @@ _measuring = threading.Lock()
 
 def next_look_s(generation: Generation, age_s: float) -> float:
     """Seconds until the next poll of an open job, `age_s` seconds after the provider accepted it."""
-    return poll_policy.next_look_s(pace(generation), age_s, seed=f"{generation.pk}{generation.polls}")
+    return poll_policy.next_look_s(policy_of(generation), age_s, seed=f"{generation.pk}{generation.polls}")
 
 
 def spread_s(generation: Generation) -> float:
     """Seconds that spread the polls of jobs which all wait for the same moment."""
-    known = pace(generation)
+    known = policy_of(generation)
     return poll_policy.fraction_of(f"{generation.pk}{generation.polls}") * max(known.least_s, known.share_s)
 
 
@@ -54,7 +55,7 @@ def render_s(model: str) -> float:
     return known.middle_s if known is not None else float(catalogue.BY_ID[model].typical_render_s)
 
 
-def pace(generation: Generation) -> PollPolicy:
+def policy_of(generation: Generation) -> PollPolicy:
     """What is known of jobs such as this one. At most two statements in half a minute, for all models together."""
     known, provider = _known(), generation.provider
     key = toolkit().key(provider, generation.key_fingerprint)
@@ -83,10 +84,9 @@ def _known() -> _Measured:
     known = _measured
     if known is not None and time.monotonic() - known.at < CACHE_S:
         return known
-    if known is not None and not _measuring.acquire(blocking=False):
+    if not _measuring.acquire(blocking=known is None):
+        assert known is not None
         return known
-    if known is None:
-        _measuring.acquire()
     try:
         if _measured is known:
             _measured = _measure()
@@ -134,13 +134,12 @@ def _measure() -> _Measured:
             },
         )
         usual: dict[str, TypicalDurations | None] = {}
-        asked: dict[str, int] = {}
-        called: dict[str, int] = {}
+        asked, called = Counter[str](), Counter[str]()
         for model, renders, model_asked, model_called in cursor.fetchall():
             provider = catalogue.BY_ID[model].provider
             usual[model] = poll_policy.usual(renders or ())
-            asked[provider] = asked.get(provider, 0) + model_asked
-            called[provider] = called.get(provider, 0) + model_called
+            asked[provider] += model_asked
+            called[provider] += model_called
         cursor.execute(
             f"""
             SELECT a.id, (sum(coalesce(o.jobs, 0)) OVER (PARTITION BY a.provider, a.account))::int

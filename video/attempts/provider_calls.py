@@ -20,9 +20,7 @@ from video.routing import model_choice
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
-
-
-# What may come of a read that says nothing about the job; never a reason to fail one that is paid for.
+# Errors of a read that tell nothing about the job; never a reason to fail one that is paid for.
 READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
 
 
@@ -31,7 +29,7 @@ class KeyGone(Exception):
 
 
 class Paused(Exception):
-    """Nothing was asked: the provider has just asked to be left alone, or could not be reached. `wait_s`: how long."""
+    """Nothing was asked: the provider has just asked for a pause of `wait_s`, or could not be reached."""
 
     def __init__(self, message: str, wait_s: float) -> None:
         super().__init__(message)
@@ -189,8 +187,8 @@ def _check_pause(name_and_key: tuple[str, str]) -> None:
 def _note_pause(
     name_and_key: tuple[str, str], replies: list[HttpReply | ProviderDown], answers: dict[str, PollAnswer]
 ) -> None:
-    """A "too many requests" for one job holds for all of the key. And when no request of a batch is answered, the next
-    batch need not hold a worker up for as long."""
+    """A "too many requests" for one job holds for all of the key; when no request of a batch is answered, the next
+    batches wait too."""
     asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
     if asked:
         _paused_until[name_and_key] = time.monotonic() + min(max(asked), LONGEST_PAUSE_S)

@@ -8,9 +8,11 @@ has ended; its end decides the refund, in the transaction that writes it.
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from providers.contract import CancelOutcome, JobState, JobStatus
@@ -135,12 +137,7 @@ def _deliver(generation: Generation) -> None:
 
 def _give_up_if_old(generation: Generation) -> None:
     """A day after it was accepted, the job is given up."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT accepted_at < statement_timestamp() - %s * interval '1 second' FROM video_generation WHERE id = %s",
-            [KEEP_CHECKING_S, generation.pk],
-        )
-        row = cursor.fetchone()
-    if row and row[0]:
+    long_ago = Now() - timedelta(seconds=KEEP_CHECKING_S)
+    if Generation.objects.filter(pk=generation.pk, accepted_at__lt=long_ago).exists():
         records.record_lost(generation.pk, code="job_lost")
         records.stop_checking(generation.pk)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Coalesce, Now
 
 from video.engine import dispatch, transitions
 from video.engine.claims import Claim
+from video.infra import database
 from video.models import Generation, Stage
 from video.routing import health
 
@@ -42,29 +45,21 @@ def _leave_failed(task_id: str, stage: Stage) -> None:
     One that was never sent frees its slot. An open job is checked later. An unanswered submit is looked up where its
     provider can. A job whose success another process has just written is delivered late.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(), error_code = 'task_ended'
-            WHERE task_id = %s AND state = 'planned'
-            """,
-            [task_id],
-        )
-        cursor.execute(
-            """
-            UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour' * (state = 'accepted')::int
-            WHERE task_id = %s AND state IN ('accepted', 'unknown') AND look_at IS NULL
-            """,
-            [task_id],
-        )
-        if stage in {Stage.GENERATE, Stage.POLL}:
-            cursor.execute(
-                """
-                UPDATE video_generation SET look_at = statement_timestamp()
-                WHERE task_id = %s AND state = 'succeeded' AND look_at IS NULL
-                """,
-                [task_id],
-            )
+    attempts = Generation.objects.filter(task_id=task_id)
+    _reject(attempts.filter(state=State.PLANNED))
+    database.execute(
+        """
+        UPDATE video_generation SET look_at = statement_timestamp() + interval '1 hour' * (state = 'accepted')::int
+        WHERE task_id = %s AND state IN ('accepted', 'unknown') AND look_at IS NULL
+        """,
+        [task_id],
+    )
+    if stage in {Stage.GENERATE, Stage.POLL}:
+        attempts.filter(state=State.SUCCEEDED, look_at__isnull=True).update(look_at=Now())
+
+
+def _reject(planned: QuerySet[Generation]) -> None:
+    planned.update(state=State.REJECTED, ended_at=Now(), error_code="task_ended")
 
 
 def leave_cancelled(last: Generation | None) -> None:
@@ -74,37 +69,18 @@ def leave_cancelled(last: Generation | None) -> None:
     """
     if last is None:
         return
-    with connection.cursor() as cursor:
-        if last.state == State.PLANNED:
-            cursor.execute(
-                """
-                UPDATE video_generation SET state = 'rejected', ended_at = statement_timestamp(),
-                    error_code = 'task_ended' WHERE id = %s
-                """,
-                [last.pk],
-            )
-            # After the commit: admission locks circuits and credit accounts in another order.
-            transaction.on_commit(partial(health.give_back_probe, last.model))
-            transaction.on_commit(dispatch.request_admission)
-        elif last.state in {State.UNKNOWN, State.ACCEPTED}:
-            cursor.execute(
-                """
-                UPDATE video_generation SET look_at = statement_timestamp(),
-                    cancel_wanted_at = coalesce(cancel_wanted_at, statement_timestamp()) WHERE id = %s
-                """,
-                [last.pk],
-            )
-            transaction.on_commit(partial(dispatch.request_check, last.pk))
+    attempt = Generation.objects.filter(pk=last.pk)
+    if last.state == State.PLANNED:
+        _reject(attempt)
+        # After the commit: admission locks circuits and credit accounts in another order.
+        transaction.on_commit(partial(health.give_back_probe, last.model))
+        transaction.on_commit(dispatch.request_admission)
+    elif last.state in {State.UNKNOWN, State.ACCEPTED}:
+        attempt.update(look_at=Now(), cancel_wanted_at=Coalesce("cancel_wanted_at", Now()))
+        transaction.on_commit(partial(dispatch.request_check, last.pk))
 
 
 def continue_in_run(last: Generation, run: int) -> None:
     """The last attempt, locked, goes on in the run of a retry: that run pays for it, and its task polls it again."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_generation SET run = %(run)s, look_at = NULL,
-                cancel_wanted_at = CASE WHEN state = 'accepted' THEN NULL ELSE cancel_wanted_at END
-            WHERE id = %(id)s
-            """,
-            {"id": last.pk, "run": run},
-        )
+    wanted_at = None if last.state == State.ACCEPTED else last.cancel_wanted_at
+    Generation.objects.filter(pk=last.pk).update(run=run, look_at=None, cancel_wanted_at=wanted_at)

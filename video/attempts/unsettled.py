@@ -1,7 +1,7 @@
-"""Unsettled attempts: they may have cost money, and no running task drives them to an end. For the admin and a command.
+"""Unsettled attempts: they may have cost money, and no running task drives them to an end.
 
-The system settles them by itself in time; here an operator sees the exposure, and may settle one sooner. Each action is
-a compare-and-set like any other fact about an attempt, and leaves an event with the operator's name.
+The system settles them in time; the admin and a command show the exposure, and let an operator settle one sooner. Each
+action is a compare-and-set like any other fact about an attempt, and leaves an event with the operator's name.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ class UnsettledAttempt:
     @property
     def can_attach(self) -> bool:
         """Whether a job that was found may be attached."""
-        return self.generation.state == State.UNKNOWN or (
-            self.generation.state == State.LOST and not self.generation.job_id
-        )
+        state = self.generation.state
+        return state == State.UNKNOWN or (state == State.LOST and not self.generation.job_id)
 
 
 @dataclass(frozen=True)
@@ -133,19 +132,14 @@ def get(generation_id: str) -> UnsettledAttempt | None:
 
 def stake(cases: Iterable[UnsettledAttempt]) -> Exposure:
     """The money in those of them that are open."""
-    real, simulated, number, unpriced = Decimal(0), Decimal(0), 0, 0
-    for case in cases:
-        if not case.open:
-            continue
-        number += 1
-        usd = case.generation.expected_usd
-        if case.generation.simulated:
-            simulated += usd or 0
-        elif usd is None:
-            unpriced += 1
-        else:
-            real += usd
-    return Exposure(number, real, simulated, unpriced)
+    found = [case.generation for case in cases if case.open]
+    real = [generation.expected_usd for generation in found if not generation.simulated]
+    simulated = [generation.expected_usd for generation in found if generation.simulated]
+    return Exposure(len(found), _sum(real), _sum(simulated), real.count(None))
+
+
+def _sum(amounts: Iterable[Decimal | None]) -> Decimal:
+    return sum(filter(None, amounts), Decimal(0))
 
 
 def _open(now: datetime) -> Q:
@@ -311,14 +305,10 @@ def _refuse_to_attach(generation: Generation) -> None:
 
 
 def _refuse_taken(generation: Generation, job_id: str) -> None:
-    taken = (
-        Generation.objects.filter(provider=generation.provider, job_id=job_id)
-        .exclude(pk=generation.pk)
-        .values_list("pk", "task_id")
-        .first()
-    )
+    of_job = Generation.objects.filter(provider=generation.provider, job_id=job_id)
+    taken = of_job.exclude(pk=generation.pk).first()
     if taken is not None:
-        raise SettlementRefused(f"Job {job_id} belongs to attempt {taken[0]} of {taken[1]}.")
+        raise SettlementRefused(f"Job {job_id} belongs to attempt {taken.pk} of {taken.task_id}.")
 
 
 def _ask_about(generation: Generation, job_id: str) -> str:
@@ -382,13 +372,9 @@ def _lock(generation_id: str) -> Generation:
     """The attempt as it is until the transaction ends: its task first, as every move of a task does."""
     task_ids = Generation.objects.filter(pk=generation_id).values("task_id")
     task = VideoTask.objects.select_for_update(of=("self",), no_key=True).filter(pk__in=task_ids).first()
-    generation: Generation | None = (
-        Generation.objects.select_for_update(of=("self",), no_key=True).filter(pk=generation_id).first()
-        if task
-        else None
-    )
-    if task is None or generation is None:
+    if task is None:
         raise SettlementRefused(f"There is no attempt {generation_id}.")
+    generation = Generation.objects.select_for_update(no_key=True).get(pk=generation_id)
     generation.task = task
     return generation
 

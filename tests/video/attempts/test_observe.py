@@ -9,7 +9,7 @@ import pytest
 from providers.contract import CancelOutcome, JobState, JobStatus
 from providers.errors import JobFailed, JobNotFound
 from tests.factories import accepted, claimed, make_task
-from video.actions import steering
+from video.actions import cancel
 from video.attempts import observe, provider_calls, reconcile, records, task_moves
 from video.attempts.observe import Meaning
 from video.models import Circuit, Generation, Stage, VideoTask
@@ -59,7 +59,7 @@ def test_an_end_keeps_its_code_and_message(
 
 def test_a_job_that_a_cancel_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     generation = accepted(make_task())
-    steering.cancel(generation.task_id, by="its user")
+    cancel.cancel(generation.task_id, by="its user")
     answers = [JobStatus(JobState.RUNNING, "RUNNING"), JobNotFound("404")]
 
     def poll(group: list[Generation]) -> dict[str, provider_calls.PollAnswer]:

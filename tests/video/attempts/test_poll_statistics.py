@@ -47,43 +47,43 @@ def test_what_is_usual_is_learnt_per_model_and_real_jobs_teach_nothing_about_sim
     for number in range(FEWEST):
         ended(number, 300)
         ended(100 + number, 50, "kling-2.6", simulated=False)
-    usual = poll_statistics.pace(job(200)).usual
+    usual = poll_statistics.policy_of(job(200)).usual
     assert usual is not None
     assert usual.middle_s == pytest.approx(300)
     assert poll_statistics.render_s("gen4.5") == pytest.approx(300)
-    assert poll_statistics.pace(job(201, "kling-2.6")).usual is None
+    assert poll_statistics.policy_of(job(201, "kling-2.6")).usual is None
     assert poll_statistics.render_s("kling-2.6") == catalogue.BY_ID["kling-2.6"].typical_render_s
 
 
 def test_the_catalogues_guess_is_for_real_providers_only(settings: Settings) -> None:
     generation = job(1)
-    assert poll_statistics.pace(generation).prior_s is None
+    assert poll_statistics.policy_of(generation).prior_s is None
     settings.SIMULATE = False
-    assert poll_statistics.pace(generation).prior_s == catalogue.BY_ID["gen4.5"].typical_render_s
+    assert poll_statistics.policy_of(generation).prior_s == catalogue.BY_ID["gen4.5"].typical_render_s
 
 
 def test_a_call_back_is_believed_in_only_while_most_that_were_asked_for_came() -> None:
     waiting = job(1, "pika-2.2")
     Generation.objects.filter(pk=waiting.pk).update(expects_call=True)
     waiting.refresh_from_db()
-    assert not poll_statistics.pace(waiting).call_expected
+    assert not poll_statistics.policy_of(waiting).call_expected
     for number in range(2, 6):
         generation = ended(number, 60, "pika-2.2", expects_call=True)
         VideoTask.objects.filter(pk=generation.task_id).update(hinted_at=generation.ended_at)
     poll_statistics.forget()
-    assert poll_statistics.pace(waiting).call_expected
-    assert not poll_statistics.pace(job(7, "pika-2.2")).call_expected  # was not asked to be called about
+    assert poll_statistics.policy_of(waiting).call_expected
+    assert not poll_statistics.policy_of(job(7, "pika-2.2")).call_expected  # was not asked to be called about
     for number in range(8, 11):
         ended(number, 60, "pika-2.2", expects_call=True)
     poll_statistics.forget()
-    assert not poll_statistics.pace(waiting).call_expected
+    assert not poll_statistics.policy_of(waiting).call_expected
 
 
 def test_the_budget_is_shared_by_all_models_of_an_account(settings: Settings) -> None:
     settings.POLL_REQUESTS_PER_SECOND = {"runway": 0.5, "pika": 1, "kling": 0.5}
     clips = [job(1, "kling-2.6"), job(2, "kling-2.6"), job(3, "kling-2.5-turbo")]
-    assert poll_statistics.pace(job(4)).share_s == 1 / 0.5
-    assert [poll_statistics.pace(clip).share_s for clip in clips] == [
+    assert poll_statistics.policy_of(job(4)).share_s == 1 / 0.5
+    assert [poll_statistics.policy_of(clip).share_s for clip in clips] == [
         3 / 20 / 0.5
     ] * 3  # 20 jobs a request, as Kling takes them
 
