@@ -1,25 +1,27 @@
 """admit(): the tasks whose turn it is (`fair_share.py`) get the free slots, each with a model and a key.
 
-Creating a task only adds it to those that wait. So the broker's queue never holds a user's backlog, and its order
-decides nothing. A slot is a live Generation, counted under the lock of its account's row in the transaction that
-inserts it. The choice is made here, by a pure function, and kept on the Generation with every candidate and its reason.
+Tasks wait in the database, so the broker's queue never holds a user's backlog, and its order decides nothing. A slot is
+a live Generation, counted under the lock of its account's row in the transaction that inserts it. The choice is kept on
+the Generation with every candidate and its reason.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
 
 from providers import catalogue, ranking
-from providers.contract import Reason
 from providers.ranking import Candidate, ModelHealth, Override
 from video.attempts import configured_keys, task_moves
 from video.engine import transitions, workers
 from video.engine.sql import UNHELD
+from video.infra import database
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
@@ -27,12 +29,10 @@ from video.routing import accounts, health, model_choice, slots
 from video.routing.slots import Slot, Slots
 from video.scheduling import fair_share
 
-log = logging.getLogger(__name__)
-
 BATCH = 200  # tasks of one pass, which holds the lock on the accounts
 AT_ONCE = 50  # of them chosen by one statement
-#: Tasks that have a slot and wait for a worker. More would queue at the broker before the polls of other jobs, and be
-#: dispatched again and again; a task that is admitted later is chosen later, and more fairly.
+#: Tasks that have a slot and wait for a worker. More would be dispatched again and again; a task that is admitted later
+#: is chosen later, and more fairly.
 MOST_READY = 100
 EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 _LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
@@ -48,10 +48,6 @@ class Capacity:
     overrides: dict[str, Override]
     probed: set[str] = field(default_factory=set)  # half-open models whose only probe is taken
 
-    def availability(self) -> dict[str, Reason | None]:
-        """None for each model with a free slot, else why there is none."""
-        return slots.availability(self.slots, full=ranking.FULL)
-
     def serving(self) -> set[str]:
         """Models that take jobs at all now, though their slots may be full."""
         return {
@@ -62,15 +58,10 @@ class Capacity:
             and not (model in self.health and self.health[model].circuit_open)
         }
 
-    def free(self) -> set[str]:
-        """Those of them that a job could start on now."""
-        free = slots.free(self.slots)
-        return {model for model in self.serving() - self.probed if free.get(model)}
-
-    def free_slots(self) -> int:
-        """How many jobs could start now, in all."""
-        free = slots.free(self.slots)
-        return sum(free[model] for model in self.free())
+    def free(self) -> dict[str, int]:
+        """The models that a job could start on now, each with its free slots."""
+        serving = self.serving() - self.probed
+        return {model: number for model, number in slots.free(self.slots).items() if number and model in serving}
 
     def slot(self, model: str) -> Slot | None:
         """The account with the most free slots for a model."""
@@ -81,8 +72,8 @@ class Capacity:
 def admit() -> list[tuple[str, Stage]]:
     """Give free slots to waiting tasks, the fairest first. Returns those to dispatch; call it outside a transaction.
 
-    One pass at a time; a call meanwhile does nothing: a thousand requests must not wait for the same lock, with every
-    other message behind them. What the pass did not see yet the sweeper's next one does, half a second later.
+    One pass at a time; a call meanwhile does nothing, so that no messages queue behind calls that wait for a lock. The
+    sweeper's next pass, half a second later, finds what this one did not see.
     """
     if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.is_disk_full():
         return []  # tasks under way may use the space that is left
@@ -98,15 +89,15 @@ def admit() -> list[tuple[str, Stage]]:
         ended = 0
         passed_over: set[str] = set()
         while len(admitted) + ended + len(passed_over) < most:
-            limit = min(AT_ONCE, most - len(admitted) - ended, capacity.free_slots())
-            fairest = fair_share.waiting(sorted(capacity.free()), limit, without=passed_over)
+            free = capacity.free()
+            limit = min(AT_ONCE, most - len(admitted) - ended, sum(free.values()))
+            fairest = fair_share.waiting(sorted(free), limit, without=passed_over)
             if not fairest:
                 break
             generations, failed = _plan_all(fairest, capacity)
             admitted += [generation.task_id for generation in generations]
             ended += len(failed)
-            # The others waited for a model that the first ones filled, or can't be run after all; either way the turn
-            # is another task's.
+            # The others waited for a model that the first ones filled, or can't be run after all.
             passed_over |= {task.pk for task in fairest}.difference(admitted, failed)
         if admitted:
             failpoint("admit.before_commit")
@@ -115,34 +106,28 @@ def admit() -> list[tuple[str, Stage]]:
 
 
 def _ready() -> int:
-    """How many tasks could be submitted this very moment, and wait for a worker; at most MOST_READY are counted."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT count(*) FROM (
-                SELECT FROM video_videotask
-                WHERE stage = 'generate' AND next_run_at <= statement_timestamp()
-                    AND {UNHELD}
-                LIMIT %s
-            ) ready
-            """,  # noqa: S608 - a constant
-            [MOST_READY],
-        )
-        return int(cursor.fetchone()[0])
+    """How many admitted tasks wait for a worker; at most MOST_READY are counted."""
+    return database.value(
+        f"""
+        SELECT count(*) FROM (
+            SELECT FROM video_videotask
+            WHERE stage = 'generate' AND next_run_at <= statement_timestamp()
+                AND {UNHELD}
+            LIMIT %s
+        ) ready
+        """,  # noqa: S608 - a constant
+        [MOST_READY],
+    )
 
 
 def _only_pass() -> bool:
     """Whether no other pass is under way; until the transaction ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
-        return bool(cursor.fetchone()[0])
+    return database.value("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
 
 
 def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Generation], list[str]]:
-    """An attempt for each of these tasks, as far as the slots go; a task that has used up its attempts ends.
-
-    Returns the attempts, and the ids of tasks that ended.
-    """
+    """An attempt for each of these tasks, as far as there are slots, and the ids of those that ended: they had used up
+    their attempts."""
     attempts = _attempts_of_run([task.pk for task in fairest])
     generations: list[Generation] = []
     ended: list[str] = []
@@ -164,9 +149,8 @@ def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Genera
 
 def _choose(task: VideoTask, capacity: Capacity, *, attempt: int) -> Generation | None:
     """The best model with a free slot of those that may run the task; None when there is none any more."""
-    ranked = model_choice.candidates(
-        task, capacity.availability(), health=capacity.health, overrides=capacity.overrides
-    )
+    available = slots.availability(capacity.slots, full=ranking.FULL)
+    ranked = model_choice.candidates(task, available, health=capacity.health, overrides=capacity.overrides)
     for candidate in ranked:
         if not candidate.usable:
             break
@@ -244,27 +228,24 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
     """(highest attempt, attempts in this run, last error code, last error message) of each task that has any."""
     if not task_ids:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT t.id, max(g.attempt),
-                -- Trouble of the key or its account is not the task's: it only waits for a better one.
-                count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)),
-                (array_agg(g.error_code ORDER BY g.attempt DESC))[1],
-                (array_agg(g.error_message ORDER BY g.attempt DESC))[1]
-            FROM video_videotask t JOIN video_generation g ON g.task_id = t.id
-            WHERE t.id = ANY(%(ids)s) GROUP BY t.id
-            """,
-            {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
-        )
-        return {row[0]: (row[1], row[2], row[3], row[4]) for row in cursor.fetchall()}
+    rows = database.fetch(
+        """
+        SELECT t.id, max(g.attempt),
+            -- Trouble of the key or its account is not the task's: it only waits for a better one.
+            count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)),
+            (array_agg(g.error_code ORDER BY g.attempt DESC))[1],
+            (array_agg(g.error_message ORDER BY g.attempt DESC))[1]
+        FROM video_videotask t JOIN video_generation g ON g.task_id = t.id
+        WHERE t.id = ANY(%(ids)s) GROUP BY t.id
+        """,
+        {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
+    )
+    return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
 
 
 def expire_waiting() -> int:
-    """End tasks that have waited for WAIT_DEADLINE_SECONDS, or for that long after their own deadline.
-
-    The second ends tasks that are admitted and refused again and again. Returns how many ended.
-    """
+    """End tasks that have waited for WAIT_DEADLINE_SECONDS, or for that long after their own deadline: these are
+    admitted and refused again and again. Returns how many ended."""
     ended = 0
     for _ in range(EXPIRE_BATCHES):
         overdue = _overdue()
@@ -278,13 +259,6 @@ def expire_waiting() -> int:
 
 
 def _overdue() -> list[VideoTask]:
-    found = VideoTask.objects.raw(
-        """
-        SELECT * FROM video_videotask
-        WHERE admit_at IS NOT NULL AND (admit_at < statement_timestamp() - %(most)s * interval '1 second'
-            OR deadline_at < statement_timestamp() - %(most)s * interval '1 second')
-        ORDER BY admit_at LIMIT %(limit)s
-        """,
-        {"most": settings.WAIT_DEADLINE_SECONDS, "limit": EXPIRE_BATCH},
-    )
-    return list(found)
+    long_ago = Now() - timedelta(seconds=settings.WAIT_DEADLINE_SECONDS)
+    late = Q(admit_at__lt=long_ago) | Q(deadline_at__lt=long_ago)
+    return list(VideoTask.objects.filter(late, admit_at__isnull=False).order_by("admit_at")[:EXPIRE_BATCH])

@@ -1,4 +1,4 @@
-"""How many tasks may wait for a slot: a full line is told at create and at a user's retry, before anything is made."""
+"""How many tasks may wait for a slot: a create and a user's retry are refused while the backlog is full."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
+from video.infra import database
 from video.infra.errors import Refusal
 from video.scheduling import estimates
 
@@ -18,7 +18,7 @@ NOT_KNOWN_S = 60
 
 
 class TooManyWaiting(Refusal):
-    """The line is full: the user's own, or everybody's. Nothing was made."""
+    """The backlog is full: the user's own, or that of all users. Nothing was made."""
 
     code = "too_many_waiting"
 
@@ -34,7 +34,7 @@ class TooManyWaiting(Refusal):
 
 @dataclass
 class TotalBacklog:
-    """All that wait for a slot, as this process counted them last."""
+    """All tasks that wait for a slot, as this process counted them last."""
 
     number: int = 0
     counted_at: float = float("-inf")
@@ -56,30 +56,25 @@ total = TotalBacklog()
 
 
 def check(user_id: int, models: list[str]) -> None:
-    """For a task that its user puts in line again; create asks the same within its insert, before anything is made.
-
-    Raises TooManyWaiting.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH room AS (SELECT coalesce(
-                (SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s) AS most_own)
-            SELECT (SELECT count(*) FROM (SELECT FROM video_videotask
-                    WHERE user_id = %(user_id)s AND admit_at IS NOT NULL LIMIT most_own) own) >= most_own,
-                (SELECT count(*) FROM (SELECT FROM video_videotask
-                    WHERE admit_at IS NOT NULL LIMIT %(most)s) line) >= %(most)s
-            FROM room
-            """,
-            {"user_id": user_id, "most_own": settings.MAX_WAITING_PER_USER, "most": settings.MAX_WAITING},
-        )
-        own_is_full, line_is_full = cursor.fetchone()
-    if own_is_full or line_is_full:
+    """For a task that its user retries; create counts the same within its insert. Raises TooManyWaiting."""
+    ((own_is_full, all_is_full),) = database.fetch(
+        """
+        WITH room AS (SELECT coalesce(
+            (SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s) AS most_own)
+        SELECT (SELECT count(*) FROM (SELECT FROM video_videotask
+                WHERE user_id = %(user_id)s AND admit_at IS NOT NULL LIMIT most_own) own) >= most_own,
+            (SELECT count(*) FROM (SELECT FROM video_videotask
+                WHERE admit_at IS NOT NULL LIMIT %(most)s) all_users) >= %(most)s
+        FROM room
+        """,
+        {"user_id": user_id, "most_own": settings.MAX_WAITING_PER_USER, "most": settings.MAX_WAITING},
+    )
+    if own_is_full or all_is_full:
         raise TooManyWaiting(own=own_is_full, retry_after_s=retry_after_s(user_id, models))
 
 
 def retry_after_s(user_id: int, models: list[str]) -> int:
-    """Seconds until the next of this user's waiting tasks probably begins. Only asked for one who is refused."""
+    """Seconds until the next of this user's waiting tasks probably begins."""
     place = estimates.place(models, user_id=user_id, own=0, rerun=False, created_at=timezone.now())
     wait_s = NOT_KNOWN_S if place.expected_wait_s is None else place.expected_wait_s
     return min(LONGEST_S, max(1, wait_s))

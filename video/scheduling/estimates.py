@@ -1,4 +1,4 @@
-"""How long a new task will probably take: what the last ones took, and how many stand in line before it."""
+"""How long a new task will probably take: by what the last ones took, and by how many wait before it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
-from django.db import connection
 
 from providers import catalogue
 from providers.api_keys import account_of
 from providers.catalogue import Model
+from video.infra import database
 from video.models import Generation
 from video.scheduling import fair_share, queue_position
 from video.scheduling.queue_position import UserBacklog
 
-SAMPLE = 50  # successes; a median of more would follow a provider's mood too slowly
+SAMPLE = 50  # successes; a median of more would follow a change at the provider too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
 SINCE_DAYS = 30
 FEWEST = 3  # one odd video is no measurement
-LINE_COUNTED = 100_000
+MOST_COUNTED = 100_000  # waiting tasks
 CACHE_S = 30.0
-LINE_CACHE_S = 2.0  # where somebody asks for his place in line; longer where the answer took long
+PLACE_CACHE_S = 2.0  # for a task's place; longer where the answer took long
 MOST_CACHED = 500
 
 # Before there is anything measured: polling, download, transcode, thumbnail and save of a video of 5 s on one core.
@@ -42,7 +42,7 @@ class _Figures:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a waiting task stands."""
+    """The place of a waiting task."""
 
     position: int  # 1: it is the next
     expected_wait_s: int | None  # until it has a slot; None when its models have none at all now
@@ -64,11 +64,11 @@ def expected_seconds(model: Model, user_id: int | None = None) -> int:
 
 
 def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created_at: datetime) -> Place:
-    """Where a waiting task that these models may run stands; `own` of its user's tasks go before it.
+    """The place of a waiting task that these models may run; `own` of its user's tasks go before it.
 
     At most one query each 2 s and set of models, in a process.
     """
-    figures = _figures(tuple(models), LINE_CACHE_S)
+    figures = _figures(tuple(models), PLACE_CACHE_S)
     ahead = queue_position.tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
     slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
@@ -106,61 +106,59 @@ def _figures(models: tuple[str, ...], most_age_s: float) -> _Figures:
 
 
 def _measure(models: tuple[str, ...]) -> _Figures:
-    """Waiting for a slot is left out of the time taken: the line in front of a task is counted as it is now."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            WITH waiting AS (
-                SELECT user_id, count(*) FILTER (WHERE NOT rerun) AS fresh, count(*) FILTER (WHERE rerun) AS reruns,
-                    min(created_at) AS oldest_at
-                FROM (
-                    SELECT user_id, rerun, created_at FROM video_videotask
-                    WHERE admit_at IS NOT NULL AND eligible_models && %(models)s::varchar[] LIMIT %(line)s
-                ) line GROUP BY user_id
-            ),
-            at_work AS (
-                SELECT user_id, count(*) AS jobs FROM video_generation
-                WHERE state {Generation.LIVE_SQL} AND EXISTS (SELECT FROM waiting) GROUP BY user_id
-            )
-            SELECT
-                (SELECT CASE WHEN count(*) >= %(fewest)s THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY taken) END
-                 FROM (
-                    SELECT extract(epoch FROM t.finished_at - g.planned_at)::float8 AS taken
-                    FROM (
-                        SELECT task_id, planned_at, ended_at, state FROM video_generation
-                        WHERE model = %(model)s AND simulated = %(simulated)s AND ended_at IS NOT NULL
-                            AND ended_at > statement_timestamp() - %(days)s * interval '1 day'
-                        ORDER BY ended_at DESC LIMIT %(looked_at)s
-                    ) g JOIN video_videotask t ON t.id = g.task_id
-                    WHERE g.state = 'succeeded' AND t.status = 'success'
-                    ORDER BY g.ended_at DESC LIMIT %(sample)s
-                 ) recent),
-                (SELECT sum(CASE WHEN closed_reason = '' THEN coalesce(slots_override, slots) ELSE 0 END)
-                 FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
-                u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
-                coalesce(s.weight, 1)
-            FROM (SELECT) one LEFT JOIN waiting u ON true
-            LEFT JOIN at_work ON at_work.user_id = u.user_id
-            LEFT JOIN video_usershare s ON s.user_id = u.user_id
-            """,  # noqa: S608 - a constant of ours
-            {
-                "fewest": FEWEST,
-                "models": list(models),
-                "model": models[0] if models else "",
-                "simulated": settings.SIMULATE,
-                "days": SINCE_DAYS,
-                "looked_at": LOOKED_AT,
-                "sample": SAMPLE,
-                "line": LINE_COUNTED,
-                "accounts": [
-                    account_of(provider, key, settings.KEY_ACCOUNTS)
-                    for provider, keys in settings.PROVIDER_KEYS.items()
-                    for key in keys
-                ],
-                "resource": fair_share.Resource.SLOT.value,
-                "half_life": fair_share.HALF_LIFE_S,
-            },
+    """The time taken leaves out the wait for a slot: the tasks that go before are counted as they are now."""
+    rows = database.fetch(
+        f"""
+        WITH waiting AS (
+            SELECT user_id, count(*) FILTER (WHERE NOT rerun) AS fresh, count(*) FILTER (WHERE rerun) AS reruns,
+                min(created_at) AS oldest_at
+            FROM (
+                SELECT user_id, rerun, created_at FROM video_videotask
+                WHERE admit_at IS NOT NULL AND eligible_models && %(models)s::varchar[] LIMIT %(most)s
+            ) line GROUP BY user_id
+        ),
+        at_work AS (
+            SELECT user_id, count(*) AS jobs FROM video_generation
+            WHERE state {Generation.LIVE_SQL} AND EXISTS (SELECT FROM waiting) GROUP BY user_id
         )
-        rows = cursor.fetchall()
+        SELECT
+            (SELECT CASE WHEN count(*) >= %(fewest)s THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY taken) END
+             FROM (
+                SELECT extract(epoch FROM t.finished_at - g.planned_at)::float8 AS taken
+                FROM (
+                    SELECT task_id, planned_at, ended_at, state FROM video_generation
+                    WHERE model = %(model)s AND simulated = %(simulated)s AND ended_at IS NOT NULL
+                        AND ended_at > statement_timestamp() - %(days)s * interval '1 day'
+                    ORDER BY ended_at DESC LIMIT %(looked_at)s
+                ) g JOIN video_videotask t ON t.id = g.task_id
+                WHERE g.state = 'succeeded' AND t.status = 'success'
+                ORDER BY g.ended_at DESC LIMIT %(sample)s
+             ) recent),
+            (SELECT sum(CASE WHEN closed_reason = '' THEN coalesce(slots_override, slots) ELSE 0 END)
+             FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
+            u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
+            coalesce(s.weight, 1)
+        FROM (SELECT) one LEFT JOIN waiting u ON true
+        LEFT JOIN at_work ON at_work.user_id = u.user_id
+        LEFT JOIN video_usershare s ON s.user_id = u.user_id
+        """,  # noqa: S608 - a constant of ours
+        {
+            "fewest": FEWEST,
+            "models": list(models),
+            "model": models[0] if models else "",
+            "simulated": settings.SIMULATE,
+            "days": SINCE_DAYS,
+            "looked_at": LOOKED_AT,
+            "sample": SAMPLE,
+            "most": MOST_COUNTED,
+            "accounts": [
+                account_of(provider, key, settings.KEY_ACCOUNTS)
+                for provider, keys in settings.PROVIDER_KEYS.items()
+                for key in keys
+            ],
+            "resource": fair_share.Resource.SLOT.value,
+            "half_life": fair_share.HALF_LIFE_S,
+        },
+    )
     lines = [UserBacklog(*row[2:]) for row in rows if row[2] is not None]
     return _Figures(rows[0][0], lines, None if rows[0][1] is None else int(rows[0][1]))

@@ -1,12 +1,12 @@
-"""Whose turn it is: fair share between users, for provider slots here and for cores in `cores.py`.
+"""Whose turn it is: fair share between users, for provider slots here and for cores in `transcode_slots.py`.
 
-The user who has the least for his weight goes first. What he has is the larger of what is at work for him now and what
-he was given lately; the second is forgotten by half every HALF_LIFE_S. It is counted before the next piece, so somebody
-who has nothing stands first whatever the weights, and nobody starves. Among one user's tasks the highest priority goes
-first, then the oldest; between users who have the same, the oldest. Reruns come after all fresh work.
+The user with the least usage for their weight goes first. A user's usage is the larger of the jobs in flight for them
+and the grants of late, which decay by half every HALF_LIFE_S. It is counted before the next grant, so a user without
+usage goes first whatever the weights, and none starves. Among one user's tasks the highest priority goes first, then
+the oldest; between users of equal usage, the oldest task. Reruns come after all fresh work.
 
-A line is what one user has waiting for the same models with the same `fallback`: in it all tasks are alike for this
-purpose, so each line costs one look at an index however long it is.
+A line is what one user has waiting for the same models with the same `fallback`. Its tasks differ in nothing else that
+counts here, so each line costs one index probe however long it is.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from django.db import connection
-
+from video.infra import database
 from video.models import Generation, UserUsage, VideoTask
 
 HALF_LIFE_S = 300.0
 Resource = UserUsage.Resource
 
-# The part of an amount that is not forgotten yet; a power that is too small for a float would be an error.
+# The part of an amount that has not decayed yet; a power that is too small for a float would be an error.
 _LEFT = """0.5::float8 ^ least(1000, greatest(0, extract(epoch FROM statement_timestamp() - {row}.as_of)::float8
     / %(half_life)s))"""
-# What a user was given lately of a resource, as a subselect: needs u.user_id, %(resource)s and %(half_life)s.
+# A user's grants of a resource, decayed, as a subselect: needs u.user_id, %(resource)s and %(half_life)s.
 LATELY = f"""coalesce((
     SELECT l.amount * {_LEFT.format(row="l")}
     FROM video_userusage l WHERE l.user_id = u.user_id AND l.resource = %(resource)s), 0)"""  # noqa: S608 - constants of this module
 
-# Every line there is, by a loose scan of task_waiting_for_slot: one look at the index for each.
+# Every line there is, by a loose scan of task_waiting_for_slot: one index probe for each.
 LINES = """line AS (
     (SELECT user_id, eligible_models, fallback FROM video_videotask WHERE admit_at IS NOT NULL
         ORDER BY user_id, eligible_models, fallback LIMIT 1)
@@ -81,7 +80,7 @@ ranked AS (
         WHERE t.user_id = open_line.user_id AND t.eligible_models = open_line.eligible_models
             AND t.fallback = open_line.fallback AND t.admit_at <= statement_timestamp()
             AND t.id <> ALL(%(without)s::text[])
-            -- There should be none; but one such row must not stop everybody else's admission.
+            -- There should be none; but one such row must not stop the admission of others.
             AND NOT EXISTS (
                 SELECT FROM video_generation g
                 WHERE g.task_id = t.id AND g.state {Generation.LIVE_SQL})
@@ -114,7 +113,7 @@ ORDER BY t.created_at FOR UPDATE OF t SKIP LOCKED
 def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
     """Up to `limit` tasks that one of these models may run, in the order in which slots are due to them; locked.
 
-    One statement, for a transaction. Tasks that somebody else has locked, and the ids `without`, are left out.
+    One statement, for a transaction. Tasks that another transaction has locked, and the ids `without`, are left out.
     """
     if not models or limit < 1:
         return []
@@ -146,23 +145,22 @@ def blocked(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> l
 
 
 def record_granted(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:
-    """Remember that each of these users was given one more; a user may be named several times. One statement."""
+    """Count one more grant for each of these users; a user may be named several times. One statement."""
     given = Counter(user_ids)
     if not given:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            INSERT INTO video_userusage AS u (user_id, resource, amount)
-            SELECT user_id, %(resource)s, number
-            FROM unnest(%(users)s::int[], %(numbers)s::int[]) AS g (user_id, number) ORDER BY user_id
-            ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
-                + u.amount * {_LEFT.format(row="u")}
-            """,  # noqa: S608
-            {
-                "resource": resource.value,
-                "users": list(given.keys()),
-                "numbers": list(given.values()),
-                "half_life": HALF_LIFE_S,
-            },
-        )
+    database.execute(
+        f"""
+        INSERT INTO video_userusage AS u (user_id, resource, amount)
+        SELECT user_id, %(resource)s, number
+        FROM unnest(%(users)s::int[], %(numbers)s::int[]) AS g (user_id, number) ORDER BY user_id
+        ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
+            + u.amount * {_LEFT.format(row="u")}
+        """,  # noqa: S608
+        {
+            "resource": resource.value,
+            "users": list(given.keys()),
+            "numbers": list(given.values()),
+            "half_life": HALF_LIFE_S,
+        },
+    )

@@ -1,4 +1,4 @@
-"""How many tasks get a slot before a given one, estimated by the rules of `fairness.py` from a few figures a user."""
+"""How many tasks get a slot before a given one, estimated by the rules of `fair_share.py` from a few figures a user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class UserBacklog:
     fresh: int
     reruns: int
     oldest_at: datetime  # when the oldest of them was made
-    used: float  # what the user has: `fairness.py`
+    used: float  # as `fair_share.py` counts it
     weight: int
 
 
@@ -34,8 +34,8 @@ def tasks_before(
 
 
 def _of_other(line: UserBacklog, level: float, rerun: bool, created_at: datetime | None) -> int:
-    """How many of another user's tasks stand below this level, or at it and are older."""
-    first = level * line.weight - line.used  # his next task stands at used / weight
+    """How many of another user's tasks are below this level, or at it and older."""
+    first = level * line.weight - line.used  # this user's next task is at used / weight
     number = max(0, math.ceil(first))
     if first >= 0 and number == first and (created_at is None or line.oldest_at < created_at):
         number += 1

@@ -1,20 +1,21 @@
-"""admit() for cores: the transcodes whose turn it is get the free cores of all media workers together.
+"""Admission for cores: the transcodes whose turn it is get the free cores of all media workers together.
 
 A transcode that is due waits in the database, not in the broker's queue, so its order is decided when a core is free.
-`core_at` says that a task was given one; without it a transcode can't be claimed, so a bell that comes twice starts
-nothing before its turn. It holds it while it is held or was rung a moment ago, from its transcode to the end of its
-thumbnail; when its worker dies the lease ends, the core is free, and the task is in line again.
+`core_at` is set while a task has a core; without it a transcode can't be claimed, so a message that is delivered twice
+starts nothing before its turn. A task keeps its core while it is held or was dispatched a moment ago, from its
+transcode to the end of its thumbnail; when its worker dies the lease ends, the core is free, and the task waits again.
 """
 
 from __future__ import annotations
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from video.engine import dispatch, position
 from video.engine.queues import MEDIA_QUEUE
 from video.engine.sql import LISTENING, UNHELD
 from video.engine.transitions import GRANT_CORE
 from video.engine.workers import ALIVE_S
+from video.infra import database
 from video.models import Stage
 from video.scheduling import fair_share
 
@@ -28,7 +29,7 @@ _IS_WAITING = f"""t.stage = 'transcode' AND t.next_run_at <= statement_timestamp
 
 WAITING = f"""
 WITH RECURSIVE
--- Who waits, by a loose scan of task_waiting_for_core: one look at the index for each user.
+-- Users with waiting transcodes, by a loose scan of task_waiting_for_core: one index probe for each user.
 line AS (
     (SELECT user_id FROM video_videotask WHERE stage = 'transcode' AND next_run_at IS NOT NULL
         ORDER BY user_id LIMIT 1)
@@ -78,10 +79,8 @@ SELECT id, user_id FROM given JOIN fairest USING (id) ORDER BY rerun, level, cre
 
 
 def grant() -> list[tuple[str, Stage]]:
-    """Give free cores to waiting transcodes, the fairest first. Returns those to ring; call it outside a transaction.
-
-    However many ask at once, no more are given than there are.
-    """
+    """Grant free cores to waiting transcodes, the fairest first. Returns those to dispatch; call it outside a
+    transaction. Calls at the same time grant no more cores than there are."""
     params: dict[str, float | str] = {
         "rung": RESEND_S,
         "queue": MEDIA_QUEUE,
@@ -89,18 +88,15 @@ def grant() -> list[tuple[str, Stage]]:
         "resource": fair_share.Resource.CORE.value,
         "half_life": fair_share.HALF_LIFE_S,
     }
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IS_WAITING})", params)  # noqa: S608
-        if not cursor.fetchone()[0]:
-            return []
-        with transaction.atomic():
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-            cursor.execute(WAITING, params)  # sees what the one before us has given
-            given: list[tuple[str, int]] = cursor.fetchall()
-            fair_share.record_granted(fair_share.Resource.CORE, [user_id for _, user_id in given])
-    return [(task_id, Stage.TRANSCODE) for task_id, _ in given]
+    if not database.value(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IS_WAITING})", params):  # noqa: S608
+        return []
+    with transaction.atomic():
+        database.fetch("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        granted = database.fetch(WAITING, params)  # sees what the pass before this one has granted
+        fair_share.record_granted(fair_share.Resource.CORE, [user_id for _, user_id in granted])
+    return [(task_id, Stage.TRANSCODE) for task_id, _ in granted]
 
 
 def dispatch_granted() -> int:
-    """Give free cores to those who wait, and ring them. Returns how many were rung."""
+    """Grant free cores and dispatch those transcodes. Returns how many were dispatched."""
     return dispatch.resume_all(grant())
