@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused
 from video.attempts import task_moves
 from video.credits import ledger
 from video.engine import transitions
+from video.infra import database
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State
@@ -32,13 +33,9 @@ class Refund(StrEnum):
     @property
     def words(self) -> str:
         """For people."""
-        match self:
-            case Refund.DONE:
-                return "refunded"
-            case Refund.PENDING:
-                return "the refund is decided when its job has ended"
-            case _:
-                return "no refund"
+        if self is Refund.PENDING:
+            return "the refund is decided when its job has ended"
+        return "refunded" if self is Refund.DONE else "no refund"
 
 
 @dataclass(frozen=True)
@@ -114,18 +111,16 @@ def _has_job(last: Generation | None) -> bool:
 
 def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | None:
     """The one conditional UPDATE: (run, stage, new fence), or None if the task does not exist or has ended."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
-                admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
-                finished_at = statement_timestamp()
-            WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
-            RETURNING run, stage, fence
-            """,
-            {"id": task_id, "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
-        )
-        row = cursor.fetchone()
+    row = database.fetch_one(
+        """
+        UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
+            admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
+            finished_at = statement_timestamp()
+        WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
+        RETURNING run, stage, fence
+        """,
+        {"id": task_id, "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
+    )
     return None if row is None else (row[0], Stage(row[1]), row[2])
 
 

@@ -14,6 +14,7 @@ from video import ids
 from video.credits import ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
+from video.infra import database
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
@@ -86,17 +87,16 @@ def create(
         with transaction.atomic():
             _insert(task)
             ledger.debit(user_id, price.credits_of(order), task_id=task.pk, run=task.run)
-    except IntegrityError as err:
-        if idempotency_key is None or _violated_constraint(err) != ONE_PER_KEY:
+    except (IntegrityError, ledger.InsufficientCredits, backlog.TooManyWaiting) as err:
+        # An earlier run of the same call made it, and may have taken the user's last credits or place of the backlog.
+        if idempotency_key is None or (isinstance(err, IntegrityError) and _violated_constraint(err) != ONE_PER_KEY):
             raise
-        return _made_before(user_id, idempotency_key, order), False
-    except (ledger.InsufficientCredits, backlog.TooManyWaiting):
-        # An earlier run of the same call may have taken the user's last credits, or the last place of the backlog.
-        if idempotency_key is not None:
-            earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
-            if earlier is not None:
-                return _same(earlier, order), False
-        raise
+        earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
+        if earlier is None:
+            raise
+        if earlier.request_hash != order.fingerprint():
+            raise KeyReused(earlier.pk) from None
+        return earlier, False
     transaction.on_commit(dispatch.request_admission)
     return task, True
 
@@ -109,18 +109,16 @@ def _insert(task: VideoTask) -> None:
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _insert_statement(),
-            {
-                **{name: getattr(task, name) for name in _GIVEN},
-                "outcome": TaskEvent.Outcome.CREATED.value,
-                "most_own": settings.MAX_WAITING_PER_USER,
-                "most": settings.MAX_WAITING,
-                "count_all": count_all,
-            },
-        )
-        made, own_is_full, counted = cursor.fetchone()
+    ((made, own_is_full, counted),) = database.fetch(
+        _insert_statement(),
+        {
+            **{name: getattr(task, name) for name in _GIVEN},
+            "outcome": TaskEvent.Outcome.CREATED.value,
+            "most_own": settings.MAX_WAITING_PER_USER,
+            "most": settings.MAX_WAITING,
+            "count_all": count_all,
+        },
+    )
     if counted is not None:
         backlog.total.note(counted)
     if not made:
@@ -146,13 +144,3 @@ def _violated_constraint(err: IntegrityError) -> str | None:
 
 def _too_many(task: VideoTask, *, own: bool) -> backlog.TooManyWaiting:
     return backlog.TooManyWaiting(own=own, retry_after_s=backlog.retry_after_s(task.user_id, task.eligible_models))
-
-
-def _made_before(user_id: int, idempotency_key: str, order: Order) -> VideoTask:
-    return _same(VideoTask.objects.get(user_id=user_id, idempotency_key=idempotency_key), order)
-
-
-def _same(earlier: VideoTask, order: Order) -> VideoTask:
-    if earlier.request_hash != order.fingerprint():
-        raise KeyReused(earlier.pk)
-    return earlier

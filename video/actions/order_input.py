@@ -221,12 +221,8 @@ def _incapable(reasons: dict[str, Reason]) -> OrderRefused | ValidationError:
 
 def flatten(detail: Any) -> Details:
     """The nested errors of a ValidationError as [{field, message}]."""
-    if isinstance(detail, dict):
-        return [
-            {"field": field, "message": str(message)}
-            for field, messages in detail.items()
-            for message in (messages if isinstance(messages, list) else [messages])
-        ]
     return [
-        {"field": "body", "message": str(message)} for message in (detail if isinstance(detail, list) else [detail])
+        {"field": field, "message": str(message)}
+        for field, messages in (detail if isinstance(detail, dict) else {"body": detail}).items()
+        for message in (messages if isinstance(messages, list) else [messages])
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 
 from providers.catalogue import UnknownModel
 from video.actions import task_rows
@@ -20,6 +20,7 @@ from video.attempts import task_moves
 from video.credits import ledger, price
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
+from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.models.order import Order
@@ -165,43 +166,41 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
     """Make the row active again; returns its new fence. The caller holds its lock."""
     assert plan.stage in RESUMES_AT
     waits = plan.models is not None
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            UPDATE video_videotask SET status = 'running', stage = %(stage)s, run = %(run)s, fence = fence + 1,
-                rerun = true, progress = CASE WHEN run = %(run)s THEN greatest(progress, %(progress)s)
-                    ELSE %(progress)s END,
-                admit_at = CASE WHEN %(waits)s THEN statement_timestamp() END,
-                next_run_at = CASE WHEN NOT %(waits)s THEN statement_timestamp() END,
-                -- A transcode waits for a core, and is dispatched when it is given one.
-                rung_at = CASE WHEN NOT %(waits)s AND %(stage)s <> 'transcode' THEN statement_timestamp() END,
-                -- Admission sets the deadline of a new attempt.
-                deadline_at = CASE WHEN NOT %(waits)s
-                    THEN statement_timestamp() + %(deadline)s * interval '1 second' END,
-                eligible_models = coalesce(%(models)s::varchar[], eligible_models),
-                source_key = CASE WHEN %(waits)s THEN '' ELSE source_key END,
-                output_key = CASE WHEN %(waits)s THEN '' ELSE output_key END,
-                thumbnail_key = CASE WHEN %(waits)s THEN '' ELSE thumbnail_key END,
-                has_work_files = has_work_files OR %(stage)s IN ('download', 'transcode'),
-                tries = 0, deaths = 0, park_reason = '', hinted_at = NULL, finished_at = NULL,
-                error_code = '', error_message = ''
-            WHERE id = %(id)s AND status = ANY(%(ended)s) AND fence = %(fence)s
-            RETURNING fence
-            """,
-            {
-                "id": task.pk,
-                "fence": task.fence,
-                "ended": [status.value for status in (Status.FAILED, Status.CANCELLED)],
-                "stage": plan.stage.value,
-                "run": plan.run,
-                "progress": PROGRESS_AT[plan.stage],
-                "waits": waits,
-                "deadline": settings.TASK_DEADLINE_SECONDS,
-                "models": list(plan.models) if plan.models is not None else None,
-            },
-        )
-        row: tuple[int] = cursor.fetchone()
-        return row[0]
+    fence: int = database.value(
+        """
+        UPDATE video_videotask SET status = 'running', stage = %(stage)s, run = %(run)s, fence = fence + 1,
+            rerun = true, progress = CASE WHEN run = %(run)s THEN greatest(progress, %(progress)s)
+                ELSE %(progress)s END,
+            admit_at = CASE WHEN %(waits)s THEN statement_timestamp() END,
+            next_run_at = CASE WHEN NOT %(waits)s THEN statement_timestamp() END,
+            -- A transcode waits for a core, and is dispatched when it is given one.
+            rung_at = CASE WHEN NOT %(waits)s AND %(stage)s <> 'transcode' THEN statement_timestamp() END,
+            -- Admission sets the deadline of a new attempt.
+            deadline_at = CASE WHEN NOT %(waits)s
+                THEN statement_timestamp() + %(deadline)s * interval '1 second' END,
+            eligible_models = coalesce(%(models)s::varchar[], eligible_models),
+            source_key = CASE WHEN %(waits)s THEN '' ELSE source_key END,
+            output_key = CASE WHEN %(waits)s THEN '' ELSE output_key END,
+            thumbnail_key = CASE WHEN %(waits)s THEN '' ELSE thumbnail_key END,
+            has_work_files = has_work_files OR %(stage)s IN ('download', 'transcode'),
+            tries = 0, deaths = 0, park_reason = '', hinted_at = NULL, finished_at = NULL,
+            error_code = '', error_message = ''
+        WHERE id = %(id)s AND status = ANY(%(ended)s) AND fence = %(fence)s
+        RETURNING fence
+        """,
+        {
+            "id": task.pk,
+            "fence": task.fence,
+            "ended": [status.value for status in (Status.FAILED, Status.CANCELLED)],
+            "stage": plan.stage.value,
+            "run": plan.run,
+            "progress": PROGRESS_AT[plan.stage],
+            "waits": waits,
+            "deadline": settings.TASK_DEADLINE_SECONDS,
+            "models": list(plan.models) if plan.models is not None else None,
+        },
+    )
+    return fence
 
 
 def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: str) -> int:

@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
-
 from video.credits import ledger
+from video.infra import database
 
 MOST_LISTED = 1000  # differences of each kind
 
@@ -40,15 +39,13 @@ class Extent:
 
 def extent() -> Extent:
     """How much there is to check. One statement."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT (SELECT count(*) FROM video_account), (SELECT count(*) FROM video_creditentry),
-                (SELECT coalesce(sum(balance), 0) FROM video_account)
-            """
-        )
-        accounts, entries, balance = cursor.fetchone()
-        return Extent(accounts, entries, int(balance))
+    ((accounts, entries, balance),) = database.fetch(
+        """
+        SELECT (SELECT count(*) FROM video_account), (SELECT count(*) FROM video_creditentry),
+            (SELECT coalesce(sum(balance), 0) FROM video_account)
+        """
+    )
+    return Extent(accounts, entries, int(balance))
 
 
 def find() -> list[Difference]:
@@ -140,6 +137,4 @@ _CHECKS: tuple[Callable[[], Iterator[Difference]], ...] = (
 
 
 def _rows(query: str) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(f"{query} LIMIT {MOST_LISTED}")
-        return list(cursor.fetchall())
+    return database.fetch(f"{query} LIMIT {MOST_LISTED}")

@@ -6,9 +6,10 @@ nothing changes, and concurrent callers never bring a balance below zero.
 
 from __future__ import annotations
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import F
 
+from video.infra import database
 from video.infra.errors import Refusal
 from video.models import Account, CreditEntry
 
@@ -54,51 +55,45 @@ def debit(user_id: int, amount: int, *, task_id: str, run: int) -> None:
     """
     if amount == 0:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH paid AS (
-                UPDATE video_account SET balance = balance - %(amount)s
-                WHERE user_id = %(user)s AND balance >= %(amount)s RETURNING user_id
-            )
-            INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
-            SELECT user_id, 'debit', -%(amount)s, %(task)s, %(run)s, '' FROM paid
-            """,
-            {"amount": amount, "user": user_id, "task": task_id, "run": run},
+    paid = database.changed(
+        """
+        WITH paid AS (
+            UPDATE video_account SET balance = balance - %(amount)s
+            WHERE user_id = %(user)s AND balance >= %(amount)s RETURNING user_id
         )
-        if cursor.rowcount == 1:
-            return
-    raise InsufficientCredits(needed=amount, balance=balance(user_id))
+        INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+        SELECT user_id, 'debit', -%(amount)s, %(task)s, %(run)s, '' FROM paid
+        """,
+        {"amount": amount, "user": user_id, "task": task_id, "run": run},
+    )
+    if not paid:
+        raise InsufficientCredits(needed=amount, balance=balance(user_id))
 
 
 def refund(task_id: str, run: int) -> bool:
     """Give a run's debit back, inside the caller's transaction. False when it was never paid, or refunded before."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH entry AS (
-                INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
-                SELECT account_id, 'refund', -amount, task_id, run, ''
-                FROM video_creditentry WHERE task_id = %(task)s AND run = %(run)s AND kind = 'debit'
-                ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING
-                RETURNING account_id, amount
-            )
-            UPDATE video_account SET balance = balance + entry.amount
-            FROM entry WHERE video_account.user_id = entry.account_id
-            """,
-            {"task": task_id, "run": run},
+    return database.changed(
+        """
+        WITH entry AS (
+            INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+            SELECT account_id, 'refund', -amount, task_id, run, ''
+            FROM video_creditentry WHERE task_id = %(task)s AND run = %(run)s AND kind = 'debit'
+            ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING
+            RETURNING account_id, amount
         )
-        return cursor.rowcount == 1
+        UPDATE video_account SET balance = balance + entry.amount
+        FROM entry WHERE video_account.user_id = entry.account_id
+        """,
+        {"task": task_id, "run": run},
+    )
 
 
 def differences() -> list[tuple[int, int, int]]:
     """(user id, balance, sum of entries) of accounts where the two differ. Empty when the ledger is whole."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT a.user_id, a.balance, coalesce(sum(e.amount), 0)
-            FROM video_account a LEFT JOIN video_creditentry e ON e.account_id = a.user_id
-            GROUP BY a.user_id, a.balance HAVING a.balance <> coalesce(sum(e.amount), 0)
-            """
-        )
-        return cursor.fetchall()
+    return database.fetch(
+        """
+        SELECT a.user_id, a.balance, coalesce(sum(e.amount), 0)
+        FROM video_account a LEFT JOIN video_creditentry e ON e.account_id = a.user_id
+        GROUP BY a.user_id, a.balance HAVING a.balance <> coalesce(sum(e.amount), 0)
+        """
+    )
