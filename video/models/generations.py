@@ -11,6 +11,8 @@ from video import ids
 from video.models.providers import ProviderAccount
 from video.models.tasks import VideoTask
 
+_LIVE = ["planned", "unknown", "accepted"]
+
 
 class Generation(models.Model):
     """One attempt at one provider with one key."""
@@ -89,27 +91,15 @@ class Generation(models.Model):
 
     class Meta:
         indexes = [
-            models.Index(
-                fields=["account"],
-                name="generation_slots_taken",
-                condition=Q(state__in=["planned", "unknown", "accepted"]),
-            ),
-            models.Index(
-                fields=["user"],
-                name="generation_slots_of_user",
-                condition=Q(state__in=["planned", "unknown", "accepted"]),
-            ),
+            models.Index(fields=["account"], name="generation_slots_taken", condition=Q(state__in=_LIVE)),
+            models.Index(fields=["user"], name="generation_slots_of_user", condition=Q(state__in=_LIVE)),
             models.Index(fields=["look_at"], name="generation_to_look_at", condition=Q(look_at__isnull=False)),
             models.Index(
                 fields=["model", "-ended_at"], name="generation_recent_by_model", condition=Q(ended_at__isnull=False)
             ),
         ]
         constraints = [
-            models.UniqueConstraint(
-                fields=["task"],
-                name="generation_one_live_a_task",
-                condition=Q(state__in=["planned", "unknown", "accepted"]),
-            ),
+            models.UniqueConstraint(fields=["task"], name="generation_one_live_a_task", condition=Q(state__in=_LIVE)),
             models.UniqueConstraint(fields=["task", "attempt"], name="generation_attempt_once"),
             models.UniqueConstraint(fields=["provider", "job_id"], name="generation_job_once", condition=~Q(job_id="")),
             models.CheckConstraint(
@@ -126,14 +116,11 @@ class Generation(models.Model):
             ),
             models.CheckConstraint(
                 name="generation_ended_at_by_state",
-                condition=Q(state__in=["planned", "unknown", "accepted"], ended_at__isnull=True)
-                | (~Q(state__in=["planned", "unknown", "accepted"]) & Q(ended_at__isnull=False)),
+                condition=Q(state__in=_LIVE, ended_at__isnull=True) | (~Q(state__in=_LIVE) & Q(ended_at__isnull=False)),
             ),
             models.CheckConstraint(
                 name="generation_state_known",
-                condition=Q(
-                    state__in=["planned", "unknown", "accepted", "rejected", "succeeded", "failed", "cancelled", "lost"]
-                ),
+                condition=Q(state__in=[*_LIVE, "rejected", "succeeded", "failed", "cancelled", "lost"]),
             ),
         ]
 

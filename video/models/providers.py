@@ -61,9 +61,7 @@ class ProviderAccount(models.Model):
     last_error = models.CharField(max_length=300, blank=True, default="")
 
     class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["provider", "account", "model"], name="account_once"),
-        ]
+        constraints = [models.UniqueConstraint(fields=["provider", "account", "model"], name="account_once")]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.account} {self.model}"
