@@ -72,7 +72,7 @@ def explained(sql: str, params: Any, *, options: str = "") -> dict[str, Any]:
 
 def plans(do: Callable[[], Any]) -> list[dict[str, Any]]:
     """How the database runs what `do` sends."""
-    estimates.forget()
+    estimates._cache.clear()
     with caught() as statements:
         do()
     wanted = re.compile(r"\s*(SELECT|WITH|UPDATE|INSERT|DELETE)\b")

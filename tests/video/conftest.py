@@ -20,9 +20,9 @@ SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "a
 
 @pytest.fixture(autouse=True)
 def _fresh_estimates() -> Iterator[None]:
-    estimates.forget()
+    estimates._cache.clear()
     yield
-    estimates.forget()
+    estimates._cache.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,8 +15,7 @@ from providers.api_keys import account_of
 from providers.catalogue import Model
 from video.infra import database
 from video.models import Generation
-from video.scheduling import fair_share, queue_position
-from video.scheduling.queue_position import UserBacklog
+from video.scheduling import fair_share
 
 SAMPLE = 50  # successes; a median of more would follow a change at the provider too slowly
 LOOKED_AT = 200  # ended attempts of any kind: a month of failures must not make the query long
@@ -30,6 +29,18 @@ MOST_CACHED = 500
 # Before there is anything measured: polling, download, transcode, thumbnail and save of a video of 5 s on one core.
 OWN_SHARE_S = 8
 SIMULATED_S = 10
+
+
+@dataclass(frozen=True)
+class UserBacklog:
+    """What one user has waiting for any of some models."""
+
+    user_id: int
+    fresh: int
+    reruns: int
+    oldest_at: datetime  # when the oldest of them was made
+    used: float  # as `fair_share.py` counts it
+    weight: int
 
 
 @dataclass(frozen=True)
@@ -59,7 +70,7 @@ def expected_seconds(model: Model, user_id: int | None = None) -> int:
     figures = _figures((model.id,), CACHE_S)
     taken_s = _taken_s(figures, model)
     own = next((one.fresh for one in figures.lines if one.user_id == user_id), 0)
-    ahead = queue_position.tasks_before(figures.lines, user_id=user_id or 0, own=own)
+    ahead = tasks_before(figures.lines, user_id=user_id or 0, own=own)
     return max(1, math.ceil(taken_s + ahead / (figures.slots or _slots_unseen(model)) * taken_s))
 
 
@@ -69,7 +80,7 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     At most one query each 2 s and set of models, in a process.
     """
     figures = _figures(tuple(models), PLACE_CACHE_S)
-    ahead = queue_position.tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
+    ahead = tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
     slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
     if not known or not slots:
@@ -77,9 +88,28 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     return Place(ahead + 1, math.ceil((ahead + 1) / slots * _taken_s(figures, known[0])))
 
 
-def forget() -> None:
-    """Measure again at the next call; for tests."""
-    _cache.clear()
+def tasks_before(
+    lines: Iterable[UserBacklog], *, user_id: int, own: int, rerun: bool = False, created_at: datetime | None = None
+) -> int:
+    """How many of the waiting tasks have their turn before a task with `own` of its user's in front of it.
+
+    `created_at`: None for a task that is only about to be made. An estimate: running jobs count as they are.
+    """
+    lines = list(lines)
+    mine = next((line for line in lines if line.user_id == user_id), None)
+    level = ((mine.used if mine else 0.0) + own) / (mine.weight if mine else 1)
+    return own + sum(_of_other(line, level, rerun, created_at) for line in lines if line.user_id != user_id)
+
+
+def _of_other(line: UserBacklog, level: float, rerun: bool, created_at: datetime | None) -> int:
+    """How many of another user's tasks are below this level, or at it and older."""
+    first = level * line.weight - line.used  # this user's next task is at used / weight
+    number = max(0, math.ceil(first))
+    if first >= 0 and number == first and (created_at is None or line.oldest_at < created_at):
+        number += 1
+    if not rerun:
+        return min(number, line.fresh)
+    return line.fresh + min(max(0, number - line.fresh), line.reruns)
 
 
 def _taken_s(figures: _Figures, model: Model) -> float:

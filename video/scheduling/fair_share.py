@@ -117,18 +117,14 @@ def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> li
     """
     if not models or limit < 1:
         return []
-    return list(
-        VideoTask.objects.raw(
-            WAITING,
-            {
-                "models": models,
-                "limit": limit,
-                "without": list(without),
-                "resource": Resource.SLOT.value,
-                "half_life": HALF_LIFE_S,
-            },
-        )
-    )
+    params = {
+        "models": models,
+        "limit": limit,
+        "without": list(without),
+        "resource": Resource.SLOT.value,
+        "half_life": HALF_LIFE_S,
+    }
+    return list(VideoTask.objects.raw(WAITING, params))
 
 
 def blocked(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
@@ -136,12 +132,7 @@ def blocked(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> l
 
     One statement, for a transaction. `without`: ids that are left out.
     """
-    return list(
-        VideoTask.objects.raw(
-            BLOCKED,
-            {"serving": serving, "limit": limit, "without": list(without)},
-        )
-    )
+    return list(VideoTask.objects.raw(BLOCKED, {"serving": serving, "limit": limit, "without": list(without)}))
 
 
 def record_granted(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:

@@ -372,7 +372,7 @@ def finished_in(user: AbstractBaseUser, seconds: float, *, times: int = 1, waite
                 """,
                 [f"vid_{task.pk}", seconds + waited_s, task.pk],
             )
-    estimates.forget()
+    estimates._cache.clear()
 
 
 def test_estimate_is_the_median_of_what_the_last_ones_took(user: AbstractBaseUser) -> None:

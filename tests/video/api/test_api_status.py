@@ -75,12 +75,12 @@ def test_position_and_expected_wait_only_while_in_line(api: Client, user: Abstra
     ProviderAccount.objects.filter(model="gen4.5").update(slots=1)
     other, first = make_task(), make_task(user)
     last = make_task(user)
-    estimates.forget()
+    estimates._cache.clear()
     said = ask(api, last.pk).json()["data"]
     assert (said["position"], said["expectedWait"]) == (3, 3 * estimates.SIMULATED_S)
     assert ask(api, first.pk).json()["data"]["position"] == 2
     assert admission.admit() == [(other.pk, Stage.GENERATE)]
-    estimates.forget()
+    estimates._cache.clear()
     assert ask(api, first.pk).json()["data"]["position"] == 1
     ProviderAccount.objects.filter(model="gen4.5").update(slots=2)
     admission.admit()

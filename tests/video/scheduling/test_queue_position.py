@@ -10,7 +10,7 @@ from tests.factories import make_task, make_user
 from video.attempts import configured_keys
 from video.models import Generation, ProviderAccount, UserShare, VideoTask
 from video.scheduling import admission, estimates
-from video.scheduling.queue_position import UserBacklog, tasks_before
+from video.scheduling.estimates import UserBacklog, tasks_before
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(hours=1)
@@ -58,7 +58,7 @@ def test_the_positions_are_the_order_in_which_slots_are_given() -> None:
     long, heavy, short = make_user(), make_user(), make_user()
     UserShare.objects.create(user=heavy, weight=3)
     tasks = [make_task(long) for _ in range(6)] + [make_task(heavy) for _ in range(6)] + [make_task(short)]
-    estimates.forget()
+    estimates._cache.clear()
     own: dict[int, int] = {}
     told: list[tuple[int, str]] = []
     for task in tasks:
