@@ -138,7 +138,8 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
 
     At most three statements, for unknown jobs one. Safe to repeat.
     """
-    job = _find(provider, notice.job_id, reference or _ours(notice.reference))
+    unproven = notice.reference if _REFERENCE.fullmatch(notice.reference) else ""
+    job = _find(provider, notice.job_id, reference or unproven)
     if job is None:
         return Outcome.UNKNOWN_JOB
     state = job.state
@@ -168,10 +169,6 @@ def least_interval_s(provider: str) -> float:
     if settings.SIMULATE:
         return min(1.0, settings.POLL_INTERVAL_SECONDS[provider])
     return BY_NAME[provider].adapter.min_poll_interval_s
-
-
-def _ours(reference: str) -> str:
-    return reference if _REFERENCE.fullmatch(reference) else ""
 
 
 def _find(provider: str, job_id: str, reference: str) -> _Job | None:

@@ -15,6 +15,7 @@ from django.conf import settings
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown
 from video.attempts import poll_records, provider_calls, records
+from video.infra.toolkit import toolkit
 from video.models import Generation, Status
 from video.routing import health
 
@@ -50,18 +51,20 @@ def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_reques
     """
     if isinstance(answer, JobNotFound):
         return _note_not_found(generation, stop_requested=stop_requested)
+    provider = toolkit().provider(generation.provider)
     if answer.state is JobState.SUCCEEDED:
         records.record_ended(
             generation.pk,
             State.SUCCEEDED,
             cost=answer.cost,
             provider_status=answer.provider_status,
-            result_life_s=provider_calls.result_life_s(generation.provider),
+            result_life_s=provider.result_life_s,
         )
         health.note_success(generation.model, generation.provider)
         return Observation(Meaning.SUCCEEDED)
     if answer.state in ENDS:
-        return _note_end(generation, answer, took_nothing=provider_calls.took_nothing(generation, answer))
+        took_nothing = provider.took_nothing(answer, before=generation.provider_status)
+        return _note_end(generation, answer, took_nothing=took_nothing)
     poll_records.record_polls([(generation.pk, answer)])
     return Observation(Meaning.OPEN)
 

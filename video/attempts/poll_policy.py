@@ -2,13 +2,13 @@
 
 A job's life, by the time since it was accepted:
 
-- *early*: long before such jobs usually end. A few polls, so that an early failure and progress are seen.
-- *window*: from just before the earliest usual end to the latest one. Polls as close as the provider allows, bounded by
-  the length of the window: a model whose times vary widely would cost too many.
+- *early*: long before such jobs usually end. A few polls, for early failures and progress.
+- *window*: from just before the earliest usual end to the latest one. Polls as close as the provider allows, but only
+  so many in the whole window.
 - *late*: later than nearly all. Polls that grow apart with the time over.
 
-Before enough is known of a model, the interval grows with the job's age. While a call-back is expected, and lately came
-for other jobs, polls are rare: they only make good for a call-back that is lost.
+Before enough is known of a model, the interval grows with the job's age. While call-backs come, polls are rare: they
+only replace a call-back that is lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 HOUR_S = 3600.0
 FEWEST = 8  # render times before they are believed
-#: No job is left alone for longer, whatever is known of its model.
+#: The longest interval, whatever is known of the model.
 LONGEST_UNSEEN_S = 120.0
 #: The same while a call-back is expected.
 LONGEST_UNCALLED_S = 300.0
@@ -74,7 +74,7 @@ def next_look_s(policy: PollPolicy, age_s: float, *, seed: str = "") -> float:
     age_s = max(age_s, 0.0)
     wait_s = _uncalled(policy, age_s) if policy.call_expected else _undisturbed(policy, age_s)
     longest_s = LONGEST_UNCALLED_S if policy.call_expected else LONGEST_UNSEEN_S
-    # The budget comes last: a bound that it does not keep is none.
+    # The account's budget of requests comes last, so that it always holds.
     wait_s = max(min(wait_s, longest_s), policy.share_s)
     return max(policy.least_s, wait_s * (1 + _JITTER * (2 * fraction_of(seed) - 1)))
 
@@ -117,7 +117,7 @@ def progress(render_s: float, age_s: float) -> float:
 
 
 def progress_since(share: float, age_then_s: float, age_s: float) -> float:
-    """How far a render is that was `share` done at a poll, as seen by the time gone by since; never less than then."""
+    """How far a render is that was `share` done at a poll, by the time since; never less than then."""
     if age_then_s <= 0:
         return share
     return max(share, min(_MOST_PROGRESS, share * age_s / age_then_s))

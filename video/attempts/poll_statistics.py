@@ -8,11 +8,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from django.conf import settings
-from django.db import connection
 
 from providers import catalogue
 from video.attempts import poll_policy, provider_calls
 from video.attempts.poll_policy import PollPolicy, TypicalDurations
+from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation
 
@@ -72,12 +72,6 @@ def policy_of(generation: Generation) -> PollPolicy:
     )
 
 
-def forget() -> None:
-    """Measure again at the next question; for tests."""
-    global _measured
-    _measured = None
-
-
 def _known() -> _Measured:
     """The figures; one thread measures, the others go on with the old ones meanwhile."""
     global _measured
@@ -98,57 +92,56 @@ def _known() -> _Measured:
 
 def _measure() -> _Measured:
     at = time.monotonic()
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT m.model, r.renders, c.asked, c.called
-            FROM unnest(%(models)s::text[]) AS m (model)
-            CROSS JOIN LATERAL (
-                SELECT array_agg(render_s) AS renders FROM (
-                    SELECT render_s FROM (
-                        SELECT state, simulated, ended_at,
-                            extract(epoch FROM ended_at - accepted_at)::float8 AS render_s
-                        FROM video_generation WHERE model = m.model AND ended_at IS NOT NULL
-                        ORDER BY ended_at DESC LIMIT %(looked_at)s
-                    ) ended
-                    WHERE state = 'succeeded' AND simulated = %(simulated)s ORDER BY ended_at DESC LIMIT %(sample)s
-                ) last
-            ) r
-            CROSS JOIN LATERAL (
-                SELECT count(*) AS asked, count(*) FILTER (WHERE called) AS called FROM (
-                    SELECT coalesce(t.hinted_at >= e.sent_at, false) AS called FROM (
-                        SELECT task_id, sent_at, ended_at, expects_call, state FROM video_generation
-                        WHERE model = m.model AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT %(looked_at)s
-                    ) e JOIN video_videotask t ON t.id = e.task_id
-                    WHERE e.expects_call AND e.state IN ('succeeded', 'failed')
-                    ORDER BY e.ended_at DESC LIMIT %(calls)s
-                ) last
-            ) c
-            """,
-            {
-                "models": [model.id for model in catalogue.MODELS],
-                "simulated": settings.SIMULATE,
-                "sample": SAMPLE,
-                "looked_at": LOOKED_AT,
-                "calls": CALLS_LOOKED_AT,
-            },
-        )
-        usual: dict[str, TypicalDurations | None] = {}
-        asked, called = Counter[str](), Counter[str]()
-        for model, renders, model_asked, model_called in cursor.fetchall():
-            provider = catalogue.BY_ID[model].provider
-            usual[model] = poll_policy.usual(renders or ())
-            asked[provider] += model_asked
-            called[provider] += model_called
-        cursor.execute(
-            f"""
-            SELECT a.id, (sum(coalesce(o.jobs, 0)) OVER (PARTITION BY a.provider, a.account))::int
-            FROM video_provideraccount a LEFT JOIN (
-                SELECT account_id, count(*) AS jobs FROM video_generation
-                WHERE state {Generation.LIVE_SQL} GROUP BY account_id
-            ) o ON o.account_id = a.id
-            """  # noqa: S608 - a constant
-        )
-        open_jobs = {row[0]: row[1] for row in cursor.fetchall()}
+    rows = database.fetch(
+        """
+        SELECT m.model, r.renders, c.asked, c.called
+        FROM unnest(%(models)s::text[]) AS m (model)
+        CROSS JOIN LATERAL (
+            SELECT array_agg(render_s) AS renders FROM (
+                SELECT render_s FROM (
+                    SELECT state, simulated, ended_at,
+                        extract(epoch FROM ended_at - accepted_at)::float8 AS render_s
+                    FROM video_generation WHERE model = m.model AND ended_at IS NOT NULL
+                    ORDER BY ended_at DESC LIMIT %(looked_at)s
+                ) ended
+                WHERE state = 'succeeded' AND simulated = %(simulated)s ORDER BY ended_at DESC LIMIT %(sample)s
+            ) last
+        ) r
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS asked, count(*) FILTER (WHERE called) AS called FROM (
+                SELECT coalesce(t.hinted_at >= e.sent_at, false) AS called FROM (
+                    SELECT task_id, sent_at, ended_at, expects_call, state FROM video_generation
+                    WHERE model = m.model AND ended_at IS NOT NULL ORDER BY ended_at DESC LIMIT %(looked_at)s
+                ) e JOIN video_videotask t ON t.id = e.task_id
+                WHERE e.expects_call AND e.state IN ('succeeded', 'failed')
+                ORDER BY e.ended_at DESC LIMIT %(calls)s
+            ) last
+        ) c
+        """,
+        {
+            "models": [model.id for model in catalogue.MODELS],
+            "simulated": settings.SIMULATE,
+            "sample": SAMPLE,
+            "looked_at": LOOKED_AT,
+            "calls": CALLS_LOOKED_AT,
+        },
+    )
+    usual: dict[str, TypicalDurations | None] = {}
+    asked, called = Counter[str](), Counter[str]()
+    for model, renders, model_asked, model_called in rows:
+        provider = catalogue.BY_ID[model].provider
+        usual[model] = poll_policy.usual(renders or ())
+        asked[provider] += model_asked
+        called[provider] += model_called
+    rows = database.fetch(
+        f"""
+        SELECT a.id, (sum(coalesce(o.jobs, 0)) OVER (PARTITION BY a.provider, a.account))::int
+        FROM video_provideraccount a LEFT JOIN (
+            SELECT account_id, count(*) AS jobs FROM video_generation
+            WHERE state {Generation.LIVE_SQL} GROUP BY account_id
+        ) o ON o.account_id = a.id
+        """  # noqa: S608 - a constant
+    )
+    open_jobs = {row[0]: row[1] for row in rows}
     believed = {name for name, n in asked.items() if n >= FEWEST_CALLS and called[name] >= CALLED_SHARE * n}
     return _Measured(at, usual, frozenset(believed), open_jobs)

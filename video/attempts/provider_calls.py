@@ -218,16 +218,6 @@ def cancel(generation: Generation) -> CancelOutcome | None:
     )
 
 
-def took_nothing(generation: Generation, end: JobStatus) -> bool:
-    """Whether the provider surely charges nothing for this job, which ended so."""
-    return toolkit().provider(generation.provider).took_nothing(end, before=generation.provider_status)
-
-
-def result_life_s(provider_name: str) -> float | None:
-    """For how many seconds the provider keeps a finished video; None when that is not known."""
-    return toolkit().provider(provider_name).result_life_s
-
-
 def poll_interval_s(provider_name: str) -> float:
     """Seconds between two polls of one job at least: as set, and never under a real provider's own rule."""
     interval: float = settings.POLL_INTERVAL_SECONDS[provider_name]

@@ -63,7 +63,8 @@ def check(generation: Generation) -> None:
     asked: CancelOutcome | None = None
     try:
         answer = _poll(generation)
-        if _is_to_stop(generation) and (isinstance(answer, JobNotFound) or answer.state in STILL_LIVE):
+        is_to_stop = generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED
+        if is_to_stop and (isinstance(answer, JobNotFound) or answer.state in STILL_LIVE):
             # Polled first: the last status before the stop tells what the end costs, and a finished video is kept.
             if isinstance(answer, JobStatus):
                 observe.note(generation, answer)
@@ -86,10 +87,6 @@ def _poll(generation: Generation) -> JobStatus | JobNotFound:
         return provider_calls.poll(generation)
     except JobNotFound as err:
         return err
-
-
-def _is_to_stop(generation: Generation) -> bool:
-    return generation.cancel_wanted_at is not None and generation.state == State.ACCEPTED
 
 
 def _look_up(generation: Generation) -> None:

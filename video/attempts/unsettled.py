@@ -181,9 +181,9 @@ def _outlook(generation: Generation, now: datetime) -> tuple[bool, str, datetime
         elif generation.cancel_wanted_at is not None:
             doing = "asked to stop, and looked at now and then"
         return True, doing, generation.look_at, until
-    if generation.state == State.LOST and generation.look_at is not None:
-        return True, "given up, but its job became known: looked at once more", generation.look_at, None
     if generation.state == State.LOST:
+        if generation.look_at is not None:
+            return True, "given up, but its job became known: looked at once more", generation.look_at, None
         return False, "given up; its possible cost stays booked", None, None
     if generation.state == State.PLANNED:
         return False, "not sent yet", None, None
@@ -246,9 +246,8 @@ def _refuse_to_settle(generation: Generation) -> None:
     if state not in {State.UNKNOWN, State.ACCEPTED}:
         raise SettlementRefused(f"It has ended as {state}, so there is nothing to settle.")
     if state == State.ACCEPTED and task.is_active:
-        raise SettlementRefused(
-            f"Its task still runs on this job (stage {task.stage}): let it, or cancel the task first."
-        )
+        why = f"Its task still runs on this job (stage {task.stage}): let it, or cancel the task first."
+        raise SettlementRefused(why)
     if state == State.UNKNOWN and (over_at := unknown_submits.over_at(generation)) > timezone.now():
         raise SettlementRefused(f"Its submit may still be answered: wait until {over_at:%H:%M:%S} UTC.")
 

@@ -54,7 +54,7 @@ MOST_SLOTS = 1_000_000
 
 
 def note_refusal(generation: Generation, error: ProviderError, *, jitter: Callable[[], float] = random.random) -> None:
-    """Let key or account take the consequences of a refused submit. Other errors than ACCOUNT_ERRORS change nothing.
+    """Apply a refused submit to its key or account. Other errors than ACCOUNT_ERRORS change nothing.
 
     `jitter` gives a number from 0 to 1. Call it outside a transaction.
     """
@@ -111,7 +111,7 @@ def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
 
 
 def _lower_limit(generation: Generation) -> None:
-    """As many as the provider has now are as many as it takes. What is planned is not there yet, and doesn't count."""
+    """Lower the limit to as many jobs as the provider has now; planned attempts are not there yet."""
     row = database.fetch_one(
         """
         UPDATE video_provideraccount a SET lowered_until = statement_timestamp() + interval '1 second' * %(span)s,

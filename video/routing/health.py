@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -50,48 +49,47 @@ DO_NOT_COUNT = (
 def snapshot() -> dict[str, ModelHealth]:
     """Every model of the catalogue, by id; two statements. Simulated jobs and real ones are never mixed."""
     ids = [model.id for model in catalogue.MODELS]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT m.model, s.counted, s.succeeded, s.render_p50_s
-            FROM unnest(%(models)s::text[]) AS m (model) CROSS JOIN LATERAL (
-                SELECT count(*) AS counted, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
-                    CASE WHEN count(*) FILTER (WHERE state = 'succeeded') >= %(fewest)s THEN
-                        percentile_cont(0.5) WITHIN GROUP (ORDER BY render_s) FILTER (WHERE state = 'succeeded')
-                    END AS render_p50_s
-                FROM (
-                    SELECT state, render_s FROM (
-                        SELECT state, error_code, simulated, ended_at,
-                            extract(epoch FROM ended_at - accepted_at)::float8 AS render_s
-                        FROM video_generation
-                        WHERE model = m.model AND ended_at > statement_timestamp() - %(hours)s * interval '1 hour'
-                        ORDER BY ended_at DESC LIMIT %(most_read)s
-                    ) ended
-                    WHERE state <> 'cancelled' AND NOT error_code = ANY(%(do_not_count)s) AND simulated = %(simulated)s
-                    ORDER BY ended_at DESC LIMIT %(sample)s
-                ) counted
-            ) s
-            """,
-            {
-                "models": ids,
-                "fewest": FEWEST_RENDERS,
-                "hours": SINCE_HOURS,
-                "most_read": MOST_READ,
-                "do_not_count": list(DO_NOT_COUNT),
-                "simulated": settings.SIMULATE,
-                "sample": SAMPLE,
-            },
-        )
-        measured = {row[0]: row[1:] for row in cursor.fetchall()}
-        cursor.execute(
-            """
-            SELECT model, faults, coalesce(open_until > statement_timestamp()
-                OR (open_until IS NOT NULL AND probing_since > statement_timestamp() - %s * interval '1 second'), false)
-            FROM video_circuit
-            """,
-            [PROBE_S],
-        )
-        circuits = {row[0]: row[1:] for row in cursor.fetchall()}
+    rows = database.fetch(
+        """
+        SELECT m.model, s.counted, s.succeeded, s.render_p50_s
+        FROM unnest(%(models)s::text[]) AS m (model) CROSS JOIN LATERAL (
+            SELECT count(*) AS counted, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
+                CASE WHEN count(*) FILTER (WHERE state = 'succeeded') >= %(fewest)s THEN
+                    percentile_cont(0.5) WITHIN GROUP (ORDER BY render_s) FILTER (WHERE state = 'succeeded')
+                END AS render_p50_s
+            FROM (
+                SELECT state, render_s FROM (
+                    SELECT state, error_code, simulated, ended_at,
+                        extract(epoch FROM ended_at - accepted_at)::float8 AS render_s
+                    FROM video_generation
+                    WHERE model = m.model AND ended_at > statement_timestamp() - %(hours)s * interval '1 hour'
+                    ORDER BY ended_at DESC LIMIT %(most_read)s
+                ) ended
+                WHERE state <> 'cancelled' AND NOT error_code = ANY(%(do_not_count)s) AND simulated = %(simulated)s
+                ORDER BY ended_at DESC LIMIT %(sample)s
+            ) counted
+        ) s
+        """,
+        {
+            "models": ids,
+            "fewest": FEWEST_RENDERS,
+            "hours": SINCE_HOURS,
+            "most_read": MOST_READ,
+            "do_not_count": list(DO_NOT_COUNT),
+            "simulated": settings.SIMULATE,
+            "sample": SAMPLE,
+        },
+    )
+    measured = {row[0]: row[1:] for row in rows}
+    rows = database.fetch(
+        """
+        SELECT model, faults, coalesce(open_until > statement_timestamp()
+            OR (open_until IS NOT NULL AND probing_since > statement_timestamp() - %s * interval '1 second'), false)
+        FROM video_circuit
+        """,
+        [PROBE_S],
+    )
+    circuits = {row[0]: row[1:] for row in rows}
     found = {}
     for model in ids:
         counted, succeeded, render_p50_s = measured.get(model, (0, 0, None))
@@ -119,8 +117,7 @@ def overrides() -> dict[str, Override]:
 def is_fault(error: errors.ProviderError) -> bool:
     """Whether an error speaks against the provider, and so counts for the circuit.
 
-    Submits that were not sent or not answered, jobs that another model could have done, and reads that failed. Never
-    a refused request, a key, an account, or our own reference sent twice.
+    Never a refused request, a key, an account, or our own reference sent twice.
     """
     if isinstance(error, errors.DuplicateReference):
         return False

@@ -2,9 +2,8 @@
 
 The rules are in `providers.ranking`; this module gives them the order, the keys of this server and the database.
 
-The render's resolution is 720p: every model has it, and 480p, 720p and `source` need no more. An order of 1080p goes to
-a model that renders 1080p, as long as one can make the video. Otherwise, or when it names a model that can't, the
-render is 720p, and the transcode makes it larger.
+The render's resolution is 720p, which every model has. An order of 1080p goes to a model that renders 1080p if one can
+make the video. Otherwise, or when it names a model that can't, the transcode makes the render larger.
 """
 
 from __future__ import annotations
@@ -12,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from types import MappingProxyType
-from typing import Any
 
 from django.conf import settings
 
@@ -28,7 +25,6 @@ from video.routing import health as health_of_models
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
@@ -119,10 +115,7 @@ def eligible_models(order: Order) -> list[str]:
 
 
 def fallbacks(wanted: Order | VideoTask, tried: Collection[str]) -> list[str]:
-    """Models that may run it after those `tried` could not, best first; none if its user allows no other.
-
-    Reads no table.
-    """
+    """Models that may run it after those `tried` could not, best first; none if its user allows no other."""
     if not wanted.fallback:
         return []
     return _capable(wanted, [model for model in models_here() if model.id not in tried])
@@ -163,8 +156,8 @@ def _rank(
     wanted: Order | VideoTask,
     models: Sequence[Model],
     available: Mapping[str, Reason | None],
-    health: Mapping[str, ModelHealth] = _NOTHING,
-    overrides: Mapping[str, Override] = _NOTHING,
+    health: Mapping[str, ModelHealth],
+    overrides: Mapping[str, Override],
 ) -> list[Candidate]:
     """The usable models first, and of these the larger renders; models are compared within one resolution."""
     resolutions = {model.id: render_resolution(wanted.resolution, model) for model in models}
@@ -234,7 +227,7 @@ def _named(wanted: Order | VideoTask) -> str:
 
 def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
     """Ids of the capable models, best first by price and grades; smaller renders only where no larger one is there."""
-    ranked = _rank(wanted, models, dict.fromkeys(model.id for model in models))
+    ranked = _rank(wanted, models, dict.fromkeys(model.id for model in models), {}, {})
     return [one.model for one in ranked if one.usable and one.resolution == ranked[0].resolution]
 
 
