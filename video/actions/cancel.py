@@ -1,8 +1,8 @@
 """Cancel a task: one code path for the API, the admin and the commands.
 
-One transaction locks the task first, then its last attempt, then the credit account, as every other transition does.
-It takes a new fence, so a worker that still writes finds no row, and the worker's next heartbeat stops its work.
-No provider is called here: a job that must stop gets `cancel_wanted_at`, and `attempts/reconcile.py` asks its provider.
+One transaction locks the task, then its last attempt, then the credit account, as every other transition does. It takes
+a new fence, so a worker that still writes finds no row. No provider is called here: a job that must stop gets
+`cancel_wanted_at`, and `attempts/reconcile.py` asks its provider.
 """
 
 from __future__ import annotations

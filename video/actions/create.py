@@ -102,10 +102,8 @@ def create(
 
 
 def _insert(task: VideoTask) -> None:
-    """The row and its first event, in one statement, which also counts the tasks that wait. Raises TooManyWaiting.
-
-    Creates at the same moment may exceed the limit by as many as they are.
-    """
+    """The row and its first event, in one statement, which also counts the tasks that wait; creates at the same moment
+    may exceed the limit by as many as they are. Raises TooManyWaiting."""
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)

@@ -1,7 +1,6 @@
 """Retry a failed or cancelled task: one code path for the API, the admin and the commands.
 
-One transaction locks the task first, then its last attempt, then the credit account, as every other transition does.
-It takes a new fence. No provider is called here.
+Locks as `cancel` does, and takes a new fence. No provider is called here.
 """
 
 from __future__ import annotations

@@ -53,8 +53,8 @@ class Claim:
 def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
     """Take those of these tasks that are due in `stage` and unheld, each for one lease and under a new fence.
 
-    A task that is not due, has moved on, does not exist or is held is left out. A transcode is also left out while no
-    core was granted to it: a message that was delivered twice must not start it before its turn.
+    A transcode is left out while no core was granted to it: a message that was delivered twice must not start it before
+    its turn.
     """
     rows = VideoTask.objects.raw(
         f"""

@@ -1,7 +1,6 @@
 """Sends messages to the broker. Each names rows by id, never carries state, and may be lost or come twice.
 
-Nothing here raises while the broker is away: the sweeper sends again whatever is due and was not claimed, and a create
-must not fail for want of a message.
+Nothing here raises while the broker is away: the sweeper sends again whatever is due and was not claimed.
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ def chain_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
 def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
     """Send a task into the chain from its present stage on. False: the broker can't be reached.
 
-    Urgent messages are delivered before all polls and first submits: there is news of the job, a user asked for it, or
-    an earlier message was lost.
+    Urgent messages are delivered before all polls and first submits.
     """
     return _is_sent(chain_from(task_id, stage, urgent=urgent).apply_async, f"enqueues {task_id} again")
 
@@ -72,11 +70,8 @@ def resume_all(due: Iterable[tuple[str, Stage]], *, urgent: bool = True) -> int:
 
 
 def stages_below_limit() -> list[Stage]:
-    """The stages of which the sweeper may send more: those with few messages in their queue.
-
-    The database remembers what is due; a queue only has to keep workers busy. All stages when the broker can't be
-    asked: sending then logs why.
-    """
+    """The stages with few messages in their queue, of which the sweeper may send more; a queue only has to keep workers
+    busy. All stages when the broker can't be asked: sending then logs why."""
     try:
         lengths = broker.lengths(
             [broker.sub_queue_of(queues.task_of(stage), urgent=stage is not Stage.POLL) for stage in CHAIN]

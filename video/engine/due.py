@@ -50,10 +50,9 @@ def enqueue_due(
     limit: int, stages: Collection[Stage] = BY_SWEEPER, *, again_after_s: float = 10
 ) -> list[tuple[Stage, list[str]]]:
     """Up to `limit` tasks of `stages` that are due, unheld and not enqueued in the last `again_after_s` seconds, as
-    batches to send; marks them as enqueued.
+    batches (see `in_batches`) to send; marks them as enqueued, so a second run finds only what became due since.
 
-    Downloads come first, the one whose result expires soonest before all. A batch is one task, but for polls (see
-    `in_batches`). A second run finds only what became due since.
+    Downloads come first, the one whose result expires soonest before all.
     """
     rows = database.fetch(
         f"""
@@ -79,10 +78,8 @@ def enqueue_due(
 
 
 def in_batches(found: Iterable[Due]) -> list[tuple[Stage, list[str]]]:
-    """Polls by account, at most BATCH_SIZE together, the longest due first; every other task alone, before them.
-
-    A poll whose last worker crashed is alone too: if its task is what kills workers, no other task goes with it.
-    """
+    """Polls by account, at most BATCH_SIZE together, the longest due first; every other task alone, before them. A poll
+    whose last worker crashed is alone too, since its task may be what kills workers."""
     alone: list[tuple[Stage, list[str]]] = []
     by_account: dict[int, list[list[str]]] = {}
     for due in found:

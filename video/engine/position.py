@@ -43,10 +43,7 @@ class Position:
 
 
 def position_of(task: VideoTask, now: datetime, *, is_disk_full: Callable[[], bool] = lambda: False) -> Position:
-    """The position of a task at `now`, from its row alone.
-
-    `is_disk_full` is called only for a task that could be given a slot; without it the state is never DISK_FULL.
-    """
+    """The position of a task at `now`. `is_disk_full` is called only for a task that could be given a slot."""
     if not task.is_active:
         return Position(State.OVER)
     reason = task.park_reason

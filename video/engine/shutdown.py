@@ -17,7 +17,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import Error, connection
 
-from video.engine import claims, due
+from video.engine import claims
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
 from video.engine.outcomes import Park
@@ -44,11 +44,6 @@ def begin(at_end: Callable[[], None] = lambda: None) -> None:
     if not _begun.is_set():
         _begun.set()
         threading.Thread(target=_drain, args=(at_end,), name="drain", daemon=True).start()
-
-
-def hand_over(task_ids: list[str], stage: Stage) -> None:
-    """Messages that came too late for this worker: the sweeper enqueues their tasks again at once."""
-    due.requeue(task_ids, stage)
 
 
 def _drain(at_end: Callable[[], None]) -> None:

@@ -1,10 +1,9 @@
 """The state machine of a task: the tables of allowed moves, and the moves of one task.
 
-Only `video.engine` and `video.actions` write a task's row; only `video.attempts` writes an attempt's. Batches are
-claimed and parked in `claims`. Each move here is one conditional UPDATE that carries what the writer believes (fence,
-stage, status) and writes its TaskEvent in the same statement. False is a normal answer: another worker has the task, or
-it has ended, and the caller drops its progress. An illegal move raises before any SQL. Time is the database's, never a
-worker's.
+Batches are claimed and parked in `claims`. Each move here is one conditional UPDATE that carries what the writer
+believes (fence, stage, status) and writes its TaskEvent in the same statement. False is a normal answer: another worker
+has the task, or it has ended, and the caller drops its progress. An illegal move raises before any SQL. Time is the
+database's, never a worker's.
 """
 
 from __future__ import annotations

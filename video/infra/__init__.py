@@ -1,4 +1,4 @@
-"""What the other packages stand on: adapters and storage as one toolkit, outages, the broker's lengths, fail points.
+"""What the other packages stand on: the toolkit of adapters and storage, statements, outages, the broker, fail points.
 
 Knows no table and no rule of ours. May be imported by every package of `video`.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from celery import current_app
 from kombu.exceptions import ChannelError, OperationalError
@@ -17,13 +16,23 @@ class BrokerUnavailable(Exception):
 
 
 def depth(queue: str) -> int:
-    """Messages in a queue that no worker has taken. Raises BrokerUnavailable."""
-    return int(_ask(lambda channel: _depth(channel, queue)))
+    """Messages in a queue that no worker has taken. Raises BrokerUnavailable, with the kind of error as its text."""
+    bounds = {"socket_timeout": WAIT_S, "socket_connect_timeout": WAIT_S}
+    with current_app.connection_for_read(connect_timeout=WAIT_S, transport_options=bounds) as connection:
+        try:
+            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=WAIT_S)
+            with connection.channel() as channel:
+                try:
+                    return int(channel.queue_declare(queue=queue, passive=True).message_count)
+                except ChannelError:  # a queue that is empty does not exist
+                    return 0
+        except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
+            raise BrokerUnavailable(type(err).__name__) from err
 
 
 def require() -> None:
-    """Raises BrokerUnavailable, with the kind of error as its text, unless the broker answers."""
-    _ask(lambda channel: _depth(channel, current_app.conf.task_default_queue))
+    """Raises BrokerUnavailable unless the broker answers."""
+    depth(current_app.conf.task_default_queue)
 
 
 @cache
@@ -45,23 +54,5 @@ def lengths(sub_queues: Sequence[str]) -> list[int]:
             for name in sub_queues:
                 pipeline.llen(name)
             return [int(length) for length in pipeline.execute()]
-        except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
-            raise BrokerUnavailable(type(err).__name__) from err
-
-
-def _depth(channel: Any, queue: str) -> int:
-    try:
-        return int(channel.queue_declare(queue=queue, passive=True).message_count)
-    except ChannelError:  # a queue that is empty does not exist
-        return 0
-
-
-def _ask(question: Any) -> Any:
-    bounds = {"socket_timeout": WAIT_S, "socket_connect_timeout": WAIT_S}
-    with current_app.connection_for_read(connect_timeout=WAIT_S, transport_options=bounds) as connection:
-        try:
-            connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=WAIT_S)
-            with connection.channel() as channel:
-                return question(channel)
         except (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors) as err:
             raise BrokerUnavailable(type(err).__name__) from err

@@ -31,13 +31,9 @@ def fetch(statement: str, params: Params = None) -> list[tuple[Any, ...]]:
 
 def fetch_one(statement: str, params: Params = None) -> tuple[Any, ...] | None:
     """The first row, if there is any."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement, params)
-        return cursor.fetchone()
+    return next(iter(fetch(statement, params)), None)
 
 
 def value(statement: str, params: Params = None) -> Any:
     """The first column of the only row."""
-    row = fetch_one(statement, params)
-    assert row is not None
-    return row[0]
+    return fetch(statement, params)[0][0]

@@ -1,8 +1,7 @@
 """Named points at every boundary of the pipeline, at which tests make a process die, raise or freeze.
 
 Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze" (several separated by commas), or by `arm()` in
-a forked child. A frozen process stops with all its threads, that of the leases too, until it gets SIGCONT. A point that
-is not armed costs one lookup in an empty dict.
+a forked child. A frozen process stops with all its threads, that of the leases too, until it gets SIGCONT.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import os
 import signal
 import threading
 
+_IN_MEDIA_STAGE = ("claimed", "after_work", "after_put", "advanced")
 POINTS = (
     "admit.before_commit",  # the attempt's row is written, and gone if the process dies here
     "admit.committed",  # … and stays; no message has been sent yet
@@ -25,18 +25,8 @@ POINTS = (
     "poll.after_read",
     "poll.after_record",  # the job's end is committed, the task is still in poll
     "poll.advanced",
-    "download.claimed",
-    "download.after_work",  # the file is whole in scratch
-    "download.after_put",  # … and in storage
-    "download.advanced",
-    "transcode.claimed",
-    "transcode.after_work",
-    "transcode.after_put",
-    "transcode.advanced",
-    "thumbnail.claimed",
-    "thumbnail.after_work",
-    "thumbnail.after_put",
-    "thumbnail.advanced",
+    # After the work the file is whole in scratch, after the put also in storage.
+    *(f"{stage}.{point}" for stage in ("download", "transcode", "thumbnail") for point in _IN_MEDIA_STAGE),
     "save.claimed",
     "save.after_video",  # the video has its final name, the thumbnail has not
     "save.after_thumbnail",

@@ -40,8 +40,8 @@ def is_outage(err: Error) -> bool:
 def retry_while_unavailable(write: Callable[[], T], what: str, *, for_s: float = PATIENCE_S) -> T:
     """Retry a write while the database is away, for `for_s` seconds; then raise its error.
 
-    Only for conditional writes: one may have been made though its answer was lost, and is then made a second time. Not
-    in a transaction, which is lost with its connection.
+    Only for conditional writes: one whose answer was lost is made a second time. Not in a transaction, which is lost
+    with its connection.
     """
     ends_at = time.monotonic() + for_s
     logged = False
@@ -59,11 +59,8 @@ def retry_while_unavailable(write: Callable[[], T], what: str, *, for_s: float =
 
 
 class OutageGate:
-    """Keeps requests from queueing up while the database is away.
-
-    The request that meets the outage closes the gate. From then on each request is refused at once, but for one every
-    PAUSE_S seconds, which asks whether the database is back.
-    """
+    """Keeps requests from queueing up while the database is away: each is refused at once, but for one every PAUSE_S
+    seconds, which asks whether the database is back."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

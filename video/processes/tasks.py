@@ -13,7 +13,7 @@ from celery import Task, shared_task
 from django.db import connection
 
 from video.attempts import reconcile
-from video.engine import dispatch, queues, shutdown
+from video.engine import dispatch, due, queues, shutdown
 from video.infra import outage
 from video.models import Stage
 from video.pipeline import runner
@@ -29,7 +29,7 @@ def _run_link(task: Task, stage: Stage, task_ids: list[str]) -> list[str]:
     """
     due_now: list[str] = []
     if shutdown.begun():
-        shutdown.hand_over(task_ids, stage)
+        due.requeue(task_ids, stage)
     else:
         due_now = _run(stage, task_ids)
     if not due_now:
