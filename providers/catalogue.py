@@ -10,23 +10,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
 
-from providers.models import Model, PromptUnit, Sound, can, prompt_length
+from providers.models import Model, Sound
 from providers.registry import PROVIDERS
-
-__all__ = [
-    "ALIASES",
-    "BY_ID",
-    "CHECKED_ON",
-    "MODELS",
-    "Model",
-    "PromptUnit",
-    "Sound",
-    "UnknownModel",
-    "can",
-    "find",
-    "price_usd",
-    "prompt_length",
-]
 
 #: When the models' figures were last compared with their sources.
 CHECKED_ON = "2026-11-23"

@@ -31,18 +31,18 @@ class PromptUnit(StrEnum):
     UTF16 = "UTF-16 units"  # an emoji counts two
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """One model. Ratios are "W:H"; an empty `image_ratios` means that the image's own shape decides."""
 
     id: str
     provider: str
     title: str
-    text: bool  # makes a video from a prompt alone
-    image: bool  # makes a video from a start image (and a prompt)
+    text: bool = True  # makes a video from a prompt alone
+    image: bool = True  # makes a video from a start image (and a prompt)
     durations_s: frozenset[int]
     text_ratios: tuple[str, ...]
-    image_ratios: tuple[str, ...]
+    image_ratios: tuple[str, ...] = ()
     price_usd_per_s: Mapping[str, Decimal]  # by resolution (the render's short side); its keys are the resolutions
     quality: int  # 1..5, 5 is best
     speed: int  # 1..5, 5 is fastest

@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import Any
 
 from providers import catalogue
-from providers.catalogue import Model
 from providers.contract import GenerationRequest, Reason, ReasonCode
+from providers.models import Model, can, prompt_length
 
 #: Own measurements of render time count from so many samples on; before that the catalogue's typical time does.
 FEWEST_SAMPLES = 5
@@ -100,16 +100,7 @@ class Candidate:
 
     def as_json(self) -> dict[str, Any]:
         """For the attempt's row; the price as a decimal string."""
-        return {
-            "model": self.model,
-            "provider": self.provider,
-            "usable": self.usable,
-            "score": self.score,
-            "price_usd": None if self.price_usd is None else str(self.price_usd),
-            "expected_s": self.expected_s,
-            "reason": self.reason,
-            "resolution": self.resolution,
-        }
+        return {**vars(self), "price_usd": None if self.price_usd is None else str(self.price_usd)}
 
 
 UNMEASURED = ModelHealth(success_rate=None, render_p50_s=None, samples=0, circuit_open=False, recent_faults=0)
@@ -118,9 +109,9 @@ _AS_IN_CATALOGUE = Override()
 
 def why_not(request: GenerationRequest, model: Model) -> Reason | None:
     """Why the model cannot make this video, or None when it can. `request.model` is not read."""
-    reason = catalogue.can(model, request)
+    reason = can(model, request)
     if reason is None and request.negative_prompt:
-        length = catalogue.prompt_length(model, request.negative_prompt)
+        length = prompt_length(model, request.negative_prompt)
         if length > model.prompt_limit:
             text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
             return Reason(ReasonCode.INCAPABLE, text, "negativePrompt")

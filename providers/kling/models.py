@@ -7,22 +7,24 @@ Kling o1 and 3.0-omni, which have no published schema.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from providers.models import Model, Sound, usd
 
-_RATIOS = ("16:9", "9:16", "1:1")
-_DOCS = "https://kling.ai/document-api"
+_model = partial(
+    Model,
+    provider="kling",
+    text_ratios=("16:9", "9:16", "1:1"),
+    longest_render_s=3600,
+    prompt_limit=2500,  # 3072 for text on the newer standard; 2500 holds everywhere
+    source="https://kling.ai/document-api",
+)
 
 MODELS: tuple[Model, ...] = (
-    Model(
+    _model(
         id="kling-3.0",
-        provider="kling",
         title="Kling 3.0",
-        text=True,
-        image=True,
         durations_s=frozenset(range(3, 16)),
-        text_ratios=_RATIOS,
-        image_ratios=(),
         # 4k is left out: only its price with unknown sound is published, and storage is made for 1080p.
         price_usd_per_s=usd(r720p="0.084", r1080p="0.112"),
         sound=Sound.OPTIONAL,
@@ -30,63 +32,36 @@ MODELS: tuple[Model, ...] = (
         quality=5,
         speed=2,
         typical_render_s=180,
-        longest_render_s=3600,
-        prompt_limit=2500,  # 3072 for text on the newer standard; 2500 holds everywhere
-        source=_DOCS,
     ),
-    Model(
+    _model(
         id="kling-3.0-turbo",
-        provider="kling",
         title="Kling 3.0 Turbo",
-        text=True,
-        image=True,
         durations_s=frozenset(range(3, 16)),
-        text_ratios=_RATIOS,
-        image_ratios=(),
         price_usd_per_s=usd(r720p="0.112", r1080p="0.14"),
         sound=Sound.ALWAYS,
         quality=4,
         speed=4,
         typical_render_s=90,
-        longest_render_s=3600,
-        prompt_limit=2500,
-        source=_DOCS,
     ),
-    Model(
+    _model(
         id="kling-2.6",
-        provider="kling",
         title="Kling 2.6",
-        text=True,
-        image=True,
         durations_s=frozenset({5, 10}),
-        text_ratios=_RATIOS,
-        image_ratios=(),
         price_usd_per_s=usd(r720p="0.042", r1080p="0.07"),
         sound=Sound.OPTIONAL,
         sound_price_usd_per_s=usd(r1080p="0.14"),  # sound at 1080p only
         quality=4,
         speed=3,
         typical_render_s=150,
-        longest_render_s=3600,
-        prompt_limit=2500,
-        source=_DOCS,
     ),
-    Model(
+    _model(
         id="kling-2.5-turbo",
-        provider="kling",
         title="Kling 2.5 Turbo",
-        text=True,
-        image=True,
         durations_s=frozenset({5, 10}),
-        text_ratios=_RATIOS,
-        image_ratios=(),
         price_usd_per_s=usd(r720p="0.042", r1080p="0.07"),
         quality=4,
         speed=4,
         typical_render_s=110,
-        longest_render_s=3600,
-        prompt_limit=2500,
-        source=_DOCS,
     ),
 )
 

@@ -8,38 +8,46 @@ Runway resells are left out but for Veo.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from providers.models import Model, PromptUnit, Sound, usd
 
 _IMAGE_RATIOS = ("16:9", "9:16", "4:3", "3:4", "1:1", "21:9")
-_DOCS = "https://docs.dev.runwayml.com"
+
+_model = partial(
+    Model,
+    provider="runway",
+    text_ratios=("16:9", "9:16"),
+    longest_render_s=1800,
+    prompt_limit=1000,
+    prompt_unit=PromptUnit.UTF16,
+    source="https://docs.dev.runwayml.com",
+)
+_veo = partial(
+    _model,
+    durations_s=frozenset({4, 6, 8}),
+    image_ratios=("16:9", "9:16"),
+    sound=Sound.OPTIONAL,
+    image_needs_prompt=False,
+    negative_prompt=True,
+)
 
 MODELS: tuple[Model, ...] = (
-    Model(
+    _model(
         id="gen4.5",
-        provider="runway",
         title="Runway Gen-4.5",
-        text=True,
-        image=True,
         durations_s=frozenset(range(2, 11)),
-        text_ratios=("16:9", "9:16"),
         image_ratios=_IMAGE_RATIOS,
         price_usd_per_s=usd(r720p="0.12"),
         quality=5,
         speed=3,
         typical_render_s=120,
-        longest_render_s=1800,
-        prompt_limit=1000,
-        prompt_unit=PromptUnit.UTF16,
         seed=True,
-        source=_DOCS,
     ),
-    Model(
+    _model(
         id="gen4_turbo",
-        provider="runway",
         title="Runway Gen-4 Turbo",
         text=False,
-        image=True,
         durations_s=frozenset(range(2, 11)),  # an older rule was 5 or 10; 2..10 is from a reseller's page
         text_ratios=(),
         image_ratios=_IMAGE_RATIOS,
@@ -48,56 +56,27 @@ MODELS: tuple[Model, ...] = (
         speed=5,
         typical_render_s=40,
         longest_render_s=1200,
-        prompt_limit=1000,
-        prompt_unit=PromptUnit.UTF16,
         image_needs_prompt=False,
         seed=True,
-        source=_DOCS,
     ),
-    Model(
+    _veo(
         id="veo3.1",
-        provider="runway",
         title="Veo 3.1 (through Runway)",
-        text=True,
-        image=True,
-        durations_s=frozenset({4, 6, 8}),
-        text_ratios=("16:9", "9:16"),
-        image_ratios=("16:9", "9:16"),
         price_usd_per_s=usd(r720p="0.20", r1080p="0.20"),
-        sound=Sound.OPTIONAL,
         sound_price_usd_per_s=usd(r720p="0.40", r1080p="0.40"),
         quality=5,
         speed=2,
         typical_render_s=150,
-        longest_render_s=1800,
-        prompt_limit=1000,
-        prompt_unit=PromptUnit.UTF16,
-        image_needs_prompt=False,
-        negative_prompt=True,
-        source=_DOCS,
         price_note="20 to 40 credits a second are published; silent and with sound is our reading of the range",
     ),
-    Model(
+    _veo(
         id="veo3.1_fast",
-        provider="runway",
         title="Veo 3.1 Fast (through Runway)",
-        text=True,
-        image=True,
-        durations_s=frozenset({4, 6, 8}),
-        text_ratios=("16:9", "9:16"),
-        image_ratios=("16:9", "9:16"),
         price_usd_per_s=usd(r720p="0.10", r1080p="0.10"),
-        sound=Sound.OPTIONAL,
         sound_price_usd_per_s=usd(r720p="0.15", r1080p="0.15"),
         quality=4,
         speed=4,
         typical_render_s=75,
-        longest_render_s=1800,
-        prompt_limit=1000,
-        prompt_unit=PromptUnit.UTF16,
-        image_needs_prompt=False,
-        negative_prompt=True,
-        source=_DOCS,
         price_note="10 to 15 credits a second are published; silent and with sound is our reading of the range",
     ),
 )

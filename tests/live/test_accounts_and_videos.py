@@ -19,6 +19,7 @@ from providers import catalogue
 from providers.contract import GenerationRequest, JobRef, JobState, Provider
 from providers.errors import JobNotFound, KeyRefused
 from providers.http import Sender
+from providers.models import Model
 from providers.registry import BY_NAME
 
 pytestmark = pytest.mark.live
@@ -42,7 +43,7 @@ def tools(provider: str) -> tuple[Provider, Sender]:
 def cheapest(provider: str) -> GenerationRequest:
     """The cheapest video that the provider makes, with an image where its model wants one."""
 
-    def price(model: catalogue.Model) -> Decimal:
+    def price(model: Model) -> Decimal:
         return min(model.price_usd_per_s.values()) * min(model.durations_s)
 
     model = min((one for one in catalogue.MODELS if one.provider == provider), key=price)

@@ -3,8 +3,9 @@ from decimal import Decimal
 
 import pytest
 
-from providers.catalogue import ALIASES, BY_ID, MODELS, Sound, UnknownModel, can, find, price_usd
+from providers.catalogue import ALIASES, BY_ID, MODELS, UnknownModel, find, price_usd
 from providers.contract import GenerationRequest
+from providers.models import Sound, can
 
 
 def request(**changes):

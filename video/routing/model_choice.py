@@ -15,8 +15,9 @@ from functools import partial
 from django.conf import settings
 
 from providers import catalogue, ranking
-from providers.catalogue import Model, UnknownModel
+from providers.catalogue import UnknownModel
 from providers.contract import GenerationRequest, Reason, ReasonCode
+from providers.models import Model
 from providers.ranking import Candidate, ModelHealth, Override
 from video.infra.errors import Refusal
 from video.models import VideoTask

@@ -12,7 +12,7 @@ from django.conf import settings
 
 from providers import catalogue
 from providers.api_keys import account_of
-from providers.catalogue import Model
+from providers.models import Model
 from video.infra import database
 from video.models import Generation
 from video.scheduling import fair_share

@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from providers import catalogue, ranking
-from providers.catalogue import Model
+from providers.models import Model
 from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
 from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
