@@ -15,9 +15,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-from providers.errors import JobFailed, JobNotFound
+from providers.errors import Busy, JobFailed, JobNotFound, ProviderError
+
+ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
 
 class ReasonCode(StrEnum):
@@ -103,6 +105,17 @@ class HttpReply:
     @property
     def ok(self) -> bool:
         return 200 <= self.status < 300
+
+    @property
+    def is_not_found(self) -> bool:
+        # An HTML page is a proxy or a wrong host, and would declare every job lost.
+        return self.status == 404 and self.body.lstrip()[:1] != b"<"
+
+    def error(self, kind: type[ErrorT], message: str, **more: Any) -> ErrorT:
+        """An error because of this reply: it has the status, and Busy the time that the provider asks us to wait."""
+        if issubclass(kind, Busy):
+            more["retry_after_s"] = self.retry_after_s()
+        return kind(message, http_status=self.status, **more)
 
     def retry_after_s(self) -> float | None:
         """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` as seconds or HTTP date.

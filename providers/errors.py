@@ -20,6 +20,11 @@ Messages are safe to log and to store: never a key, a header or a signed URL in 
 
 from __future__ import annotations
 
+#: Sentences for users that several providers' failures come down to.
+REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
+BAD_IMAGE = "The video provider could not use the image."
+INTERNAL_ERROR = "The video provider had an internal error."
+
 
 class ProviderError(Exception):
     """Root of the tree.

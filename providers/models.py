@@ -7,13 +7,14 @@ anything better: measured figures replace them at run time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
 
 from providers.contract import GenerationRequest, Reason, ReasonCode
+from providers.errors import RequestRejected
 
 
 class Sound(StrEnum):
@@ -107,6 +108,17 @@ def can(model: Model, request: GenerationRequest) -> Reason | None:
     if request.seed is not None and not 0 <= request.seed <= model.seed_max:
         return _incapable("seed", f"{model.title} takes 0 to {model.seed_max}")
     return None
+
+
+def capable_model(models: Sequence[Model], request: GenerationRequest) -> Model:
+    """The one of a provider's models that the request names. Raises RequestRejected unless it can make the video."""
+    model = next((model for model in models if model.id == request.model), None)
+    if model is None:
+        raise RequestRejected(f"the provider has no model {request.model!r}")
+    reason = can(model, request)
+    if reason is not None:
+        raise RequestRejected(str(reason), user_message=str(reason))
+    return model
 
 
 def _incapable(field: str, text: str) -> Reason:

@@ -30,6 +30,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
+from providers import errors
 from providers.contract import (
     AccountInfo,
     GenerationRequest,
@@ -41,24 +42,10 @@ from providers.contract import (
     Provider,
     Submitted,
 )
-from providers.errors import (
-    Busy,
-    DuplicateReference,
-    JobFailed,
-    JobNotFound,
-    KeyRefused,
-    ModelForbidden,
-    OutOfCredits,
-    ProviderDown,
-    ProviderError,
-    RequestRejected,
-    SubmissionUnknown,
-)
 from providers.kling.models import MODELS
-from providers.models import Model, Sound, can
+from providers.models import Model, Sound, capable_model
 from providers.untrusted import safe_decimal, safe_mapping, safe_text, safe_url
 
-_MODELS = {model.id: model for model in MODELS}
 TOKEN_LIFE_S = 1800
 TOKEN_SKEW_S = 5  # Kling's own example: a clock that is a little ahead must not give 1003
 
@@ -77,51 +64,49 @@ _STATES = {
 
 #: Kling's `code` → what it says about a request. Anything else, 5000 to 5002 first of all, leaves a submit unknown (a
 #: task may exist after 5002, "timeout, backlog") and is ProviderDown for a read.
-_CODES: Mapping[int, tuple[type[ProviderError], str]] = {
-    1000: (KeyRefused, "authentication failed"),
-    1001: (KeyRefused, "the authorization header is empty"),
-    1002: (KeyRefused, "the key is wrong, or a JWT was sent to the newer standard"),
+_CODES: Mapping[int, tuple[type[errors.ProviderError], str]] = {
+    1000: (errors.KeyRefused, "authentication failed"),
+    1001: (errors.KeyRefused, "the authorization header is empty"),
+    1002: (errors.KeyRefused, "the key is wrong, or a JWT was sent to the newer standard"),
     # Each request signs a fresh token, so signing again would say the same: this machine's clock is wrong.
-    1003: (KeyRefused, "the token is not valid yet: check this machine's clock"),
-    1004: (KeyRefused, "the token has expired: check this machine's clock"),
-    1100: (KeyRefused, "the account is in an abnormal state"),
-    1101: (OutOfCredits, "the account is in arrears"),
-    1102: (OutOfCredits, "the resource pack is used up or has expired"),
-    1103: (ModelForbidden, "the account has no right to this model"),
-    1200: (RequestRejected, "a parameter is invalid"),
-    1201: (RequestRejected, "a parameter is invalid"),  # also three other things, told by its text: see _by_text
-    1202: (ModelForbidden, "the method does not exist"),  # paths come from our tables: not the user's fault
-    1203: (ModelForbidden, "the path or model does not exist"),
-    1300: (RequestRejected, "the platform's policy refused it"),
-    1301: (RequestRejected, "the content check refused it"),
-    1302: (Busy, "calls come too fast"),
-    1303: (Busy, "too many tasks in parallel"),
-    1304: (KeyRefused, "this machine's address is not on the account's whitelist"),
+    1003: (errors.KeyRefused, "the token is not valid yet: check this machine's clock"),
+    1004: (errors.KeyRefused, "the token has expired: check this machine's clock"),
+    1100: (errors.KeyRefused, "the account is in an abnormal state"),
+    1101: (errors.OutOfCredits, "the account is in arrears"),
+    1102: (errors.OutOfCredits, "the resource pack is used up or has expired"),
+    1103: (errors.ModelForbidden, "the account has no right to this model"),
+    1200: (errors.RequestRejected, "a parameter is invalid"),
+    1201: (errors.RequestRejected, "a parameter is invalid"),  # also three other things, told by its text: see _by_text
+    1202: (errors.ModelForbidden, "the method does not exist"),  # paths come from our tables: not the user's fault
+    1203: (errors.ModelForbidden, "the path or model does not exist"),
+    1300: (errors.RequestRejected, "the platform's policy refused it"),
+    1301: (errors.RequestRejected, "the content check refused it"),
+    1302: (errors.Busy, "calls come too fast"),
+    1303: (errors.Busy, "too many tasks in parallel"),
+    1304: (errors.KeyRefused, "this machine's address is not on the account's whitelist"),
 }
 _MODERATION_CODES = (1300, 1301)
 
 #: Without a readable `code` (a gateway's page), what the HTTP status alone proves about a submit.
-_BY_STATUS: Mapping[int, tuple[type[ProviderError], str]] = {
-    400: (RequestRejected, "the request was refused"),
-    401: (KeyRefused, "the key was refused"),
-    402: (OutOfCredits, "payment required"),
-    403: (ModelForbidden, "the account may not use this model"),
-    404: (ModelForbidden, "the path does not exist"),
-    405: (ModelForbidden, "the path takes no POST"),
-    413: (RequestRejected, "the request is too large"),
-    422: (RequestRejected, "the request was refused"),
-    429: (Busy, "calls come too fast"),
+_BY_STATUS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
+    400: (errors.RequestRejected, "the request was refused"),
+    401: (errors.KeyRefused, "the key was refused"),
+    402: (errors.OutOfCredits, "payment required"),
+    403: (errors.ModelForbidden, "the account may not use this model"),
+    404: (errors.ModelForbidden, "the path does not exist"),
+    405: (errors.ModelForbidden, "the path takes no POST"),
+    413: (errors.RequestRejected, "the request is too large"),
+    422: (errors.RequestRejected, "the request was refused"),
+    429: (errors.Busy, "calls come too fast"),
 }
 
-_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
-_BAD_IMAGE = "The video provider could not use the image."
 
 #: Known texts of a failed task, as fragments in lower case → (our code, could another model do it, sentence).
 _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
-    ("risk control", "moderation", False, _REFUSED_BY_SAFETY),
-    ("content security", "moderation", False, _REFUSED_BY_SAFETY),
-    ("image pixel is invalid", "bad_request", False, _BAD_IMAGE),
-    ("aspect ratio of the input image", "bad_request", False, _BAD_IMAGE),
+    ("risk control", "moderation", False, errors.REFUSED_BY_SAFETY),
+    ("content security", "moderation", False, errors.REFUSED_BY_SAFETY),
+    ("image pixel is invalid", "bad_request", False, errors.BAD_IMAGE),
+    ("aspect ratio of the input image", "bad_request", False, errors.BAD_IMAGE),
 )
 
 
@@ -153,16 +138,11 @@ class Kling(Provider):
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         if not reference or reference.isdigit():
             raise ValueError("Kling would take this reference for an id of its own")
-        model = _MODELS.get(request.model)
-        if model is None:
-            raise RequestRejected(f"Kling has no model {request.model!r}")
-        reason = can(model, request)
-        if reason is not None:
-            raise RequestRejected(str(reason), user_message=str(reason))
+        model = capable_model(MODELS, request)
         if not is_pair(key):
             return self._build_newer(model, request, key, reference)
         if model.id not in _OLDER_NAMES:
-            raise ModelForbidden(f"{model.title} is not on Kling's older standard, which an access/secret pair speaks")
+            raise errors.ModelForbidden(f"{model.title} is not on Kling's older standard, which a key pair speaks")
         return self._build_older(model, request, key, reference)
 
     def parse_submit(self, reply: HttpReply) -> Submitted:
@@ -172,7 +152,7 @@ class Kling(Provider):
             data = safe_mapping(body.get("data"))
             job_id = data.get("id", data.get("task_id"))
             if not isinstance(job_id, str) or not job_id.strip():
-                raise SubmissionUnknown(f"Kling answered {reply.status} without a task id", http_status=reply.status)
+                raise reply.error(errors.SubmissionUnknown, f"Kling answered {reply.status} without a task id")
             return Submitted(job_id)
         raise _submit_error(reply, code, safe_text(body.get("message")))
 
@@ -185,23 +165,23 @@ class Kling(Provider):
         ids = ",".join(job.job_id for job in jobs)
         return HttpRequest("GET", f"{self.base_url}/tasks", self._headers(key), params={"task_ids": ids})
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         if len(jobs) == 1 and _is_unknown_task(reply):
-            return {jobs[0].job_id: JobNotFound("Kling does not know the task", provider_code="1201")}
+            return {jobs[0].job_id: errors.JobNotFound("Kling does not know the task", provider_code="1201")}
         data = _read(reply)
         if isinstance(data, list):
             if not all(isinstance(task, dict) for task in data):
-                raise ProviderDown("Kling answered with a list of something else than tasks", http_status=reply.status)
+                raise reply.error(errors.ProviderDown, "Kling answered with a list of something else than tasks")
             found = {task.get("id"): task for task in data if isinstance(task.get("id"), str)}
             return {
                 job.job_id: _status_newer(found[job.job_id])
                 if job.job_id in found
-                else JobNotFound("Kling's answer leaves the task out")
+                else errors.JobNotFound("Kling's answer leaves the task out")
                 for job in jobs
             }
         if isinstance(data, dict) and len(jobs) == 1 and data.get("task_id") == jobs[0].job_id:
             return {jobs[0].job_id: _status_older(data)}
-        raise ProviderDown("Kling answered with something else than the task", http_status=reply.status)
+        raise reply.error(errors.ProviderDown, "Kling answered with something else than the task")
 
     def took_nothing(self, end: JobStatus, *, before: str) -> bool:
         """A failed task is not charged, and mostly comes without a bill; a bill that says otherwise is believed."""
@@ -226,7 +206,7 @@ class Kling(Provider):
             if ours == reference and isinstance(job_id, str) and job_id:
                 return Submitted(job_id)
         # Something is there, but not what was asked for: no proof in either direction.
-        raise ProviderDown("Kling's answer to a look-up does not carry our reference", http_status=reply.status)
+        raise reply.error(errors.ProviderDown, "Kling's answer to a look-up does not carry our reference")
 
     def build_account(self, *, key: str) -> HttpRequest:
         """Asks for the packs of the last year. Kling allows one such call a second; figures may be 12 hours old."""
@@ -238,7 +218,7 @@ class Kling(Provider):
         """The units left in all packs that are online. No limits: Kling tells none, over them is code 1303."""
         packs = safe_mapping(_read(reply)).get("resource_pack_subscribe_infos")
         if not isinstance(packs, list):
-            raise ProviderDown("Kling answered without resource packs", http_status=reply.status)
+            raise reply.error(errors.ProviderDown, "Kling answered without resource packs")
         left = [
             safe_decimal(pack.get("remaining_quantity"))
             for pack in map(safe_mapping, packs)
@@ -336,38 +316,32 @@ def _code(body: Mapping[str, Any]) -> int | None:
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
-def _submit_error(reply: HttpReply, code: int | None, text: str) -> ProviderError:
+def _submit_error(reply: HttpReply, code: int | None, text: str) -> errors.ProviderError:
     shown = "" if code is None else str(code)
     said = f"Kling answered {reply.status}, code {shown or 'unreadable'}: {text}"
     known = _BY_STATUS.get(reply.status) if code is None else _CODES.get(code)
     if known is None or reply.status >= 500:  # under a 5xx, no code proves that nothing was made
-        return SubmissionUnknown(said, provider_code=shown, http_status=reply.status)
+        return reply.error(errors.SubmissionUnknown, said, provider_code=shown)
     error, meaning = known
     if code == 1201:
         error = _by_text(text)
     message = f"{said} ({meaning})"
-    if error is Busy:
-        return Busy(message, retry_after_s=reply.retry_after_s(), provider_code=shown, http_status=reply.status)
-    if error is RequestRejected and code in _MODERATION_CODES:
-        return RequestRejected(
-            message,
-            code="moderation",
-            user_message=_REFUSED_BY_SAFETY,
-            provider_code=shown,
-            http_status=reply.status,
+    if code in _MODERATION_CODES:
+        return reply.error(
+            error, message, code="moderation", user_message=errors.REFUSED_BY_SAFETY, provider_code=shown
         )
-    return error(message, provider_code=shown, http_status=reply.status)
+    return reply.error(error, message, provider_code=shown)
 
 
-def _by_text(text: str) -> type[ProviderError]:
+def _by_text(text: str) -> type[errors.ProviderError]:
     """What a 1201 of a submit means: our reference is taken, the model is gone, or the input is bad."""
     lower = text.lower()
     if "already exist" in lower:
         # "external_task_id … already exists". Not a rejection: the task that has it is ours, and runs.
-        return DuplicateReference
+        return errors.DuplicateReference
     if "model" in lower and any(word in lower for word in ("discontinued", "no longer available", "not supported")):
-        return ModelForbidden  # the name came from our catalogue: not the user's fault
-    return RequestRejected
+        return errors.ModelForbidden  # the name came from our catalogue: not the user's fault
+    return errors.RequestRejected
 
 
 def _read(reply: HttpReply) -> Any:
@@ -378,14 +352,12 @@ def _read(reply: HttpReply) -> Any:
         return body.get("data")
     shown = "" if code is None else str(code)
     said = f"Kling answered {reply.status}, code {shown or 'unreadable'}, to a read: {text}"
-    error, _ = (_BY_STATUS.get(reply.status) if code is None else _CODES.get(code)) or (ProviderDown, "")
-    if error is Busy:
-        raise Busy(said, retry_after_s=reply.retry_after_s(), provider_code=shown, http_status=reply.status)
-    if error in (KeyRefused, OutOfCredits) and reply.status < 500:
-        raise error(said, provider_code=shown, http_status=reply.status)
+    error, _ = (_BY_STATUS.get(reply.status) if code is None else _CODES.get(code)) or (errors.ProviderDown, "")
     if code == 1103 or (code is None and reply.status == 403):
-        raise KeyRefused(said, provider_code=shown, http_status=reply.status)
-    raise ProviderDown(said, provider_code=shown, http_status=reply.status)
+        error = errors.KeyRefused
+    elif error is not errors.Busy and (reply.status >= 500 or error not in (errors.KeyRefused, errors.OutOfCredits)):
+        error = errors.ProviderDown
+    raise reply.error(error, said, provider_code=shown)
 
 
 def _is_unknown_task(reply: HttpReply) -> bool:
@@ -426,10 +398,10 @@ def _first_video(outputs: object) -> str | None:
     return None
 
 
-def _failure(text: str) -> JobFailed:
+def _failure(text: str) -> errors.JobFailed:
     known = (row[1:] for row in _FAILURES if row[0] in text.lower())
-    code, another, sentence = next(known, ("generation_failed", True, JobFailed.user_message))
-    return JobFailed(
+    code, another, sentence = next(known, ("generation_failed", True, errors.JobFailed.user_message))
+    return errors.JobFailed(
         f"Kling: {text or 'no reason given'}", another_model_could=another, code=code, user_message=sentence
     )
 

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from providers import errors
 from providers.contract import (
     CancelOutcome,
     GenerationRequest,
@@ -35,23 +36,10 @@ from providers.contract import (
     Provider,
     Submitted,
 )
-from providers.errors import (
-    Busy,
-    JobFailed,
-    JobNotFound,
-    KeyRefused,
-    ModelForbidden,
-    OutOfCredits,
-    ProviderDown,
-    ProviderError,
-    RequestRejected,
-    SubmissionUnknown,
-)
-from providers.models import can
+from providers.models import capable_model
 from providers.pika.models import MODELS
 from providers.untrusted import safe_mapping, safe_text, safe_url, same_origin
 
-_MODELS = {model.id: model for model in MODELS}
 #: owner/app, under which every follow-up call lives.
 APP = "fal-ai/pika"
 
@@ -65,78 +53,44 @@ _STATES = {
 }
 
 #: What an answer to a submit proves, by HTTP status. What is not here leaves the outcome unknown.
-_SUBMIT_ERRORS: Mapping[int, tuple[type[ProviderError], str]] = {
-    400: (RequestRejected, "the request was refused"),
-    401: (KeyRefused, "the key is missing or wrong"),
-    402: (OutOfCredits, "payment required"),  # not documented; what the status means everywhere
-    403: (ModelForbidden, "the account may not use this model"),  # unless its text speaks of the account, see below
-    404: (ModelForbidden, "there is no such model"),  # its path came from our catalogue: not the user's fault
-    405: (ModelForbidden, "the path takes no POST"),
-    413: (RequestRejected, "the request is too large"),
-    422: (RequestRejected, "the input did not pass validation"),
-    429: (Busy, "the queue is full, or calls come too fast"),
+_SUBMIT_ERRORS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
+    400: (errors.RequestRejected, "the request was refused"),
+    401: (errors.KeyRefused, "the key is missing or wrong"),
+    402: (errors.OutOfCredits, "payment required"),  # not documented; what the status means everywhere
+    403: (errors.ModelForbidden, "the account may not use this model"),  # but see _account_error
+    404: (errors.ModelForbidden, "there is no such model"),  # its path came from our catalogue: not the user's fault
+    405: (errors.ModelForbidden, "the path takes no POST"),
+    413: (errors.RequestRejected, "the request is too large"),
+    422: (errors.RequestRejected, "the input did not pass validation"),
+    429: (errors.Busy, "the queue is full, or calls come too fast"),
 }
 
-_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
-_BAD_IMAGE = "The video provider could not use the image."
-_BAD_INPUT = "The video provider refused this request."
-_INTERNAL = "The video provider had an internal error."
+Outcome = tuple[str, bool, str]  # our code, could another model do it, sentence for the user
 
-#: `type` or `error_type` → (our code, could another model do it, sentence for the user).
-_FAILURES: Mapping[str, tuple[str, bool, str]] = {
-    "content_policy_violation": ("moderation", False, _REFUSED_BY_SAFETY),
+_BAD_INPUT: Outcome = ("bad_request", False, "The video provider refused this request.")
+_FAILED: Outcome = ("generation_failed", True, errors.JobFailed.user_message)
+
+#: `type` or `error_type`, by what it means.
+_OUTCOMES: Mapping[Outcome, str] = {
+    ("moderation", False, errors.REFUSED_BY_SAFETY): "content_policy_violation",
     # The model ended without a video and without a complaint; another model may well make one.
-    "no_media_generated": ("generation_failed", True, JobFailed.user_message),
-    **dict.fromkeys(
-        (
-            "image_too_small",
-            "image_too_large",
-            "image_load_error",
-            "file_too_large",
-            "face_detection_error",
-            "file_download_error",  # their download of our user's URL
-        ),
-        ("bad_request", False, _BAD_IMAGE),
-    ),
-    **dict.fromkeys(
-        (
-            "feature_not_supported",
-            "one_of",
-            "greater_than",
-            "greater_than_equal",
-            "less_than",
-            "less_than_equal",
-            "multiple_of",
-            "sequence_too_short",
-            "sequence_too_long",
-            "missing",
-            "bad_request",
-        ),
-        ("bad_request", False, _BAD_INPUT),
-    ),
-    **dict.fromkeys(
-        ("downstream_service_error", "downstream_service_unavailable"),
-        ("provider_unavailable", True, "The video model is not available at the moment."),
-    ),
-    **dict.fromkeys(
-        ("generation_timeout", "request_timeout", "startup_timeout"),
-        ("generation_timeout", True, "The video provider took too long."),
-    ),
-    **dict.fromkeys(
-        (
-            "internal_server_error",
-            "internal_error",
-            "runner_scheduling_failure",
-            "runner_connection_timeout",
-            "runner_connection_refused",
-            "runner_connection_error",
-            "runner_disconnected",
-            "runner_incomplete_response",
-            "runner_server_error",
-        ),
-        ("generation_failed", True, _INTERNAL),
-    ),
+    _FAILED: "no_media_generated",
+    # The last one is their download of our user's URL.
+    ("bad_request", False, errors.BAD_IMAGE): """
+        image_too_small image_too_large image_load_error file_too_large face_detection_error file_download_error""",
+    _BAD_INPUT: """
+        feature_not_supported one_of greater_than greater_than_equal less_than less_than_equal multiple_of
+        sequence_too_short sequence_too_long missing bad_request""",
+    ("provider_unavailable", True, "The video model is not available at the moment."): """
+        downstream_service_error downstream_service_unavailable""",
+    ("generation_timeout", True, "The video provider took too long."): """
+        generation_timeout request_timeout startup_timeout""",
+    ("generation_failed", True, errors.INTERNAL_ERROR): """
+        internal_server_error internal_error runner_scheduling_failure runner_connection_timeout
+        runner_connection_refused runner_connection_error runner_disconnected runner_incomplete_response
+        runner_server_error""",
 }
+_FAILURES = {kind: outcome for outcome, kinds in _OUTCOMES.items() for kind in kinds.split()}
 _CANCELLED = ("client_cancelled", "client_disconnected")
 
 
@@ -153,12 +107,7 @@ class Pika(Provider):
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """fal takes no reference: the caller puts it into `callback_url`."""
-        model = _MODELS.get(request.model)
-        if model is None or model.id not in _PATHS:
-            raise RequestRejected(f"Pika has no model {request.model!r}")
-        reason = can(model, request)
-        if reason is not None:
-            raise RequestRejected(str(reason), user_message=str(reason))
+        model = capable_model(MODELS, request)
         body: dict[str, Any] = {
             "prompt": request.prompt,
             "resolution": request.resolution,
@@ -184,15 +133,10 @@ class Pika(Provider):
     def parse_submit(self, reply: HttpReply) -> Submitted:
         if not reply.ok:
             raise _submit_error(reply)
-        try:
-            body = reply.json_object()
-        except ValueError:
-            raise SubmissionUnknown(
-                f"fal answered {reply.status} without readable JSON", http_status=reply.status
-            ) from None
+        body = reply.json_object_or_empty()
         job_id = body.get("request_id")
         if not isinstance(job_id, str) or not job_id.strip():
-            raise SubmissionUnknown(f"fal answered {reply.status} without a request id", http_status=reply.status)
+            raise reply.error(errors.SubmissionUnknown, f"fal answered {reply.status} without a request id")
         given = {name: safe_url(body.get(f"{name}_url")) for name in _FOLLOW_UP}
         # They are stored: one with a query may be signed, and is rebuilt instead.
         return Submitted(
@@ -203,17 +147,17 @@ class Pika(Provider):
         (job,) = jobs
         return HttpRequest("GET", self._follow_up(job, "status"), _headers(key))
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         (job,) = jobs
-        if _is_not_found(reply):
-            return {job.job_id: JobNotFound("fal does not know the request", http_status=404)}
+        if reply.is_not_found:
+            return {job.job_id: reply.error(errors.JobNotFound, "fal does not know the request")}
         if not reply.ok:
             raise _read_error(reply)
-        body = _json(reply)
+        body = reply.json_object_or_empty()
         _check_id(body, job)
         word = body.get("status")
         if not isinstance(word, str) or not word:
-            raise ProviderDown("fal answered with a request that has no status", http_status=reply.status)
+            raise reply.error(errors.ProviderDown, "fal answered with a request that has no status")
         state = _STATES.get(word, JobState.UNRECOGNISED)
         shown = safe_text(word, 60)
         if state is JobState.RESULT_READY and (body.get("error") or body.get("error_type")):
@@ -230,12 +174,12 @@ class Pika(Provider):
     def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
         """FAILED only for fal's own error body (or 499): any other non-2xx is a failed read of a paid job."""
         if reply.ok:
-            url = safe_url(safe_mapping(_json(reply).get("video")).get("url"))
+            url = safe_url(safe_mapping(reply.json_object_or_empty().get("video")).get("url"))
             if url is None:
-                raise ProviderDown("fal's result has no video in it", http_status=reply.status)
+                raise reply.error(errors.ProviderDown, "fal's result has no video in it")
             return JobStatus(JobState.SUCCEEDED, "COMPLETED", progress=1.0, result_url=url)
-        if _is_not_found(reply):
-            raise JobNotFound("fal does not know the request", http_status=404)
+        if reply.is_not_found:
+            raise reply.error(errors.JobNotFound, "fal does not know the request")
         body = reply.json_object_or_empty()
         kind, text = _type_of(body, reply), _detail_text(body)
         if reply.status == 499:
@@ -257,7 +201,7 @@ class Pika(Provider):
             return CancelOutcome.REQUESTED
         if reply.json_object_or_empty().get("status") == "ALREADY_COMPLETED":
             return CancelOutcome.ALREADY_ENDED
-        if _is_not_found(reply):
+        if reply.is_not_found:
             return CancelOutcome.NOT_FOUND
         raise _read_error(reply)
 
@@ -282,54 +226,52 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Key {key}", "Accept": "application/json"}
 
 
-def _submit_error(reply: HttpReply) -> ProviderError:
+def _submit_error(reply: HttpReply) -> errors.ProviderError:
     body = reply.json_object_or_empty()
     kind, text = _type_of(body, reply), _detail_text(body)
     said = f"fal answered {reply.status}: {text}" if text else f"fal answered {reply.status}"
     known = _SUBMIT_ERRORS.get(reply.status)
     if known is None:
-        return SubmissionUnknown(said, provider_code=kind, http_status=reply.status)
+        return reply.error(errors.SubmissionUnknown, said, provider_code=kind)
     error, meaning = known
     message = f"{said} ({meaning})"
-    if error is Busy:
-        return Busy(message, retry_after_s=reply.retry_after_s(), provider_code=kind, http_status=reply.status)
     if reply.status == 403:
         error = _account_error(text) or error
-    if error is not RequestRejected:
-        return error(message, provider_code=kind, http_status=reply.status)
+    if error is not errors.RequestRejected:
+        return reply.error(error, message, provider_code=kind)
     code, another, sentence = _classify(kind, 422)  # without a known type, the status says whose fault it is
     if another:
         # An error of the model's own under a status of bad input: it may have run, so nothing is proven.
-        return SubmissionUnknown(message, provider_code=kind, http_status=reply.status)
-    return RequestRejected(message, code=code, user_message=sentence, provider_code=kind, http_status=reply.status)
+        return reply.error(errors.SubmissionUnknown, message, provider_code=kind)
+    return reply.error(errors.RequestRejected, message, code=code, user_message=sentence, provider_code=kind)
 
 
-def _account_error(text: str) -> type[ProviderError] | None:
+def _account_error(text: str) -> type[errors.ProviderError] | None:
     """What a 403's text says of the account, else None: "User is locked. Reason: Exhausted balance. Top up your …"."""
     lower = text.lower()
     if "balance" in lower:
-        return OutOfCredits
+        return errors.OutOfCredits
     if "locked" in lower or "top_up" in lower:
-        return KeyRefused  # only fal's support can unlock it, so the operator must see it
+        return errors.KeyRefused  # only fal's support can unlock it, so the operator must see it
     return None
 
 
-def _read_error(reply: HttpReply) -> ProviderError:
+def _read_error(reply: HttpReply) -> errors.ProviderError:
     body = reply.json_object_or_empty()
     text = _detail_text(body)
     said = f"fal answered {reply.status} to a read: {text}" if text else f"fal answered {reply.status} to a read"
     if reply.status in (401, 403):
-        return (_account_error(text) or KeyRefused)(said, http_status=reply.status)
+        return reply.error(_account_error(text) or errors.KeyRefused, said)
     if reply.status == 429:
-        return Busy(said, retry_after_s=reply.retry_after_s(), http_status=reply.status)
-    return ProviderDown(said, provider_code=_type_of(body, reply), http_status=reply.status)
+        return reply.error(errors.Busy, said)
+    return reply.error(errors.ProviderDown, said, provider_code=_type_of(body, reply))
 
 
 def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) -> JobStatus:
     if kind in _CANCELLED:
         return JobStatus(JobState.CANCELLED, shown)
     code, another, sentence = _classify(kind, status)
-    error = JobFailed(
+    error = errors.JobFailed(
         f"fal: {text or 'no reason given'} ({kind or 'no error type'})",
         another_model_could=another,
         code=code,
@@ -343,13 +285,13 @@ def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) ->
 _LOOKS_LIKE_BAD_INPUT = re.compile(r"missing|enum|extra_forbidden|\w+_(type|error|parsing|invalid|mismatch|short|long)")
 
 
-def _classify(kind: str, status: int | None) -> tuple[str, bool, str]:
+def _classify(kind: str, status: int | None) -> Outcome:
     if kind in _FAILURES:
         return _FAILURES[kind]
     # 422 is the model's answer to bad input; its types are pydantic's (a hundred) and fal's own `unsupported_…`.
     if status == 422 or kind.startswith("unsupported_"):
-        return "bad_request", False, _BAD_INPUT
-    return "generation_failed", True, JobFailed.user_message  # new to us: may mean anything, so others may try
+        return _BAD_INPUT
+    return _FAILED  # new to us: may mean anything, so others may try
 
 
 def _type_of(body: Mapping[str, Any], reply: HttpReply) -> str:
@@ -376,19 +318,7 @@ def _detail_text(body: Mapping[str, Any]) -> str:
     return safe_text("; ".join(part for part in parts if part), 500)
 
 
-def _json(reply: HttpReply) -> dict[str, Any]:
-    try:
-        return reply.json_object()
-    except ValueError:
-        raise ProviderDown(f"fal answered {reply.status} without readable JSON", http_status=reply.status) from None
-
-
 def _check_id(body: Mapping[str, Any], job: JobRef) -> None:
     given = body.get("request_id")
     if isinstance(given, str) and given and given.lower() != job.job_id.lower():
-        raise ProviderDown("fal answered with another request than was asked for")
-
-
-def _is_not_found(reply: HttpReply) -> bool:
-    # fal's own is {"status": "NOT_FOUND"}. An HTML page is a proxy or a wrong host, and would declare every job lost.
-    return reply.status == 404 and reply.body.lstrip()[:1] != b"<"
+        raise errors.ProviderDown("fal answered with another request than was asked for")

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from providers import errors
 from providers.contract import (
     AccountInfo,
     CancelOutcome,
@@ -35,23 +36,10 @@ from providers.contract import (
     Provider,
     Submitted,
 )
-from providers.errors import (
-    Busy,
-    JobFailed,
-    JobNotFound,
-    KeyRefused,
-    ModelForbidden,
-    OutOfCredits,
-    ProviderDown,
-    ProviderError,
-    RequestRejected,
-    SubmissionUnknown,
-)
-from providers.models import Sound, can
+from providers.models import Sound, capable_model
 from providers.runway.models import MODELS
 from providers.untrusted import safe_count, safe_decimal, safe_mapping, safe_text, safe_url
 
-_MODELS = {model.id: model for model in MODELS}
 API_VERSION = "2024-11-06"
 
 #: Our ratio and resolution → Runway's pixels. Which of them a model takes is the catalogue's business.
@@ -77,39 +65,37 @@ _STATES = {
 
 #: What an answer to a create proves, by HTTP status. Every status that is not here leaves the outcome unknown: 408, 409
 #: and 5xx can follow work that was done, 3xx comes from something that is not the API.
-_SUBMIT_ERRORS: Mapping[int, tuple[type[ProviderError], str]] = {
-    400: (RequestRejected, "the input did not pass validation"),  # unless its text says otherwise, see below
-    401: (KeyRefused, "the key is wrong or disabled, or its account suspended"),
-    402: (OutOfCredits, "payment required"),  # not documented by Runway; what the status means everywhere
+_SUBMIT_ERRORS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
+    400: (errors.RequestRejected, "the input did not pass validation"),  # unless its text says otherwise, see below
+    401: (errors.KeyRefused, "the key is wrong or disabled, or its account suspended"),
+    402: (errors.OutOfCredits, "payment required"),  # not documented by Runway; what the status means everywhere
     # Not documented either. The key was recognised (else 401), so the narrowest answer: this key and this model.
-    403: (ModelForbidden, "the account may not use this model"),
+    403: (errors.ModelForbidden, "the account may not use this model"),
     # No such path at this host: it does not offer the model's kind of video. Not the user's fault, and no job.
-    404: (ModelForbidden, "the path does not exist"),
-    405: (ModelForbidden, "the path takes no POST"),
-    413: (RequestRejected, "the request is too large"),
-    422: (RequestRejected, "the input did not pass validation"),
-    429: (Busy, "the daily limit is reached, or calls come too fast"),
+    404: (errors.ModelForbidden, "the path does not exist"),
+    405: (errors.ModelForbidden, "the path takes no POST"),
+    413: (errors.RequestRejected, "the request is too large"),
+    422: (errors.RequestRejected, "the input did not pass validation"),
+    429: (errors.Busy, "the daily limit is reached, or calls come too fast"),
 }
 
 _NO_CREDITS = re.compile(r"\b(?:enough|insufficient|out of|no)\s+(?:\w+\s+)?credits?\b", re.IGNORECASE)
 _MODERATED = re.compile(r"\b(?:moderation|content policy|safety)\b", re.IGNORECASE)
 
-_REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
-_BAD_IMAGE = "The video provider could not use the image."
 
 #: failureCode prefix (whole parts) → (our code, could another model do it, sentence for the user). First match counts.
 _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
     # Refused by what it shows. Trying it on other models is what gets accounts suspended.
-    ("SAFETY.INPUT", "moderation", False, _REFUSED_BY_SAFETY),
+    ("SAFETY.INPUT", "moderation", False, errors.REFUSED_BY_SAFETY),
     ("SAFETY.OUTPUT", "moderation", False, "The video provider's safety check refused the finished video."),
-    ("SAFETY", "moderation", False, _REFUSED_BY_SAFETY),
-    ("INPUT_PREPROCESSING.SAFETY", "moderation", False, _REFUSED_BY_SAFETY),
-    ("INPUT_PREPROCESSING.INTERNAL", "generation_failed", True, "The video provider had an internal error."),
+    ("SAFETY", "moderation", False, errors.REFUSED_BY_SAFETY),
+    ("INPUT_PREPROCESSING.SAFETY", "moderation", False, errors.REFUSED_BY_SAFETY),
+    ("INPUT_PREPROCESSING.INTERNAL", "generation_failed", True, errors.INTERNAL_ERROR),
     # Its own quality check; the same model usually fails again.
     ("INTERNAL.BAD_OUTPUT", "generation_failed", True, "The video did not pass the provider's quality check."),
-    ("INTERNAL", "generation_failed", True, "The video provider had an internal error."),
-    ("ASSET.INVALID", "bad_request", False, _BAD_IMAGE),
-    ("ASSET", "bad_request", False, _BAD_IMAGE),
+    ("INTERNAL", "generation_failed", True, errors.INTERNAL_ERROR),
+    ("ASSET.INVALID", "bad_request", False, errors.BAD_IMAGE),
+    ("ASSET", "bad_request", False, errors.BAD_IMAGE),
     ("THIRD_PARTY.UNAVAILABLE", "provider_unavailable", True, "The video model is not available at the moment."),
 )
 
@@ -126,12 +112,7 @@ class Runway(Provider):
     has_account_call = True
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
-        model = _MODELS.get(request.model)
-        if model is None:
-            raise RequestRejected(f"Runway has no model {request.model!r}")
-        reason = can(model, request)
-        if reason is not None:
-            raise RequestRejected(str(reason), user_message=str(reason))
+        model = capable_model(MODELS, request)
         body: dict[str, Any] = {
             "model": model.id,
             "ratio": _PIXELS[request.aspect_ratio, request.resolution],
@@ -152,15 +133,12 @@ class Runway(Provider):
 
     def parse_submit(self, reply: HttpReply) -> Submitted:
         if reply.ok:
-            try:
-                body = reply.json_object()
-            except ValueError:
-                raise SubmissionUnknown(
-                    f"Runway answered {reply.status} without readable JSON", http_status=reply.status
-                ) from None
+            body = reply.json_object_or_empty()
             job_id = body.get("id")
             if not isinstance(job_id, str) or not job_id.strip():
-                raise SubmissionUnknown(f"Runway answered {reply.status} without a task id", http_status=reply.status)
+                raise reply.error(
+                    errors.SubmissionUnknown, f"Runway answered {reply.status} without a readable task id"
+                )
             return Submitted(job_id, expected_cost=safe_decimal(safe_mapping(body.get("estimatedCost")).get("credits")))
         raise _submit_error(reply)
 
@@ -168,13 +146,13 @@ class Runway(Provider):
         (job,) = jobs
         return HttpRequest("GET", self._task_url(job), _headers(key))
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         (job,) = jobs
-        if _is_not_found(reply):
-            return {job.job_id: JobNotFound("Runway does not know the task", http_status=404)}
+        if reply.is_not_found:
+            return {job.job_id: reply.error(errors.JobNotFound, "Runway does not know the task")}
         task = _read(reply, "a task")
         if isinstance(task.get("id"), str) and task["id"].lower() != job.job_id.lower():
-            raise ProviderDown("Runway answered with another task than was asked for", http_status=reply.status)
+            raise reply.error(errors.ProviderDown, "Runway answered with another task than was asked for")
         return {job.job_id: _status(task)}
 
     def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
@@ -184,7 +162,7 @@ class Runway(Provider):
         """REQUESTED also for a task that had ended (and is erased now): Runway's 204 does not tell the two apart."""
         if reply.ok:
             return CancelOutcome.REQUESTED
-        if _is_not_found(reply):
+        if reply.is_not_found:
             return CancelOutcome.NOT_FOUND
         raise _read_error(reply)
 
@@ -215,37 +193,35 @@ def _headers(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", "X-Runway-Version": API_VERSION, "Accept": "application/json"}
 
 
-def _submit_error(reply: HttpReply) -> ProviderError:
+def _submit_error(reply: HttpReply) -> errors.ProviderError:
     body = reply.json_object_or_empty()
     text = _error_text(body)
     known = _SUBMIT_ERRORS.get(reply.status)
     if known is None:
-        return SubmissionUnknown(f"Runway answered {reply.status}: {text}", http_status=reply.status)
+        return reply.error(errors.SubmissionUnknown, f"Runway answered {reply.status}: {text}")
     kind, meaning = known
     message = (
         f"Runway answered {reply.status}, {meaning}: {text}" if text else f"Runway answered {reply.status}, {meaning}"
     )
-    if kind is Busy:
-        return Busy(message, retry_after_s=reply.retry_after_s(), http_status=reply.status)
-    if kind is not RequestRejected:
-        return kind(message, http_status=reply.status)
+    if kind is not errors.RequestRejected:
+        return reply.error(kind, message)
     if _NO_CREDITS.search(text):
-        return OutOfCredits(f"Runway answered {reply.status}: {text}", http_status=reply.status)
+        return reply.error(errors.OutOfCredits, f"Runway answered {reply.status}: {text}")
     fields = _fields_at_fault(body)
     if fields == {"model"}:
         # The name came from our catalogue, so a model that went out of service must not end the user's task.
-        return ModelForbidden(f"Runway no longer takes this model: {text}", http_status=reply.status)
+        return reply.error(errors.ModelForbidden, f"Runway no longer takes this model: {text}")
     if _MODERATED.search(text):
-        return RequestRejected(message, code="moderation", user_message=_REFUSED_BY_SAFETY, http_status=reply.status)
+        return reply.error(errors.RequestRejected, message, code="moderation", user_message=errors.REFUSED_BY_SAFETY)
     if "promptImage" in fields or text.startswith("promptImage"):
-        return RequestRejected(message, user_message=_BAD_IMAGE, http_status=reply.status)
-    return RequestRejected(message, http_status=reply.status)
+        return reply.error(errors.RequestRejected, message, user_message=errors.BAD_IMAGE)
+    return reply.error(errors.RequestRejected, message)
 
 
 def _status(task: Mapping[str, Any]) -> JobStatus:
     word = task.get("status")
     if not isinstance(word, str) or not word:
-        raise ProviderDown("Runway answered with a task that has no status")
+        raise errors.ProviderDown("Runway answered with a task that has no status")
     state = _STATES.get(word, JobState.UNRECOGNISED)
     cost = safe_decimal(safe_mapping(task.get("cost")).get("credits"))
     shown = safe_text(word, 60)
@@ -255,20 +231,20 @@ def _status(task: Mapping[str, Any]) -> JobStatus:
         output = task.get("output")
         url = safe_url(output[0]) if isinstance(output, list) and output else None
         if url is None:  # a paid job: look again, never fail it for a reply that we cannot read
-            raise ProviderDown("Runway says that the task succeeded, but gives no output")
+            raise errors.ProviderDown("Runway says that the task succeeded, but gives no output")
         return JobStatus(state, shown, progress=1.0, result_url=url, cost=cost)
     if state is JobState.FAILED:
         return JobStatus(state, shown, cost=cost, error=_failure(task))
     return JobStatus(state, shown, cost=cost)
 
 
-def _failure(task: Mapping[str, Any]) -> JobFailed:
+def _failure(task: Mapping[str, Any]) -> errors.JobFailed:
     provider_code = safe_text(task.get("failureCode"), 100)
     text = safe_text(task.get("failure")) or "no reason given"
     known = (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}."))
     # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
-    code, another, sentence = next(known, ("generation_failed", True, JobFailed.user_message))
-    return JobFailed(
+    code, another, sentence = next(known, ("generation_failed", True, errors.JobFailed.user_message))
+    return errors.JobFailed(
         f"Runway: {text} ({provider_code or 'no failureCode'})",
         another_model_could=another,
         code=code,
@@ -283,23 +259,16 @@ def _read(reply: HttpReply, what: str) -> dict[str, Any]:
     try:
         return reply.json_object()
     except ValueError:
-        raise ProviderDown(f"Runway answered {reply.status} without {what}", http_status=reply.status) from None
+        raise reply.error(errors.ProviderDown, f"Runway answered {reply.status} without {what}") from None
 
 
-def _read_error(reply: HttpReply) -> ProviderError:
+def _read_error(reply: HttpReply) -> errors.ProviderError:
     if reply.status in (401, 403):
-        return KeyRefused(f"Runway answered {reply.status} to a read", http_status=reply.status)
+        return reply.error(errors.KeyRefused, f"Runway answered {reply.status} to a read")
     text = _error_text(reply.json_object_or_empty())
     if reply.status == 429:
-        return Busy(
-            f"Runway answered 429 to a read: {text}", retry_after_s=reply.retry_after_s(), http_status=reply.status
-        )
-    return ProviderDown(f"Runway answered {reply.status} to a read: {text}", http_status=reply.status)
-
-
-def _is_not_found(reply: HttpReply) -> bool:
-    # An HTML page is a proxy or a wrong host, and would declare every job lost.
-    return reply.status == 404 and reply.body.lstrip()[:1] != b"<"
+        return reply.error(errors.Busy, f"Runway answered 429 to a read: {text}")
+    return reply.error(errors.ProviderDown, f"Runway answered {reply.status} to a read: {text}")
 
 
 def _error_text(body: Mapping[str, Any]) -> str:

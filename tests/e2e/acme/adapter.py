@@ -16,10 +16,9 @@ from providers.contract import (
     Submitted,
 )
 from providers.errors import JobFailed, JobNotFound, KeyRefused, ProviderDown, RequestRejected, SubmissionUnknown
-from providers.models import can
+from providers.models import capable_model
 from providers.untrusted import safe_text, safe_url
 
-_MODELS = {model.id: model for model in MODELS}
 _STATES = {
     "waiting": JobState.QUEUED,
     "shooting": JobState.RUNNING,
@@ -38,10 +37,7 @@ class Acme(Provider):
     can_cancel = False
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
-        model = _MODELS.get(request.model)
-        reason = f"Acme has no model {request.model!r}" if model is None else can(model, request)
-        if reason is not None:
-            raise RequestRejected(reason, user_message=reason)
+        capable_model(MODELS, request)
         film = {"words": request.prompt, "seconds": request.duration_s, "shape": request.aspect_ratio}
         return HttpRequest("POST", f"{self.base_url}/acme/films", {"X-Acme-Key": key}, json=film)
 
