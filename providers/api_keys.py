@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 #: Hex digits of a fingerprint: 48 bits, enough to tell an operator's keys apart and far too few to find one.
@@ -34,34 +35,15 @@ def fingerprint(value: str) -> str:
     return hashlib.sha256(_DOMAIN + value.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """One key. Shows its fingerprint wherever it may be printed, and refuses to be pickled (so to enter a message)."""
 
-    __slots__ = ("fingerprint", "value")
+    value: str = field(repr=False)
+    fingerprint: str = field(init=False, compare=False)
 
-    value: str
-    fingerprint: str
-
-    def __init__(self, value: str) -> None:
-        object.__setattr__(self, "value", value)
-        object.__setattr__(self, "fingerprint", fingerprint(value))
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError("an ApiKey does not change")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError("an ApiKey does not change")
-
-    def __repr__(self) -> str:
-        return f"ApiKey({self.fingerprint})"
-
-    __str__ = __repr__
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ApiKey) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash(self.fingerprint)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", fingerprint(self.value))
 
     def __copy__(self) -> ApiKey:
         return self

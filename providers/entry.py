@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from providers.api_keys import ApiKey, parse_keys
 from providers.contract import Provider
@@ -14,12 +14,6 @@ from providers.webhooks import Callbacks
 
 if TYPE_CHECKING:
     from providers.dialect.dialect import Dialect
-
-
-class KeyParser(Protocol):
-    """Reads the comma-separated keys of one environment variable. Raises BadKeys."""
-
-    def __call__(self, text: str, *, variable: str) -> tuple[ApiKey, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -31,7 +25,7 @@ class ProviderEntry:
     models: tuple[Model, ...]
     dialect: str  # "package.module:Class"; a reference, so that only the simulator imports it
     aliases: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # lower case → (id for text, id for image)
-    parse_keys: KeyParser = parse_keys
+    parse_keys: Callable[..., tuple[ApiKey, ...]] = parse_keys  # (text, *, variable); raises BadKeys
     callbacks: Callbacks | None = None  # exactly where the adapter says `can_call_back`
     #: Its own codes for "too many jobs at once", which waiting does not help: fewer slots do.
     too_many_at_once: frozenset[str] = frozenset()

@@ -253,7 +253,7 @@ class Sender:
         Raises NotSent only when that is proven (name not resolved, refused, connect timeout, TLS failure, another
         origin), and SubmissionUnknown for everything else.
         """
-        self._check_origin(request)
+        check_origin(request, self.base_url)
         guard = _Guard(deadline_s, before_send)
         with self._new_session() as session:
             try:
@@ -278,7 +278,7 @@ class Sender:
         Raises ProviderDown for every failure of transport. A GET on an idle connection that the server had closed in
         the meantime is sent again once, within the same deadline: that says nothing about the provider's health.
         """
-        self._check_origin(request)
+        check_origin(request, self.base_url)
         session = self._thread_session()
         deadline = time.monotonic() + deadline_s
         try:
@@ -298,12 +298,6 @@ class Sender:
                     continue
                 where = f"{request.method} {bare_url(request.url)}: {_reason(err, guard)}"
                 raise ProviderDown(f"the read failed: {where}") from None
-
-    def _check_origin(self, request: HttpRequest) -> None:
-        if not same_origin(request.url, self.base_url):
-            raise ForeignOrigin(
-                f"refused to send to another origin than {bare_url(self.base_url)}: {bare_url(request.url)}"
-            )
 
     def _prepare(self, session: requests.Session, request: HttpRequest, *, close: bool) -> requests.PreparedRequest:
         headers = {"Accept-Encoding": "identity", "User-Agent": "reelworks", **request.headers}
@@ -434,6 +428,12 @@ def error_words(err: BaseException) -> str:
         if word not in words:
             words.append(word)
     return " < ".join(words[:4])
+
+
+def check_origin(request: HttpRequest, base_url: str) -> None:
+    """Raises ForeignOrigin for a request that would leave the provider's origin."""
+    if not same_origin(request.url, base_url):
+        raise ForeignOrigin(f"refused to send to another origin than {bare_url(base_url)}: {bare_url(request.url)}")
 
 
 def bare_url(url: str) -> str:

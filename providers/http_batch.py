@@ -28,8 +28,8 @@ from yarl import URL
 
 from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, ProviderDown
-from providers.http import CONNECT_TIMEOUT_S, MAX_REPLY_BYTES, bare_url, error_words
-from providers.untrusted import origin_of, same_origin
+from providers.http import CONNECT_TIMEOUT_S, MAX_REPLY_BYTES, bare_url, check_origin, error_words
+from providers.untrusted import origin_of
 
 #: At one provider and process. More would be a crowd at its door; at 0.2 s an answer these are 160 looks a second.
 CONNECTIONS = 32
@@ -110,10 +110,10 @@ class BatchReader:
     async def _read(
         self, session: aiohttp.ClientSession, request: HttpRequest, until: float
     ) -> HttpReply | ProviderDown:
-        if not same_origin(request.url, self.base_url):
-            return ForeignOrigin(
-                f"refused to send to another origin than {bare_url(self.base_url)}: {bare_url(request.url)}"
-            )
+        try:
+            check_origin(request, self.base_url)
+        except ForeignOrigin as err:
+            return err
         headers = {"Accept-Encoding": "identity", "User-Agent": "reelworks", **request.headers}
         query = f"?{urlencode(request.params)}" if request.params else ""
         if not all(_WRITABLE.fullmatch(f"{name}{value}") for name, value in headers.items()):
