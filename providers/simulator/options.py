@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 
-from providers.dialect.signing import webhook_key
+from providers.webhooks import webhook_key
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class SimulatorOptions:
     fps: int = 24  # what the real ones deliver; 30 makes files that need no transcode
     canned: bool = False  # one clip for each size, length and sound, without the prompt: costs next to nothing
     render_workers: int = 2  # ffmpeg processes at once
-    link_life_s: float = 24 * 3600
+    link_life_s: float = 24 * 3600.0
     credit_balance: float = 1e9  # of each key, in the provider's unit; a load test spends millions
     keep_ended: int = 20_000  # ended jobs that are remembered; the counters never forget
     cache_mb: int = 2048
@@ -39,31 +39,45 @@ class SimulatorOptions:
             webhook_key(self.kling_webhook_secret)
 
 
+_HELP = {
+    "port": "0 takes a free port (default %(default)s)",
+    "render_seconds": "from submit to success, unless the prompt says otherwise",
+    "data_dir": "keep rendered clips here between starts; manage.py simulator does so in REELWORKS_HOME/simulator",
+    "ffmpeg": "path of an ffmpeg binary",
+    "keys": "comma-separated; without it every non-empty key is good",
+    "fps": "of the files; 30 makes files that need no transcode",
+    "canned": "one clip for all prompts: for load tests",
+    "render_workers": "ffmpeg processes at once",
+    "kling_webhook_secret": "whsec_…: sign Kling's call-backs with it",
+    "tls": "https with a throw-away certificate; prints its CA file",
+    "exit_with_stdin": "stop when stdin closes",
+}
+ALL = tuple(field.name for field in fields(SimulatorOptions))
+
+
+def add_arguments(parser: argparse.ArgumentParser, names: Collection[str] = ALL) -> None:
+    """The flags of these options: `--render-seconds` is `render_seconds`, with its default."""
+    default = SimulatorOptions()
+    for name in names:
+        flag, value = f"--{name.replace('_', '-')}", getattr(default, name)
+        if value is False:
+            parser.add_argument(flag, action="store_true", help=_HELP.get(name))
+        else:
+            read = str if value is None else _comma_separated if name == "keys" else type(value)
+            parser.add_argument(flag, type=read, default=value, help=_HELP.get(name))
+
+
+def _comma_separated(text: str) -> tuple[str, ...]:
+    return tuple(key.strip() for key in text.split(",") if key.strip())
+
+
 def parse_options(argv: Sequence[str] | None = None) -> SimulatorOptions:
     """The command line as options; exits with a usage message when it is wrong."""
-    default = SimulatorOptions()
     parser = argparse.ArgumentParser(
         prog="python -m providers.simulator", description="A server that acts as the video providers."
     )
-    parser.add_argument("--host", default=default.host)
-    parser.add_argument("--port", type=int, default=default.port, help="0 takes a free port")
-    parser.add_argument("--render-seconds", type=float, default=default.render_seconds)
-    parser.add_argument("--data-dir", default=None, help="keep rendered clips here between starts")
-    parser.add_argument("--ffmpeg", default=None, help="path of an ffmpeg binary")
-    parser.add_argument("--keys", default="", help="comma-separated; without it every non-empty key is good")
-    parser.add_argument("--fps", type=int, default=default.fps)
-    parser.add_argument("--canned", action="store_true", help="one clip for all prompts: for load tests")
-    parser.add_argument("--render-workers", type=int, default=default.render_workers)
-    parser.add_argument("--link-life-s", type=float, default=default.link_life_s)
-    parser.add_argument("--credit-balance", type=float, default=default.credit_balance)
-    parser.add_argument("--keep-ended", type=int, default=default.keep_ended)
-    parser.add_argument("--cache-mb", type=int, default=default.cache_mb)
-    parser.add_argument("--kling-webhook-secret", default="", help="whsec_…: sign Kling's call-backs with it")
-    parser.add_argument("--tls", action="store_true", help="https with a throw-away certificate; prints its CA file")
-    parser.add_argument("--exit-with-stdin", action="store_true", help="stop when stdin closes")
-    values = vars(parser.parse_args(argv))
-    values["keys"] = tuple(key.strip() for key in values["keys"].split(",") if key.strip())
+    add_arguments(parser)
     try:
-        return SimulatorOptions(**values)
+        return SimulatorOptions(**vars(parser.parse_args(argv)))
     except ValueError as err:
         parser.error(str(err))

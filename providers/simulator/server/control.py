@@ -12,9 +12,9 @@ from typing import Any
 from providers.dialect.faults import DIRECTIVES, BadDirective, Rule, parse_group
 from providers.dialect.jobs import Account, Job
 from providers.dialect.messages import Reply, Request
-from providers.dialect.signing import webhook_key
 from providers.simulator.world.simulator import Outage, Simulator
 from providers.simulator.world.store import Tally
+from providers.webhooks import webhook_key
 
 HELP = {
     "GET /_sim/stats": "live now and most ever by key and model, totals, renders",
