@@ -26,6 +26,12 @@ class Refusal:
     def headers(self) -> tuple[tuple[str, str], ...]:
         return (("retry-after", self.retry_after),) if self.retry_after is not None else ()
 
+    @property
+    def gateway_page(self) -> Reply:
+        """The answer of a gateway that stands before the provider, and knows nothing of its protocol."""
+        page = f"<html><head><title>{self.status}</title></head><body><center>nginx</center></body></html>"
+        return Reply(self.status, page.encode(), "text/html", self.headers)
+
     @classmethod
     def by_script(cls, value: str, retry_after: str | None = None) -> Refusal:
         """From a directive's value: `429`, `400-credits` or `429-1101`."""
@@ -53,54 +59,29 @@ class Draft:
 
 
 class Host(Protocol):
-    """What a dialect may ask of the simulator that it serves in. Amounts are in the provider's unit."""
+    """What a dialect may ask of the simulator that it serves in; `Simulator` says what each member does."""
 
-    limits: dict[str, int]  # live jobs a key, by model; "*" for all others
+    limits: dict[str, int]
     daily_limits: dict[str, int]
-    credit_balance: float  # of each key at the start
-    good_keys: frozenset[str]  # fingerprints; empty: every key is good
-    secrets: dict[str, str]  # by access key, for keys that are pairs
+    credit_balance: float
+    good_keys: frozenset[str]
+    secrets: dict[str, str]
     kling_webhook_secret: str
-    refuse_duplicates: bool  # of references, where the protocol leaves it open
+    refuse_duplicates: bool
 
-    def now(self) -> float:
-        """Seconds since the epoch on the simulator's clock."""
-
-    def account(self, key: str) -> Account | None:
-        """The account of a key, or None when the key is no good."""
-
-    def named_account(self, name: str) -> Account | None:
-        """The account with this fingerprint, whose key is known to be good; None when it was disabled."""
-
-    def balance(self, account: Account, now: float) -> float:
-        """What the account has left."""
-
-    def lane(self, account: Account, model: str) -> Lane:
-        """The lane of an account and model, made when it is first asked for."""
-
-    def count_invalid(self) -> None:
-        """Count a call that was refused by authentication or validation."""
-
-    def submit(self, dialect: Dialect, account: Account, draft: Draft, request: Request) -> Later:
-        """A valid submit: its faults, its counters, and the job."""
-
-    def jobs(self) -> Reversible[Job]:
-        """All jobs that are remembered, in the order of creation."""
-
-    def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None:
-        """A job of this account that the provider still admits to know."""
-
-    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str = "") -> Job | None:
-        """The same, by the client's own reference."""
-
-    def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
-        """`answer()`, unless the script of one of these jobs says otherwise. The caller counts `job.polls`."""
-
-    def cancel(self, job: Job, cost: float) -> None:
-        """End a live job now."""
-
-    def link(self, job: Job, origin: str) -> str:
-        """A fresh link to the job's video; each call gives another one."""
+    def now(self) -> float: ...
+    def account(self, key: str) -> Account | None: ...
+    def named_account(self, name: str) -> Account | None: ...
+    def balance(self, account: Account, now: float) -> float: ...
+    def lane(self, account: Account, model: str) -> Lane: ...
+    def count_invalid(self) -> None: ...
+    def submit(self, dialect: Dialect, account: Account, draft: Draft, request: Request) -> Later: ...
+    def jobs(self) -> Reversible[Job]: ...
+    def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None: ...
+    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str) -> Job | None: ...
+    def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later: ...
+    def cancel(self, job: Job, cost: float) -> None: ...
+    def link(self, job: Job, origin: str) -> str: ...
 
 
 class Dialect(ABC):
@@ -127,13 +108,18 @@ class Dialect(ABC):
     def refuse(self, refusal: Refusal) -> Reply:
         """The answer to a call that gets no."""
 
-    @abstractmethod
     def cost_of_failure(self, job: Job) -> float:
         """What a failed job costs in the end: 0 where the provider refunds this failure."""
+        return 0.0
 
     def cost_of_cancel(self, job: Job, now: float) -> float:
         """What a job costs that is cancelled now."""
-        return 0.0
+        return job.expected_cost if job.phase(now) is Phase.RUNNING else 0.0
+
+    def account_of(self, request: Request, scheme: str) -> Account | None:
+        """The account of an `Authorization: <scheme> <key>` header; None when there is no such key."""
+        found, _, key = request.headers.get("authorization", "").partition(" ")
+        return self.host.account(key) if found == scheme else None
 
     def new_id(self) -> str:
         return str(uuid.uuid4())

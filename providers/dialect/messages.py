@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 
 class Request:
@@ -27,6 +28,13 @@ class Request:
     @property
     def params(self) -> dict[str, str]:
         return dict(parse_qsl(self.raw_query, keep_blank_values=True))
+
+    def json_or_none(self) -> Any:
+        """The body as JSON; None when it cannot be read."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
     @property
     def origin(self) -> str:
@@ -51,6 +59,14 @@ class Cut:
     """No answer: close the connection, or reset it so that the client's kernel reports an error."""
 
     reset: bool = False
+
+
+def is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 Answer = Reply | Cut

@@ -17,6 +17,7 @@ from typing import Any
 
 from providers.dialect.dialect import Host
 from providers.dialect.jobs import Account, fingerprint
+from providers.kling.dialect.schema import Invalid
 
 NO_PAIRS = (
     "Authentication error. The current API does not support AK/SK; please go to the console"
@@ -24,31 +25,22 @@ NO_PAIRS = (
 )
 
 
-class Unauthorized(Exception):
-    """401; `code` is Kling's."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
 def authenticate(host: Host, header: str, *, pairs: bool) -> Account:
-    """The account of an Authorization header. `pairs`: whether a JWT is taken. Raises Unauthorized."""
+    """The account of an Authorization header. `pairs`: whether a JWT is taken. Raises Invalid."""
     if not header:
-        raise Unauthorized(1001, "Authorization is empty")
+        raise Invalid("Authorization is empty", 1001)
     scheme, _, token = header.partition(" ")
     if scheme != "Bearer" or not token:
-        raise Unauthorized(1002, "Authorization is invalid")
+        raise Invalid("Authorization is invalid", 1002)
     account: Account | None
     if token.count(".") == 2:
         if not pairs:
-            raise Unauthorized(1002, NO_PAIRS)
+            raise Invalid(NO_PAIRS, 1002)
         account = host.named_account(fingerprint(_access_key(host, token)))
     else:
         account = host.account(token)
     if account is None:
-        raise Unauthorized(1002, "Authorization is invalid" if pairs else NO_PAIRS)
+        raise Invalid("Authorization is invalid" if pairs else NO_PAIRS, 1002)
     return account
 
 
@@ -57,26 +49,26 @@ def _access_key(host: Host, token: str) -> str:
     head, _, payload = signed.partition(".")
     header, claims = _part(head), _part(payload)
     if header.get("alg") != "HS256":
-        raise Unauthorized(1002, "Authorization is invalid: alg")
+        raise Invalid("Authorization is invalid: alg", 1002)
     access = claims.get("iss")
     expires_at: Any = claims.get("exp")
     begins_at: Any = claims.get("nbf", 0)
     if not isinstance(access, str) or not access:
-        raise Unauthorized(1002, "Authorization is invalid: iss")
+        raise Invalid("Authorization is invalid: iss", 1002)
     if not _is_moment(expires_at) or not _is_moment(begins_at):
-        raise Unauthorized(1002, "Authorization is invalid: exp and nbf")
+        raise Invalid("Authorization is invalid: exp and nbf", 1002)
     secret = host.secrets.get(access)
     if secret is None and host.good_keys:
-        raise Unauthorized(1002, "access key not found")
+        raise Invalid("access key not found", 1002)
     if secret is not None:
         mac = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
         if not hmac.compare_digest(mac, _decode(signature)):
-            raise Unauthorized(1000, "signature is invalid")
+            raise Invalid("signature is invalid", 1000)
     now = time.time()
     if begins_at > now:
-        raise Unauthorized(1003, "Authorization is not yet valid")
+        raise Invalid("Authorization is not yet valid", 1003)
     if expires_at <= now:
-        raise Unauthorized(1004, "Authorization has expired")
+        raise Invalid("Authorization has expired", 1004)
     return access
 
 
@@ -91,7 +83,7 @@ def _part(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise Unauthorized(1002, "Authorization is invalid")
+        raise Invalid("Authorization is invalid", 1002)
     return value
 
 
@@ -99,4 +91,4 @@ def _decode(text: str) -> bytes:
     try:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except (binascii.Error, ValueError):
-        raise Unauthorized(1002, "Authorization is invalid") from None
+        raise Invalid("Authorization is invalid", 1002) from None

@@ -27,7 +27,7 @@ from providers.dialect.jobs import Account, Call, Job, Phase
 from providers.dialect.messages import Later, Reply, Request
 from providers.dialect.signing import standard_webhook_headers
 from providers.kling.dialect import schema
-from providers.kling.dialect.auth import Unauthorized, authenticate
+from providers.kling.dialect.auth import authenticate
 from providers.kling.dialect.replies import CODE_OF_KIND, CODE_OF_STATUS, good, json_object, refused
 from providers.kling.dialect.tasks import NewerTasks, OlderTasks, Tasks
 
@@ -67,11 +67,8 @@ class KlingDialect(Dialect):
             if method != "POST":
                 return refused(1202)
             body, image = json_object(request), kind == "image-to-video"
-            given = schema.check_newer(model, body, image=image)
-            return self._create(request, account, self._newer, given, body, image)
-        except Unauthorized as err:
-            self.host.count_invalid()
-            return refused(err.code, err.message)
+            draft = schema.check_newer(model, body, image=image)
+            return self._create(request, account, self._newer, draft, body, image)
         except schema.Invalid as err:
             self.host.count_invalid()
             return refused(err.code, err.message)
@@ -89,19 +86,14 @@ class KlingDialect(Dialect):
         return self._older.one(request, account, task, image) if task else self._older.page(request, account, image)
 
     def _create(
-        self, request: Request, account: Account, tasks: Tasks, given: schema.Checked, body: dict[str, Any], image: bool
+        self, request: Request, account: Account, tasks: Tasks, draft: Draft, body: dict[str, Any], image: bool
     ) -> Later:
         bare = {name: value for name, value in body.items() if name not in ("external_task_id", "callback_url")}
         if isinstance(bare.get("options"), dict):
             hidden = ("external_task_id", "callback_url")
             bare["options"] = {name: value for name, value in bare["options"].items() if name not in hidden}
-        content = json.dumps([request.path, bare], sort_keys=True)
-        draft = Draft(
-            given.model, given.prompt, content, given.width_px, given.height_px, given.duration_s, given.sound,
-            given.units, given.reference, given.callback_url,
-            {"tasks": tasks, "standard": tasks.name, "image": image, "watermark": given.watermark},
-            given.failure, given.lane,
-        )  # fmt: skip
+        draft.content = json.dumps([request.path, bare], sort_keys=True)
+        draft.extra |= {"tasks": tasks, "standard": tasks.name, "image": image}
         return self.host.submit(self, account, draft, request)
 
     def check(self, account: Account, draft: Draft) -> Refusal | None:
@@ -121,14 +113,10 @@ class KlingDialect(Dialect):
         if code is None:
             code = CODE_OF_KIND.get(refusal.kind) or CODE_OF_STATUS.get(refusal.status)
         if code is None:
-            page = f"<html><head><title>{refusal.status}</title></head><body>nginx</body></html>"
-            return Reply(refusal.status, page.encode(), "text/html", refusal.headers)
+            return refusal.gateway_page
         message = "Task not found by id/external id" if refusal.kind == "not_found" else refusal.message
         status = refusal.status if refusal.kind == "status" else None
         return refused(code, message, status, refusal.headers)
-
-    def cost_of_failure(self, job: Job) -> float:
-        return 0.0
 
     # --- call-backs ---
 

@@ -54,10 +54,7 @@ def refused(
 
 def json_object(request: Request) -> dict[str, Any]:
     """The body. Raises Invalid with 1200."""
-    try:
-        body = json.loads(request.body)
-    except (ValueError, RecursionError):
-        body = None
+    body = request.json_or_none()
     if not isinstance(body, dict):
         raise Invalid("The request body is not a JSON object", 1200)
     return body

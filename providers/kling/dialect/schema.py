@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from providers.dialect import shapes
+from providers.dialect.dialect import Draft
+from providers.dialect.messages import is_web_address
 
 SHORT_PX = {"720p": 720, "1080p": 1080, "4k": 2160}
 RATIOS = ("16:9", "9:16", "1:1")
@@ -30,7 +31,7 @@ _LONG = tuple(range(3, 16))
 
 
 class Invalid(Exception):
-    """A body that Kling refuses; the text is its message, `code` its code."""
+    """A call that Kling refuses; the text is its message, `code` its code."""
 
     def __init__(self, message: str, code: int = 1201) -> None:
         super().__init__(message)
@@ -99,26 +100,8 @@ NEWER: Mapping[str, Newer] = {
 }  # fmt: skip
 
 
-@dataclass(slots=True)
-class Checked:
-    """A good body in common words."""
-
-    model: str
-    lane: str
-    prompt: str
-    width_px: int
-    height_px: int
-    duration_s: int
-    sound: bool
-    units: float
-    reference: str
-    callback_url: str | None
-    watermark: bool
-    failure: str | None
-
-
-def check_older(body: Mapping[str, Any], *, image: bool) -> Checked:
-    """Raises Invalid."""
+def check_older(body: Mapping[str, Any], *, image: bool) -> Draft:
+    """A good body in common words, still without its content. Raises Invalid."""
     name = body.get("model_name", "kling-v1")
     if name in DISCONTINUED:
         raise Invalid(f"The model '{name}' has been discontinued and is no longer available.")
@@ -157,21 +140,18 @@ def check_older(body: Mapping[str, Any], *, image: bool) -> Checked:
             if given is not None:
                 shape, failure = _image(given, what, most_mb, failure)
     else:
-        ratio = body.get("aspect_ratio", "16:9")
-        if ratio not in RATIOS:
-            raise _invalid("aspect_ratio", ratio)
-        shape = shapes.parse_ratio(ratio)
+        shape = _ratio(body, "")
     duration_s = int(duration)
     units = (model.sound_units if sound == "on" else model.units)[mode] * duration_s
     width, height = shapes.fit(*shape, SHORT_PX[RESOLUTION_OF_MODE[mode]])
-    return Checked(
-        name, model.newer_name or name, prompt, width, height, duration_s, sound == "on", units,
-        *_common(body, ""), failure,
+    return Draft(
+        name, prompt, "", width, height, duration_s, sound == "on", units, *_common(body, ""), failure,
+        model.newer_name or name,
     )  # fmt: skip
 
 
-def check_newer(name: str, body: Mapping[str, Any], *, image: bool) -> Checked:
-    """Raises Invalid. The name is one of NEWER."""
+def check_newer(name: str, body: Mapping[str, Any], *, image: bool) -> Draft:
+    """The same for a name in NEWER. Raises Invalid."""
     model = NEWER[name]
     settings, options = (_object(body, field) for field in ("settings", "options"))
     frames: dict[str, str] = {}
@@ -200,16 +180,20 @@ def check_newer(name: str, body: Mapping[str, Any], *, image: bool) -> Checked:
         for what, url in frames.items():
             shape, failure = _image(url, what, 50, failure)
     else:
-        ratio = settings.get("aspect_ratio", "16:9")
-        if ratio not in RATIOS:
-            raise _invalid("settings.aspect_ratio", ratio)
-        shape = shapes.parse_ratio(ratio)
+        shape = _ratio(settings, "settings.")
     units = (model.sound_units if sound else model.units)[resolution] * duration
     width, height = shapes.fit(*shape, SHORT_PX[resolution])
-    return Checked(
-        name, name, prompt, width, height, duration, sound or model.always_sound, units,
-        *_common(options, "options."), failure,
+    return Draft(
+        name, prompt, "", width, height, duration, sound or model.always_sound, units, *_common(options, "options."),
+        failure, name,
     )  # fmt: skip
+
+
+def _ratio(values: Mapping[str, Any], prefix: str) -> tuple[int, int]:
+    ratio = values.get("aspect_ratio", "16:9")
+    if ratio not in RATIOS:
+        raise _invalid(f"{prefix}aspect_ratio", ratio)
+    return shapes.parse_ratio(ratio)
 
 
 def _contents(contents: Any, longest: int) -> tuple[str, dict[str, str]]:
@@ -233,16 +217,16 @@ def _contents(contents: Any, longest: int) -> tuple[str, dict[str, str]]:
     return prompt, dict(sorted(found.items(), reverse=True))
 
 
-def _common(values: Mapping[str, Any], prefix: str) -> tuple[str, str | None, bool]:
-    """Reference, call-back, watermark."""
+def _common(values: Mapping[str, Any], prefix: str) -> tuple[str, str | None, dict[str, Any]]:
+    """Reference, call-back, and the watermark as an extra."""
     reference = _text(values, "external_task_id", f"{prefix}external_task_id", 500)
     url = _text(values, "callback_url", f"{prefix}callback_url", 2048)
-    if url and not _is_web_address(url):
+    if url and not is_web_address(url):
         raise _invalid(f"{prefix}callback_url", url)
     watermark = values.get("watermark_info") or {}
     if not isinstance(watermark, dict) or not isinstance(watermark.get("enabled", False), bool):
         raise _invalid(f"{prefix}watermark_info", watermark)
-    return reference, url or None, watermark.get("enabled", False)
+    return reference, url or None, {"watermark": watermark.get("enabled", False)}
 
 
 def _image(given: Any, what: str, most_mb: int, failure: str | None) -> tuple[tuple[int, int], str | None]:
@@ -250,7 +234,7 @@ def _image(given: Any, what: str, most_mb: int, failure: str | None) -> tuple[tu
     if not isinstance(given, str):
         raise _invalid(what, given)
     if given.startswith(("http://", "https://")):
-        if not _is_web_address(given):
+        if not is_web_address(given):
             raise _invalid(what, given)
         return (16, 9), failure
     data = shapes.from_base64(given)
@@ -290,11 +274,3 @@ def _object(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _invalid(name: str, value: Any) -> Invalid:
     return Invalid(f"{name} value '{str(value)[:100]}' is invalid")
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

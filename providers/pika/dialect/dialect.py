@@ -21,12 +21,12 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from providers.dialect.dialect import Dialect, Draft, Host, Refusal
 from providers.dialect.jobs import Account, Call, Job, Phase
-from providers.dialect.messages import Later, Reply, Request
+from providers.dialect.messages import Later, Reply, Request, is_web_address
 from providers.dialect.signing import FalSigner
 from providers.pika.dialect import schema
 
@@ -73,7 +73,7 @@ class PikaDialect(Dialect):
         path = request.path
         if path == JWKS_PATH:
             return Reply(200, self._signer.jwks())
-        account = self._account(request)
+        account = self.account_of(request, "Key")
         if account is None:
             self.host.count_invalid()
             return _error(401, _STATUS_TEXTS[401])
@@ -88,21 +88,13 @@ class PikaDialect(Dialect):
             return _not_allowed("POST")
         return _error(404, f'Application "{name.partition("/")[2].partition("/")[0]}" or its path was not found')
 
-    def _account(self, request: Request) -> Account | None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return self.host.account(key) if scheme == "Key" else None
-
     # --- create ---
 
     def _create(self, request: Request, account: Account, name: str) -> Later:
-        try:
-            body = json.loads(request.body)
-        except (ValueError, RecursionError):
-            body = None
-        params = request.params
+        body, params = request.json_or_none(), request.params
         webhook = params.get("fal_webhook") or None
         most = params.get("fal_max_queue_length", "")
-        if not isinstance(body, dict) or (webhook and not _is_web_address(webhook)) or (most and not most.isdecimal()):
+        if not isinstance(body, dict) or (webhook and not is_web_address(webhook)) or (most and not most.isdecimal()):
             self.host.count_invalid()
             return _error(400, schema.FAILURES["bad_request"].message, "bad_request")
         model = schema.MODELS[name]
@@ -162,18 +154,17 @@ class PikaDialect(Dialect):
             return self._cancel(job)
         if tail == "status/stream":
             return Reply(200, content_type="text/event-stream", stream=self._events(job, request))
-        found = job
         if tail == "status":
             job.polls += 1
             if job.faults.is_quiet:
                 return self._status(job, request)
-            return self.host.poll(self, [job], lambda: self._status(found, request))
+            return self.host.poll(self, [job], partial(self._status, job, request))
         job.results += 1
         fault = job.faults.result_status
         if fault is not None and fault.applies(job.results):
             refusal = Refusal.by_script(fault.value, job.faults.retry_after)
             # Only with a code does it speak of the job; a bare 5xx is a gateway's, and tells nothing of it.
-            return self.refuse(refusal) if refusal.code or refusal.status < 500 else _gateway_page(refusal)
+            return self.refuse(refusal) if refusal.code or refusal.status < 500 else refusal.gateway_page
         return self._result(job, request.origin)
 
     def _status(self, job: Job, request: Request) -> Reply:
@@ -259,12 +250,6 @@ class PikaDialect(Dialect):
             job.deleted = how == "404"
         return Reply(202, b'{"status":"CANCELLATION_REQUESTED"}')
 
-    def cost_of_cancel(self, job: Job, now: float) -> float:
-        return job.expected_cost if job.phase(now) is Phase.RUNNING else 0.0
-
-    def cost_of_failure(self, job: Job) -> float:
-        return 0.0
-
     # --- call-backs and the account ---
 
     def call_back(self, job: Job, phase: Phase) -> Call:
@@ -303,18 +288,5 @@ def _ending(job: Job) -> tuple[str, schema.Failure]:
     return schema.failure("client_cancelled" if job.cancelled else job.failure or "internal_server_error")
 
 
-def _gateway_page(refusal: Refusal) -> Reply:
-    page = f"<html><head><title>{refusal.status}</title></head><body><center>nginx</center></body></html>"
-    return Reply(refusal.status, page.encode(), "text/html", refusal.headers)
-
-
 def _not_allowed(method: str) -> Reply:
     return _error(405, "Method Not Allowed", "", ("allow", method))
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

@@ -13,9 +13,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from providers.dialect import shapes
+from providers.dialect.messages import is_web_address
 
 Issue = dict[str, Any]
 MISSING: Any = object()
@@ -207,7 +208,7 @@ class _Findings:
             if size is None:
                 self._add("image_load_error", _MODEL_422["image_load_error"], loc, value[:100])
             return size
-        elif not _is_web_address(value):
+        elif not is_web_address(value):
             self._add("file_download_error", _MODEL_422["file_download_error"], loc, value[:100])
         return None
 
@@ -239,11 +240,3 @@ def _data_uri_size(uri: str) -> tuple[int, int] | None:
         return None
     content = shapes.from_base64(data) if head.endswith(";base64") else unquote_to_bytes(data)
     return shapes.image_size(content, "JPEG", "PNG", "WEBP") if content else None
-
-
-def _is_web_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)

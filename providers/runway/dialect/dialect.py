@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from providers.dialect.dialect import Dialect, Draft, Refusal
@@ -51,7 +52,7 @@ class RunwayDialect(Dialect):
     prefixes = ("/v1/text_to_video", "/v1/image_to_video", "/v1/tasks", "/v1/organization", "/v1/")
 
     def handle(self, request: Request) -> Later:
-        account = self._account(request)
+        account = self.account_of(request, "Bearer")
         if account is None:
             self.host.count_invalid()
             return _error(401, "The API key is missing, invalid or disabled.")
@@ -69,10 +70,6 @@ class RunwayDialect(Dialect):
         if path in _CREATES:
             return self._create(request, account, path)
         return self._organization(account) if path == "/v1/organization" else self._usage(request, account)
-
-    def _account(self, request: Request) -> Account | None:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        return self.host.account(key) if scheme == "Bearer" else None
 
     # --- create ---
 
@@ -116,8 +113,7 @@ class RunwayDialect(Dialect):
         job.polls += 1
         if job.faults.is_quiet:
             return self._view(job, request)
-        found = job
-        return self.host.poll(self, [job], lambda: self._view(found, request))
+        return self.host.poll(self, [job], partial(self._view, job, request))
 
     def _view(self, job: Job, request: Request) -> Reply:
         """The task object. The common cases are put together by hand: ten thousand live jobs ask for it."""
@@ -157,9 +153,6 @@ class RunwayDialect(Dialect):
             self.host.cancel(job, self.cost_of_cancel(job, now))
             job.deleted = how == "404"
         return Reply(204)
-
-    def cost_of_cancel(self, job: Job, now: float) -> float:
-        return job.expected_cost if job.phase(now) is Phase.RUNNING else 0.0
 
     def cost_of_failure(self, job: Job) -> float:
         return job.expected_cost if (job.failure or "").startswith("SAFETY.INPUT") else 0.0

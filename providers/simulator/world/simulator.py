@@ -48,10 +48,12 @@ class Simulator:
         self.outage: Outage | None = None
         self.render_seconds = self.options.render_seconds
         self.link_life_s = self.options.link_life_s
-        self.credit_balance = self.options.credit_balance
+        self.credit_balance = self.options.credit_balance  # of each key at the start
         self.limits: dict[str, int] = {}  # live jobs a key, by model; "*" for all others
         self.daily_limits: dict[str, int] = {}
+        # Fingerprints; without any, every key is good.
         self.good_keys = frozenset(fingerprint(key) for key in self.options.keys)
+        # By access key, for keys that are pairs.
         self.secrets = dict(key.split(":", 1) for key in self.options.keys if ":" in key)
         self.kling_webhook_secret = self.options.kling_webhook_secret
         self.refuse_duplicates = False  # of references, on Kling's newer standard too
@@ -62,6 +64,7 @@ class Simulator:
         self.renderer.close()
 
     def now(self) -> float:
+        """Seconds since the epoch on the simulator's clock."""
         return time.time() + self.clock_ahead_s
 
     # --- keys ---
@@ -81,11 +84,13 @@ class Simulator:
         return None if found.disabled else found
 
     def balance(self, account: Account, now: float) -> float:
+        """What the account has left, in the provider's unit."""
         account.settle(now)
         start = self.credit_balance if account.credits is None else account.credits
         return start - account.spent
 
     def lane(self, account: Account, model: str) -> Lane:
+        """The lane of an account and model, made when it is first asked for."""
         return account.lane(model, self.limits.get(model, self.limits.get("*")))
 
     # --- submit ---
@@ -187,7 +192,7 @@ class Simulator:
         """A job of this account that the provider still admits to know."""
         return _known(self.store.jobs.get(job_id), dialect, account)
 
-    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str = "") -> Job | None:
+    def find_reference(self, dialect: Dialect, account: Account, reference: str, standard: str) -> Job | None:
         """The same, by the client's own reference."""
         named = dialect.name, standard, account.fingerprint, reference
         return _known(self.store.by_reference.get(named), dialect, account)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from providers.dialect import shapes
@@ -30,9 +31,8 @@ class AcmeDialect(Dialect):
         job = self.host.find(self, account, request.path.removeprefix(f"{FILMS}/"))
         if request.method != "GET" or job is None:
             return _json(404, {"gone": request.path})
-        found = job
-        found.polls += 1
-        return self.host.poll(self, [found], lambda: self._show(found, request.origin))
+        job.polls += 1
+        return self.host.poll(self, [job], partial(self._show, job, request.origin))
 
     def _order(self, request: Request, account: Account) -> Later:
         film = json.loads(request.body)
@@ -49,9 +49,6 @@ class AcmeDialect(Dialect):
 
     def refuse(self, refusal: Refusal) -> Reply:
         return _json(refusal.status, {"wrong": refusal.kind})
-
-    def cost_of_failure(self, job: Job) -> float:
-        return 0.0
 
     def _show(self, job: Job, origin: str) -> Reply:
         phase = job.phase(self.host.now())
