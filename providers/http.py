@@ -34,7 +34,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from providers.api_keys import fingerprint
 from providers.contract import HttpReply, HttpRequest
-from providers.errors import ForeignOrigin, NotSent, ProviderDown, SubmissionUnknown
+from providers.errors import ForeignOrigin, NotSent, ProviderDown, ProviderError, SubmissionUnknown
 from providers.untrusted import hide_credentials, origin_of, same_origin
 
 #: Replies are small JSON; a larger one is not from the API.
@@ -230,13 +230,11 @@ class Sender:
         self,
         base_url: str,
         *,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
         max_reply_bytes: int = MAX_REPLY_BYTES,
         ca_bundle: str | None = None,
     ) -> None:
         origin_of(base_url)  # a bad one stops the start, not the first job
         self.base_url = base_url
-        self.connect_timeout_s = connect_timeout_s
         self.max_reply_bytes = max_reply_bytes
         self._verify: bool | str = ca_bundle or True
         self._local = threading.local()
@@ -256,10 +254,7 @@ class Sender:
         check_origin(request, self.base_url)
         guard = _Guard(deadline_s, before_send)
         with self._new_session() as session:
-            try:
-                prepared = self._prepare(session, request, close=True)
-            except _Unwritable as err:
-                raise NotSent(str(err)) from None
+            prepared = self._prepare(session, request, NotSent, close=True)
             try:
                 with self._watched(guard):
                     return self._exchange(session, prepared, guard)
@@ -281,10 +276,7 @@ class Sender:
         check_origin(request, self.base_url)
         session = self._thread_session()
         deadline = time.monotonic() + deadline_s
-        try:
-            prepared = self._prepare(session, request, close=False)
-        except _Unwritable as err:
-            raise ProviderDown(str(err)) from None
+        prepared = self._prepare(session, request, ProviderDown, close=False)
         resend = request.method == "GET"
         while True:
             guard = _Guard(deadline - time.monotonic())
@@ -299,7 +291,10 @@ class Sender:
                 where = f"{request.method} {bare_url(request.url)}: {_reason(err, guard)}"
                 raise ProviderDown(f"the read failed: {where}") from None
 
-    def _prepare(self, session: requests.Session, request: HttpRequest, *, close: bool) -> requests.PreparedRequest:
+    def _prepare(
+        self, session: requests.Session, request: HttpRequest, failure: type[ProviderError], *, close: bool
+    ) -> requests.PreparedRequest:
+        """The request as bytes to be. Raises `failure` for what is not valid HTTP."""
         headers = {"Accept-Encoding": "identity", "User-Agent": "reelworks", **request.headers}
         if close:
             headers["Connection"] = "close"
@@ -313,7 +308,7 @@ class Sender:
             )
         except (requests.RequestException, ValueError, TypeError):
             # Its text quotes the header or the URL that it does not like.
-            raise _Unwritable(f"cannot be written as HTTP: {request.method} {bare_url(request.url)}") from None
+            raise failure(f"cannot be written as HTTP: {request.method} {bare_url(request.url)}") from None
 
     def _exchange(self, session: requests.Session, prepared: requests.PreparedRequest, guard: _Guard) -> HttpReply:
         # The socket timeout is the whole time that is left: the watchdog cuts what drips, this ends what is silent.
@@ -322,7 +317,7 @@ class Sender:
             prepared,
             stream=True,
             allow_redirects=False,
-            timeout=(min(self.connect_timeout_s, left_s), left_s),
+            timeout=(min(CONNECT_TIMEOUT_S, left_s), left_s),
             verify=self._verify,
             proxies={},
         ) as response:
@@ -372,10 +367,6 @@ class Sender:
 
 class _BadReply(Exception):
     """A reply that does not end in time or in size."""
-
-
-class _Unwritable(Exception):
-    """A request that is not valid HTTP."""
 
 
 def _nothing_was_sent(err: BaseException, guard: _Guard) -> bool:

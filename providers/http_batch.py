@@ -40,26 +40,12 @@ _WRITABLE = re.compile(r"[\x20-\x7e]*")
 
 
 class BatchReader:
-    """Reads from one provider's origin. Safe between threads and after a fork; make one a provider and keep it.
+    """Reads from one provider's origin. Safe between threads and after a fork; make one a provider and keep it."""
 
-    `ca_bundle` is a path for a private certificate authority.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        connections: int = CONNECTIONS,
-        connect_timeout_s: float = CONNECT_TIMEOUT_S,
-        max_reply_bytes: int = MAX_REPLY_BYTES,
-        ca_bundle: str | None = None,
-    ) -> None:
+    def __init__(self, base_url: str, *, connections: int = CONNECTIONS) -> None:
         origin_of(base_url)
         self.base_url = base_url
-        self.max_reply_bytes = max_reply_bytes
         self._connections = connections
-        self._connect_timeout_s = connect_timeout_s
-        self._ca_bundle = ca_bundle
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -89,14 +75,13 @@ class BatchReader:
         """The session of this process's loop."""
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
-            bundle = self._ca_bundle or DEFAULT_CA_BUNDLE_PATH  # the same roots as for every other call
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     limit=self._connections,
-                    ssl=ssl.create_default_context(cafile=bundle),
+                    ssl=ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH),  # the same roots as for other calls
                     resolver=aiohttp.ThreadedResolver(),
                 ),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_timeout_s),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
                 trust_env=False,
@@ -126,9 +111,9 @@ class BatchReader:
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     body += chunk
-                    if len(body) > self.max_reply_bytes:
+                    if len(body) > MAX_REPLY_BYTES:
                         response.close()
-                        return _down(request, f"the reply is longer than {self.max_reply_bytes} bytes")
+                        return _down(request, f"the reply is longer than {MAX_REPLY_BYTES} bytes")
                 replied = {name.lower(): value for name, value in response.headers.items()}
                 return HttpReply(response.status, replied, bytes(body))
         except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as err:
