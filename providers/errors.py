@@ -63,20 +63,14 @@ class RequestRejected(ProviderError):
 
 
 class KeyRefused(ProviderError):
-    """The key is wrong, disabled, or its account suspended."""
-
     code = "key_refused"
 
 
 class OutOfCredits(ProviderError):
-    """The account behind the key has no money left, whatever the HTTP status said."""
-
     code = "out_of_credits"
 
 
 class ModelForbidden(ProviderError):
-    """This account may not use this model; its other models may work."""
-
     code = "model_forbidden"
 
 
@@ -111,8 +105,6 @@ class JobFailed(ProviderError):
 
 
 class JobNotFound(ProviderError):
-    """The provider answered that it does not know the job."""
-
     code = "job_not_found"
 
 

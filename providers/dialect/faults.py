@@ -82,7 +82,6 @@ class Faults:
 
 
 NO_FAULTS = Faults()
-Value = Any
 
 
 class BadDirective(Exception):
@@ -93,7 +92,7 @@ class BadDirective(Exception):
 class Directive:
     """How one word is read, when it acts, and what it does."""
 
-    read: Callable[[str], Value]
+    read: Callable[[str], Any]
     stage: str  # "submit", "job", "poll", "callback", "download"
     help: str
 
@@ -121,14 +120,11 @@ def _counted(text: str) -> Counted:
     return Counted(_word(match[1]), int(match[2]) if match[2] else None)
 
 
-def _one_of(*choices: str) -> Callable[[str], Counted]:
-    def read(text: str) -> Counted:
-        counted = _counted(text)
-        if counted.value not in choices:
-            raise ValueError
-        return counted
-
-    return read
+def _file_fault(text: str) -> Counted:
+    counted = _counted(text)
+    if counted.value not in FILE_FAULTS:
+        raise ValueError
+    return counted
 
 
 def _http_status(text: str) -> Counted:
@@ -147,18 +143,14 @@ def _callback(text: str) -> CallbackFault:
             case "late":
                 said["late_s"] = _seconds(value)
             case "duplicate":
-                said["copies"] = _copies(value)
+                said["copies"] = copies = int(value)
+                if not 1 <= copies <= 100:
+                    raise ValueError
             case "forged" | "never" if not value:
                 said[name] = True
             case _:
                 raise ValueError
     return CallbackFault(**said)
-
-
-def _copies(text: str) -> int:
-    if int(text) not in range(1, 101):
-        raise ValueError
-    return int(text)
 
 
 def _flag(text: str) -> Counted:
@@ -195,7 +187,7 @@ DIRECTIVES: Mapping[str, Directive] = {
     "poll_garbage": Directive(_count, "poll", "200 and no JSON for the first N polls"),
     "poll_hang": Directive(_seconds, "poll", "every poll is answered after SECONDS"),
     "link_expired": Directive(_count, "download", "403 for the first N downloads"),
-    "file": Directive(_one_of(*FILE_FAULTS), "download", "bad file: " + ", ".join(FILE_FAULTS)),
+    "file": Directive(_file_fault, "download", "bad file: " + ", ".join(FILE_FAULTS)),
     "file_status": Directive(_http_status, "download", "this HTTP status on downloads"),
     "result_status": Directive(
         _http_status, "poll", "fal: this status on looks at the result; a bare 5xx is a gateway's"
@@ -203,17 +195,16 @@ DIRECTIVES: Mapping[str, Directive] = {
     "hidden_failure": Directive(_flag, "poll", "fal: a failed job's status does not say so, only its result does"),
     "callback": Directive(_callback, "callback", "late:SECONDS, duplicate:N, forged (one more), never; or several"),
 }
-_FLAGS = frozenset({"reset", "moderation", "lost_reply", "lost_reply_reset", "garbage", "hidden_failure"})
-_NOT_COUNTED_HERE = frozenset(
-    {"poll_status", "result_status", "file", "file_status"}
-)  # counted at each poll or download
+_FLAGS = frozenset(name for name, directive in DIRECTIVES.items() if directive.read is _flag)
+# These are counted at each poll or download.
+_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})
 
 
 @dataclass(frozen=True)
 class Group:
     """One bracket: directives with a common condition."""
 
-    values: Mapping[str, Value]
+    values: Mapping[str, Any]
     only: str | None = None  # a provider or a model
     first: int | None = None  # of the submits with this prompt
 
@@ -223,7 +214,7 @@ class Group:
 
 def parse_group(text: str) -> Group:
     """`"status=429x2 render=1"` as a group. Raises BadDirective."""
-    values: dict[str, Value] = {}
+    values: dict[str, Any] = {}
     only: str | None = None
     first: int | None = None
     for item in text.split():
@@ -252,7 +243,7 @@ def split_prompt(prompt: str) -> tuple[str, list[Group]]:
 
 def resolve(groups: list[Group], provider: str, model: str, nth: int) -> Faults:
     """What applies to the nth submit of a prompt; later groups win."""
-    chosen: dict[str, Value] = {}
+    chosen: dict[str, Any] = {}
     for group in groups:
         if not group.applies(provider, model, nth):
             continue

@@ -171,19 +171,13 @@ class Lane:
     def add(self, job: Job, now: float) -> None:
         """Give a new job its times."""
         self.settle(now)
-        start_at = now
-        if self.limit is not None:
-            if len(self._free_at) < self.limit:
-                self._free_at.extend([now] * (self.limit - len(self._free_at)))
-                heapq.heapify(self._free_at)
-            start_at = max(now, self._free_at[0]) if self._free_at else float("inf")
-        job.plan(start_at)
-        if self._free_at:
-            heapq.heapreplace(self._free_at, job.end_at)
+        if self.limit is not None and len(self._free_at) < self.limit:
+            self._free_at.extend([now] * (self.limit - len(self._free_at)))
+            heapq.heapify(self._free_at)
         self.created += 1
         self.live += 1
         self.max_live = max(self.max_live, self.live)
-        self._count(job)
+        self._place(job, now)
 
     def moved(self, job: Job, now: float) -> None:
         """A job's end was changed from outside."""
@@ -222,11 +216,15 @@ class Lane:
             self._free_at = ends + [now] * (self.limit - len(ends))
             heapq.heapify(self._free_at)
         for job in waiting:
-            start_at = now if self.limit is None else max(now, self._free_at[0]) if self._free_at else float("inf")
-            job.plan(start_at)
-            if self._free_at:
-                heapq.heapreplace(self._free_at, job.end_at)
-            self._count(job)
+            self._place(job, now)
+
+    def _place(self, job: Job, now: float) -> None:
+        """Plan a job on the slot that is free first."""
+        start_at = now if self.limit is None else max(now, self._free_at[0]) if self._free_at else float("inf")
+        job.plan(start_at)
+        if self._free_at:
+            heapq.heapreplace(self._free_at, job.end_at)
+        self._count(job)
 
     def _count(self, job: Job) -> None:
         job.counted_end = job.end_at

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 
 WIDEST = 2.5  # and 1:2.5 is the tallest that Kling takes; others are rendered no narrower
@@ -26,7 +25,7 @@ def from_base64(text: str) -> bytes | None:
     """The bytes, or None when it is not base64."""
     try:
         return base64.b64decode(text, validate=True) or None
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
 
 

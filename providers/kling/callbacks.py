@@ -9,29 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 
+from providers import webhooks
 from providers.untrusted import safe_mapping
-from providers.webhooks import (
-    BadNotice,
-    BadSecret,
-    Callbacks,
-    Fetch,
-    Notice,
-    ProofSetting,
-    check_standard_webhook,
-    read_id,
-    read_object,
-    webhook_key,
-)
 
 
-def read_kling(body: bytes) -> Notice:
+def read_kling(body: bytes) -> webhooks.Notice:
     """The job of Kling's call-back, in either standard's words. Raises BadNotice."""
-    task = read_object(body)
-    job_id = read_id(task.get("task_id")) or read_id(task.get("id"))
-    reference = read_id(safe_mapping(task.get("task_info")).get("external_task_id")) or read_id(task.get("external_id"))
+    task = webhooks.read_object(body)
+    job_id = webhooks.read_id(task.get("task_id")) or webhooks.read_id(task.get("id"))
+    info = safe_mapping(task.get("task_info"))
+    reference = webhooks.read_id(info.get("external_task_id")) or webhooks.read_id(task.get("external_id"))
     if not job_id and not reference:
-        raise BadNotice("Kling's call-back has neither a task id nor our reference")
-    return Notice(job_id, reference)
+        raise webhooks.BadNotice("Kling's call-back has neither a task id nor our reference")
+    return webhooks.Notice(job_id, reference)
 
 
 def looks_like_kling(names: Set[str]) -> bool:
@@ -41,26 +31,26 @@ def looks_like_kling(names: Set[str]) -> bool:
     return {"id", "status"} <= names and bool(names & {"external_id", "create_time", "outputs", "billing"})
 
 
-def check_kling(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: Fetch, now_s: float) -> bool:
+def check_kling(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
     """Raise Unverified unless the secret `proof` signed it. False without a secret: nothing is signed then."""
     if not proof:
         return False
-    check_standard_webhook(headers, body, key=webhook_key(proof), now_s=now_s)
+    webhooks.check_standard_webhook(headers, body, key=webhooks.webhook_key(proof), now_s=now_s)
     return True
 
 
 def _problem(secret: str, base_url: str) -> str | None:
     try:
-        webhook_key(secret)
-    except BadSecret as err:
+        webhooks.webhook_key(secret)
+    except webhooks.BadSecret as err:
         return str(err)
     return None
 
 
-CALLBACKS = Callbacks(
+CALLBACKS = webhooks.Callbacks(
     read=read_kling,
     check=check_kling,
     signature_header="webhook-signature",
     looks_like=looks_like_kling,
-    setting=ProofSetting("KLING_WEBHOOK_SECRET", _problem),  # the simulator's call-backs are not signed
+    setting=webhooks.ProofSetting("KLING_WEBHOOK_SECRET", _problem),  # the simulator's call-backs are not signed
 )

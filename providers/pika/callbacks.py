@@ -17,19 +17,8 @@ import time
 from collections.abc import Callable, Mapping, Set
 from functools import cache
 
+from providers import webhooks
 from providers.untrusted import safe_mapping, same_origin
-from providers.webhooks import (
-    BadNotice,
-    Callbacks,
-    Fetch,
-    KeysUnavailable,
-    Notice,
-    ProofSetting,
-    Unverified,
-    check_time,
-    read_id,
-    read_object,
-)
 
 #: fal: keys may be kept for at most a day.
 KEYS_LIFE_S = 24 * 3600.0
@@ -42,12 +31,12 @@ _MOST_KEYS = 32
 _ED25519_SIGNATURE = re.compile(r"[0-9a-fA-F]{128}", re.ASCII)
 
 
-def read_fal(body: bytes) -> Notice:
+def read_fal(body: bytes) -> webhooks.Notice:
     """The job of fal's call-back. Raises BadNotice."""
-    job_id = read_id(read_object(body).get("request_id"))
+    job_id = webhooks.read_id(webhooks.read_object(body).get("request_id"))
     if not job_id:
-        raise BadNotice("fal's call-back has no request_id")
-    return Notice(job_id)
+        raise webhooks.BadNotice("fal's call-back has no request_id")
+    return webhooks.Notice(job_id)
 
 
 def looks_like_fal(names: Set[str]) -> bool:
@@ -55,14 +44,14 @@ def looks_like_fal(names: Set[str]) -> bool:
     return "request_id" in names and bool(names & {"gateway_request_id", "payload", "payload_error"})
 
 
-def check_fal(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: Fetch, now_s: float) -> bool:
+def check_fal(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
     """Raise Unverified unless a key of the set at the address `proof` signed it, and KeysUnavailable without them."""
     keys_at(proof, fetch).check(headers, body, now_s=now_s)
     return True
 
 
 @cache
-def keys_at(url: str, fetch: Fetch) -> FalKeys:
+def keys_at(url: str, fetch: webhooks.Fetch) -> FalKeys:
     """The key set at an address; one for the whole process."""
     return FalKeys(lambda: fetch(url))
 
@@ -97,8 +86,8 @@ class FalKeys:
         timestamp = headers.get("x-fal-webhook-timestamp", "")
         # All of this before any key is fetched: nonsense costs no request.
         if not _ED25519_SIGNATURE.fullmatch(signature):
-            raise Unverified("no signature" if not signature else "malformed signature")
-        check_time(timestamp, now_s)
+            raise webhooks.Unverified("no signature" if not signature else "malformed signature")
+        webhooks.check_time(timestamp, now_s)
         message = "\n".join(
             (
                 headers.get("x-fal-webhook-request-id", ""),
@@ -112,7 +101,7 @@ class FalKeys:
         if _any_verifies(keys, raw, message):
             return
         if not _any_verifies(self._newer(than=keys), raw, message):
-            raise Unverified("no key of fal's fits the signature")
+            raise webhooks.Unverified("no key of fal's fits the signature")
 
     def _current(self) -> tuple[bytes, ...]:
         fetched_at = self._fetched_at
@@ -123,7 +112,7 @@ class FalKeys:
     def _newer(self, *, than: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Keys fetched less than a minute ago, by this thread or another."""
         if not self._lock.acquire(timeout=WAIT_FOR_KEYS_S):
-            raise KeysUnavailable("another thread is still fetching them")
+            raise webhooks.KeysUnavailable("another thread is still fetching them")
         try:
             current = self._current()
             if current and current != than:
@@ -131,12 +120,12 @@ class FalKeys:
             if self._tried_at is not None and self._now() - self._tried_at < LEAST_REFETCH_S:
                 if self._fetched_at == self._tried_at and current:
                     return ()  # they are new, and they did not fit
-                raise KeysUnavailable("the last try failed less than a minute ago")
+                raise webhooks.KeysUnavailable("the last try failed less than a minute ago")
             self._tried_at = self._now()
             try:
                 keys = parse_jwks(self._fetch())
             except Exception as err:
-                raise KeysUnavailable(f"fetching them failed: {type(err).__name__}") from err
+                raise webhooks.KeysUnavailable(f"fetching them failed: {type(err).__name__}") from err
             self._keys, self._fetched_at = keys, self._tried_at
             return keys
         finally:
@@ -179,12 +168,12 @@ def _any_verifies(keys: tuple[bytes, ...], signature: bytes, message: bytes) -> 
     return False
 
 
-CALLBACKS = Callbacks(
+CALLBACKS = webhooks.Callbacks(
     read=read_fal,
     check=check_fal,
     signature_header="x-fal-webhook-signature",
     looks_like=looks_like_fal,
-    setting=ProofSetting(
+    setting=webhooks.ProofSetting(
         "PIKA_WEBHOOK_JWKS_URL",
         _problem,
         default="https://rest.fal.ai/.well-known/jwks.json",

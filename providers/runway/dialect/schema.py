@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -161,15 +161,13 @@ class Model:
     default_duration_s: int
     credits_per_s: int
     silent_credits_per_s: int | None = None  # None: it has no sound at all
-    common: Mapping[str, Field] = field(
-        default_factory=lambda: {"model": Field(text(1, 100)), "seed": Field(integer(0, 4294967295), required=False)}
-    )
 
     @property
     def has_audio(self) -> bool:
         return self.silent_credits_per_s is not None
 
 
+COMMON = {"model": Field(text(1, 100)), "seed": Field(integer(0, 4294967295), required=False)}
 _PROMPT = text(1, MAX_PROMPT_UNITS)
 _MODERATED = {"contentModeration": Field(moderation, required=False)}
 # Only mp4: the other formats of gen4.5 cost extra and are not simulated.
@@ -229,4 +227,4 @@ def check_body(body: Any, models: Mapping[str, Model]) -> list[Issue]:
             note="No matching discriminator",
             discriminator="model",
         )
-    return check_object(body, {**models[name].common, **models[name].fields}, [])
+    return check_object(body, {**COMMON, **models[name].fields}, [])

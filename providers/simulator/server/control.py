@@ -124,12 +124,10 @@ class Control:
 
     def _submits(self, params: Mapping[str, str]) -> dict[str, Any]:
         store = self.sim.store
-        if "prompt" in params:
-            return _show_tally(store.prompts.get(params["prompt"], Tally()))
-        if "reference" in params:
-            return _show_tally(store.references.get(params["reference"], Tally()))
-        if "content" in params:
-            return _show_tally(store.contents.get(params["content"], Tally()))
+        kinds = {"prompt": store.prompts, "reference": store.references, "content": store.contents}
+        for name, tallies in kinds.items():
+            if name in params:
+                return _show_tally(tallies.get(params[name], Tally()))
         if "contains" in params:
             chosen = [tally for prompt, tally in store.prompts.items() if params["contains"] in prompt]
             return {name: sum(getattr(tally, name) for tally in chosen) for name in ("received", "created", "doubled")}

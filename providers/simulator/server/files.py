@@ -8,9 +8,8 @@ from pathlib import Path
 
 from providers.dialect.jobs import Job, Phase
 from providers.dialect.messages import Answer, Later, Reply, Request
-from providers.simulator.world.links import PREFIX
 from providers.simulator.world.render import RenderFailed
-from providers.simulator.world.simulator import Simulator
+from providers.simulator.world.simulator import FILES_PREFIX, Simulator
 
 PIECE_BYTES = 256 * 1024
 OVERSIZED_BYTES = 6 * 1024**3
@@ -26,7 +25,7 @@ class Files:
         self.sim = simulator
 
     def handle(self, request: Request) -> Later:
-        name = request.path.removeprefix(PREFIX)
+        name = request.path.removeprefix(FILES_PREFIX)
         if request.method not in ("GET", "HEAD"):
             return _denied(405, "MethodNotAllowed")
         if not self.sim.links.is_good(name, request.params.get("_jwt", ""), self.sim.now()):
@@ -55,15 +54,10 @@ class Files:
         except RenderFailed:
             return _denied(500, "RenderFailed")
         size = path.stat().st_size
-        if kind == "truncated":
-            return _video(_read(path, size // 2), size)
-        if kind == "short":
-            return _video(_read(path, size // 2), size // 2)
-        if kind == "corrupt":
-            return _video(_read(path, size, corrupt=True), size)
         if kind == "drip":
             return _video(_drip(path), size)
-        return _video(_read(path, size), size)
+        sent = size // 2 if kind in ("truncated", "short") else size
+        return _video(_read(path, sent, corrupt=kind == "corrupt"), sent if kind == "short" else size)
 
     def _without_file(self, kind: str, job: Job, request: Request) -> Reply | None:
         """The faults that need no clip."""

@@ -7,8 +7,7 @@ from providers.dialect.messages import Cut, Later, Reply, Request
 from providers.registry import PROVIDERS
 from providers.simulator.server.control import Control
 from providers.simulator.server.files import Files
-from providers.simulator.world.links import PREFIX as FILES_PREFIX
-from providers.simulator.world.simulator import Simulator, after
+from providers.simulator.world.simulator import FILES_PREFIX, Simulator, after
 
 
 class Router:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
+import secrets
 import time
 from collections.abc import Callable, Reversible, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +17,34 @@ from providers.dialect.faults import NO_FAULTS, BadDirective, Faults, Rule
 from providers.dialect.jobs import Account, ClipSpec, Job, Lane, fingerprint
 from providers.dialect.messages import Answer, Cut, Later, Reply, Request
 from providers.simulator.options import SimulatorOptions
-from providers.simulator.world import links
 from providers.simulator.world.callbacks import Callbacks
 from providers.simulator.world.render import Renderer
 from providers.simulator.world.store import Store
+
+FILES_PREFIX = "/out/"
+
+
+class LinkSigner:
+    """Links that expire: `?_jwt=<expiry>.<HMAC>`, as opaque to a client as the real ones.
+
+    The secret lives as long as the process, and so do the jobs that the links point to.
+    """
+
+    def __init__(self) -> None:
+        self._secret = secrets.token_bytes(32)
+
+    def token(self, subject: str, expires_at: float) -> str:
+        return f"{expires_at:.3f}.{self._mac(subject, f'{expires_at:.3f}')}"
+
+    def is_good(self, subject: str, token: str, now: float) -> bool:
+        """Whether the token was made for this subject and is still alive."""
+        stamp, _, mac = token.rpartition(".")
+        if not hmac.compare_digest(mac.encode(), self._mac(subject, stamp).encode()):
+            return False
+        return now < float(stamp)
+
+    def _mac(self, subject: str, stamp: str) -> str:
+        return hmac.new(self._secret, f"{subject}|{stamp}".encode(), hashlib.sha256).hexdigest()[:40]
 
 
 @dataclass
@@ -35,7 +62,7 @@ class Simulator:
     def __init__(self, options: SimulatorOptions) -> None:
         self.options = options
         self.renderer = Renderer(options)
-        self.links = links.LinkSigner()
+        self.links = LinkSigner()
         self.callbacks = Callbacks(self.now)
         self.clock_ahead_s = 0.0
         self.reset()
@@ -186,7 +213,7 @@ class Simulator:
     def link(self, job: Job, origin: str) -> str:
         """A fresh link to the job's video; each call gives another one."""
         name = f"{job.id}.mp4"
-        return f"{origin}{links.PREFIX}{name}?_jwt={self.links.token(name, self.now() + self.link_life_s)}"
+        return f"{origin}{FILES_PREFIX}{name}?_jwt={self.links.token(name, self.now() + self.link_life_s)}"
 
     def find(self, dialect: Dialect, account: Account, job_id: str) -> Job | None:
         """A job of this account that the provider still admits to know."""
