@@ -20,6 +20,10 @@ Messages are safe to log and to store: never a key, a header or a signed URL in 
 
 from __future__ import annotations
 
+from typing import Any
+
+Outcome = tuple[str, bool, str]  # of a failed job: our code, could another model make it, sentence for the user
+
 #: Sentences for users that several providers' failures come down to.
 REFUSED_BY_SAFETY = "The video provider's safety check refused this request."
 BAD_IMAGE = "The video provider could not use the image."
@@ -85,8 +89,6 @@ class Busy(ProviderError):
 
 
 class ProviderDown(ProviderError):
-    """A read call failed: nothing is known to have changed at the provider."""
-
     code = "provider_down"
 
 
@@ -103,14 +105,18 @@ class JobFailed(ProviderError):
         super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
         self.another_model_could = another_model_could
 
+    @classmethod
+    def of(cls, outcome: Outcome, message: str, **more: Any) -> JobFailed:
+        """A failure whose outcome is known from the provider's code or text."""
+        code, another, sentence = outcome
+        return cls(message, another_model_could=another, code=code, user_message=sentence, **more)
+
 
 class JobNotFound(ProviderError):
     code = "job_not_found"
 
 
 class NotSent(ProviderError):
-    """No byte of the submit left this machine: no job can exist."""
-
     code = "not_sent"
 
 
@@ -124,11 +130,7 @@ class SubmissionUnknown(ProviderError):
 
 
 class DuplicateReference(SubmissionUnknown):
-    """The provider already holds a job with our reference: an earlier send was accepted, this one made nothing.
-
-    Not a rejection: the job runs and costs money. Whoever treats it as any SubmissionUnknown looks the reference up and
-    finds it; whoever knows it may do so at once.
-    """
+    """An earlier send with our reference was accepted, and this one made nothing: that job runs and costs money."""
 
     code = "duplicate_reference"
 

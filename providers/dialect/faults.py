@@ -75,13 +75,8 @@ class Faults:
     file: Counted | None = None
     file_status: Counted | None = None
 
-    @property
-    def is_quiet(self) -> bool:
-        """Whether polls are answered without faults; most jobs share one object without any fault."""
-        return self is NO_FAULTS
 
-
-NO_FAULTS = Faults()
+NO_FAULTS = Faults()  # most jobs share it
 
 
 class BadDirective(Exception):

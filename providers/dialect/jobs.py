@@ -244,12 +244,6 @@ class Account:
     asked_at: float = float("-inf")  # when its costs were last asked for; Kling bounds that
     lanes: dict[str, Lane] = field(default_factory=dict)
 
-    def lane(self, model: str, limit: int | None) -> Lane:
-        found = self.lanes.get(model)
-        if found is None:
-            found = self.lanes[model] = Lane(self, limit)
-        return found
-
     def settle(self, now: float) -> None:
         for lane in self.lanes.values():
             lane.settle(now)

@@ -413,10 +413,8 @@ def _first_video(outputs: object) -> str | None:
 
 def _failure(text: str) -> errors.JobFailed:
     known = (row[1:] for row in _FAILURES if row[0] in text.lower())
-    code, another, sentence = next(known, ("generation_failed", True, errors.JobFailed.user_message))
-    return errors.JobFailed(
-        f"Kling: {text or 'no reason given'}", another_model_could=another, code=code, user_message=sentence
-    )
+    outcome = next(known, ("generation_failed", True, errors.JobFailed.user_message))
+    return errors.JobFailed.of(outcome, f"Kling: {text or 'no reason given'}")
 
 
 def _units(billing: object) -> Decimal | None:

@@ -65,13 +65,11 @@ _SUBMIT_ERRORS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
     429: (errors.Busy, "the queue is full, or calls come too fast"),
 }
 
-Outcome = tuple[str, bool, str]  # our code, could another model do it, sentence for the user
-
-_BAD_INPUT: Outcome = ("bad_request", False, "The video provider refused this request.")
-_FAILED: Outcome = ("generation_failed", True, errors.JobFailed.user_message)
+_BAD_INPUT: errors.Outcome = ("bad_request", False, "The video provider refused this request.")
+_FAILED: errors.Outcome = ("generation_failed", True, errors.JobFailed.user_message)
 
 #: `type` or `error_type`, by what it means.
-_OUTCOMES: Mapping[Outcome, str] = {
+_OUTCOMES: Mapping[errors.Outcome, str] = {
     ("moderation", False, errors.REFUSED_BY_SAFETY): "content_policy_violation",
     # The model ended without a video and without a complaint; another model may well make one.
     _FAILED: "no_media_generated",
@@ -154,7 +152,9 @@ class Pika(Provider):
         if not reply.ok:
             raise _read_error(reply)
         body = reply.json_object_or_empty()
-        _check_id(body, job)
+        given = body.get("request_id")
+        if isinstance(given, str) and given and given.lower() != job.job_id.lower():
+            raise errors.ProviderDown("fal answered with another request than was asked for")
         word = body.get("status")
         if not isinstance(word, str) or not word:
             raise reply.error(errors.ProviderDown, "fal answered with a request that has no status")
@@ -270,22 +270,15 @@ def _read_error(reply: HttpReply) -> errors.ProviderError:
 def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) -> JobStatus:
     if kind in _CANCELLED:
         return JobStatus(JobState.CANCELLED, shown)
-    code, another, sentence = _classify(kind, status)
-    error = errors.JobFailed(
-        f"fal: {text or 'no reason given'} ({kind or 'no error type'})",
-        another_model_could=another,
-        code=code,
-        user_message=sentence,
-        provider_code=kind,
-        http_status=status,
-    )
+    message = f"fal: {text or 'no reason given'} ({kind or 'no error type'})"
+    error = errors.JobFailed.of(_classify(kind, status), message, provider_code=kind, http_status=status)
     return JobStatus(JobState.FAILED, shown, error=error)
 
 
 _LOOKS_LIKE_BAD_INPUT = re.compile(r"missing|enum|extra_forbidden|\w+_(type|error|parsing|invalid|mismatch|short|long)")
 
 
-def _classify(kind: str, status: int | None) -> Outcome:
+def _classify(kind: str, status: int | None) -> errors.Outcome:
     if kind in _FAILURES:
         return _FAILURES[kind]
     # 422 is the model's answer to bad input; its types are pydantic's (a hundred) and fal's own `unsupported_…`.
@@ -316,9 +309,3 @@ def _detail_text(body: Mapping[str, Any]) -> str:
         where = ".".join(str(part)[:40] for part in loc[:5]) if isinstance(loc, list) else ""
         parts.append(": ".join(part for part in (where, safe_text(error.get("msg"), 120)) if part))
     return safe_text("; ".join(part for part in parts if part), 500)
-
-
-def _check_id(body: Mapping[str, Any], job: JobRef) -> None:
-    given = body.get("request_id")
-    if isinstance(given, str) and given and given.lower() != job.job_id.lower():
-        raise errors.ProviderDown("fal answered with another request than was asked for")

@@ -200,9 +200,7 @@ def _submit_error(reply: HttpReply) -> errors.ProviderError:
     if known is None:
         return reply.error(errors.SubmissionUnknown, f"Runway answered {reply.status}: {text}")
     kind, meaning = known
-    message = (
-        f"Runway answered {reply.status}, {meaning}: {text}" if text else f"Runway answered {reply.status}, {meaning}"
-    )
+    message = f"Runway answered {reply.status}, {meaning}" + (f": {text}" if text else "")
     if kind is not errors.RequestRejected:
         return reply.error(kind, message)
     if _NO_CREDITS.search(text):
@@ -243,14 +241,9 @@ def _failure(task: Mapping[str, Any]) -> errors.JobFailed:
     text = safe_text(task.get("failure")) or "no reason given"
     known = (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}."))
     # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
-    code, another, sentence = next(known, ("generation_failed", True, errors.JobFailed.user_message))
-    return errors.JobFailed(
-        f"Runway: {text} ({provider_code or 'no failureCode'})",
-        another_model_could=another,
-        code=code,
-        user_message=sentence,
-        provider_code=provider_code,
-    )
+    outcome = next(known, ("generation_failed", True, errors.JobFailed.user_message))
+    message = f"Runway: {text} ({provider_code or 'no failureCode'})"
+    return errors.JobFailed.of(outcome, message, provider_code=provider_code)
 
 
 def _read(reply: HttpReply, what: str) -> dict[str, Any]:

@@ -88,9 +88,9 @@ class KlingDialect(Dialect):
     def _create(
         self, request: Request, account: Account, tasks: Tasks, draft: Draft, body: dict[str, Any], image: bool
     ) -> Later:
-        bare = {name: value for name, value in body.items() if name not in ("external_task_id", "callback_url")}
+        hidden = ("external_task_id", "callback_url")
+        bare = {name: value for name, value in body.items() if name not in hidden}
         if isinstance(bare.get("options"), dict):
-            hidden = ("external_task_id", "callback_url")
             bare["options"] = {name: value for name, value in bare["options"].items() if name not in hidden}
         draft.content = json.dumps([request.path, bare], sort_keys=True)
         draft.extra |= {"tasks": tasks, "standard": tasks.name, "image": image}

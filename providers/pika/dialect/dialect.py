@@ -156,8 +156,6 @@ class PikaDialect(Dialect):
             return Reply(200, content_type="text/event-stream", stream=self._events(job, request))
         if tail == "status":
             job.polls += 1
-            if job.faults.is_quiet:
-                return self._status(job, request)
             return self.host.poll(self, [job], partial(self._status, job, request))
         job.results += 1
         fault = job.faults.result_status

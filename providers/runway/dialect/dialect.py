@@ -111,8 +111,6 @@ class RunwayDialect(Dialect):
         if method == "DELETE":
             return self._delete(job)
         job.polls += 1
-        if job.faults.is_quiet:
-            return self._view(job, request)
         return self.host.poll(self, [job], partial(self._view, job, request))
 
     def _view(self, job: Job, request: Request) -> Reply:

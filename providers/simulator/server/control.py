@@ -148,9 +148,9 @@ class Control:
             {"key": account.fingerprint, "disabled": account.disabled, "balance": self.sim.balance(account, now)}
             for account in self.sim.accounts.values()
         ]
-        jobs = {"live": sum(lane["live"] for lane in lanes), "remembered": len(self.sim.store.jobs)}
         return {
-            **jobs,
+            "live": sum(lane["live"] for lane in lanes),
+            "remembered": len(self.sim.store.jobs),
             "rendered": self.sim.renderer.rendered,
             "callbacks": dict(self.sim.callbacks.answers),
             **vars(self.sim.store.totals),

@@ -116,9 +116,8 @@ class Callbacks:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._loop = asyncio.get_running_loop()
         self._armed_at = self._heap[0][0]
-        self._timer = self._loop.call_later(max(0.0, self._armed_at - self._now()), self._fire)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, self._armed_at - self._now()), self._fire)
 
     def _fire(self) -> None:
         now = self._now()

@@ -118,7 +118,10 @@ class Simulator:
 
     def lane(self, account: Account, model: str) -> Lane:
         """The lane of an account and model, made when it is first asked for."""
-        return account.lane(model, self.limits.get(model, self.limits.get("*")))
+        found = account.lanes.get(model)
+        if found is None:
+            found = account.lanes[model] = Lane(account, self.limits.get(model, self.limits.get("*")))
+        return found
 
     # --- submit ---
 
@@ -229,7 +232,7 @@ class Simulator:
         hang_s = 0.0
         for job in jobs:
             plan, nth = job.faults, job.polls
-            if plan.is_quiet:
+            if plan is NO_FAULTS:
                 continue
             if nth <= plan.not_found:
                 return dialect.refuse(Refusal(404, "not_found"))
