@@ -23,18 +23,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from media_pipeline.cancel import CHECK_INTERVAL_S, CancelSignal, as_check
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
 
 #: How much of stderr is kept, bytes. A hostile file can make ffmpeg write a line a frame.
 STDERR_TAIL_BYTES = 4096
 #: ffmpeg gets this long to end by itself after TERM. What it has written is thrown away in any case.
 TERM_GRACE_S = 1.0
+#: Longest time between two checks of the cancel signal, the deadline and the child. Waiting is in the kernel (select).
+CHECK_INTERVAL_S = 0.15
 
 # stdin is the pipe whose end of file means that the worker is gone. The watcher must not hold our stdout or stderr
 # open, and ffmpeg must not hold the pipe. Nothing from the command line is ever parsed by the shell: it arrives as
@@ -58,14 +60,6 @@ class Limits:
     #: x264 at 4K with 2 threads maps about 1.5 GiB; the rest is room for decoders and thread arenas.
     address_space_bytes: int = 4 << 30
     file_size_bytes: int = 4 << 30
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a successful run went."""
-
-    wall_s: float
-    stderr_tail: str
 
 
 @functools.cache
@@ -124,9 +118,9 @@ class FFmpeg:
         deadline_s: float,
         duration_s: float | None = None,
         on_progress: Callable[[float], None] | None = None,
-        cancelled: CancelSignal | None = None,
-    ) -> Finished:
-        """Run `argv` (whose first word is `self.binary`) to its end.
+        cancelled: threading.Event | None = None,
+    ) -> str:
+        """Run `argv` (whose first word is `self.binary`) to its end; returns the end of its stderr, without paths.
 
         With `-progress pipe:1` in `argv` and `duration_s` given, `on_progress` gets fractions from 0 to 1, and a
         run whose output does not change for `stall_s` is killed. Whatever happens, also an exception from
@@ -137,10 +131,10 @@ class FFmpeg:
         """
         if not argv or argv[0] != self.binary:
             raise ValueError("argv must start with the configured ffmpeg")
-        is_cancelled = as_check(cancelled)
-        if is_cancelled():
+        cancelled = cancelled or threading.Event()
+        if cancelled.is_set():
             raise Cancelled("cancelled before ffmpeg started")
-        started = time.monotonic()
+        deadline = time.monotonic() + deadline_s
         child = subprocess.Popen(
             self.launch_argv(argv),
             stdin=subprocess.DEVNULL if self._kernel_deathsig else subprocess.PIPE,
@@ -150,10 +144,9 @@ class FFmpeg:
             start_new_session=True,
         )
         tail = bytearray()
-        deadline = started + deadline_s
         stall_s = self.stall_s if "-progress" in argv else math.inf
         try:
-            _follow(child, tail, deadline, stall_s, duration_s, on_progress, is_cancelled)
+            _follow(child, tail, deadline, stall_s, duration_s, on_progress, cancelled)
             code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             raise MediaTimeout("ffmpeg closed its output but did not end") from None
@@ -162,7 +155,7 @@ class FFmpeg:
         text = redact(tail.decode("utf-8", "replace"), argv)
         if code != 0:
             raise _failure(code, text)
-        return Finished(wall_s=time.monotonic() - started, stderr_tail=text)
+        return text
 
 
 def _follow(
@@ -172,7 +165,7 @@ def _follow(
     stall_s: float,
     duration_s: float | None,
     on_progress: Callable[[float], None] | None,
-    is_cancelled: Callable[[], bool],
+    cancelled: threading.Event,
 ) -> None:
     """Read both pipes until they close or there is a reason to stop."""
     assert child.stdout is not None
@@ -197,7 +190,7 @@ def _follow(
                     if on_progress is not None and progress.fraction is not None:
                         on_progress(progress.fraction)
             now = time.monotonic()
-            if is_cancelled():
+            if cancelled.is_set():
                 raise Cancelled("cancelled while ffmpeg was running")
             if now > deadline:
                 raise MediaTimeout("ffmpeg passed its deadline")

@@ -23,13 +23,13 @@ cheaper here than the time a user waits. One thread instead of two saves no CPU,
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-from media_pipeline.cancel import CancelSignal
 from media_pipeline.disk import complete_file
 from media_pipeline.encode.containers import DEMUXER
 from media_pipeline.encode.ffmpeg import FFmpeg
@@ -217,7 +217,7 @@ def transcode(
     deadline_s: float,
     threads: int = 2,
     on_progress: Callable[[float], None] | None = None,
-    cancelled: CancelSignal | None = None,
+    cancelled: threading.Event | None = None,
 ) -> Transcoded:
     """Make `dest` from `src`, whose facts are `info`. It appears only when it has been checked, else nothing is left.
 
@@ -230,15 +230,15 @@ def transcode(
         # One second more than the source: -t must never be what ends a good file.
         limit_s = info.duration_s + 1
         argv = command(ffmpeg.binary, src, part, info=info, chosen=way, threads=threads, max_duration_s=limit_s)
-        finished = ffmpeg.run(
+        stderr_tail = ffmpeg.run(
             argv, deadline_s=deadline_s, duration_s=info.duration_s, on_progress=on_progress, cancelled=cancelled
         )
         try:
             made = prober.probe(part, decode_first_frame=False)
         except NotAVideo as err:
-            raise TranscodeFailed(f"the output is {err.message}", stderr_tail=finished.stderr_tail) from err
+            raise TranscodeFailed(f"the output is {err.message}", stderr_tail=stderr_tail) from err
         if wrong := what_is_wrong(made, info, target, way):
-            raise TranscodeFailed(f"the output has {wrong}", stderr_tail=finished.stderr_tail)
+            raise TranscodeFailed(f"the output has {wrong}", stderr_tail=stderr_tail)
         return Transcoded(way, made)
 
     with complete_file(dest) as part:

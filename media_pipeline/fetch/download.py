@@ -34,7 +34,6 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from media_pipeline.cancel import CHECK_INTERVAL_S, CancelSignal, as_check
 from media_pipeline.disk import complete_file
 from media_pipeline.errors import (
     Cancelled,
@@ -53,6 +52,7 @@ Resolver = Callable[[str, int], Iterable[str]]
 MAX_REDIRECTS = 3
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 30.0
+CHECK_INTERVAL_S = 0.15  # of the cancel signal
 CHUNK_BYTES = 256 * 1024
 USER_AGENT = "Reelworks"
 
@@ -79,7 +79,7 @@ def download(
     idle_timeout_s: float = IDLE_TIMEOUT_S,
     ssl_context: ssl.SSLContext | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
-    cancelled: CancelSignal | None = None,
+    cancelled: threading.Event | None = None,
 ) -> None:
     """Fetch `url` into `dest`, which appears only when every byte is there; on any failure nothing is left behind.
 
@@ -88,8 +88,7 @@ def download(
     Raises LinkExpired, DownloadFailed, DownloadTooLarge, ForbiddenAddress, MediaTimeout, DiskFull, Cancelled.
     """
     deadline = time.monotonic() + deadline_s
-    is_cancelled = as_check(cancelled)
-    with _Lever(deadline, is_cancelled) as lever, complete_file(dest) as part:
+    with _Lever(deadline, cancelled or threading.Event()) as lever, complete_file(dest) as part:
         trusted = frozenset(origin(one) for one in trusted_origins)
         client = _Client(trusted, resolver, idle_timeout_s, ssl_context, lever)
         try:
@@ -142,9 +141,9 @@ class _Lever:
     Socket time-outs alone cannot: a header line a byte at a time restarts them for ever.
     """
 
-    def __init__(self, deadline: float, is_cancelled: Callable[[], bool]) -> None:
+    def __init__(self, deadline: float, cancelled: threading.Event) -> None:
         self._deadline = deadline
-        self._is_cancelled = is_cancelled
+        self._cancelled = cancelled
         self._done = threading.Event()
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
@@ -169,7 +168,7 @@ class _Lever:
 
     def check(self) -> None:
         """Raise if there is a reason to stop."""
-        if self._is_cancelled():
+        if self._cancelled.is_set():
             raise Cancelled("cancelled while downloading")
         if time.monotonic() > self._deadline:
             raise MediaTimeout("the download passed its deadline")
@@ -185,7 +184,7 @@ class _Lever:
 
     def _watch(self) -> None:
         while not self._done.wait(CHECK_INTERVAL_S):
-            if self._is_cancelled() or time.monotonic() > self._deadline:
+            if self._cancelled.is_set() or time.monotonic() > self._deadline:
                 self._fired = True
                 self._cut()
                 return

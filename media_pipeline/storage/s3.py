@@ -63,8 +63,6 @@ _NETWORK = (
     boto.HTTPClientError,
     boto.ConnectionError,
     boto.IncompleteReadError,
-    boto.ReadTimeoutError,
-    boto.ResponseStreamingError,
     S3CopyFailedError,
 )
 

@@ -65,9 +65,8 @@ def test_runs_and_reports_progress(tmp_path: Path, kernel: bool) -> None:
     out = tmp_path / "out.mp4"
     argv = [runner.binary, *("-v", "error", "-progress", "pipe:1", "-stats_period", "0.05")]
     argv += ["-f", "lavfi", "-i", "testsrc2=s=640x360:d=2", f"file:{out}"]
-    finished = runner.run(argv, deadline_s=30, duration_s=2, on_progress=seen.append)
+    runner.run(argv, deadline_s=30, duration_s=2, on_progress=seen.append)
     assert out.stat().st_size > 0
-    assert finished.wall_s > 0
     assert seen[-1] == 1.0
     assert seen == sorted(seen)
 
@@ -91,8 +90,10 @@ def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
 
 
 def test_cancelled_before_it_starts(ffmpeg: FFmpeg) -> None:
+    cancelled = threading.Event()
+    cancelled.set()
     with pytest.raises(Cancelled):
-        ffmpeg.run([ffmpeg.binary, "-version"], deadline_s=5, cancelled=lambda: True)
+        ffmpeg.run([ffmpeg.binary, "-version"], deadline_s=5, cancelled=cancelled)
 
 
 @pytest.mark.parametrize("kernel", KINDS)
