@@ -20,7 +20,7 @@ user cannot reach <home> (say, below /root), the data is in /var/lib/reelworks/<
 link to it. Binaries that it cannot reach are copied to /var/lib/reelworks. No folder of yours is opened for it.
 """
 
-from config.embedded.errors import EmbeddedError
 from config.embedded.holding import Held, hold, remove, urls
+from config.embedded.places import EmbeddedError
 
 __all__ = ["EmbeddedError", "Held", "hold", "remove", "urls"]

@@ -25,8 +25,7 @@ from pathlib import Path
 
 from config.embedded import postgres as pg
 from config.embedded import valkey as vk
-from config.embedded.errors import EmbeddedError
-from config.embedded.places import Place
+from config.embedded.places import EmbeddedError, Place
 
 SITTER = Path(__file__).with_name("sitter.py")
 START_SECONDS = 60.0  # recovery after a crash may take its time

@@ -1,4 +1,4 @@
-"""Where one embedded server of one home keeps its files. Only `prepare` touches the disk."""
+"""Where one embedded server of one home keeps its files, and what it raises. Only `prepare` touches the disk."""
 
 import hashlib
 import importlib.util
@@ -9,13 +9,23 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.embedded.errors import EmbeddedError
-
 #: Not TMPDIR: every shell and every cron job of a user must come to the same address. Short, too: see `prepare`.
 SOCKETS = Path("/tmp")  # noqa: S108 (the folder is ours alone, and `prepare` checks it)
 
 #: For root, what `nobody` has to reach and cannot reach below the home.
 ELSEWHERE = Path("/var/lib/reelworks")
+
+
+class EmbeddedError(Exception):
+    """An embedded server cannot be used. The text says what failed, where the log is, and what to do."""
+
+    def __init__(self, failed: str, *, advice: str, log: Path | None = None) -> None:
+        lines = [failed]
+        if log is not None:
+            lines += [f"    {line}" for line in _tail(log)]
+            lines.append(f"Log: {log}")
+        lines.append(f"What to do: {advice}")
+        super().__init__("\n".join(lines))
 
 
 @dataclass(frozen=True)
@@ -120,3 +130,10 @@ def package_folder(package: str, *, server: str, setting: str) -> Path:
 
 def _digest(home: Path) -> str:
     return hashlib.sha256(os.fsencode(home)).hexdigest()[:10]
+
+
+def _tail(log: Path, count: int = 6) -> list[str]:
+    try:
+        return log.read_text(errors="replace").splitlines()[-count:]
+    except OSError:
+        return []

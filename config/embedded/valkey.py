@@ -7,8 +7,7 @@ import socket
 from pathlib import Path
 from urllib.parse import quote
 
-from config.embedded.errors import EmbeddedError
-from config.embedded.places import Place, package_folder
+from config.embedded.places import EmbeddedError, Place, package_folder
 
 #: On SIGTERM Valkey writes its append-only file to the disk and leaves.
 STOP = ((int(signal.SIGTERM), 10.0),)

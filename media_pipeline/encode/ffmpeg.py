@@ -26,7 +26,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
@@ -35,6 +34,9 @@ from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFa
 STDERR_TAIL_BYTES = 4096
 #: ffmpeg gets this long to end by itself after TERM. What it has written is thrown away in any case.
 TERM_GRACE_S = 1.0
+#: Of one child. x264 at 4K with 2 threads maps about 1.5 GiB; the rest is room for decoders and thread arenas.
+ADDRESS_SPACE_BYTES = 4 << 30
+FILE_SIZE_BYTES = 4 << 30
 #: Longest time between two checks of the cancel signal, the deadline and the child. Waiting is in the kernel (select).
 CHECK_INTERVAL_S = 0.15
 
@@ -51,15 +53,6 @@ wait "$child"; code=$?
 kill "$watcher" 2>/dev/null
 exit "$code"
 """
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one child may use, in bytes."""
-
-    #: x264 at 4K with 2 threads maps about 1.5 GiB; the rest is room for decoders and thread arenas.
-    address_space_bytes: int = 4 << 30
-    file_size_bytes: int = 4 << 30
 
 
 @functools.cache
@@ -89,7 +82,7 @@ class FFmpeg:
         self,
         binary: str | Path,
         *,
-        limits: Limits = Limits(),
+        file_size_bytes: int = FILE_SIZE_BYTES,
         stall_s: float = 60.0,
         kernel_deathsig: bool | None = None,
     ) -> None:
@@ -97,19 +90,18 @@ class FFmpeg:
         if found is None:
             raise ValueError("no executable ffmpeg at the configured place")
         self.binary = str(Path(found).absolute())
-        self.limits = limits
+        self.file_size_bytes = file_size_bytes
         self.stall_s = stall_s
         self._kernel_deathsig = has_kernel_deathsig() if kernel_deathsig is None else kernel_deathsig
 
     def launch_argv(self, argv: Sequence[str]) -> list[str]:
         """`argv` behind the launcher that sets limits and ties the child to us."""
-        file_bytes, address_bytes = self.limits.file_size_bytes, self.limits.address_space_bytes
         if self._kernel_deathsig:
             setpriv, prlimit = shutil.which("setpriv") or "setpriv", shutil.which("prlimit") or "prlimit"
-            limits = ("--core=0", f"--fsize={file_bytes}", f"--as={address_bytes}")
+            limits = ("--core=0", f"--fsize={self.file_size_bytes}", f"--as={ADDRESS_SPACE_BYTES}")
             return [setpriv, "--pdeathsig", "KILL", "--", prlimit, *limits, "--", *argv]
         # `ulimit -f` counts in 512-byte blocks. No address limit here: macOS refuses to set one.
-        return ["/bin/sh", "-c", _SH_WATCHER, "sh", str(-(-file_bytes // 512)), *argv]
+        return ["/bin/sh", "-c", _SH_WATCHER, "sh", str(-(-self.file_size_bytes // 512)), *argv]
 
     def run(
         self,

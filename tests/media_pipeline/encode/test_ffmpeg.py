@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from media_pipeline.encode import ffmpeg as ffmpeg_module
-from media_pipeline.encode.ffmpeg import FFmpeg, Limits, has_kernel_deathsig, redact
+from media_pipeline.encode.ffmpeg import FFmpeg, has_kernel_deathsig, redact
 from media_pipeline.errors import Cancelled, MediaTimeout, TranscodeFailed
 from tests.media_pipeline.conftest import FFMPEG
 
@@ -153,7 +153,7 @@ def test_failure_tells_why_without_paths(tmp_path: Path, kernel: bool) -> None:
 
 @pytest.mark.parametrize("kernel", KINDS)
 def test_output_size_is_limited(tmp_path: Path, kernel: bool) -> None:
-    runner = FFmpeg(FFMPEG, limits=Limits(file_size_bytes=100 * 1024), kernel_deathsig=kernel)
+    runner = FFmpeg(FFMPEG, file_size_bytes=100 * 1024, kernel_deathsig=kernel)
     out = tmp_path / "out.nut"
     argv = [runner.binary, "-v", "error", "-f", "lavfi", "-i", "testsrc2=d=2", "-c:v", "rawvideo", f"file:{out}"]
     with pytest.raises(TranscodeFailed, match="size limit"):

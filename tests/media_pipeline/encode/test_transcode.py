@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from media_pipeline.encode.ffmpeg import FFmpeg, Limits
+from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.probe import MediaInfo, Prober
 from media_pipeline.encode.transcode import Target, command, output_size, plan, transcode, what_is_wrong
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, NotAVideo, TranscodeFailed
@@ -187,7 +187,7 @@ def test_nothing_is_left_after_the_deadline(clip: Clip, prober: Prober, ffmpeg: 
 
 def test_nothing_is_left_when_the_output_is_too_large(clip: Clip, prober: Prober, tmp_path: Path) -> None:
     with pytest.raises(TranscodeFailed, match="size limit"):
-        _start(clip, prober, FFmpeg(FFMPEG, limits=Limits(file_size_bytes=10_000)), tmp_path / "o.mp4")
+        _start(clip, prober, FFmpeg(FFMPEG, file_size_bytes=10_000), tmp_path / "o.mp4")
     assert not list(tmp_path.iterdir())
 
 
