@@ -7,37 +7,22 @@ answer may be some milliseconds apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass
 from functools import cached_property
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
-from django.utils import timezone
 
 from video.attempts import unsettled
 from video.monitoring import problems, providers, stages, workers
-from video.monitoring.problems import Problem
-from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
-from video.monitoring.stages import StageFigures, Waiting
-from video.monitoring.workers import Worker
+from video.monitoring.problems import Figures, Problem
 
 #: What lets staff see everything: who may look at all tasks and at the providers' accounts.
 PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
 
 
 @dataclass(frozen=True)
-class System:
-    """Everything, for staff."""
-
-    waiting: Waiting  # for a slot
-    waiting_for_core: Waiting
-    stages: list[StageFigures]
-    accounts: list[AccountFigures]
-    keys: list[KeyFigures]
-    circuits: list[CircuitFigures]
-    workers: list[Worker]
-    stake: unsettled.Exposure
-    at: datetime = field(default_factory=timezone.now)
+class System(Figures):
+    """Everything, for staff: the figures, and the problems that they show."""
 
     @cached_property
     def problems(self) -> list[Problem]:

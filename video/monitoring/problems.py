@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from datetime import datetime
 
+from django.utils import timezone
+
+from video.attempts.unsettled import Exposure
 from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
 from video.infra.durations import count, span
 from video.models import ProviderKey
 from video.monitoring import workers
-
-if TYPE_CHECKING:
-    from video.monitoring.overview import System
+from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
+from video.monitoring.stages import StageFigures, Waiting
+from video.monitoring.workers import Worker
 
 LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
 
 _QUEUE_WORK = {VIDEO_QUEUE: "submits, looks and downloads", MEDIA_QUEUE: "transcodes and thumbnails"}
 _CONCURRENCY = {VIDEO_QUEUE: "VIDEO_CONCURRENCY", MEDIA_QUEUE: "MEDIA_CONCURRENCY"}
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the tables say at one moment, of the whole installation."""
+
+    waiting: Waiting  # for a slot
+    waiting_for_core: Waiting
+    stages: list[StageFigures]
+    accounts: list[AccountFigures]
+    keys: list[KeyFigures]
+    circuits: list[CircuitFigures]
+    workers: list[Worker]
+    stake: Exposure
+    at: datetime = field(default_factory=timezone.now)
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,7 @@ class Problem:
     operator: str  # what a person can do
 
 
-def find(figures: System) -> list[Problem]:
+def find(figures: Figures) -> list[Problem]:
     """Everything that is wrong, problems that need a person first. Runs no statement."""
     found = [problem for check in _CHECKS for problem in check(figures)]
     return sorted(found, key=lambda problem: not problem.needs_person)
@@ -41,7 +59,7 @@ def find(figures: System) -> list[Problem]:
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
-def _no_worker(figures: System) -> Iterator[Problem]:
+def _no_worker(figures: Figures) -> Iterator[Problem]:
     for queue in QUEUES:
         if workers.listening(figures.workers, queue):
             continue
@@ -56,13 +74,13 @@ def _no_worker(figures: System) -> Iterator[Problem]:
         )
 
 
-def _last_seen(figures: System, queue: str) -> str:
+def _last_seen(figures: Figures, queue: str) -> str:
     seen = [one for one in figures.workers if queue in one.queues]
     last = min(seen, key=lambda one: one.seen_s, default=None)
     return f" The last one, {last.name}, was seen {span(last.seen_s)} ago." if last else ""
 
 
-def _no_sweeper(figures: System) -> Iterator[Problem]:
+def _no_sweeper(figures: Figures) -> Iterator[Problem]:
     if not workers.sweeping(figures.workers):
         yield Problem(
             "no_sweeper",
@@ -73,7 +91,7 @@ def _no_sweeper(figures: System) -> Iterator[Problem]:
         )
 
 
-def _disk(figures: System) -> Iterator[Problem]:
+def _disk(figures: Figures) -> Iterator[Problem]:
     for one in figures.workers:
         if one.alive and one.disk_low:
             yield Problem(
@@ -100,7 +118,7 @@ _STORAGE = {
 }
 
 
-def _storage(figures: System) -> Iterator[Problem]:
+def _storage(figures: Figures) -> Iterator[Problem]:
     for code, (what, operator) in _STORAGE.items():
         if number := sum(one.parked.get(code, 0) for one in figures.stages):
             yield Problem(
@@ -112,7 +130,7 @@ def _storage(figures: System) -> Iterator[Problem]:
             )
 
 
-def _late(figures: System) -> Iterator[Problem]:
+def _late(figures: Figures) -> Iterator[Problem]:
     for queue in QUEUES:
         listening = workers.listening(figures.workers, queue)
         stages = [one for one in figures.stages if one.queue == queue]
@@ -147,7 +165,7 @@ def _late(figures: System) -> Iterator[Problem]:
 # --- providers -----------------------------------------------------------------------------------------------------
 
 
-def _keys(figures: System) -> Iterator[Problem]:
+def _keys(figures: Figures) -> Iterator[Problem]:
     if not any(key.configured for key in figures.keys):
         yield Problem(
             "no_key",
@@ -190,7 +208,7 @@ _CLOSED = {
 }
 
 
-def _accounts(figures: System) -> Iterator[Problem]:
+def _accounts(figures: Figures) -> Iterator[Problem]:
     seen = set()
     for account in figures.accounts:
         if not account.closed_reason or not account.usable_keys:
@@ -207,7 +225,7 @@ def _accounts(figures: System) -> Iterator[Problem]:
         yield Problem("account_closed", True, f"{name} {what}.", system, operator)
 
 
-def _nothing_open(figures: System) -> Iterator[Problem]:
+def _nothing_open(figures: Figures) -> Iterator[Problem]:
     if figures.waiting.number and figures.accounts and not any(account.open for account in figures.accounts):
         yield Problem(
             "nothing_open",
@@ -218,7 +236,7 @@ def _nothing_open(figures: System) -> Iterator[Problem]:
         )
 
 
-def _circuits(figures: System) -> Iterator[Problem]:
+def _circuits(figures: Figures) -> Iterator[Problem]:
     for circuit in figures.circuits:
         if circuit.state == "closed":
             continue
@@ -232,7 +250,7 @@ def _circuits(figures: System) -> Iterator[Problem]:
         )
 
 
-def _open_cases(figures: System) -> Iterator[Problem]:
+def _open_cases(figures: Figures) -> Iterator[Problem]:
     stake = figures.stake
     if stake.number:
         money = f"${stake.usd:.2f}" + (f" (and ${stake.simulated_usd:.2f} simulated)" if stake.simulated_usd else "")
@@ -246,7 +264,7 @@ def _open_cases(figures: System) -> Iterator[Problem]:
         )
 
 
-def _failures(figures: System) -> Iterator[Problem]:
+def _failures(figures: Figures) -> Iterator[Problem]:
     failed = round(sum(one.failed.per_min[1] for one in figures.stages) * 5)
     done = round(sum(one.done.per_min[1] for one in figures.stages if one.stage == "save") * 5)
     if failed >= FEWEST_FAILED and failed > done:
@@ -261,7 +279,7 @@ def _failures(figures: System) -> Iterator[Problem]:
         )
 
 
-_CHECKS: tuple[Callable[[System], Iterable[Problem]], ...] = (
+_CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _no_sweeper,
     _no_worker,
     _late,
