@@ -121,3 +121,31 @@ def test_what_statements_share_is_spelled_out_once(name: str) -> None:
         if "migrations" not in path.parts and re.search(SHARED_SQL[name], path.read_text())
     }
     assert found == {home}, f"use {name}"
+
+
+PRODUCT = [path for path in SOURCES if path.relative_to(ROOT).parts[0] in PACKAGES]
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_functions_and_modules_stay_short(path: Path) -> None:
+    """A function has at most 60 lines, a module at most 450; a longer one is several."""
+    text = path.read_text()
+    assert text.count("\n") <= 450
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{node.name}, line {node.lineno}"
+
+
+def test_the_root_of_video_holds_packages_only() -> None:
+    """A module is found by its package; beside them only what Django or a migration imports by name."""
+    entries = {path.name for path in (ROOT / "video").iterdir() if path.name != "__pycache__"}
+    assert {name for name in entries if name.endswith(".py")} == {"__init__.py", "apps.py", "checks.py", "ids.py"}
+    assert len(entries) <= 20
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in (ROOT / "video").glob("*/__init__.py")))
+def test_each_package_says_what_lives_in_it(package: str) -> None:
+    if package != "migrations":
+        tree = ast.parse((ROOT / "video" / package / "__init__.py").read_text())
+        assert len(ast.get_docstring(tree) or "") > 60
