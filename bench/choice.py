@@ -13,6 +13,7 @@ from typing import Any
 from bench.tables import ms, table, verdict
 from providers import catalogue, ranking
 from providers.contract import GenerationRequest
+from providers.models import can
 from providers.ranking import ModelHealth, Policy
 
 MOST_S = 0.001
@@ -41,7 +42,7 @@ def cost(*, rounds: int = 25) -> dict[str, float]:
         "models": len(catalogue.MODELS),
         "usable": sum(candidate.usable for candidate in candidates),
         "rank_s": max(by_policy),
-        "can_s": _seconds(lambda: ranking.capable(request, catalogue.MODELS), rounds),
+        "can_s": _seconds(lambda: [can(model, request) for model in catalogue.MODELS], rounds),
         "rows_s": _seconds(lambda: [candidate.as_json() for candidate in candidates], rounds),
     }
 

@@ -74,7 +74,10 @@ def usd(**by_resolution: str) -> Mapping[str, Decimal]:
 
 
 def can(model: Model, request: GenerationRequest) -> Reason | None:
-    """Why the model cannot make this video, with the field that is at fault; None when it can."""
+    """Why the model cannot make this video, with the field that is at fault; None when it can.
+
+    `request.model` is not read.
+    """
     image = request.image_url is not None
     if image and not model.image:
         return _incapable("imageUrl", f"{model.title} makes videos from text only")
@@ -107,6 +110,10 @@ def can(model: Model, request: GenerationRequest) -> Reason | None:
         return _incapable("seed", f"{model.title} takes none")
     if request.seed is not None and not 0 <= request.seed <= model.seed_max:
         return _incapable("seed", f"{model.title} takes 0 to {model.seed_max}")
+    length = prompt_length(model, request.negative_prompt or "")
+    if length > model.prompt_limit:
+        text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
+        return _incapable("negativePrompt", text)
     return None
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from providers import catalogue
 from providers.contract import GenerationRequest, Reason, ReasonCode
-from providers.models import Model, can, prompt_length
+from providers.models import Model, can
 
 #: Own measurements of render time count from so many samples on; before that the catalogue's typical time does.
 FEWEST_SAMPLES = 5
@@ -107,22 +107,6 @@ UNMEASURED = ModelHealth(success_rate=None, render_p50_s=None, samples=0, circui
 _AS_IN_CATALOGUE = Override()
 
 
-def why_not(request: GenerationRequest, model: Model) -> Reason | None:
-    """Why the model cannot make this video, or None when it can. `request.model` is not read."""
-    reason = can(model, request)
-    if reason is None and request.negative_prompt:
-        length = prompt_length(model, request.negative_prompt)
-        if length > model.prompt_limit:
-            text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
-            return Reason(ReasonCode.INCAPABLE, text, "negativePrompt")
-    return reason
-
-
-def capable(request: GenerationRequest, models: Sequence[Model]) -> list[str]:
-    """Ids of the models that can make this video at the request's resolution, in the order given."""
-    return [model.id for model in models if why_not(request, model) is None]
-
-
 def rank(
     request: GenerationRequest,
     *,
@@ -149,7 +133,7 @@ def rank(
         own = requests[resolutions.get(model.id, request.resolution)]
         override = overrides.get(model.id, _AS_IN_CATALOGUE)
         measured = health.get(model.id, UNMEASURED)
-        incapable = why_not(own, model)
+        incapable = can(model, own)
         if incapable is not None:
             text = str(incapable)
             unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, text, own.resolution))

@@ -8,6 +8,7 @@ import pytest
 from providers import catalogue
 from providers.catalogue import BY_ID, MODELS
 from providers.contract import GenerationRequest
+from providers.models import can
 from providers.ranking import (
     FEWEST_SAMPLES,
     UNMEASURED,
@@ -16,10 +17,8 @@ from providers.ranking import (
     ModelHealth,
     Override,
     Policy,
-    capable,
     expected_s,
     rank,
-    why_not,
 )
 
 ALL_FREE = dict.fromkeys(BY_ID)
@@ -236,22 +235,26 @@ def test_json_is_plain():
     assert Candidate("m", "p", False, 0.0, None, None, "no").as_json()["price_usd"] is None
 
 
+def capable(asked):
+    return [model.id for model in MODELS if can(model, asked) is None]
+
+
 def test_capable_is_what_can_in_the_order_given():
-    assert capable(request(duration_s=10, resolution="1080p"), MODELS) == [
+    assert capable(request(duration_s=10, resolution="1080p")) == [
         "pika-2.2",
         "kling-3.0",
         "kling-3.0-turbo",
         "kling-2.6",
         "kling-2.5-turbo",
     ]
-    assert capable(request(duration_s=60), MODELS) == []
+    assert capable(request(duration_s=60)) == []
 
 
 def test_a_negative_prompt_has_the_prompts_limit():
     veo = BY_ID["veo3.1"]
     asked = request(duration_s=4, negative_prompt="a" * 1000)
-    assert why_not(asked, veo) is None
-    said = why_not(replace(asked, negative_prompt="a" * 1001), veo)
+    assert can(veo, asked) is None
+    said = can(veo, replace(asked, negative_prompt="a" * 1001))
     assert said is not None
     assert said.field == "negativePrompt"
 

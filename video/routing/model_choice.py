@@ -17,7 +17,7 @@ from django.conf import settings
 from providers import catalogue, ranking
 from providers.catalogue import UnknownModel
 from providers.contract import GenerationRequest, Reason, ReasonCode
-from providers.models import Model
+from providers.models import Model, can
 from providers.ranking import Candidate, ModelHealth, Override
 from video.infra.errors import Refusal
 from video.models import VideoTask
@@ -104,7 +104,7 @@ def eligible_models(order: Order) -> list[str]:
             raise _no_capable_model(order)
         return found
     model = catalogue.find(order.model_requested, image=bool(order.image_url))
-    incapable = ranking.why_not(request_for(order, model), model)
+    incapable = can(model, request_for(order, model))
     if incapable is not None:
         raise NoCapableModel({model.id: incapable})
     if model.provider in providers_here():
@@ -234,8 +234,7 @@ def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
 
 def _no_capable_model(order: Order) -> NoCapableModel:
     reasons = {
-        model.id: ranking.why_not(request_for(order, model), model) or ranking.no_key(model.provider)
-        for model in catalogue.MODELS
+        model.id: can(model, request_for(order, model)) or ranking.no_key(model.provider) for model in catalogue.MODELS
     }
     return NoCapableModel(reasons) if providers_here() else ModelUnavailable(reasons)
 
