@@ -93,10 +93,7 @@ class ProviderDown(ProviderError):
 
 
 class JobFailed(ProviderError):
-    """Verified: the job ended without a video.
-
-    `another_model_could` is False where no other model could get past it (moderation, bad input).
-    """
+    """`another_model_could` is False where no other model could get past it (moderation, bad input)."""
 
     code = "generation_failed"
     user_message = "The video provider could not make this video."
@@ -136,6 +133,4 @@ class DuplicateReference(SubmissionUnknown):
 
 
 class ForeignOrigin(NotSent, ProviderDown):
-    """A request for another origin than the provider's base URL; the key was not sent there, nor anything else."""
-
     code = "foreign_origin"

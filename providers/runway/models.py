@@ -83,11 +83,7 @@ MODELS: tuple[Model, ...] = (
 
 ALIASES: Mapping[str, tuple[str, str]] = {
     # Runway took gen3a_turbo (and veo3) out of service in June 2026; it never made videos from text alone.
-    "runway": ("gen4.5", "gen4_turbo"),
-    "runway-gen3": ("gen4.5", "gen4_turbo"),
-    "gen3a_turbo": ("gen4.5", "gen4_turbo"),
-    "gen3": ("gen4.5", "gen4_turbo"),
-    "gen-3": ("gen4.5", "gen4_turbo"),
+    **dict.fromkeys(("runway", "runway-gen3", "gen3a_turbo", "gen3", "gen-3"), ("gen4.5", "gen4_turbo")),
     "gen-4.5": ("gen4.5", "gen4.5"),
     "gen4": ("gen4.5", "gen4_turbo"),
     "gen4-turbo": ("gen4_turbo", "gen4_turbo"),

@@ -129,8 +129,7 @@ class Control:
             if name in params:
                 return _show_tally(tallies.get(params[name], Tally()))
         if "contains" in params:
-            chosen = [tally for prompt, tally in store.prompts.items() if params["contains"] in prompt]
-            return {name: sum(getattr(tally, name) for tally in chosen) for name in ("received", "created", "doubled")}
+            return _show_tally(*(tally for prompt, tally in store.prompts.items() if params["contains"] in prompt))
         doubles = {prompt: _show_tally(tally) for prompt, tally in store.prompts.items() if tally.doubled}
         return {**vars(store.totals), "prompts": len(store.prompts), "doubled": doubles}
 
@@ -242,8 +241,8 @@ def _finite(moment: float) -> float | None:
     return moment if math.isfinite(moment) else None
 
 
-def _show_tally(tally: Tally) -> dict[str, int]:
-    return {"received": tally.received, "created": tally.created, "doubled": tally.doubled}
+def _show_tally(*tallies: Tally) -> dict[str, int]:
+    return {name: sum(getattr(tally, name) for tally in tallies) for name in ("received", "created", "doubled")}
 
 
 def _is_loopback(peer: str) -> bool:
