@@ -120,7 +120,7 @@ def test_the_same_for_a_wave_of_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [make_task() for _ in range(2)]
     for n, task in enumerate(tasks):
         accepted(task, f"job-{n}")
-    monkeypatch.setattr(provider_stages, "polls", away)
+    monkeypatch.setattr(provider_stages, "poll", away)
     assert runner.run_batch([task.pk for task in tasks]) == []
     for task in map(reload, tasks):
         assert (task.stage, task.tries, task.deaths, task.lease_until) == ("poll", 0, 0, None)
@@ -136,7 +136,7 @@ def test_a_claim_on_a_connection_that_a_restart_has_cut_is_made_again(
     answers: list[Any] = [away, claims.claim]
     monkeypatch.setattr(claims, "claim", lambda *args: answers.pop(0)(*args))
     monkeypatch.setitem(runner.WORK, Stage.GENERATE, lambda claim: Park(60, "it waits"))
-    monkeypatch.setattr(provider_stages, "polls", lambda held: [(claim, lambda: Park(60, "it runs")) for claim in held])
+    monkeypatch.setattr(provider_stages, "poll", lambda held: [(claim, lambda: Park(60, "it runs")) for claim in held])
     runner.run_stage(stage, task.pk)
     assert answers == []
     assert reload(task).park_reason in {"it waits", "it runs"}
