@@ -1,11 +1,11 @@
-"""Many reads at once: what `Sender.read` is for one call, for a wave of looks at jobs.
+"""Many reads at once: what `Sender.read` is for one call, for a batch of polls.
 
-A look costs a few hundred bytes, and a provider answers in a fifth of a second: with a thread and a session each, a
-thousand looks a second would be all that a machine does. So all waves of a process share one event loop in one thread,
-and each provider one small pool of connections.
+A poll costs a few hundred bytes, and a provider answers in a fifth of a second. With a thread and a session for each
+poll, a machine could do a thousand polls a second and nothing else. So all batches of a process share one event loop in
+one thread, and each provider has one small pool of connections.
 
 The rules are `http.py`'s: only GET (which may be repeated), only the provider's own origin, no redirect, no proxy or
-netrc from the environment, no cookie, a limit of size, one deadline for the whole wave, and errors without keys,
+netrc from the environment, no cookie, a limit of size, one deadline for the whole batch, and errors without keys,
 queries or texts of strangers.
 """
 
@@ -56,7 +56,7 @@ class BatchReader:
         another method.
         """
         if any(request.method != "GET" for request in wanted):
-            raise ValueError("only GET may be sent in a wave")
+            raise ValueError("only GET may be sent in a batch")
         if not wanted:
             return []
         running = asyncio.run_coroutine_threadsafe(self._read_all(wanted, deadline_s), _loops.get())
@@ -127,7 +127,7 @@ def _down(request: HttpRequest, why: str) -> ProviderDown:
 
 
 class _Loops:
-    """One event loop a process, in a daemon thread, from the first wave on."""
+    """One event loop a process, in a daemon thread, from the first batch on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -145,7 +145,7 @@ class _Loops:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="waves", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name="http-batches", daemon=True).start()
             return self._loop
 
     def close(self) -> None:

@@ -27,7 +27,7 @@ def single(url: str, request: HttpRequest, deadline_s: float) -> HttpReply | Pro
         return err
 
 
-def wave(url: str, *requests: HttpRequest, deadline_s: float = 30) -> list[HttpReply | ProviderDown]:
+def batch(url: str, *requests: HttpRequest, deadline_s: float = 30) -> list[HttpReply | ProviderDown]:
     return BatchReader(url).read_many(requests, deadline_s=deadline_s)
 
 
@@ -58,7 +58,7 @@ def test_a_wave_makes_of_an_answer_what_a_single_read_makes_of_it(serve: Serve, 
     server = serve(ANSWERS[name])
     deadline_s = 0.5 if name in TIMED else 30
     alone = single(server.url, get(server.url), deadline_s)
-    (together,) = wave(server.url, get(server.url), deadline_s=deadline_s)
+    (together,) = batch(server.url, get(server.url), deadline_s=deadline_s)
     assert type(together) is type(alone)
     if isinstance(alone, HttpReply):
         assert isinstance(together, HttpReply)
@@ -72,7 +72,7 @@ def test_a_wave_makes_of_an_answer_what_a_single_read_makes_of_it(serve: Serve, 
 
 def test_a_refused_connection_and_a_name_that_does_not_exist_are_provider_down() -> None:
     for url in (f"http://127.0.0.1:{free_port()}", "http://no-such-host.invalid"):
-        (found,) = wave(url, get(url))
+        (found,) = batch(url, get(url))
         assert type(found) is ProviderDown
 
 
@@ -82,7 +82,7 @@ def test_each_request_has_its_own_outcome_in_the_order_of_asking(serve: Serve) -
             connection.sendall(OK)
 
     server = serve(behave)
-    found = wave(server.url, *(get(server.url, f"/{'bad' if n % 3 == 0 else 'good'}/{n}") for n in range(30)))
+    found = batch(server.url, *(get(server.url, f"/{'bad' if n % 3 == 0 else 'good'}/{n}") for n in range(30)))
     assert [isinstance(one, ProviderDown) for one in found] == [n % 3 == 0 for n in range(30)]
 
 
@@ -131,7 +131,7 @@ def test_it_sends_what_the_adapter_built_and_nothing_of_its_own(serve: Serve) ->
     server = serve(answer(OK))
     request = HttpRequest("GET", f"{server.url}/v1/a%2Fb", {"Authorization": "Bearer k"}, params={"task_ids": "a,b ü"})
     sent = []
-    for send in (lambda: single(server.url, request, 30), lambda: wave(server.url, request)):
+    for send in (lambda: single(server.url, request, 30), lambda: batch(server.url, request)):
         send()
         head = server.requests[-1].decode().split("\r\n")
         sent.append((head[0], {line.lower() for line in head[1:] if line and not line.startswith("Connection")}))
@@ -140,7 +140,7 @@ def test_it_sends_what_the_adapter_built_and_nothing_of_its_own(serve: Serve) ->
 
 def test_no_key_goes_to_another_origin(serve: Serve) -> None:
     server, other = serve(answer(OK)), serve(answer(OK))
-    found = wave(server.url, get(other.url), get(f"http://127.0.0.1@{other.url[7:]}"), get(server.url))
+    found = batch(server.url, get(other.url), get(f"http://127.0.0.1@{other.url[7:]}"), get(server.url))
     assert [type(one) for one in found] == [ForeignOrigin, ForeignOrigin, HttpReply]
     assert not other.requests
 
@@ -162,7 +162,7 @@ def test_a_header_that_http_cannot_carry_is_refused_before_the_socket_without_sh
     serve: Serve, value: str
 ) -> None:
     server = serve(answer(OK))
-    (found,) = wave(server.url, HttpRequest("GET", f"{server.url}/v1", {"Authorization": value}))
+    (found,) = batch(server.url, HttpRequest("GET", f"{server.url}/v1", {"Authorization": value}))
     assert isinstance(found, ProviderDown)
     assert value not in str(found)
     assert not server.requests
@@ -171,7 +171,7 @@ def test_a_header_that_http_cannot_carry_is_refused_before_the_socket_without_sh
 @pytest.mark.parametrize("name", ["closed", "silent", "no http", "short", "too long", "bad gzip"])
 def test_errors_show_neither_key_nor_query(serve: Serve, name: str) -> None:
     server = serve(ANSWERS[name])
-    (found,) = wave(server.url, get(server.url), deadline_s=0.5)
+    (found,) = batch(server.url, get(server.url), deadline_s=0.5)
     shown = f"{found!r} {found.__cause__!r} {found.__context__!r}"  # type: ignore[union-attr]
     assert KEY not in shown
     assert "sig-secret" not in shown
@@ -180,7 +180,7 @@ def test_errors_show_neither_key_nor_query(serve: Serve, name: str) -> None:
 def test_only_reads_that_may_be_repeated_go_in_waves(serve: Serve) -> None:
     server = serve(answer(OK))
     with pytest.raises(ValueError, match="GET"):
-        wave(server.url, HttpRequest("DELETE", server.url))
+        batch(server.url, HttpRequest("DELETE", server.url))
     assert not server.requests
 
 
