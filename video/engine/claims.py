@@ -168,10 +168,10 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                 park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
                 progress = greatest(t.progress, g.progress)
             FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
-            RETURNING t.id, t.run, t.fence, t.stage, t.claimed_at
+            RETURNING t.id, t.run, t.stage, t.claimed_at
         ), recorded AS (
             {RECORD_EVENT}
-            SELECT p.id, p.run, g.generation, p.stage, 'parked', p.fence, %(worker)s, left(g.reason, 300),
+            SELECT p.id, p.run, g.generation, p.stage, 'parked', g.fence, %(worker)s, left(g.reason, 300),
                 left(g.owner_detail, 300), g.error_code, p.claimed_at
             FROM parked p JOIN given g ON g.id = p.id WHERE g.record
         )

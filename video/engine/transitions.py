@@ -138,6 +138,7 @@ def _move(
         {"id": claim.task.pk, "fence": claim.fence, **params, **{f"f_{name}": fields[name] for name in fields}},
         stage=claim.stage,
         outcome=outcome,
+        token=claim.fence,
         started_at=claim.claimed_at,
         **event,
     )
@@ -153,6 +154,7 @@ def _update(
     owner_detail: str = "",
     error_code: str = "",
     generation_id: str | None = None,
+    token: int | None = None,  # the fence under which the writer believes to move it; None: the row's own
     started_at: datetime | None = None,  # None: now
 ) -> bool:
     """An UPDATE of one task, with its event in the same statement. False: its condition no longer holds."""
@@ -160,8 +162,8 @@ def _update(
         f"""
         WITH moved AS ({statement} RETURNING id, run, fence)
         {RECORD_EVENT}
-        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, fence, %(worker)s, %(detail)s, %(owner_detail)s,
-            %(error_code)s, coalesce(%(started_at)s, statement_timestamp())
+        SELECT id, run, %(generation)s, %(stage)s, %(outcome)s, coalesce(%(token)s::bigint, fence), %(worker)s,
+            %(detail)s, %(owner_detail)s, %(error_code)s, coalesce(%(started_at)s, statement_timestamp())
         FROM moved
         """,  # noqa: S608 - constants, values as parameters
         {
@@ -173,6 +175,7 @@ def _update(
             "detail": detail[:300],
             "owner_detail": owner_detail[:300],
             "error_code": error_code,
+            "token": token,
             "started_at": started_at,
         },
     )
