@@ -135,8 +135,7 @@ MUTANTS = (
             Edit(
                 "video/scheduling/admission.py",
                 "        _add_fallbacks(capacity)\n        admitted",
-                '        connection.cursor().execute("SELECT pg_sleep(0.1)")\n'
-                "        _add_fallbacks(capacity)\n        admitted",
+                '        database.fetch("SELECT pg_sleep(0.1)")\n        _add_fallbacks(capacity)\n        admitted',
             ),
         ),
     ),
