@@ -202,7 +202,7 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
                 return Fail(err.code, err.user_message, str(err))
             return TryAgain(err.code, err.user_message, str(err))
         case _:
-            return TryAgain(err.code, err.user_message, str(err), at_least_s=getattr(err, "retry_after_s", None) or 0)
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=err.retry_after_s or 0)
 
 
 def _report(claim: Claim, fraction: float) -> None:
