@@ -230,6 +230,10 @@ class Provider(ABC):
         """Whether a second submit with the same reference surely makes no second job."""
         return False
 
+    def offers(self, model_id: str, key: str) -> bool:
+        """Whether this kind of key speaks an API that has the model. False: a submit would raise ModelForbidden."""
+        return True
+
     @abstractmethod
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """The HTTP request that starts one generation; sending it is the caller's business, once.

@@ -6,6 +6,7 @@ ProviderError
 ├── OutOfCredits        empty balance, whatever the HTTP status       → bench the key, tell the operator, next
 ├── ModelForbidden      this account may not use this model           → this key and model only
 ├── Busy                too many, too fast; retry_after_s             → cool the account down, give the slot back
+│   └── GatewayAnswer   a proxy in front of the provider said no      → the same; no news of key, model or account
 ├── ProviderDown        a read call failed (poll, look-up, download)  → park, count it for the circuit
 ├── JobFailed           verified: the job ended badly                 → next model if another could do it
 ├── JobNotFound         a read says that the job does not exist       → believed after three in a row over a minute
@@ -86,6 +87,16 @@ class Busy(ProviderError):
     def __init__(self, message: str, *, retry_after_s: float | None = None, **more: object) -> None:
         super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
         self.retry_after_s = retry_after_s
+
+
+class GatewayAnswer(Busy):
+    """A submit was answered by something before the provider (a proxy, a firewall, a wrong address), not by its API.
+
+    What is not the provider's own JSON is a proxy's answer: proof that no job exists, nothing about key or model: sent
+    again later, cooling down. `Provider.parse_submit` decides for all providers which answers are that.
+    """
+
+    code = "gateway_answer"
 
 
 class ProviderDown(ProviderError):

@@ -136,13 +136,17 @@ class Kling(Provider):
         """Whether a second submit with the same reference is refused: known of the older standard only."""
         return is_pair(key)
 
+    def offers(self, model_id: str, key: str) -> bool:
+        """A pair speaks the older standard only, which does not have every model."""
+        return not is_pair(key) or model_id in _OLDER_NAMES
+
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         if not reference or reference.isdigit():
             raise ValueError("Kling would take this reference for an id of its own")
         model = capable_model(MODELS, request)
         if not is_pair(key):
             return self._build_newer(model, request, key, reference)
-        if model.id not in _OLDER_NAMES:
+        if not self.offers(model.id, key):
             raise errors.ModelForbidden(f"{model.title} is not on Kling's older standard, which a key pair speaks")
         return self._build_older(model, request, key, reference)
 

@@ -20,6 +20,7 @@ from providers.errors import (
 from providers.http import Sender
 from providers.kling import ENTRY
 from providers.kling.adapter import Kling, sign
+from providers.kling.models import MODELS
 
 BASE = "https://api-singapore.klingai.com"
 KEY = "api-key-0123456789"
@@ -238,6 +239,17 @@ def test_model_of_the_newer_standard_only_is_forbidden_to_a_pair_and_not_to_the_
     assert kling.build_submit(turbo, key=KEY, reference=REF).url == f"{BASE}/text-to-video/kling-3.0-turbo"
     with pytest.raises(ModelForbidden):
         kling.build_submit(turbo, key=PAIR, reference=REF)
+
+
+@pytest.mark.parametrize("model", [model.id for model in MODELS])
+def test_a_key_offers_exactly_the_models_that_a_submit_with_it_may_ask_for(model):
+    assert kling.offers(model, KEY)
+    try:
+        kling.build_submit(request(model=model), key=PAIR, reference=REF)
+    except ModelForbidden:
+        assert not kling.offers(model, PAIR)
+    else:
+        assert kling.offers(model, PAIR)
 
 
 @pytest.mark.parametrize("reference", ["", "867283741759111202"])
