@@ -46,7 +46,8 @@ CREATE TRIGGER chaos_stale AFTER INSERT ON video_taskevent FOR EACH ROW EXECUTE 
 STANDING = """
 WITH open_model AS (
     SELECT DISTINCT a.model FROM video_provideraccount a
-    WHERE a.closed_reason = '' AND coalesce(a.cooldown_until, '-infinity') <= statement_timestamp()
+    WHERE a.closed_reason = '' AND a.refusals = 0
+        AND coalesce(a.cooldown_until, '-infinity') <= statement_timestamp()
         AND NOT EXISTS (
             SELECT FROM video_circuit c WHERE c.model = a.model AND c.open_until > statement_timestamp())
         AND (SELECT count(*) FROM video_generation g

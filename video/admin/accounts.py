@@ -23,7 +23,7 @@ from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnl
 from video.engine import dispatch
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
-from video.routing import slots
+from video.routing import refusals, slots
 
 
 def _live(**outer: str) -> Coalesce:
@@ -44,7 +44,10 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
     list_display = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked", "last_error")
     list_filter = ("provider", "state")
     ordering = ("provider", "account", "fingerprint")
-    fields = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked_at", "gone_since", "last_error")
+    fields = (
+        *("fingerprint", "provider", "account", "base_url", "state_badge", "jobs", "checked_at", "gone_since"),
+        *("refusals", "refused_since", "retry_at", "last_error"),
+    )
     readonly_fields = fields
     actions = ("drain", "activate")
 
@@ -60,7 +63,9 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
         if key.state == ProviderKey.State.DRAINING:
             return badge("parked", "draining: no new jobs")
         if key.state == ProviderKey.State.QUARANTINED:
-            return badge("failed", "quarantined: it was refused")
+            return badge("failed", f"quarantined: it was refused{_again(key)}")
+        if key.refusals:
+            return badge("parked", f"refused lately{_again(key)}")
         return badge("success", "active")
 
     @admin.display(description="jobs that hang on it")
@@ -98,7 +103,13 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
         self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, log_entry: str
     ) -> int:
         return self.change_rows(
-            request, queryset, lambda key: key.state != state, log_entry, state=state, last_error=""
+            request,
+            queryset,
+            lambda key: bool(key.state != state or key.refusals),
+            log_entry,
+            state=state,
+            last_error="",
+            **refusals.NOTHING_KNOWN,
         )
 
 
@@ -125,6 +136,9 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         "cooldown_until",
         "busies",
         "closed_reason",
+        "refusals",
+        "refused_since",
+        "retry_at",
         "balance_shown",
         "last_error",
     )
@@ -146,7 +160,7 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:
         if account.closed_reason:
-            return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}")
+            return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}{_again(account)}")
         mine = {
             key.fingerprint
             for provider, key, name in slots.configured()
@@ -159,6 +173,8 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         left_s = _left_s(account.cooldown_until)
         if left_s > 0:
             return badge("parked", f"asked to wait, {span(left_s)} more")
+        if account.refusals:
+            return badge("parked", f"refused lately{_again(account)}")
         return badge("success", "open")
 
     @admin.display(description="in use")
@@ -180,8 +196,9 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         opened = self.change_rows(
             request,
             queryset,
-            lambda one: bool(one.closed_reason or one.cooldown_until or one.lowered_until),
+            lambda one: bool(one.closed_reason or one.cooldown_until or one.lowered_until or one.refusals),
             "Opened again",
+            **refusals.NOTHING_KNOWN,
             closed_reason="",
             cooldown_until=None,
             busies=0,
@@ -191,6 +208,14 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         dispatch.request_admission()
         done = f"Opened {count(opened, 'account')}; waiting tasks may start there now."
         self.message_user(request, done if opened else "All of these were open already.")
+
+
+def _again(row: ProviderKey | ProviderAccount) -> str:
+    """When a refused key or account is tried again, in words."""
+    if not row.refusals:
+        return ""
+    left_s = _left_s(row.retry_at)
+    return f", tried again in {span(left_s)}" if left_s > 0 else ", tried again with the next job"
 
 
 def _left_s(until: datetime | None) -> float:

@@ -10,8 +10,8 @@ import logging
 from django.conf import settings
 from django.db import connection, transaction
 
-from video.models import Generation, ProviderKey
-from video.routing import accounts, slots
+from video.models import Circuit, Generation, ProviderKey
+from video.routing import accounts, refusals, slots
 from video.routing.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def sync() -> None:
         slots.accounts(lock=True)
         _insert_keys(wanted)
         keys = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.order_by("id").select_for_update()}
+        _forget_what_changed(keys, wanted)
         for (provider, fingerprint), account in wanted.items():
             key = keys[provider, fingerprint]
             if key.account != account:
@@ -68,6 +69,36 @@ def sync() -> None:
                 ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)
                 log.warning("%s: key %s is back; its jobs go on", provider, fingerprint)
         _mark_gone([key for name, key in keys.items() if name not in wanted])
+
+
+def _forget_what_changed(keys: dict[tuple[str, str], ProviderKey], wanted: slots.Wanted) -> None:
+    """Take a new key, another account or another address of a provider as new: what the old one was told is forgotten.
+
+    Keys whose address was never noted (rows of an older version) only get it.
+    """
+    changed_accounts: set[tuple[str, str]] = set()
+    moved: set[str] = set()  # providers with another address
+    for (provider, fingerprint), account in sorted(wanted.items()):
+        key, base_url = keys[provider, fingerprint], slots.base_url(provider)
+        is_new = not key.base_url and key.checked_at is None and not key.refusals
+        if key.base_url not in {"", base_url}:
+            moved.add(provider)
+        if is_new or key.account != account or provider in moved:
+            changed_accounts.add((provider, account))
+        if key.base_url != base_url:
+            ProviderKey.objects.filter(pk=key.pk).update(base_url=base_url)
+    for provider in sorted(moved):
+        mine = ProviderKey.objects.filter(provider=provider, fingerprint__in=[name for _, name in wanted])
+        mine.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE)
+        mine.update(**refusals.NOTHING_KNOWN, last_error="")
+        Circuit.objects.filter(provider=provider).update(faults=0, open_until=None, probing_since=None, last_error="")
+        log.warning(
+            "%s: its address is %s now; what was concluded from the old one is forgotten",
+            provider,
+            slots.base_url(provider),
+        )
+    for provider, account in sorted(changed_accounts):
+        accounts.forget(provider, account)
 
 
 def remind_of_gone() -> int:

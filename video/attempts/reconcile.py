@@ -22,7 +22,7 @@ from video.attempts.poll_policy import HOUR_S
 from video.engine import dispatch, transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
-from video.routing import health
+from video.routing import health, refusals
 
 log = logging.getLogger(__name__)
 State = Generation.State
@@ -114,6 +114,7 @@ def _look_up(generation: Generation) -> None:
         records.look_up_later(generation.pk, max(0.0, left_s))
     elif records.give_up_unknown(generation.pk):
         health.give_back_probe(generation.model)
+        refusals.end_try(generation)
 
 
 def _check_again(generation: Generation) -> None:

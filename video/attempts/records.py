@@ -20,7 +20,14 @@ from video.engine.transitions import mark_running
 from video.models import Generation
 
 State = Generation.State
-NOT_THE_MODELS_FAULT = ("busy", "key_refused", "out_of_credits", "task_ended")
+NOT_THE_MODELS_FAULT = (
+    "busy",
+    "gateway_answer",
+    "key_refused",
+    "model_forbidden",  # perhaps a slip; where it holds, the account is closed for it
+    "out_of_credits",
+    "task_ended",
+)
 
 
 def _change(sql: str, params: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from video.engine import dispatch, transitions
 from video.engine.claims import Claim
 from video.infra import database
 from video.models import Generation, Stage
-from video.routing import health
+from video.routing import health, refusals
 
 State = Generation.State
 
@@ -74,6 +74,7 @@ def leave_cancelled(last: Generation | None) -> None:
         _reject(attempt)
         # After the commit: admission locks circuits and credit accounts in another order.
         transaction.on_commit(partial(health.give_back_probe, last.model))
+        transaction.on_commit(partial(refusals.end_try, last))
         transaction.on_commit(dispatch.request_admission)
     elif last.state in {State.UNKNOWN, State.ACCEPTED}:
         attempt.update(look_at=Now(), cancel_wanted_at=Coalesce("cancel_wanted_at", Now()))

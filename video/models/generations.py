@@ -52,6 +52,9 @@ class Generation(models.Model):
     duration_s = models.PositiveSmallIntegerField(default=5)
     resolution = models.CharField(max_length=8, default="720p", help_text="Of the provider's render.")
     state = models.CharField(max_length=10, choices=State.choices, default=State.PLANNED)
+    is_probe = models.BooleanField(
+        default=False, db_default=False, help_text="Its submit tries a key or account that was refused lately."
+    )
     candidates = models.JSONField(default=list, help_text="What could have been chosen, and why it was or was not.")
 
     job_id = models.CharField(max_length=120, blank=True, default="")

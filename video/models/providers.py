@@ -6,18 +6,45 @@ from django.db import models
 from django.db.models import Q
 
 
-class ProviderKey(models.Model):
+class Refusable(models.Model):
+    """What is known of refusals of a key, or of an account and model. `video.routing.refusals` writes these columns.
+
+    Nothing new starts until `retry_at`; then one read or one job tries. Each pause is longer than the last.
+    """
+
+    refusals = models.PositiveIntegerField(default=0, db_default=0, help_text="Pauses in a row after a refusal.")
+    refused_since = models.DateTimeField(null=True, blank=True, help_text="The first refusal of this row of them.")
+    refused_task = models.CharField(
+        max_length=40, blank=True, default="", db_default="", help_text="Whose submit was refused first; or `check`."
+    )
+    refused_several = models.BooleanField(
+        default=False, db_default=False, help_text="Submits of more than one task were refused, or a check was too."
+    )
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="After a refusal: when it is tried again.")
+
+    class Meta:
+        abstract = True
+
+
+class ProviderKey(Refusable):
     """One API key, by its fingerprint; its value is only in the environment."""
 
     class State(models.TextChoices):
         ACTIVE = "active"
         DRAINING = "draining"  # set by an operator: no new jobs; jobs made with it are still polled
-        QUARANTINED = "quarantined"  # the provider refused it; an operator or a successful check activates it again
+        QUARANTINED = "quarantined"  # refused again and again; still tried at times, a good answer activates it again
 
     provider = models.CharField(max_length=20)
     fingerprint = models.CharField(max_length=16)
     account = models.CharField(max_length=80, help_text="KEY_ACCOUNTS groups keys; else each is its own account.")
     state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
+    base_url = models.CharField(
+        max_length=300,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The provider's address that it is used at.",
+    )
     last_error = models.CharField(max_length=300, blank=True, default="")
     checked_at = models.DateTimeField(null=True, blank=True, help_text="Last answer to an account call.")
     gone_since = models.DateTimeField(
@@ -36,7 +63,7 @@ class ProviderKey(models.Model):
         return f"{self.provider} key {self.fingerprint}"
 
 
-class ProviderAccount(models.Model):
+class ProviderAccount(Refusable):
     """One account at a provider and one model, which its limits belong to. An account has one or more keys.
 
     A slot is a live Generation, counted under this row's lock in the transaction that inserts it.

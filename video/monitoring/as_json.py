@@ -19,10 +19,10 @@ _WORKER = (
     "disk_low"
 )
 _ACCOUNT = (
-    "provider account model open live=slotsInUse limit=slots lowered cooldown_s closed_reason balance balance_unit "
-    "last_error"
+    "provider account model open live=slotsInUse limit=slots lowered cooldown_s closed_reason refusals "
+    "retry_s balance balance_unit last_error"
 )
-_KEY = "provider fingerprint account state configured live=jobs gone_since checked_at last_error"
+_KEY = "provider fingerprint account state refusals retry_s configured live=jobs gone_since checked_at last_error"
 
 
 def system(figures: System) -> dict[str, Any]:

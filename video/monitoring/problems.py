@@ -16,6 +16,7 @@ from video.monitoring import workers
 from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.monitoring.stages import StageFigures, Waiting
 from video.monitoring.workers import Worker
+from video.routing import refusals
 
 LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
@@ -188,21 +189,34 @@ def _keys(figures: Figures) -> Iterator[Problem]:
             yield Problem(
                 "key_refused",
                 True,
-                f"{key.provider} refused key {key.fingerprint}.",
-                "Nothing is sent with it; other keys go on. It is used again when a check of it is answered well.",
-                "Put it right at the provider, then `manage.py check_providers` (for Pika: Provider keys, Activate).",
+                f"{key.provider} refused key {key.fingerprint} again and again.",
+                f"Other keys go on. It is tried again by itself{_again(key)}.",
+                "Put it right at the provider, then `manage.py check_providers`, or Provider keys, Activate.",
             )
+        elif key.refusals and key.configured:
+            yield Problem(
+                "key_in_doubt",
+                key.refusals >= refusals.CLOSE_AFTER,
+                f"{key.provider} refused key {key.fingerprint}: {key.last_error}",
+                f"Nothing new is sent with it for now. It is tried again by itself{_again(key)}.",
+                "Nothing, if it passes. Else see at the provider whether the key is good.",
+            )
+
+
+def _again(row: KeyFigures | AccountFigures) -> str:
+    """When a refused key or account is tried again, in words."""
+    return f", in {span(row.retry_s)}" if row.retry_s else " with the next job"
 
 
 _CLOSED = {
     "out_of_credits": (
         "is out of credits",
-        "No job starts there. It is asked about every quarter of an hour or tried again after an hour.",
+        "No job starts there. It is tried again by itself",
         "Top it up, then `manage.py check_providers`, or Provider accounts, Open again.",
     ),
     "model_forbidden": (
         "may not use this model",
-        "The model is not used there; others are.",
+        "The model is not used there; others are. It is tried again by itself",
         "Get access at the provider, then Provider accounts, Open again.",
     ),
 }
@@ -219,10 +233,23 @@ def _accounts(figures: Figures) -> Iterator[Problem]:
         seen.add((account.provider, account.account, account.closed_reason, models))
         what, system, operator = _CLOSED.get(
             account.closed_reason,
-            (f"is closed ({account.closed_reason})", "No job starts there.", "Provider accounts, Open again."),
+            (f"is closed ({account.closed_reason})", "It is tried again by itself", "Provider accounts, Open again."),
         )
         name = f"Account {account.account} of {account.provider}" + (f" ({models})" if models else "")
-        yield Problem("account_closed", True, f"{name} {what}.", system, operator)
+        yield Problem("account_closed", True, f"{name} {what}.", f"{system}{_again(account)}.", operator)
+
+
+def _in_doubt(figures: Figures) -> Iterator[Problem]:
+    for account in figures.accounts:
+        if account.refusals and not account.closed_reason and account.usable_keys:
+            yield Problem(
+                "model_in_doubt",
+                account.refusals >= refusals.CLOSE_AFTER,
+                f"{account.provider} refused {account.model} to account {account.account}: {account.last_error}",
+                f"No job of it starts there for now. It is tried again by itself{_again(account)}.",
+                "Nothing, if it passes. Else see at the provider whether the account may use the model, and look at "
+                f"{account.provider.upper()}_BASE_URL if all its models are refused.",
+            )
 
 
 def _nothing_open(figures: Figures) -> Iterator[Problem]:
@@ -288,6 +315,7 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _keys,
     _nothing_open,
     _accounts,
+    _in_doubt,
     _failures,
     _circuits,
     _open_cases,

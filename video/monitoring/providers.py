@@ -13,6 +13,9 @@ from django.db import connection
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import health, slots
 
+#: Seconds until a column's time; null when it is over.
+_LEFT_S = "nullif(greatest(0, extract(epoch FROM {} - statement_timestamp())), 0)::float8"
+
 
 @dataclass(frozen=True)
 class AccountFigures:
@@ -28,13 +31,15 @@ class AccountFigures:
     closed_reason: str
     balance: Decimal | None
     balance_unit: str
+    refusals: int  # pauses in a row after a refusal, 0 for most
+    retry_s: float | None  # until it is tried again after a refusal; None: at the next job
     last_error: str
     usable_keys: int
 
     @property
     def open(self) -> bool:
         """Whether jobs may start there, though its slots may be full."""
-        return not self.closed_reason and self.cooldown_s is None and self.usable_keys > 0
+        return not (self.closed_reason or self.retry_s) and self.cooldown_s is None and self.usable_keys > 0
 
     @property
     def state(self) -> str:
@@ -43,6 +48,8 @@ class AccountFigures:
             return f"closed: {self.closed_reason.replace('_', ' ')}"
         if not self.usable_keys:
             return "no active key"
+        if self.refusals:
+            return "refused lately" if self.retry_s else "refused lately: the next job tries"
         return "open" if self.cooldown_s is None else "cools down"
 
     @property
@@ -58,6 +65,8 @@ class KeyFigures:
     fingerprint: str
     account: str
     state: str  # active, draining, quarantined
+    refusals: int  # pauses in a row after a refusal, 0 for most
+    retry_s: float | None  # until it is tried again after a refusal; None: at the next job
     gone_since: datetime | None
     checked_at: datetime | None
     last_error: str
@@ -81,10 +90,26 @@ def keys() -> list[KeyFigures]:
     """Configured keys, and keys that were removed while jobs still need them; two statements."""
     configured = {(provider, key.fingerprint) for provider, key, _ in slots.configured()}
     live = slots.live_by_key()
-    rows = ProviderKey.objects.order_by("provider", "account", "fingerprint").values_list(
-        "provider", "fingerprint", "account", "state", "gone_since", "checked_at", "last_error"
+    rows: Iterable[Any] = ProviderKey.objects.raw(
+        f"SELECT *, {_LEFT_S.format('retry_at')} AS retry_s "  # noqa: S608 - a constant
+        "FROM video_providerkey ORDER BY provider, account, fingerprint"
     )
-    found = [KeyFigures(*row, configured=row[:2] in configured, live=live.get(row[:2], 0)) for row in rows]
+    found = [
+        KeyFigures(
+            provider=row.provider,
+            fingerprint=row.fingerprint,
+            account=row.account,
+            state=row.state,
+            refusals=row.refusals,
+            retry_s=row.retry_s,
+            gone_since=row.gone_since,
+            checked_at=row.checked_at,
+            last_error=row.last_error,
+            configured=(row.provider, row.fingerprint) in configured,
+            live=live.get((row.provider, row.fingerprint), 0),
+        )
+        for row in rows
+    ]
     return [key for key in found if key.configured or key.gone_since is not None]
 
 
@@ -92,13 +117,13 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
     """Every account that a configured key belongs to, or that jobs run on; one statement."""
     mine: dict[tuple[str, str], int] = {}
     for key in of_keys:
-        usable = key.configured and key.state == ProviderKey.State.ACTIVE
+        usable = key.configured and key.state == ProviderKey.State.ACTIVE and not key.retry_s
         mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
     rows: Iterable[Any] = ProviderAccount.objects.raw(
         f"""
         SELECT a.*, coalesce(live.number, 0) AS live,
             coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
-            nullif(greatest(0, extract(epoch FROM cooldown_until - statement_timestamp())), 0)::float8 AS cooldown_s
+            {_LEFT_S.format("cooldown_until")} AS cooldown_s, {_LEFT_S.format("retry_at")} AS retry_s
         FROM video_provideraccount a LEFT JOIN (
             SELECT account_id, count(*) AS number FROM video_generation
             WHERE state {Generation.LIVE_SQL} GROUP BY account_id
@@ -118,6 +143,8 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
             closed_reason=row.closed_reason,
             balance=row.balance,
             balance_unit=row.balance_unit,
+            refusals=row.refusals,
+            retry_s=row.retry_s,
             last_error=row.last_error,
             usable_keys=mine.get((row.provider, row.account), 0),
         )

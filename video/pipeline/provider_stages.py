@@ -45,7 +45,7 @@ from video.engine.transitions import progress_in_poll, render_fraction
 from video.infra import outage
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
-from video.routing import accounts, health, model_choice
+from video.routing import accounts, health, model_choice, refusals
 
 log = logging.getLogger(__name__)
 State = Generation.State
@@ -88,7 +88,7 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     except accounts.ACCOUNT_ERRORS as err:
         return _refused(generation, err)
     except provider_calls.KeyGone:
-        health.give_back_probe(generation.model)
+        _give_back(generation)
         records.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
         return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
     failpoint("generate.before_mark_sent")
@@ -130,7 +130,7 @@ def _answered(claim: Claim, generation: Generation, answer: Submitted | Provider
 
 def _rejected(generation: Generation, err: ProviderError) -> Outcome:
     """The request itself is at fault: the task ends, and neither key nor model is blamed."""
-    health.give_back_probe(generation.model)
+    _give_back(generation)
     records.record_rejected(generation.pk, code=err.code, message=err.user_message)
     return Fail(err.code, err.user_message, str(err))
 
@@ -141,6 +141,12 @@ def _refused(generation: Generation, err: ProviderError) -> Outcome:
     records.record_rejected(generation.pk, code=err.code, message=err.user_message)
     accounts.note_refusal(generation, err)
     return WaitForSlot(str(err))
+
+
+def _give_back(generation: Generation) -> None:
+    """The attempt ended without a verdict on its model, key and account: another may try those that are in doubt."""
+    health.give_back_probe(generation.model)
+    refusals.end_try(generation)
 
 
 def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool) -> Outcome:
@@ -158,6 +164,7 @@ def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool
 
 
 def _to_poll(generation: Generation, *, at_once: bool = False) -> Outcome:
+    accounts.note_accepted(generation)
     delay_s = 0.0 if at_once else poll_statistics.next_look_s(generation, 0.0)
     return Advance(Stage.POLL, delay_s=delay_s, detail=f"{generation.provider} has the job")
 

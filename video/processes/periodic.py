@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from video.infra import database, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Status, VideoTask
 from video.pipeline import media_stages
+from video.routing import accounts
 from video.scheduling import admission
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("work_files", 60, sweep_work_files),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
+    ("refused", 15, lambda: accounts.refresh(math.inf)),  # those whose pause is over
     ("signs", 3600, workers.sweep_old),
 )
 

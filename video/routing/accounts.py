@@ -1,12 +1,13 @@
 """What follows for accounts and keys from a refused submit, and from the answer to an account call.
 
-Only trouble of key and account comes here, never a user's. A Busy account cools down, a refused key is quarantined, an
-empty account is closed until it is topped up, and a forbidden model is closed on its account alone.
+Only trouble of key and account comes here, never a user's. A Busy account cools down. A refused key, an account without
+credits and a model that an account may not use are left alone for a while and then tried again (`refusals.py`).
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections import defaultdict
@@ -15,39 +16,51 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from providers.api_keys import ApiKey, account_of
 from providers.contract import AccountInfo
-from providers.errors import Busy, KeyRefused, ModelForbidden, OutOfCredits, ProviderDown, ProviderError
+from providers.errors import (
+    Busy,
+    GatewayAnswer,
+    KeyRefused,
+    ModelForbidden,
+    OutOfCredits,
+    ProviderDown,
+    ProviderError,
+)
 from providers.registry import BY_NAME
 from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import slots
+from video.routing import refusals, slots
 
 log = logging.getLogger(__name__)
 
 ACCOUNT_ERRORS = (Busy, KeyRefused, OutOfCredits, ModelForbidden)
 # Trouble of the key or its account is not the task's: it waits for a better one.
-NOT_THE_TASKS_FAULT = [error.code for error in ACCOUNT_ERRORS]
+NOT_THE_TASKS_FAULT = [error.code for error in (*ACCOUNT_ERRORS, GatewayAnswer)]
+#: Of these an account or key can't be blamed while only one task meets them: that task is sent there at growing pauses.
+MAY_BE_THE_TASKS = [error.code for error in (KeyRefused, ModelForbidden, GatewayAnswer)]
 
-FIRST_COOLDOWN_S = 5.0  # doubled each time that the provider is busy again right after the last one
-LONGEST_COOLDOWN_S = 300.0
-LONGEST_ASKED_S = 86_400.0
+FIRST_COOLDOWN_S = 2.0  # doubled each time that the provider is busy again right after the last one
+LONGEST_COOLDOWN_S = 60.0
+LONGEST_ASKED_S = 3600.0  # for which the provider may ask us to wait: it may be a slip, so each account is tried hourly
+LONGEST_ASKED_BY_GATEWAY_S = 300.0  # a proxy knows nothing of the provider's limits
 FORGET_BUSIES_S = 600.0  # quiet for so long: the next cool-down is a first one again
 JITTER = 0.25  # of a cool-down, added, so that accounts don't come back together
 LOWERED_S = 600.0
 
-RECHECK_CLOSED_S = 900.0  # a closed account or a quarantined key is asked about no more often than this
-RETRY_EMPTY_S = 3600.0  # providers without an account call: an empty account is tried again after this long
 ASK_DEADLINE_S = 5.0  # the sweeper waits for it
 ASK_BUDGET_S = 8.0
 ASK_THREADS = 16
 LARGEST_BALANCE = Decimal("9999999999.9999")  # what the column holds
 MOST_SLOTS = 1_000_000
+LONGEST_AGE_S = 10 * 365 * 86_400.0  # what an interval of the database surely holds
 
 
 # --- a submit was refused ------------------------------------------------------------------------------------------
@@ -59,24 +72,48 @@ def note_refusal(generation: Generation, error: ProviderError, *, jitter: Callab
     `jitter` gives a number from 0 to 1. Call it outside a transaction.
     """
     account = generation.account
+    witness = Witness(generation.task_id, by_try=generation.is_probe, jitter=jitter)
+    refusals.end_try(generation)
     if isinstance(error, Busy):
         _cool_down(generation, error, spread=1 + JITTER * jitter())
     elif isinstance(error, KeyRefused):
-        quarantine(generation.provider, generation.key_fingerprint, str(error))
+        refuse_key(generation.provider, generation.key_fingerprint, str(error), witness)
     elif isinstance(error, OutOfCredits):
-        close_empty(account.provider, account.account, str(error))
-    elif isinstance(error, ModelForbidden) and _close("id = %(id)s", {"id": account.pk}, error.code, str(error)):
+        close_empty(account.provider, account.account, str(error), witness)
+    elif isinstance(error, ModelForbidden):
+        _forbid(account, error, witness)
+
+
+def note_accepted(generation: Generation) -> None:
+    """The provider took the job of a try: its key and account are used again without limit. Nothing for other jobs."""
+    if generation.is_probe and refusals.forget(generation):
+        log.warning(
+            "%s: key %s and account %s work again with %s; jobs start there",
+            generation.provider,
+            generation.key_fingerprint,
+            generation.account.account,
+            generation.model,
+        )
+
+
+def _forbid(account: ProviderAccount, error: ModelForbidden, witness: Witness) -> None:
+    if _refuse(ProviderAccount, {"id": account.pk}, str(error), witness).is_proven and _close(
+        "id = %(id)s", {"id": account.pk}, error.code
+    ):
         log.error(
-            "%s: account %s may not use %s (%s). Put it right, then open the account in the admin.",
+            "%s: account %s may not use %s (%s). It is tried again by itself, at least once an hour. If the provider "
+            "refuses all its models, look at %s.",
             account.provider,
             account.account,
             account.model,
             error,
+            BY_NAME[account.provider].base_url_setting,
         )
 
 
 def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
-    asked = min(error.retry_after_s, LONGEST_ASKED_S) if error.retry_after_s else None
+    most_s = LONGEST_ASKED_BY_GATEWAY_S if isinstance(error, GatewayAnswer) else LONGEST_ASKED_S
+    asked = min(error.retry_after_s, most_s) if error.retry_after_s else None
     database.execute(
         """
         UPDATE video_provideraccount a SET last_error = %(error)s, busies = next.busies,
@@ -134,15 +171,36 @@ def _lower_limit(generation: Generation) -> None:
     )
 
 
-def quarantine(provider: str, fingerprint: str, error: str) -> bool:
-    """Send nothing more with a key that was refused. False: it was not active. A draining one stays draining."""
-    keys = ProviderKey.objects.filter(provider=provider, fingerprint=fingerprint)
-    keys.update(last_error=error[:300])
-    changed = keys.filter(state=ProviderKey.State.ACTIVE).update(state=ProviderKey.State.QUARANTINED) == 1
+@dataclass(frozen=True)
+class Witness:
+    """Who met a refusal: a task by its id, or `refusals.CHECK`."""
+
+    name: str
+    by_try: bool  # its submit was the try after a pause
+    jitter: Callable[[], float] = random.random
+
+
+BY_CHECK = Witness(refusals.CHECK, by_try=False)
+
+
+def _refuse(
+    table: type[ProviderKey | ProviderAccount], where: dict[str, Any], error: str, witness: Witness
+) -> refusals.Refused:
+    return refusals.note(table, where, witness=witness.name, error=error, by_try=witness.by_try, jitter=witness.jitter)
+
+
+def refuse_key(provider: str, fingerprint: str, error: str, witness: Witness) -> bool:
+    """Send nothing with a key that was refused until its pause is over. True: it was put into quarantine by this.
+
+    In quarantine goes an active key that was refused to several tasks over minutes. A draining one stays draining.
+    """
+    refused = _refuse(ProviderKey, {"provider": provider, "fingerprint": fingerprint}, error, witness)
+    active = ProviderKey.objects.filter(pk__in=refused.rows, state=ProviderKey.State.ACTIVE)
+    changed = refused.is_proven and active.update(state=ProviderKey.State.QUARANTINED) == 1
     if changed:
         log.error(
-            "%s: key %s was refused (%s). No more jobs are sent with it until it answers well or is activated in the "
-            "admin.",
+            "%s: key %s was refused again and again (%s). Put it right at the provider. It is tried again by itself, "
+            "at least once an hour, at once with `manage.py check_providers`.",
             provider,
             fingerprint,
             error,
@@ -150,38 +208,36 @@ def quarantine(provider: str, fingerprint: str, error: str) -> bool:
     return changed
 
 
-def close_empty(provider: str, account: str, error: str) -> bool:
-    """No more jobs on any model of an account without money. False: it was closed already."""
-    where = "provider = %(provider)s AND account = %(account)s AND closed_reason = ''"
-    has_call = slots.has_adapter(provider) and toolkit().provider(provider).has_account_call
+def close_empty(provider: str, account: str, error: str, witness: Witness = BY_CHECK) -> bool:
+    """No more jobs on any model of an account without money, until a read or a job finds it topped up.
+
+    False: it was closed already.
+    """
+    where = {"provider": provider, "account": account}
+    _refuse(ProviderAccount, where, error, witness)
     closed = _close(
-        where,
-        {"provider": provider, "account": account},
-        OutOfCredits.code,
-        error,
-        # Without an account call, only a job can find out whether it was topped up.
-        again_after_s=None if has_call else RETRY_EMPTY_S,
+        "provider = %(provider)s AND account = %(account)s AND closed_reason = ''", where, OutOfCredits.code
     )
     if closed:
-        then = "open it in the admin, or it is tried again in an hour."
-        if has_call:
-            then = "it opens by itself in about a quarter of an hour, at once with `manage.py check_providers`."
-        log.error("%s: account %s is out of credits (%s). Top it up: %s", provider, account, error, then)
+        log.error(
+            "%s: account %s is out of credits (%s). Top it up: it is tried again by itself, at least once an hour, at "
+            "once with `manage.py check_providers`.",
+            provider,
+            account,
+            error,
+        )
     return closed
 
 
-def _close(
-    where: str, params: dict[str, str | int], reason: str, error: str, *, again_after_s: float | None = None
-) -> bool:
+def _close(where: str, params: dict[str, Any], reason: str) -> bool:
     """Rows are locked by id first, as admission does, so that the two never deadlock."""
     return database.changed(
         f"""
-        UPDATE video_provideraccount SET closed_reason = %(reason)s, last_error = %(error)s,
-            cooldown_until = coalesce(statement_timestamp() + interval '1 second' * %(again)s, cooldown_until)
+        UPDATE video_provideraccount SET closed_reason = %(reason)s
         WHERE id IN (SELECT id FROM video_provideraccount WHERE {where} ORDER BY id FOR UPDATE)
             AND closed_reason <> %(reason)s
         """,  # noqa: S608 - `where` is one of this module's constants
-        {**params, "reason": reason, "error": error[:300], "again": again_after_s},
+        {**params, "reason": reason},
     )
 
 
@@ -200,8 +256,10 @@ class AccountAnswer:
 
 
 def refresh(max_age_s: float) -> int:
-    """Ask about every key whose last answer is older than `max_age_s`; returns how many answered."""
-    _retry_empty()
+    """Ask about every key whose last answer is older than `max_age_s`, and about refused ones whose pause is over.
+
+    `math.inf`: only about these. Returns how many answered.
+    """
     answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
     return sum(record(answer) for answer in answers)
 
@@ -259,7 +317,7 @@ def record(answer: AccountAnswer) -> bool:
     keys = ProviderKey.objects.filter(provider=answer.provider, fingerprint=answer.key.fingerprint)
     error = answer.error
     if isinstance(error, KeyRefused):
-        quarantine(answer.provider, answer.key.fingerprint, str(error))
+        refuse_key(answer.provider, answer.key.fingerprint, str(error), BY_CHECK)
     elif isinstance(error, OutOfCredits):
         close_empty(answer.provider, answer.account, str(error))
     elif error is not None:
@@ -272,9 +330,26 @@ def record(answer: AccountAnswer) -> bool:
         return True
     if keys.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE):
         log.warning("%s: key %s answers well again; jobs are sent with it", answer.provider, answer.key.fingerprint)
+    # A submit of it may have been refused all the same: one job tries before all others.
+    keys.filter(refusals__gt=0).update(retry_at=None)
     keys.exclude(last_error="").update(last_error="")
     _record_info(answer, answer.info)
     return True
+
+
+def forget(provider: str, account: str) -> None:
+    """The account has another key or address now: closings, cool-downs and refusals of the old one say nothing."""
+    known = Q(refusals__gt=0) | ~Q(closed_reason="") | Q(busies__gt=0) | Q(cooldown_until__isnull=False)
+    ProviderAccount.objects.filter(known, provider=provider, account=account).update(
+        **refusals.NOTHING_KNOWN, closed_reason="", cooldown_until=None, busies=0, last_error=""
+    )
+
+
+def try_now(provider: str, account: str) -> int:
+    """The pauses of an account and its keys are over: the next job tries. Returns how many rows that changed."""
+    refused = {"provider": provider, "account": account, "refusals__gt": 0}
+    rows = ProviderAccount.objects.filter(**refused).update(retry_at=Now())
+    return rows + ProviderKey.objects.filter(**refused).exclude(retry_at=None).update(retry_at=Now())
 
 
 def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
@@ -294,6 +369,7 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
         )
         UPDATE video_provideraccount a SET balance = %(balance)s, balance_unit = %(unit)s,
             closed_reason = CASE WHEN before.opens THEN '' ELSE closed_reason END,
+            refusals = CASE WHEN before.opens THEN 0 ELSE refusals END,
             last_error = CASE WHEN before.opens THEN '' ELSE last_error END
         FROM before WHERE a.id = before.id RETURNING before.opens
         """,
@@ -306,21 +382,26 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
     )
     if any(opened for (opened,) in balances):
         log.warning("%s: account %s has credits again; jobs start there", answer.provider, answer.account)
+    elif rows.filter(closed_reason=OutOfCredits.code).exists():
+        close_empty(answer.provider, answer.account, "the account has no credits")  # still: the next pause begins
 
 
 def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
-    """The keys to ask about, those not asked for longest first. Closed ones at a slow pace."""
+    """The keys to ask about, those not asked for longest first. Of refused ones and empty accounts: when the pause is
+    over."""
     due = database.fetch(
         """
-        SELECT k.provider, k.fingerprint FROM video_providerkey k
-        WHERE coalesce(k.checked_at < statement_timestamp() - interval '1 second' *
-            CASE WHEN k.state = 'quarantined' OR EXISTS (
-                SELECT FROM video_provideraccount a
-                WHERE a.provider = k.provider AND a.account = k.account AND a.closed_reason = 'out_of_credits'
-            ) THEN greatest(%(age)s, %(slow)s) ELSE %(age)s END, true)
+        SELECT k.provider, k.fingerprint FROM video_providerkey k LEFT JOIN LATERAL (
+            SELECT count(*) AS number, min(a.retry_at) AS retry_at FROM video_provideraccount a
+            WHERE a.provider = k.provider AND a.account = k.account AND a.closed_reason = 'out_of_credits'
+        ) empty ON true
+        WHERE CASE WHEN k.state = 'quarantined' OR k.refusals > 0 OR empty.number > 0
+            THEN coalesce(least(k.retry_at, empty.retry_at) <= statement_timestamp(),
+                k.checked_at < statement_timestamp() - interval '1 second' * %(slow)s, true)
+            ELSE coalesce(k.checked_at < statement_timestamp() - interval '1 second' * %(age)s, %(never)s) END
         ORDER BY k.checked_at NULLS FIRST, k.id
         """,
-        {"age": max_age_s, "slow": RECHECK_CLOSED_S},
+        {"age": min(max_age_s, LONGEST_AGE_S), "never": max_age_s < math.inf, "slow": refusals.LONGEST_PAUSE_S},
     )
     mine = {
         (provider, key.fingerprint): key
@@ -328,23 +409,3 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
         if toolkit().provider(provider).has_account_call
     }
     return [(provider, mine[provider, name]) for provider, name in due if (provider, name) in mine]
-
-
-def _retry_empty() -> None:
-    """Open empty accounts of providers without an account call, once their hour is over: the next job finds out."""
-    mute = sorted(
-        {provider for provider, _, _ in slots.configured() if not toolkit().provider(provider).has_account_call}
-    )
-    if not mute:
-        return
-    database.execute(
-        """
-        UPDATE video_provideraccount SET closed_reason = ''
-        WHERE id IN (
-            SELECT id FROM video_provideraccount
-            WHERE provider = ANY(%s) AND closed_reason = 'out_of_credits'
-                AND coalesce(cooldown_until <= statement_timestamp(), true) ORDER BY id FOR UPDATE
-        )
-        """,
-        [mute],
-    )

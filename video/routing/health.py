@@ -40,6 +40,7 @@ DO_NOT_COUNT = (
     "cancelled",
     "generation_cancelled",
     "busy",
+    "gateway_answer",
     "key_refused",
     "out_of_credits",
     "model_forbidden",

@@ -10,6 +10,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -17,8 +18,9 @@ from django.db import connection
 from providers import catalogue
 from providers.api_keys import ApiKey, account_of
 from providers.contract import Reason, ReasonCode
-from video.infra.toolkit import ADAPTERS
+from video.infra.toolkit import ADAPTERS, toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
+from video.routing import refusals
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 Wanted = dict[tuple[str, str], str]
 
 _WORDS = {"out_of_credits": "out of credits", "model_forbidden": "the account may not use this model"}
+_FARTHEST = 9  # from opening: that nothing but the configuration changes
 
 
 @dataclass
@@ -36,11 +39,16 @@ class Slot:
     free: int
     keys: list[str]  # fingerprints, those with the fewest live generations first
     live: dict[str, int] = field(default_factory=dict)  # by fingerprint; filled where there is a choice
+    #: Keys that were refused lately, and whose pause is over: one job tries each.
+    to_try: list[str] = field(default_factory=list)
+    is_try: bool = False  # the account was refused lately itself: its only job tries
 
     def take(self) -> str:
-        """Use up one slot; returns the fingerprint to submit with."""
-        chosen = self.keys[0]
+        """Use up one slot; returns the fingerprint to submit with. Keys that are to be tried come first."""
         self.free -= 1
+        if self.to_try:
+            return self.to_try.pop()
+        chosen = self.keys[0]
         self.live[chosen] = self.live.get(chosen, 0) + 1
         self.keys.sort(key=lambda fingerprint: self.live.get(fingerprint, 0))
         return chosen
@@ -119,6 +127,7 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted)
         if (key.provider, key.fingerprint) in wanted:
             mine[key.provider, wanted[key.provider, key.fingerprint]].append(key)
     taken = _live_by_account()
+    values = {(provider, key.fingerprint): key.value for provider, key, _ in configured()}
 
     found: list[Slot] = []
     reasons: dict[str, tuple[int, str]] = {}  # the most hopeful of each model
@@ -126,38 +135,54 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted)
         of_account = mine.get((row.provider, row.account))
         if not of_account:
             continue
-        active = [key.fingerprint for key in of_account if key.state == ProviderKey.State.ACTIVE]
-        reason = _why_closed(row, of_account)
+        adapter = toolkit().provider(row.provider)
+        offering = [key for key in of_account if adapter.offers(row.model, values[key.provider, key.fingerprint])]
+        active = [key.fingerprint for key in offering if key.state == ProviderKey.State.ACTIVE and not key.refusals]
+        to_try = [key.fingerprint for key in offering if _may_try_key(key)]
+        reason = _why_closed(row, offering, is_usable=bool(active or to_try))
         if reason is not None:
             reasons[row.model] = min(reason, reasons.get(row.model, reason))
             continue
         most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
-        found.append(Slot(row, max(0, most - taken.get(row.pk, 0)), active))
+        room = max(0, most - taken.get(row.pk, 0))
+        is_try = row.refusals > 0
+        free = min(room, 1) if is_try else room if active else min(room, len(to_try))
+        found.append(Slot(row, free, active, to_try=to_try, is_try=is_try))
     _sort_keys(found)
     return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()})
 
 
 def accounts(*, lock: bool) -> list[ProviderAccount]:
     """All rows by id: every caller locks them in this order, so that two callers wait instead of deadlocking."""
-    query = """
+    query = f"""
         SELECT *, coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
-            extract(epoch FROM cooldown_until - statement_timestamp())::float8 AS cooldown_s
+            extract(epoch FROM cooldown_until - statement_timestamp())::float8 AS cooldown_s,
+            {_RETRY_S}
         FROM video_provideraccount ORDER BY id
-        """
+        """  # noqa: S608 - a constant
     return list(ProviderAccount.objects.raw(query + " FOR UPDATE" if lock else query))
 
 
+#: Seconds until a refused key or account is tried again; negative: for so long it could have been.
+_RETRY_S = "extract(epoch FROM retry_at - statement_timestamp())::float8 AS retry_s"
+
+
 def _keys() -> list[ProviderKey]:
-    return list(ProviderKey.objects.order_by("id"))
+    return list(ProviderKey.objects.raw(f"SELECT *, {_RETRY_S} FROM video_providerkey ORDER BY id"))  # noqa: S608
 
 
 def _complete(wanted: Wanted, rows: Iterable[ProviderAccount], keys: Iterable[ProviderKey]) -> bool:
     """Whether every configured key has its rows, and none of them is out of date."""
-    known = {(key.provider, key.fingerprint): key.account for key in keys if key.gone_since is None}
+    known = {(key.provider, key.fingerprint): (key.account, key.base_url) for key in keys if key.gone_since is None}
     there = {(row.provider, row.account, row.model) for row in rows}
-    return all(known.get(name) == account for name, account in wanted.items()) and all(
+    return all(known.get(name) == (account, base_url(name[0])) for name, account in wanted.items()) and all(
         name in there for name in accounts_of(wanted)
     )
+
+
+def base_url(provider: str) -> str:
+    """The provider's address as the rows of its keys have it."""
+    return str(settings.PROVIDER_BASE_URLS[provider])[:300]
 
 
 def accounts_of(wanted: Wanted) -> list[tuple[str, str, str]]:
@@ -183,12 +208,43 @@ def _live_by_account() -> dict[int, int]:
         return dict(cursor.fetchall())
 
 
-def _why_closed(row: ProviderAccount, keys: list[ProviderKey]) -> tuple[int, str] | None:
-    """(how far from opening, in words) of an account where no job may start now; None when it is open."""
-    if row.closed_reason:
+def _may_try_key(key: ProviderKey) -> bool:
+    """Whether one job may try a key that was refused. Where the provider can be asked about it, that read comes first:
+    after a good answer the key is active and has no `retry_at`.
+    """
+    retry_s: float | None = key.retry_s  # type: ignore[attr-defined]  # computed by the query
+    if key.state == ProviderKey.State.DRAINING or not (key.refusals or key.state == ProviderKey.State.QUARANTINED):
+        return False
+    if retry_s is None:
+        return key.state == ProviderKey.State.ACTIVE
+    return retry_s <= -refusals.wait_for_read_s(key.provider)
+
+
+def _may_try(row: ProviderAccount) -> bool:
+    """Whether one job may try an account and model that was refused."""
+    retry_s: float | None = row.retry_s  # type: ignore[attr-defined]  # computed by the query
+    if retry_s is None:
+        return row.closed_reason == ""
+    reads_tell = row.closed_reason == "out_of_credits"
+    return retry_s <= -(refusals.wait_for_read_s(row.provider) if reads_tell else 0.0)
+
+
+def _why_closed(row: ProviderAccount, keys: list[ProviderKey], *, is_usable: bool) -> tuple[int, str] | None:
+    """(how far from opening, in words) of an account where no job may start now; None when it is open.
+
+    `keys`: those of the account that offer the model; `is_usable`: a job may use one of them.
+    """
+    if not keys:
+        return _FARTHEST, "its key speaks an API without this model"
+    if row.closed_reason and not (row.refusals and _may_try(row)):
         return (3 if row.closed_reason == "model_forbidden" else 2), _WORDS.get(row.closed_reason, row.closed_reason)
-    states = {key.state for key in keys}
-    if ProviderKey.State.ACTIVE not in states:
+    if row.refusals and not _may_try(row):
+        return 0, f"the provider refused it a moment ago{_again(row)}"
+    if not is_usable:
+        states = {key.state for key in keys}
+        refused = [key for key in keys if key.state == ProviderKey.State.ACTIVE]
+        if refused:
+            return 0, f"its key was refused a moment ago{_again(refused[0])}"
         if ProviderKey.State.DRAINING in states:
             return 1, "its key takes no new jobs"
         return 4, "its key was refused"
@@ -196,6 +252,11 @@ def _why_closed(row: ProviderAccount, keys: list[ProviderKey]) -> tuple[int, str
     if left_s is not None and left_s > 0:
         return 0, f"the provider asked to wait, {max(1, round(left_s))} s more"
     return None
+
+
+def _again(row: Any) -> str:
+    """When a refused key or account is tried again, in words."""
+    return f"; it is tried again in {round(row.retry_s)} s" if row.retry_s and row.retry_s > 0 else ""
 
 
 def _sort_keys(slots: list[Slot]) -> None:

@@ -8,6 +8,8 @@ the Generation with every candidate and its reason.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -25,7 +27,7 @@ from video.infra import database
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
-from video.routing import accounts, health, model_choice, slots
+from video.routing import accounts, health, model_choice, refusals, slots
 from video.routing.slots import Slot, Slots
 from video.scheduling import fair_share
 
@@ -63,10 +65,11 @@ class Capacity:
         serving = self.serving() - self.probed
         return {model: number for model, number in slots.free(self.slots).items() if number and model in serving}
 
-    def slot(self, model: str) -> Slot | None:
-        """The account with the most free slots for a model."""
+    def slot(self, model: str, *, without: Collection[int] = ()) -> Slot | None:
+        """The account (of others than these ids) for a job of a model: one that is to be tried, else the freest."""
         found = [slot for slot in self.slots if slot.account.model == model and slot.free > 0]
-        return max(found, key=lambda slot: slot.free, default=None)
+        open_to_it = [slot for slot in found if slot.account.pk not in without]
+        return max(open_to_it, key=lambda slot: (slot.is_try or bool(slot.to_try), slot.free), default=None)
 
 
 def admit() -> list[tuple[str, Stage]]:
@@ -129,6 +132,9 @@ def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Genera
     """An attempt for each of these tasks, as far as there are slots, and the ids of those that ended: they had used up
     their attempts."""
     attempts = _attempts_of_run([task.pk for task in fairest])
+    refused_at = _refused_lately(
+        [task_id for task_id, made in attempts.items() if made[2] in accounts.MAY_BE_THE_TASKS]
+    )
     generations: list[Generation] = []
     ended: list[str] = []
     for task in fairest:
@@ -137,24 +143,28 @@ def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Genera
             transitions.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
             ended.append(task.pk)
             continue
-        generation = _choose(task, capacity, attempt=made[0] + 1)
+        generation = _choose(task, capacity, attempt=made[0] + 1, without=refused_at.get(task.pk, ()))
         if generation is not None:
             generations.append(generation)
     if generations:
         task_moves.plan(generations)
         transitions.admit(generations)
+        refusals.begin_tries(generations)
         fair_share.record_granted(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended
 
 
-def _choose(task: VideoTask, capacity: Capacity, *, attempt: int) -> Generation | None:
-    """The best model with a free slot of those that may run the task; None when there is none any more."""
+def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Collection[int] = ()) -> Generation | None:
+    """The best model with a free slot of those that may run the task; None when there is none any more.
+
+    `without`: accounts (and their models) that have just refused this very task.
+    """
     available = slots.availability(capacity.slots, full=ranking.FULL)
     ranked = model_choice.candidates(task, available, health=capacity.health, overrides=capacity.overrides)
     for candidate in ranked:
         if not candidate.usable:
             break
-        slot = capacity.slot(candidate.model)
+        slot = capacity.slot(candidate.model, without=without)
         known = capacity.health.get(candidate.model)
         if slot is None or candidate.model in capacity.probed:
             continue
@@ -168,6 +178,7 @@ def _choose(task: VideoTask, capacity: Capacity, *, attempt: int) -> Generation 
 
 def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slot, *, attempt: int) -> Generation:
     model = catalogue.BY_ID[chosen.model]
+    is_probe = slot.is_try or bool(slot.to_try)  # before the slot is taken
     return Generation(
         task=task,
         user_id=task.user_id,
@@ -177,6 +188,7 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
         provider=model.provider,
         model=model.id,
         key_fingerprint=slot.take(),
+        is_probe=is_probe,
         simulated=settings.SIMULATE,
         duration_s=task.duration_s,
         resolution=model_choice.render_resolution(task.resolution, model),
@@ -241,6 +253,34 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
         {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
     )
     return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
+
+
+def _refused_lately(task_ids: list[str]) -> dict[str, set[int]]:
+    """Accounts (and models) that refused a task with an answer that may be due to the task: not for it again until a
+    pause of its own is over, which doubles each time. Else one odd prompt would be sent there again and again.
+    """
+    if not task_ids:
+        return {}
+    rows = database.fetch(
+        """
+        SELECT g.task_id, g.account_id
+        FROM video_generation g JOIN video_videotask t ON t.id = g.task_id AND t.run = g.run
+        WHERE g.task_id = ANY(%(ids)s) AND g.state = 'rejected' AND g.error_code = ANY(%(codes)s)
+        GROUP BY g.task_id, g.account_id
+        HAVING max(g.ended_at) > statement_timestamp() - interval '1 second'
+            * least(%(longest)s, %(first)s * power(2, least(count(*), 20) - 1))
+        """,
+        {
+            "ids": task_ids,
+            "codes": accounts.MAY_BE_THE_TASKS,
+            "first": refusals.FIRST_PAUSE_S,
+            "longest": refusals.LONGEST_PAUSE_S,
+        },
+    )
+    found: dict[str, set[int]] = defaultdict(set)
+    for task_id, account_id in rows:
+        found[task_id].add(account_id)
+    return found
 
 
 def expire_waiting() -> int:

@@ -82,17 +82,17 @@ def test_json_and_one_provider() -> None:
     assert not any(value in said for value in VALUES)
 
 
-def test_a_refused_key_is_shown_quarantined_and_exits_1(simulator: Simulator) -> None:
+def test_a_refused_key_is_told_and_left_alone_until_it_is_tried_again_and_exits_1(simulator: Simulator) -> None:
     simulator.config(disabled_keys=[simulators_name(OTHER.value)])
     code, said = check()
     assert code == 1
-    assert "refused, quarantined" in said
-    assert ProviderKey.objects.get(fingerprint=OTHER.fingerprint).state == "quarantined"
-    assert ProviderKey.objects.get(fingerprint=GOOD.fingerprint).state == "active"
+    assert "refused, tried again in 1" in said
+    assert ProviderKey.objects.get(fingerprint=OTHER.fingerprint).retry_at is not None
+    assert ProviderKey.objects.get(fingerprint=GOOD.fingerprint).retry_at is None
     assert not any(value in said for value in VALUES)
     simulator.config(disabled_keys=[], advance_s=5)
     assert check()[0] == 0
-    assert ProviderKey.objects.get(fingerprint=OTHER.fingerprint).state == "active"
+    assert ProviderKey.objects.get(fingerprint=OTHER.fingerprint).retry_at is None
 
 
 def test_an_empty_account_exits_1_and_opens_as_soon_as_it_is_topped_up(simulator: Simulator) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import responses
 from django.db import connection, transaction
+from django.utils import timezone
 
 from providers.api_keys import ApiKey
 from providers.errors import (
     Busy,
+    GatewayAnswer,
     JobFailed,
     KeyRefused,
     ModelForbidden,
@@ -25,11 +28,12 @@ from providers.errors import (
     RequestRejected,
     SubmissionUnknown,
 )
-from tests.factories import make_task
+from tests.factories import admitted, make_task
 from video.attempts import configured_keys
 from video.infra.toolkit import toolkit
-from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import accounts
+from video.models import Circuit, Generation, ProviderAccount, ProviderKey
+from video.routing import accounts, health
+from video.routing.slots import Slot
 
 pytestmark = pytest.mark.django_db
 
@@ -128,16 +132,24 @@ def cooldown_s(model: str = MODEL) -> float:
 def pass_time(seconds: float) -> None:
     run(
         "UPDATE video_provideraccount SET cooldown_until = cooldown_until - %s * interval '1 second', "
-        "lowered_until = lowered_until - %s * interval '1 second'",
-        seconds,
-        seconds,
+        "lowered_until = lowered_until - %s * interval '1 second', retry_at = retry_at - %s * interval '1 second', "
+        "refused_since = refused_since - %s * interval '1 second'",
+        *[seconds] * 4,
     )
-    run("UPDATE video_providerkey SET checked_at = checked_at - %s * interval '1 second'", seconds)
+    run(
+        "UPDATE video_providerkey SET checked_at = checked_at - %s * interval '1 second', "
+        "retry_at = retry_at - %s * interval '1 second', refused_since = refused_since - %s * interval '1 second'",
+        *[seconds] * 3,
+    )
+
+
+def open_slots() -> list[Slot]:
+    with transaction.atomic():
+        return list(configured_keys.open_slots())
 
 
 def opened(model: str = MODEL) -> bool:
-    with transaction.atomic():
-        return any(slot.account.model == model for slot in configured_keys.open_slots())
+    return any(slot.account.model == model for slot in open_slots())
 
 
 def busy(made: Generation, *, times: int = 1, **more: Any) -> list[int]:
@@ -163,27 +175,27 @@ def test_busy_waits_as_asked_and_only_on_its_model() -> None:
 
 
 def test_busy_without_a_time_waits_longer_each_time() -> None:
-    assert busy(generation(), times=8) == [5, 10, 20, 40, 80, 160, 300, 300]
+    assert busy(generation(), times=8) == [2, 4, 8, 16, 32, 60, 60, 60]
 
 
 def test_an_accepted_job_ends_the_row() -> None:
     made = generation()
-    assert busy(made, times=3) == [5, 10, 20]
+    assert busy(made, times=3) == [2, 4, 8]
     generation(state="accepted")
-    assert busy(made) == [5]
+    assert busy(made) == [2]
 
 
 def test_quiet_time_ends_the_row() -> None:
     made = generation()
     busy(made, times=4)
     pass_time(accounts.FORGET_BUSIES_S)
-    assert busy(made) == [5]
+    assert busy(made) == [2]
 
 
 def test_refusals_that_were_under_way_already_are_no_news() -> None:
     for _ in range(6):
         accounts.note_refusal(generation(), Busy("slow down"), jitter=calm)
-    assert round(cooldown_s()) == 5
+    assert round(cooldown_s()) == 2
     assert row().busies == 1
 
 
@@ -199,9 +211,20 @@ def test_jitter_only_adds() -> None:
     assert 100 < cooldown_s() <= 100 * (1 + accounts.JITTER)
 
 
-def test_an_absurd_wait_is_cut_to_a_day() -> None:
-    accounts.note_refusal(generation(), Busy("slow down", retry_after_s=1e12), jitter=calm)
-    assert cooldown_s() <= 86_400
+@pytest.mark.parametrize(("error", "longest_s"), [(Busy, 3600), (GatewayAnswer, 300)])
+def test_an_absurd_wait_is_cut(error: type[Busy], longest_s: float) -> None:
+    accounts.note_refusal(generation(), error("slow down", retry_after_s=1e12), jitter=calm)
+    assert longest_s - 5 < cooldown_s() <= longest_s
+
+
+def test_a_proxys_answer_cools_the_account_down_and_says_nothing_of_key_and_model() -> None:
+    made = generation()
+    for _ in range(10):
+        accounts.note_refusal(made, GatewayAnswer("403 with a page of HTML"), jitter=calm)
+        pass_time(cooldown_s() + 1)
+    assert opened()
+    assert state() == "active"
+    assert (row().closed_reason, row().refusals, ProviderKey.objects.get().refusals) == ("", 0, 0)
 
 
 @pytest.mark.parametrize(("sent", "limit"), [(0, 1), (1, 1), (3, 3)])
@@ -236,22 +259,101 @@ def test_too_fast_lowers_no_limit() -> None:
 # --- refused, empty, forbidden -------------------------------------------------------------------------------------
 
 
-def test_a_refused_key_is_quarantined_and_the_other_key_of_its_account_goes_on(
-    configure: Any, caplog: pytest.LogCaptureFixture
+def refuse(error: ProviderError, made: Generation | None = None) -> None:
+    """Refuse the submit of a task; of another each time, unless `made` says of which."""
+    accounts.note_refusal(made or generation(), error, jitter=calm)
+
+
+def pauses(error: ProviderError, *, times: int, made: Generation | None = None) -> list[int]:
+    """Refuse that often, each time right after the pause; the lengths of the pauses of key or account."""
+    found = []
+    for _ in range(times):
+        refuse(error, made)
+        found.append(round(max(retry_s(ProviderKey.objects.get()), retry_s(row()))))
+        pass_time(found[-1] + 0.1)
+    return found
+
+
+def retry_s(one: ProviderKey | ProviderAccount) -> float:
+    return 0.0 if one.retry_at is None else (one.retry_at - timezone.now()).total_seconds()
+
+
+@pytest.mark.parametrize("error", [KeyRefused("401"), ModelForbidden("403")])
+def test_one_refusal_closes_nothing_and_is_tried_again_within_a_minute(error: ProviderError) -> None:
+    refuse(error)
+    assert not opened()
+    assert state() == "active"
+    assert row().closed_reason == ""
+    pass_time(accounts.refusals.FIRST_PAUSE_S + accounts.refusals.READ_FIRST_S)
+    assert opened()
+
+
+@pytest.mark.parametrize("error", [KeyRefused("401"), ModelForbidden("403")])
+def test_pauses_grow_to_an_hour_where_several_tasks_are_refused(error: ProviderError) -> None:
+    assert pauses(error, times=10) == [15, 30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+@pytest.mark.parametrize("error", [KeyRefused("401"), ModelForbidden("403")])
+def test_pauses_stay_short_where_only_one_task_is_refused(error: ProviderError) -> None:
+    assert pauses(error, times=5, made=generation()) == [15, 30, 60, 60, 60]
+    assert state() == "active"
+    assert row().closed_reason == ""
+
+
+def test_a_key_that_several_tasks_over_minutes_were_refused_with_is_quarantined_and_told_once(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    configure((ONE, TWO), studio=[ONE, TWO])
-    made = generation()
-    accounts.note_refusal(made, KeyRefused("401"))
-    accounts.note_refusal(made, KeyRefused("401"))
-    assert (state(ONE), state(TWO)) == ("quarantined", "active")
-    with transaction.atomic():
-        assert {key for slot in configured_keys.open_slots() for key in slot.keys} == {TWO.fingerprint}
-    assert row(account="studio").closed_reason == ""
+    pauses(KeyRefused("401"), times=4)  # a minute and three quarters
+    assert state() == "active"
+    pauses(KeyRefused("401"), times=3)
+    assert state() == "quarantined"
     assert len([record for record in caplog.records if record.levelno == logging.ERROR]) == 1
 
 
+def test_a_storm_of_refusals_counts_as_one() -> None:
+    for _ in range(20):
+        refuse(KeyRefused("401"))
+    assert ProviderKey.objects.get().refusals == 1
+    assert retry_s(ProviderKey.objects.get()) < 16
+
+
+def test_a_refusal_long_after_the_last_is_a_first_one_again() -> None:
+    pauses(KeyRefused("401"), times=8)
+    pass_time(accounts.refusals.FORGET_S)
+    assert pauses(KeyRefused("401"), times=1) == [15]
+
+
+def try_of(made: Generation) -> Generation:
+    made.is_probe = True
+    return made
+
+
+@pytest.mark.parametrize("error", [KeyRefused("401"), ModelForbidden("403"), OutOfCredits("empty")])
+def test_a_job_that_the_provider_takes_opens_what_was_closed(error: ProviderError) -> None:
+    pauses(error, times=8)
+    assert row().refusals or ProviderKey.objects.get().refusals
+    accounts.note_accepted(try_of(generation()))
+    assert opened()
+    assert state() == "active"
+    assert (row().closed_reason, row().refusals, ProviderKey.objects.get().refusals) == ("", 0, 0)
+
+
+def test_an_accepted_job_that_was_no_try_writes_nothing(django_assert_num_queries: Any) -> None:
+    made = generation()
+    with django_assert_num_queries(0):
+        accounts.note_accepted(made)
+
+
+def test_the_other_key_of_an_account_goes_on_while_one_is_refused(configure: Any) -> None:
+    configure((ONE, TWO), studio=[ONE, TWO])
+    refuse(KeyRefused("401"))
+    with transaction.atomic():
+        assert {key for slot in configured_keys.open_slots() for key in slot.keys} == {TWO.fingerprint}
+    assert row(account="studio").closed_reason == ""
+
+
 def test_a_refused_key_that_is_its_accounts_only_one_closes_all_its_models() -> None:
-    accounts.note_refusal(generation(), KeyRefused("401"))
+    refuse(KeyRefused("401"))
     assert not opened()
     assert not opened("gen4_turbo")
 
@@ -279,11 +381,36 @@ def test_an_empty_account_is_closed_with_all_its_models_and_told_once(
 
 def test_a_forbidden_model_closes_only_itself_on_that_account(configure: Any) -> None:
     configure((ONE, TWO))
-    accounts.note_refusal(generation(), ModelForbidden("no"))
+    for _ in range(6):
+        refuse(ModelForbidden("no"))
+        pass_time(row().refusals and retry_s(row()) + 0.1)
     closed = ProviderAccount.objects.exclude(closed_reason="")
     assert [(one.model, one.account, one.closed_reason) for one in closed] == [
         (MODEL, ONE.fingerprint, "model_forbidden")
     ]
+
+
+@pytest.mark.parametrize("change", ["key", "address"])
+def test_another_key_or_address_forgets_what_was_concluded_from_the_old_one(
+    configure: Any, settings: Any, change: str
+) -> None:
+    configure((ONE,), studio=[ONE])
+    for error in (ModelForbidden("404"), KeyRefused("401")):
+        for _ in range(8):
+            refuse(error)
+            pass_time(4000)
+    refuse(OutOfCredits("empty"))
+    health.note_fault(MODEL, "runway", "down")
+    assert row(account="studio").closed_reason
+    if change == "key":
+        configure((TWO,), studio=[TWO])
+    else:
+        settings.PROVIDER_BASE_URLS = {**settings.PROVIDER_BASE_URLS, "runway": "https://other.test"}
+        configured_keys.sync()
+        assert state() == "active"
+        assert not Circuit.objects.filter(faults__gt=0).exists()
+    assert (row(account="studio").closed_reason, row(account="studio").refusals) == ("", 0)
+    assert opened()
 
 
 @pytest.mark.parametrize(
@@ -339,22 +466,34 @@ def test_a_balance_beyond_all_measure_is_cut_to_the_column(provider: responses.R
     assert row().slots == accounts.MOST_SLOTS
 
 
-def test_a_refused_check_quarantines_and_a_good_one_brings_back_at_a_slow_pace(
+def test_refused_checks_over_minutes_quarantine_and_a_good_one_brings_back(
     provider: responses.RequestsMock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    refuse(KeyRefused("401"))
     refused = provider.get(ORGANIZATION, status=401, json={"error": "no"})
-    assert configured_keys.refresh(60) == 1
+    for _ in range(4):
+        pass_time(retry_s(ProviderKey.objects.get()) + 0.1)
+        assert configured_keys.refresh(math.inf) == 1
+        assert configured_keys.refresh(60) == 0  # in its pause nobody asks
     assert state() == "quarantined"
-    assert not opened()
+    assert refused.call_count == 4
     provider.replace(responses.GET, ORGANIZATION, json=organization())
-    pass_time(61)
-    assert configured_keys.refresh(60) == 0
-    pass_time(accounts.RECHECK_CLOSED_S)
+    pass_time(retry_s(ProviderKey.objects.get()) + 0.1)
+    assert not opened()  # by a read, not by a job
     assert configured_keys.refresh(60) == 1
     assert state() == "active"
-    assert opened()
-    assert refused.call_count == 1
+    assert [slot.free for slot in open_slots()] == [slot.free for slot in open_slots() if slot.to_try]  # one job tries
     assert ONE.value not in caplog.text
+
+
+def test_a_key_of_which_no_read_comes_is_tried_by_a_job(provider: responses.RequestsMock) -> None:
+    refuse(KeyRefused("401"))
+    provider.get(ORGANIZATION, status=503, body="<html>")
+    pass_time(accounts.refusals.FIRST_PAUSE_S)
+    assert configured_keys.refresh(math.inf) == 0
+    assert not opened()
+    pass_time(accounts.refusals.READ_FIRST_S)
+    assert opened()
 
 
 def test_a_draining_key_is_never_activated_by_a_check(provider: responses.RequestsMock) -> None:
@@ -368,24 +507,31 @@ def test_a_draining_key_is_never_activated_by_a_check(provider: responses.Reques
 def test_an_empty_account_opens_when_it_was_topped_up(
     provider: responses.RequestsMock, balance: int | None, opens: bool
 ) -> None:
-    accounts.note_refusal(generation(), OutOfCredits("empty"))
-    accounts.note_refusal(generation("gen4_turbo"), ModelForbidden("no"))
+    for _ in range(6):
+        refuse(ModelForbidden("no"), generation("gen4_turbo"))
+        pass_time(retry_s(row("gen4_turbo")) + 0.1)
+    assert row("gen4_turbo").closed_reason == "model_forbidden"
+    refuse(OutOfCredits("empty"))
     provider.get(ORGANIZATION, json=organization(balance))
+    pass_time(16)
     assert configured_keys.refresh(60) == 1
     assert opened() is opens
-    assert not opened("gen4_turbo")  # forbidden, which money does not change
+    assert row("gen4_turbo").closed_reason == "model_forbidden"  # which money does not change
 
 
-def test_an_empty_account_is_asked_about_at_a_slow_pace(provider: responses.RequestsMock) -> None:
+def test_an_empty_account_is_asked_about_after_growing_pauses(provider: responses.RequestsMock) -> None:
     call = provider.get(ORGANIZATION, json=organization(0))
-    accounts.note_refusal(generation(), OutOfCredits("empty"))
-    configured_keys.refresh(60)
-    pass_time(61)
-    configured_keys.refresh(60)
-    assert call.call_count == 1
-    pass_time(accounts.RECHECK_CLOSED_S)
-    configured_keys.refresh(60)
-    assert call.call_count == 2
+    accounts.note_refusal(generation(), OutOfCredits("empty"), jitter=calm)
+    found = []
+    for _ in range(9):
+        found.append(round(retry_s(row())))
+        assert configured_keys.refresh(60) == 0
+        pass_time(found[-1] + 1)
+        assert configured_keys.refresh(math.inf) == 1
+    assert call.call_count == 9
+    assert found[0] == 15
+    assert found == sorted(found)
+    assert found[-1] > 2000
 
 
 def test_kling_tells_its_units_and_nothing_of_limits(configure: Any, provider: responses.RequestsMock) -> None:
@@ -399,20 +545,20 @@ def test_kling_tells_its_units_and_nothing_of_limits(configure: Any, provider: r
     assert set(mine.values_list("balance", "balance_unit")) == {(Decimal("12.5"), "units")}
 
 
-def test_fal_is_not_asked_and_an_empty_account_of_it_is_tried_again_after_an_hour(
+def test_fal_is_not_asked_and_an_empty_account_of_it_is_tried_by_one_job(
     configure: Any, provider: responses.RequestsMock
 ) -> None:
     configure(pika=(FAL,))
-    model = ProviderAccount.objects.filter(provider="pika").values_list("model", flat=True)[0]
-    accounts.note_refusal(generation(model, key=FAL), OutOfCredits("locked"))
-    assert not opened(model)
+    models = list(ProviderAccount.objects.filter(provider="pika").values_list("model", flat=True))
+    accounts.note_refusal(generation(models[0], key=FAL), OutOfCredits("locked"))
     configured_keys.refresh(0)
-    pass_time(accounts.RETRY_EMPTY_S - 60)
-    configured_keys.refresh(0)
-    assert not opened(model)
-    pass_time(120)
-    configured_keys.refresh(0)
-    assert opened(model)
+    assert not any(opened(model) for model in models)
+    pass_time(20)
+    made = admitted(make_task(model_requested=models[0]))
+    assert made.is_probe
+    assert not any(opened(model) for model in models)  # until it is known how the try ends
+    accounts.note_accepted(made)
+    assert all(opened(model) for model in models)
     assert len(provider.calls) == 0
 
 

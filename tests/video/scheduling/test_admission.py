@@ -1,15 +1,23 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.models.functions import Now
 
+from providers import catalogue
+from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claim_one, claimed, make_task, make_user, park_one, reload
+from video.actions import cancel
 from video.attempts import records, task_moves
 from video.engine import transitions
+from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts
+from video.routing import slots as slots_of_routing
 from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
@@ -101,6 +109,87 @@ def test_a_forbidden_model_closes_only_itself() -> None:
     make_task()
     image = make_task(image_url="https://example.com/cat.png")
     assert [task_id for task_id, _ in admission.admit()] == [image.pk]
+
+
+def refuse(generation: Generation, error: accounts.ProviderError) -> None:
+    """Its submit is refused, and its task waits for a slot again."""
+    claim = claimed(VideoTask.objects.get(pk=generation.task_id))
+    assert records.mark_sent(claim, generation)
+    records.record_rejected(generation.pk, code=error.code, message="")
+    accounts.note_refusal(generation, error)
+    assert transitions.wait_for_slot(claim, delay_s=0, reason=str(error))
+
+
+def end_pauses(seconds: float = 1000) -> None:
+    """The pauses of keys and accounts are over; those of tasks, which count from their refusals, are not."""
+    for table in ("video_providerkey", "video_provideraccount"):
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE {table} SET retry_at = retry_at - %s * interval '1 second'", [seconds])
+
+
+REFUSALS = [accounts.KeyRefused("401"), accounts.ModelForbidden("403")]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_after_the_pause_one_job_tries_and_the_others_start_when_it_was_taken(error: accounts.ProviderError) -> None:
+    refuse(admitted(make_task()), error)
+    waiting = [make_task() for _ in range(3)]
+    assert admission.admit() == []
+    end_pauses()
+    [(first, _)] = admission.admit()
+    assert first == waiting[0].pk
+    assert admission.admit() == []
+    generation = Generation.objects.get(task_id=first)
+    assert generation.is_probe
+    accounts.note_accepted(generation)
+    assert {task_id for task_id, _ in admission.admit()} == {task.pk for task in waiting[1:]}
+    assert not Generation.objects.get(task=waiting[1]).is_probe
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_try_that_ends_without_a_verdict_is_followed_by_another(
+    error: accounts.ProviderError, django_capture_on_commit_callbacks: Any
+) -> None:
+    refuse(admitted(make_task()), error)
+    first, second = make_task(), make_task()
+    end_pauses()
+    assert [task_id for task_id, _ in admission.admit()] == [first.pk]
+    with django_capture_on_commit_callbacks(execute=True):
+        assert cancel.cancel(first.pk, by="its user").changed
+    end_pauses(accounts.refusals.READ_FIRST_S)
+    assert [task_id for task_id, _ in admission.admit()] == [second.pk]
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, accounts.GatewayAnswer("403 of a proxy")])
+def test_a_task_that_was_refused_leaves_the_try_to_others_until_its_own_pause_is_over(
+    error: accounts.ProviderError,
+) -> None:
+    odd = make_task()
+    refuse(admitted(odd), error)
+    other = make_task()
+    end_pauses()
+    ProviderAccount.objects.update(cooldown_until=None)
+    assert [task_id for task_id, _ in admission.admit()] == [other.pk]
+    accounts.note_accepted(Generation.objects.get(task=other))
+    assert admission.admit() == []
+    Generation.objects.filter(task=odd).update(ended_at=Now() - timedelta(seconds=accounts.refusals.FIRST_PAUSE_S))
+    assert [task_id for task_id, _ in admission.admit()] == [odd.pk]
+
+
+def test_a_model_that_no_key_offers_is_never_planned(settings: Any) -> None:
+    pair = ApiKey("accessKey:secretKey")  # Kling's older API, which has fewer models
+    settings.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": (pair,)}
+    toolkit.cache_clear()
+    try:
+        kling = toolkit().provider("kling")
+        missing = [m.id for m in catalogue.MODELS if m.provider == "kling" and not kling.offers(m.id, pair.value)]
+        assert missing
+        waiting = make_task(model_requested=missing[0])
+        assert admission.admit() == []
+        assert not Generation.objects.filter(task=waiting).exists()
+        assert "an API without this model" in str(slots_of_routing.read().closed[missing[0]])
+    finally:
+        toolkit.cache_clear()
 
 
 def test_a_task_that_must_not_be_admitted_yet_waits() -> None:

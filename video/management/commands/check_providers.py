@@ -18,6 +18,7 @@ from providers.errors import Busy, KeyRefused, OutOfCredits
 from video.attempts import configured_keys
 from video.engine import dispatch
 from video.infra.camel import camel
+from video.infra.durations import span
 from video.infra.toolkit import toolkit
 from video.management.base import ReportCommand, table
 from video.models import ProviderKey
@@ -52,9 +53,10 @@ class Row:
 
 class Command(ReportCommand):
     help = (
-        "Asks each provider about each key (free of charge) and shows state, limits, balance and the last error. What "
-        "it finds counts at once: a refused key is quarantined, a topped-up account opens again. Exit code: 0 all "
-        "good, 1 some key is refused, out of credits or could not be checked, 2 no key is configured."
+        "Asks each provider about each key (free of charge) and shows state, limits, balance and the last error. "
+        "What it finds counts at once: a topped-up account opens again, and the next job tries what was refused "
+        "before, unless the key is refused now as well. Exit code: 0 all good, 1 some key is refused, out of credits "
+        "or could not be checked, 2 no key is configured."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -101,6 +103,8 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
     answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for answer in answers:
         accounts.record(answer)
+        if answer.error is None:
+            accounts.try_now(answer.provider, answer.account)
     dispatch.request_admission()
     keys_now = providers.keys()
     stored, figures = {(key.provider, key.fingerprint): key for key in keys_now}, providers.accounts(keys_now)
@@ -127,16 +131,18 @@ def _verdict(answer: accounts.AccountAnswer, key: KeyFigures, rows: list[Account
 
 
 def _closed(one: AccountFigures) -> str:
-    return one.closed_reason or ("" if one.cooldown_s is None else "cooling_down")
+    return one.closed_reason or ("refused_lately" if one.refusals else "" if one.cooldown_s is None else "cooling_down")
 
 
 def _of_limit(one: AccountFigures) -> str:
-    return f"{one.live}/{one.limit}" + (f" ({_closed(one).replace('_', ' ')})" if _closed(one) else "")
+    tried = ", the next job tries" if one.refusals and not one.retry_s else ""
+    return f"{one.live}/{one.limit}" + (f" ({_closed(one).replace('_', ' ')}{tried})" if _closed(one) else "")
 
 
 def _state(row: Row) -> str:
     word = {"ok": "good", "not_checked": "has no account call"}.get(row.verdict, row.verdict.replace("_", " "))
-    return word if row.key.state == ProviderKey.State.ACTIVE else f"{word}, {row.key.state}"
+    word = word if row.key.state == ProviderKey.State.ACTIVE else f"{word}, {row.key.state}"
+    return f"{word}, tried again in {span(row.key.retry_s)}" if row.key.retry_s else word
 
 
 def _as_json(row: Row) -> dict[str, Any]:
