@@ -2,6 +2,9 @@
 
 An adapter builds requests and reads replies; it never opens a socket (`http.py` sends) and reads no settings (what it
 needs arrives in its constructor). So every wire rule is tested without a server.
+
+The others call `parse_…`; an adapter writes `read_…`, which gets only successes and what its own API wrote: an error
+that `is_own` does not know came from a proxy, and is judged here for all providers in the same way.
 """
 
 from __future__ import annotations
@@ -15,9 +18,18 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, final
 
-from providers.errors import Busy, JobFailed, JobNotFound, ProviderError
+from providers import gateways
+from providers.errors import (
+    Busy,
+    GatewayAnswer,
+    JobFailed,
+    JobNotFound,
+    ProviderDown,
+    ProviderError,
+    SubmissionUnknown,
+)
 
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
 
@@ -105,11 +117,6 @@ class HttpReply:
     @property
     def ok(self) -> bool:
         return 200 <= self.status < 300
-
-    @property
-    def is_not_found(self) -> bool:
-        # An HTML page is a proxy or a wrong host, and would declare every job lost.
-        return self.status == 404 and self.body.lstrip()[:1] != b"<"
 
     def error(self, kind: type[ErrorT], message: str, **more: Any) -> ErrorT:
         """An error because of this reply: it has the status, and Busy the time that the provider asks us to wait."""
@@ -244,39 +251,76 @@ class Provider(ABC):
         """
 
     @abstractmethod
+    def is_own(self, reply: HttpReply) -> bool:
+        """Whether the body of an error is JSON in the shape in which this provider's API writes its errors.
+
+        A page, a text, an empty body and JSON of another shape (`{"message": "Forbidden"}`) are not. Never raises.
+        """
+
+    @final
     def parse_submit(self, reply: HttpReply) -> Submitted:
         """The provider's job id, or the error that says what the caller does now.
 
-        Raises RequestRejected, KeyRefused, OutOfCredits, ModelForbidden, Busy (see `retry_after_s`), and
+        Raises RequestRejected, KeyRefused, OutOfCredits, ModelForbidden, Busy (see `retry_after_s`), GatewayAnswer, and
         SubmissionUnknown for every answer that does not prove that no job exists.
+        """
+        if reply.ok or self._is_own(reply):
+            return self.read_submit(reply)
+        if gateways.proves_no_job(reply.status, reply.body):
+            raise reply.error(GatewayAnswer, self._not_own(reply))
+        raise reply.error(SubmissionUnknown, self._not_own(reply))
+
+    @abstractmethod
+    def read_submit(self, reply: HttpReply) -> Submitted:
+        """`parse_submit` for a success, and for an error in the provider's own words.
+
+        An answer that is in no table of the adapter is SubmissionUnknown.
         """
 
     @abstractmethod
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
         """The request that polls up to `max_jobs_per_poll` jobs."""
 
-    @abstractmethod
+    @final
     def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
         """What the reply says of each job, by job id; every job asked for is in it.
 
         Raises ProviderDown, KeyRefused, OutOfCredits (fal locks reads too) or Busy when the reply says nothing about
         the jobs.
         """
+        self._check_read(reply)
+        return self.read_poll(reply, jobs)
+
+    @abstractmethod
+    def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+        """`parse_poll` for a success, and for an error in the provider's own words."""
 
     def build_result(self, job: JobRef, *, key: str) -> HttpRequest:
         """The request for the outcome of a job in RESULT_READY; only such providers have one."""
         raise TypeError(f"{self.name} has no result call")
 
+    @final
     def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
         """How a job in RESULT_READY ended. Raises as `parse_poll` does, and JobNotFound."""
+        self._check_read(reply)
+        return self.read_result(reply, job)
+
+    def read_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
+        """`parse_result` for a success, and for an error in the provider's own words."""
         raise TypeError(f"{self.name} has no result call")
 
     def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
         """The request that asks the provider to stop a job; only where `can_cancel`."""
         raise TypeError(f"{self.name} cannot cancel")
 
+    @final
     def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
         """What the answer to a cancel proved. Raises ProviderDown, KeyRefused or Busy."""
+        self._check_read(reply)
+        return self.read_cancel(reply)
+
+    def read_cancel(self, reply: HttpReply) -> CancelOutcome:
+        """`parse_cancel` for a success, and for an error in the provider's own words."""
         raise TypeError(f"{self.name} cannot cancel")
 
     def took_nothing(self, end: JobStatus, *, before: str) -> bool:
@@ -290,20 +334,52 @@ class Provider(ABC):
         """The request that finds a job by our reference after an unknown submit; only where `can_look_up`."""
         raise TypeError(f"{self.name} cannot look jobs up by reference")
 
+    @final
     def parse_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
         """The job that carries our reference, or None when the provider knows none (yet: a new one may show late).
 
         Raises ProviderDown, KeyRefused, OutOfCredits or Busy when the reply proves neither.
         """
+        self._check_read(reply)
+        return self.read_lookup(reply, reference)
+
+    def read_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
+        """`parse_lookup` for a success, and for an error in the provider's own words."""
         raise TypeError(f"{self.name} cannot look jobs up by reference")
 
     def build_account(self, *, key: str) -> HttpRequest:
         """The request for the account's balance and limits; only where `has_account_call`."""
         raise TypeError(f"{self.name} has no account call")
 
+    @final
     def parse_account(self, reply: HttpReply) -> AccountInfo:
         """Balance and limits. Raises ProviderDown, KeyRefused, OutOfCredits or Busy."""
+        self._check_read(reply)
+        return self.read_account(reply)
+
+    def read_account(self, reply: HttpReply) -> AccountInfo:
+        """`parse_account` for a success, and for an error in the provider's own words."""
         raise TypeError(f"{self.name} has no account call")
+
+    def _is_own(self, reply: HttpReply) -> bool:
+        return self.is_own(reply) and not gateways.is_foreign_json(reply.headers, reply.json_object_or_empty())
+
+    def _check_read(self, reply: HttpReply) -> None:
+        """Raise Busy or ProviderDown for an error that the provider's API did not write: no news of key or job."""
+        if reply.ok or self._is_own(reply):
+            return
+        raise reply.error(Busy if reply.status == 429 else ProviderDown, self._not_own(reply))
+
+    def _not_own(self, reply: HttpReply) -> str:
+        """What an operator reads of such an answer. No text of the page: it may quote the request with its key."""
+        target = gateways.redirect_target(reply.status, reply.headers)
+        if target is None:
+            return f"{self.title} was not reached: something in front of its API answered {reply.status}"
+        setting = f"{self.name.upper()}_BASE_URL"
+        return (
+            f"{self.title} answered {reply.status}, a redirect to {target}: "
+            f"{setting} must be the address of the API itself"
+        )
 
 
 def _http_date(text: str) -> datetime | None:

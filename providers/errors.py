@@ -97,6 +97,7 @@ class GatewayAnswer(Busy):
     """
 
     code = "gateway_answer"
+    user_message = "The video provider can't be reached."
 
 
 class ProviderDown(ProviderError):

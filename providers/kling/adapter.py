@@ -88,20 +88,6 @@ _CODES: Mapping[int, tuple[type[errors.ProviderError], str]] = {
 }
 _MODERATION_CODES = (1300, 1301)
 
-#: Without a readable `code` (a gateway's page), what the HTTP status alone proves about a submit.
-_BY_STATUS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
-    400: (errors.RequestRejected, "the request was refused"),
-    401: (errors.KeyRefused, "the key was refused"),
-    402: (errors.OutOfCredits, "payment required"),
-    403: (errors.ModelForbidden, "the account may not use this model"),
-    404: (errors.ModelForbidden, "the path does not exist"),
-    405: (errors.ModelForbidden, "the path takes no POST"),
-    413: (errors.RequestRejected, "the request is too large"),
-    422: (errors.RequestRejected, "the request was refused"),
-    429: (errors.Busy, "calls come too fast"),
-}
-
-
 #: Known texts of a failed task, as fragments in lower case → (our code, could another model do it, sentence).
 _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
     ("risk control", "moderation", False, errors.REFUSED_BY_SAFETY),
@@ -150,7 +136,12 @@ class Kling(Provider):
             raise errors.ModelForbidden(f"{model.title} is not on Kling's older standard, which a key pair speaks")
         return self._build_older(model, request, key, reference)
 
-    def parse_submit(self, reply: HttpReply) -> Submitted:
+    def is_own(self, reply: HttpReply) -> bool:
+        """Every answer of Kling's has its `code`: 0, or four digits. (A gateway's `code` repeats the HTTP status.)"""
+        code = _code(reply.json_object_or_empty())
+        return code is not None and (code == 0 or 1000 <= code <= 9999)
+
+    def read_submit(self, reply: HttpReply) -> Submitted:
         body = reply.json_object_or_empty()
         code = _code(body)
         if reply.ok and code == 0:
@@ -170,7 +161,7 @@ class Kling(Provider):
         ids = ",".join(job.job_id for job in jobs)
         return HttpRequest("GET", f"{self.base_url}/tasks", self._headers(key), params={"task_ids": ids})
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
+    def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         if len(jobs) == 1 and _is_unknown_task(reply):
             return {jobs[0].job_id: errors.JobNotFound("Kling does not know the task", provider_code="1201")}
         data = _read(reply)
@@ -197,7 +188,7 @@ class Kling(Provider):
             return self._get_older(reference, key, image_to_video=image_to_video)
         return HttpRequest("GET", f"{self.base_url}/tasks", self._headers(key), params={"external_task_ids": reference})
 
-    def parse_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
+    def read_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
         """None is "not seen": a new task may show late, so the caller asks several times before it believes it."""
         if _is_unknown_task(reply):
             return None
@@ -219,7 +210,7 @@ class Kling(Provider):
         times = {"start_time": str(now_ms - 365 * 86_400_000), "end_time": str(now_ms)}
         return HttpRequest("GET", f"{self.base_url}/account/costs", self._headers(key), params=times)
 
-    def parse_account(self, reply: HttpReply) -> AccountInfo:
+    def read_account(self, reply: HttpReply) -> AccountInfo:
         """The units left in all packs that are online. No limits: Kling tells none, over them is code 1303."""
         packs = safe_mapping(_read(reply)).get("resource_pack_subscribe_infos")
         if not isinstance(packs, list):
@@ -336,7 +327,7 @@ def _code(body: Mapping[str, Any]) -> int | None:
 def _submit_error(reply: HttpReply, code: int | None, text: str) -> errors.ProviderError:
     shown = "" if code is None else str(code)
     said = f"Kling answered {reply.status}, code {shown or 'unreadable'}: {text}"
-    known = _BY_STATUS.get(reply.status) if code is None else _CODES.get(code)
+    known = None if code is None else _CODES.get(code)
     if known is None or reply.status >= 500:  # under a 5xx, no code proves that nothing was made
         return reply.error(errors.SubmissionUnknown, said, provider_code=shown)
     error, meaning = known
@@ -369,8 +360,8 @@ def _read(reply: HttpReply) -> Any:
         return body.get("data")
     shown = "" if code is None else str(code)
     said = f"Kling answered {reply.status}, code {shown or 'unreadable'}, to a read: {text}"
-    error, _ = (_BY_STATUS.get(reply.status) if code is None else _CODES.get(code)) or (errors.ProviderDown, "")
-    if code == 1103 or (code is None and reply.status == 403):
+    error, _ = (None if code is None else _CODES.get(code)) or (errors.ProviderDown, "")
+    if code == 1103:
         error = errors.KeyRefused
     elif error is not errors.Busy and (reply.status >= 500 or error not in (errors.KeyRefused, errors.OutOfCredits)):
         error = errors.ProviderDown

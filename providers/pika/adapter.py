@@ -52,6 +52,9 @@ _STATES = {
     "COMPLETED": JobState.RESULT_READY,  # or FAILED, when it carries an error
 }
 
+#: What fal's queue says in `status` of an answer that is an error.
+_WORDS = ("NOT_FOUND", "ALREADY_COMPLETED", *_STATES)
+
 #: What an answer to a submit proves, by HTTP status. What is not here leaves the outcome unknown.
 _SUBMIT_ERRORS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
     400: (errors.RequestRejected, "the request was refused"),
@@ -128,7 +131,15 @@ class Pika(Provider):
             json=body,
         )
 
-    def parse_submit(self, reply: HttpReply) -> Submitted:
+    def is_own(self, reply: HttpReply) -> bool:
+        """fal's errors have `detail` (a text, a list, seen as an object too), or a word of its queue in `status`.
+
+        A 499 is its word for a cancelled request, whatever the body: no proxy sends one to a client that waits.
+        """
+        body = reply.json_object_or_empty()
+        return reply.status == 499 or isinstance(body.get("detail"), str | list | dict) or body.get("status") in _WORDS
+
+    def read_submit(self, reply: HttpReply) -> Submitted:
         if not reply.ok:
             raise _submit_error(reply)
         body = reply.json_object_or_empty()
@@ -145,9 +156,9 @@ class Pika(Provider):
         (job,) = jobs
         return HttpRequest("GET", self._follow_up(job, "status"), _headers(key))
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
+    def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         (job,) = jobs
-        if reply.is_not_found:
+        if reply.status == 404:
             return {job.job_id: reply.error(errors.JobNotFound, "fal does not know the request")}
         if not reply.ok:
             raise _read_error(reply)
@@ -171,14 +182,14 @@ class Pika(Provider):
     def build_result(self, job: JobRef, *, key: str) -> HttpRequest:
         return HttpRequest("GET", self._follow_up(job, "response"), _headers(key))
 
-    def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
+    def read_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
         """FAILED only for fal's own error body (or 499): any other non-2xx is a failed read of a paid job."""
         if reply.ok:
             url = safe_url(safe_mapping(reply.json_object_or_empty().get("video")).get("url"))
             if url is None:
                 raise reply.error(errors.ProviderDown, "fal's result has no video in it")
             return JobStatus(JobState.SUCCEEDED, "COMPLETED", progress=1.0, result_url=url)
-        if reply.is_not_found:
+        if reply.status == 404:
             raise reply.error(errors.JobNotFound, "fal does not know the request")
         body = reply.json_object_or_empty()
         kind, text = _type_of(body, reply), _detail_text(body)
@@ -195,13 +206,13 @@ class Pika(Provider):
     def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
         return HttpRequest("PUT", self._follow_up(job, "cancel"), _headers(key))
 
-    def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
+    def read_cancel(self, reply: HttpReply) -> CancelOutcome:
         """REQUESTED for any 2xx (a running one may still finish and be billed)."""
         if reply.ok:
             return CancelOutcome.REQUESTED
         if reply.json_object_or_empty().get("status") == "ALREADY_COMPLETED":
             return CancelOutcome.ALREADY_ENDED
-        if reply.is_not_found:
+        if reply.status == 404:
             return CancelOutcome.NOT_FOUND
         raise _read_error(reply)
 

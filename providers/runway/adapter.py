@@ -131,7 +131,11 @@ class Runway(Provider):
         path = "image_to_video" if request.image_url is not None else "text_to_video"
         return HttpRequest("POST", f"{self.base_url}/v1/{path}", _headers(key), json=body)
 
-    def parse_submit(self, reply: HttpReply) -> Submitted:
+    def is_own(self, reply: HttpReply) -> bool:
+        """Every documented and every seen error of Runway's is an object with a text in `error`."""
+        return isinstance(reply.json_object_or_empty().get("error"), str)
+
+    def read_submit(self, reply: HttpReply) -> Submitted:
         if reply.ok:
             body = reply.json_object_or_empty()
             job_id = body.get("id")
@@ -146,9 +150,9 @@ class Runway(Provider):
         (job,) = jobs
         return HttpRequest("GET", self._task_url(job), _headers(key))
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
+    def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | errors.JobNotFound]:
         (job,) = jobs
-        if reply.is_not_found:
+        if reply.status == 404:
             return {job.job_id: reply.error(errors.JobNotFound, "Runway does not know the task")}
         task = _read(reply, "a task")
         if isinstance(task.get("id"), str) and task["id"].lower() != job.job_id.lower():
@@ -158,18 +162,18 @@ class Runway(Provider):
     def build_cancel(self, job: JobRef, *, key: str) -> HttpRequest:
         return HttpRequest("DELETE", self._task_url(job), {**_headers(key), "Accept": "*/*"})  # its answer has no body
 
-    def parse_cancel(self, reply: HttpReply) -> CancelOutcome:
+    def read_cancel(self, reply: HttpReply) -> CancelOutcome:
         """REQUESTED also for a task that had ended (and is erased now): Runway's 204 does not tell the two apart."""
         if reply.ok:
             return CancelOutcome.REQUESTED
-        if reply.is_not_found:
+        if reply.status == 404:
             return CancelOutcome.NOT_FOUND
         raise _read_error(reply)
 
     def build_account(self, *, key: str) -> HttpRequest:
         return HttpRequest("GET", f"{self.base_url}/v1/organization", _headers(key))
 
-    def parse_account(self, reply: HttpReply) -> AccountInfo:
+    def read_account(self, reply: HttpReply) -> AccountInfo:
         body = _read(reply, "an organization")
         limits = safe_mapping(safe_mapping(body.get("tier")).get("models"))
         usage = safe_mapping(safe_mapping(body.get("usage")).get("models"))

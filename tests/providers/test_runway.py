@@ -7,6 +7,7 @@ import responses
 from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
 from providers.errors import (
     Busy,
+    GatewayAnswer,
     JobNotFound,
     KeyRefused,
     ModelForbidden,
@@ -192,26 +193,26 @@ BAD_IMAGE = {"error": 'promptImage: Unsupported Content-Type response header: "b
         (400, BAD_IMAGE, RequestRejected, "bad_request"),
         (400, BAD_MODEL, ModelForbidden, "model_forbidden"),
         (400, {"error": "The prompt was blocked by content policy"}, RequestRejected, "moderation"),
-        (400, b"<html>", RequestRejected, "bad_request"),
-        (400, {"error": {"odd": 1}, "issues": "odd"}, RequestRejected, "bad_request"),
-        (400, {"issues": [None, 1, {"path": 3}, {"path": [None]}]}, RequestRejected, "bad_request"),
+        (400, b"<html>", GatewayAnswer, "gateway_answer"),
+        (400, {"error": {"odd": 1}, "issues": "odd"}, GatewayAnswer, "gateway_answer"),
+        (400, {"error": "", "issues": [None, 1, {"path": 3}, {"path": [None]}]}, RequestRejected, "bad_request"),
         (401, {"error": "Unauthorized"}, KeyRefused, "key_refused"),
-        (402, {}, OutOfCredits, "out_of_credits"),
-        (403, {}, ModelForbidden, "model_forbidden"),
-        (404, {}, ModelForbidden, "model_forbidden"),
-        (405, {}, ModelForbidden, "model_forbidden"),
-        (413, b"", RequestRejected, "bad_request"),
+        (402, {"error": "no"}, OutOfCredits, "out_of_credits"),
+        (403, {"error": "no"}, ModelForbidden, "model_forbidden"),
+        (404, {"error": "no"}, ModelForbidden, "model_forbidden"),
+        (405, {"error": "no"}, ModelForbidden, "model_forbidden"),
+        (413, {"error": "no"}, RequestRejected, "bad_request"),
         (422, VALIDATION, RequestRejected, "bad_request"),
         (429, {"error": "daily limit"}, Busy, "busy"),
         (408, {}, SubmissionUnknown, "outcome_unknown"),
         (409, {}, SubmissionUnknown, "outcome_unknown"),
-        (418, {}, SubmissionUnknown, "outcome_unknown"),
+        (418, {"error": "no"}, SubmissionUnknown, "outcome_unknown"),
         (500, {}, SubmissionUnknown, "outcome_unknown"),
         (502, b"<html>", SubmissionUnknown, "outcome_unknown"),
         (503, NO_CREDITS, SubmissionUnknown, "outcome_unknown"),
         (504, {}, SubmissionUnknown, "outcome_unknown"),
-        (302, b"", SubmissionUnknown, "outcome_unknown"),
-        (307, b"", SubmissionUnknown, "outcome_unknown"),
+        (302, b"", GatewayAnswer, "gateway_answer"),
+        (307, {"error": "no"}, SubmissionUnknown, "outcome_unknown"),
         (200, b"", SubmissionUnknown, "outcome_unknown"),
         (200, b"<html>", SubmissionUnknown, "outcome_unknown"),
         (200, b'{"id": "17f', SubmissionUnknown, "outcome_unknown"),
@@ -387,9 +388,9 @@ def test_infinite_numbers_in_json_are_ignored():
 
 def test_404_means_not_found_unless_a_proxy_says_it():
     assert isinstance(poll(reply(404, {"error": "Not found"})), JobNotFound)
-    assert isinstance(poll(reply(404, b"")), JobNotFound)
-    with pytest.raises(ProviderDown):
-        poll(reply(404, b"\n<!doctype html><h1>404</h1>"))
+    for proxy in (b"", b"\n<!doctype html><h1>404</h1>", {"message": "Not Found"}):
+        with pytest.raises(ProviderDown):
+            poll(reply(404, proxy))
 
 
 READ_ERRORS = [

@@ -41,7 +41,11 @@ class Acme(Provider):
         film = {"words": request.prompt, "seconds": request.duration_s, "shape": request.aspect_ratio}
         return HttpRequest("POST", f"{self.base_url}/acme/films", {"X-Acme-Key": key}, json=film)
 
-    def parse_submit(self, reply: HttpReply) -> Submitted:
+    def is_own(self, reply: HttpReply) -> bool:
+        """Acme's errors are objects with one of two words."""
+        return not {"wrong", "gone"}.isdisjoint(reply.json_object_or_empty())
+
+    def read_submit(self, reply: HttpReply) -> Submitted:
         film = reply.json_object_or_empty().get("film")
         if reply.status == 201 and isinstance(film, str) and film:
             return Submitted(film)
@@ -55,7 +59,7 @@ class Acme(Provider):
         (job,) = jobs
         return HttpRequest("GET", f"{self.base_url}/acme/films/{job.job_id}", {"X-Acme-Key": key})
 
-    def parse_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
+    def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
         (job,) = jobs
         film = reply.json_object_or_empty()
         if reply.status == 404 and "gone" in film:
