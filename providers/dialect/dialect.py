@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Reversible, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any, ClassVar, Protocol
 
 from providers.dialect.jobs import Account, Call, Job, Lane, Phase
 from providers.dialect.messages import Later, Reply, Request
+
+_ELSEWHERE = "https://elsewhere.invalid/moved?token=never-to-be-shown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +24,28 @@ class Refusal:
     kind: str  # "status" (by script), "credits", "moderation", "daily_limit", "busy", "directive", "not_found", …
     message: str = ""
     retry_after: str | None = None
-    code: str = ""  # the provider's own, from a script's `status=429-1101`
+    code: str = ""  # the provider's own, from a script's `status=429-1101`; "html" is a proxy's page
 
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
-        return (("retry-after", self.retry_after),) if self.retry_after is not None else ()
+        if self.retry_after is None:
+            return ()
+        kind, _, ahead_s = self.retry_after.partition(":")
+        # Our replies have no `date`, so a client measures it by its own clock.
+        said = formatdate(time.time() + int(ahead_s), usegmt=True) if kind == "date" else self.retry_after
+        return (("retry-after", said),)
 
     @property
     def gateway_page(self) -> Reply:
         """The answer of a gateway that stands before the provider, and knows nothing of its protocol."""
         page = f"<html><head><title>{self.status}</title></head><body><center>nginx</center></body></html>"
         return Reply(self.status, page.encode(), "text/html", self.headers)
+
+    @property
+    def redirect(self) -> Reply:
+        """The answer of a proxy that sends the client to another origin."""
+        page = f"<html><head><title>{self.status}</title></head><body>Moved</body></html>"
+        return Reply(self.status, page.encode(), "text/html", (("location", _ELSEWHERE), *self.headers))
 
     @classmethod
     def by_script(cls, value: str, retry_after: str | None = None) -> Refusal:
@@ -104,9 +119,15 @@ class Dialect(ABC):
     def accept(self, job: Job, request: Request) -> Reply:
         """The answer to a submit that made this job."""
 
-    @abstractmethod
     def refuse(self, refusal: Refusal) -> Reply:
-        """The answer to a call that gets no."""
+        """The answer to a call that gets no, from the provider or from a proxy before it."""
+        if 300 <= refusal.status < 400:
+            return refusal.redirect
+        return refusal.gateway_page if refusal.code == "html" else self.refuse_in_words(refusal)
+
+    @abstractmethod
+    def refuse_in_words(self, refusal: Refusal) -> Reply:
+        """The same in the provider's own words."""
 
     def cost_of_failure(self, job: Job) -> float:
         """What a failed job costs in the end: 0 where the provider refunds this failure."""

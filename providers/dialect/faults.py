@@ -15,6 +15,10 @@ from typing import Any, NamedTuple
 
 _GROUP = re.compile(r"\[\[sim[ \t]([^\[\]]*)\]\]")
 _STATUS = re.compile(r"[45][0-9]{2}(-[A-Za-z0-9_.]{1,40})?")
+_REDIRECT = re.compile(r"30[12378]")
+_INTERIM = re.compile(r"1[0-9]{2}(,1[0-9]{2}){0,99}")
+_RETRY_AFTER = re.compile(r"[!-~]{1,80}")
+_RETRY_DATE = re.compile(r"date:([+-][0-9]{1,10})")
 _COUNTED = re.compile(r"(.*?)(?:x([0-9]{1,6}))?", re.DOTALL)
 
 
@@ -46,6 +50,7 @@ class Faults:
     hang_before: float | None = None
     reset: bool = False
     status: str | None = None
+    redirect: str | None = None
     moderation: bool = False
     # submit, after the job was made
     hang: float | None = None
@@ -53,7 +58,9 @@ class Faults:
     lost_reply: bool = False
     lost_reply_reset: bool = False
     garbage: bool = False
-    retry_after: str | None = None  # goes with every refusal, at submit and at poll
+    # submit, with whatever is answered
+    interim: str | None = None  # "103", "102,103"
+    retry_after: str | None = None  # goes with every refusal, at submit and at poll; "date:+60": as an HTTP date
     # the job
     render: float | None = None
     throttled: float | None = None
@@ -63,6 +70,8 @@ class Faults:
     unknown_status: float | None = None
     not_found: int = 0
     poll_status: Counted | None = None
+    poll_redirect: Counted | None = None
+    poll_interim: Counted | None = None
     poll_reset: int = 0
     poll_garbage: int = 0
     poll_hang: float | None = None
@@ -109,24 +118,41 @@ def _word(text: str) -> str:
     return text
 
 
-def _counted(text: str) -> Counted:
+def _retry_after(text: str) -> str:
+    """Whatever a header may hold, sense or none; only a date is written as what it means."""
+    if not _RETRY_AFTER.fullmatch(text) or (text.startswith("date:") and not _RETRY_DATE.fullmatch(text)):
+        raise ValueError
+    return text
+
+
+def _counted(text: str, allowed: re.Pattern[str]) -> Counted:
     match = _COUNTED.fullmatch(text)
     assert match is not None  # the pattern takes every text
-    return Counted(_word(match[1]), int(match[2]) if match[2] else None)
+    if not allowed.fullmatch(match[1]):
+        raise ValueError
+    return Counted(match[1], int(match[2]) if match[2] else None)
 
 
 def _file_fault(text: str) -> Counted:
-    counted = _counted(text)
-    if counted.value not in FILE_FAULTS:
-        raise ValueError
-    return counted
+    return _counted(text, _FILE_FAULT)
 
 
 def _http_status(text: str) -> Counted:
-    counted = _counted(text)
-    if not _STATUS.fullmatch(counted.value):
+    return _counted(text, _STATUS)
+
+
+def _cancel(text: str) -> str:
+    if text != "ignored" and not _STATUS.fullmatch(text):
         raise ValueError
-    return counted
+    return text
+
+
+def _redirect(text: str) -> Counted:
+    return _counted(text, _REDIRECT)
+
+
+def _interim(text: str) -> Counted:
+    return _counted(text, _INTERIM)
 
 
 def _callback(text: str) -> CallbackFault:
@@ -157,27 +183,36 @@ FILE_FAULTS = (
     "corrupt", "truncated", "short", "empty", "html", "oversized", "endless", "hls", "drip",
     "redirect", "redirect_private",
 )  # fmt: skip
+_FILE_FAULT = re.compile("|".join(FILE_FAULTS))
 
 DIRECTIVES: Mapping[str, Directive] = {
     "hang_before": Directive(_seconds, "submit", "wait SECONDS; no job if the client has gone by then"),
     "reset": Directive(_flag, "submit", "reset the connection, no job made"),
     "status": Directive(
-        _http_status, "submit", "no job, but this status: 503, 400-credits, 429-1101 (provider's code)"
+        _http_status,
+        "submit",
+        "no job, but this status: 503, 400-credits, 429-1101 (provider's code), 403-html (a page)",
     ),
+    "redirect": Directive(_redirect, "submit", "no job, but this 30x status, with a Location at another origin"),
     "moderation": Directive(_flag, "submit", "refuse as the provider refuses a forbidden prompt"),
     "hang": Directive(_seconds, "submit", "make the job, answer after SECONDS"),
     "status_after": Directive(_http_status, "submit", "make the job, answer with this HTTP status"),
     "lost_reply": Directive(_flag, "submit", "make the job, close the connection without an answer"),
     "lost_reply_reset": Directive(_flag, "submit", "make the job, reset the connection"),
     "garbage": Directive(_flag, "submit", "make the job, answer 200 with a body that is not JSON"),
-    "retry_after": Directive(_word, "submit", "Retry-After header (seconds) on every refusal above and on poll_status"),
+    "interim": Directive(_interim, "submit", "these 1xx answers before the real one: 103, or several: 102,103"),
+    "retry_after": Directive(
+        _retry_after, "submit", "Retry-After header on every refusal, at polls too: any word; date:+60 is an HTTP date"
+    ),
     "render": Directive(_seconds, "job", "SECONDS from submit to the end"),
     "throttled": Directive(_seconds, "job", "held back for SECONDS before it runs"),
     "fail": Directive(_word, "job", "ends as failed with this failure code"),
-    "cancel": Directive(_word, "job", "on cancel: 404 (unknown afterwards), ignored (renders on), or an HTTP status"),
+    "cancel": Directive(_cancel, "job", "on cancel: 404 (unknown afterwards), ignored (renders on), or an HTTP status"),
     "unknown_status": Directive(_seconds, "poll", "a status nobody documented, for the first SECONDS"),
     "not_found": Directive(_count, "poll", "404 for the first N polls"),
-    "poll_status": Directive(_http_status, "poll", "this HTTP status on polls"),
+    "poll_status": Directive(_http_status, "poll", "this HTTP status on polls; 404-html is a proxy's page"),
+    "poll_redirect": Directive(_redirect, "poll", "this 30x status on polls, with a Location at another origin"),
+    "poll_interim": Directive(_interim, "poll", "these 1xx answers before the real one of polls"),
     "poll_reset": Directive(_count, "poll", "reset the first N polls"),
     "poll_garbage": Directive(_count, "poll", "200 and no JSON for the first N polls"),
     "poll_hang": Directive(_seconds, "poll", "every poll is answered after SECONDS"),
@@ -192,7 +227,7 @@ DIRECTIVES: Mapping[str, Directive] = {
 }
 _FLAGS = frozenset(name for name, directive in DIRECTIVES.items() if directive.read is _flag)
 # These are counted at each poll or download.
-_NOT_COUNTED_HERE = frozenset({"poll_status", "result_status", "file", "file_status"})
+_NOT_COUNTED_HERE = frozenset({"poll_status", "poll_redirect", "poll_interim", "result_status", "file", "file_status"})
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Reply:
     headers: tuple[tuple[str, str], ...] = ()
     stream: AsyncIterator[bytes] | None = None
     length: int | None = None
+    interim: tuple[int, ...] = ()  # 1xx answers that go before this one
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ class KlingDialect(Dialect):
         tasks: Tasks = job.extra["tasks"]
         return good(tasks.accepted(job))
 
-    def refuse(self, refusal: Refusal) -> Reply:
+    def refuse_in_words(self, refusal: Refusal) -> Reply:
         code = int(refusal.code) if refusal.code.isdecimal() else None
         if code is None:
             code = CODE_OF_KIND.get(refusal.kind) or CODE_OF_STATUS.get(refusal.status)

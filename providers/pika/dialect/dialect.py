@@ -123,7 +123,7 @@ class PikaDialect(Dialect):
         text = f'{{"status":"IN_QUEUE","queue_position":{position},{ids}}}'
         return Reply(200, text.encode(), headers=(("x-fal-request-id", job.id),))
 
-    def refuse(self, refusal: Refusal) -> Reply:
+    def refuse_in_words(self, refusal: Refusal) -> Reply:
         status, code = refusal.status, refusal.code
         if refusal.kind == "not_found" or (refusal.kind == "status" and status == 404):
             return Reply(404, b'{"status":"NOT_FOUND"}', headers=refusal.headers)

@@ -94,7 +94,7 @@ class RunwayDialect(Dialect):
     def accept(self, job: Job, request: Request) -> Reply:
         return Reply(200, b'{"id":"%b","estimatedCost":{"credits":%d}}' % (job.id.encode(), job.expected_cost))
 
-    def refuse(self, refusal: Refusal) -> Reply:
+    def refuse_in_words(self, refusal: Refusal) -> Reply:
         message = refusal.message or _REFUSALS.get(refusal.kind) or f"Simulated HTTP {refusal.status}."
         body = json.dumps({"error": message}).encode()
         return Reply(refusal.status, body, headers=refusal.headers)
@@ -143,8 +143,8 @@ class RunwayDialect(Dialect):
     def _delete(self, job: Job) -> Reply:
         now = self.host.now()
         how = job.faults.cancel
-        if how is not None and how.isdecimal() and how != "404":
-            return self.refuse(Refusal(int(how), "status"))
+        if how is not None and how not in ("404", "ignored"):
+            return self.refuse(Refusal.by_script(how))
         if not job.phase(now).is_live:
             job.deleted = True  # and its output is erased
         elif how != "ignored":

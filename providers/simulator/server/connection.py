@@ -200,7 +200,8 @@ class Connection(asyncio.Protocol):
 
 
 def _head(reply: Reply, length: int | None, keep: bool, *, chunked: bool = False) -> bytes:
-    head = f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}\r\n"
+    head = "".join(_interim_head(status) for status in reply.interim)
+    head += f"HTTP/1.1 {reply.status} {_REASONS.get(reply.status, 'Unknown')}\r\n"
     if length is not None:
         head += f"content-type: {reply.content_type}\r\ncontent-length: {length}\r\n"
     elif chunked:
@@ -208,6 +209,11 @@ def _head(reply: Reply, length: int | None, keep: bool, *, chunked: bool = False
     for name, value in reply.headers:
         head += f"{name}: {value}\r\n"
     return (head + ("\r\n" if keep else "connection: close\r\n\r\n")).encode("latin-1")
+
+
+def _interim_head(status: int) -> str:
+    hint = "link: </style.css>; rel=preload; as=style\r\n" if status == HTTPStatus.EARLY_HINTS else ""
+    return f"HTTP/1.1 {status} {_REASONS.get(status, 'Unknown')}\r\n{hint}\r\n"
 
 
 def _dechunk(buffer: bytearray, at: int) -> tuple[bytes | None, int]:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from providers.dialect.dialect import Refusal
 from providers.dialect.jobs import Job, Phase
 from providers.dialect.messages import Answer, Later, Reply, Request
 from providers.simulator.world.render import RenderFailed
@@ -40,7 +41,8 @@ class Files:
             return _denied(403, "AccessDenied")
         refused = job.faults.file_status
         if refused is not None and refused.applies(nth):
-            return _denied(int(refused.value), "ByScript")
+            refusal = Refusal.by_script(refused.value)
+            return refusal.gateway_page if refusal.code == "html" else _denied(refusal.status, "ByScript")
         return self._deliver(job, request, nth)
 
     async def _deliver(self, job: Job, request: Request, nth: int) -> Answer:

@@ -48,4 +48,4 @@ class Router:
         if outage.answer == "hang":
             return after(3600.0, lambda: Cut())
         refusal = Refusal.by_script(outage.answer)
-        return dialect.refuse(refusal) if dialect else Reply(refusal.status, b"<html>down</html>", "text/html")
+        return dialect.refuse(refusal) if dialect else refusal.gateway_page

@@ -7,9 +7,10 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Reversible, Sequence
+from collections.abc import Callable, Coroutine, Reversible, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from providers.dialect import faults as scripts
 from providers.dialect.dialect import Dialect, Draft, Refusal
@@ -140,7 +141,8 @@ class Simulator:
         def go_on() -> Later:
             return self._submit(dialect, account, draft, request, text, plan)
 
-        return go_on() if plan.hang_before is None else after(plan.hang_before, go_on)
+        answer = go_on() if plan.hang_before is None else after(plan.hang_before, go_on)
+        return announced(answer, plan.interim)
 
     def _submit(
         self, dialect: Dialect, account: Account, draft: Draft, request: Request, text: str, plan: Faults
@@ -165,6 +167,8 @@ class Simulator:
     def _refusal(self, dialect: Dialect, account: Account, draft: Draft, plan: Faults, now: float) -> Refusal | None:
         if plan.status == "400-credits" or self.balance(account, now) < draft.cost:
             return Refusal(400, "credits", retry_after=plan.retry_after)
+        if plan.redirect is not None:
+            return Refusal.by_script(plan.redirect, plan.retry_after)
         if plan.status is not None:
             return Refusal.by_script(plan.status, plan.retry_after)
         if plan.moderation and dialect.moderation_failure is None:
@@ -229,17 +233,25 @@ class Simulator:
 
     def poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
         """`answer()`, unless the script of one of these jobs says otherwise. The caller counts `job.polls`."""
+        scripted = [job for job in jobs if job.faults is not NO_FAULTS]
+        later = self._poll(dialect, scripted, answer)
+        for job in scripted:
+            interim = job.faults.poll_interim
+            if interim is not None and interim.applies(job.polls):
+                return announced(later, interim.value)
+        return later
+
+    def _poll(self, dialect: Dialect, jobs: Sequence[Job], answer: Callable[[], Reply]) -> Later:
         hang_s = 0.0
         for job in jobs:
             plan, nth = job.faults, job.polls
-            if plan is NO_FAULTS:
-                continue
             if nth <= plan.not_found:
                 return dialect.refuse(Refusal(404, "not_found"))
             if nth <= plan.poll_reset:
                 return Cut(reset=True)
-            if plan.poll_status is not None and plan.poll_status.applies(nth):
-                return dialect.refuse(Refusal.by_script(plan.poll_status.value, plan.retry_after))
+            for status in (plan.poll_redirect, plan.poll_status):
+                if status is not None and status.applies(nth):
+                    return dialect.refuse(Refusal.by_script(status.value, plan.retry_after))
             if nth <= plan.poll_garbage:
                 return Reply(200, b"<html>not json")
             hang_s = max(hang_s, plan.poll_hang or 0.0)
@@ -286,6 +298,21 @@ async def after(seconds: float, then: Callable[[], Later]) -> Answer:
     await asyncio.sleep(seconds)
     answer = then()
     return answer if isinstance(answer, Reply | Cut) else await answer
+
+
+def announced(answer: Later, interim: str | None) -> Later:
+    """The answer with these 1xx answers ("102,103") before it; a cut connection has none."""
+    if interim is None or isinstance(answer, Cut):
+        return answer
+    statuses = tuple(int(status) for status in interim.split(","))
+    if isinstance(answer, Reply):
+        return replace(answer, interim=statuses)
+    return _announced_later(answer, statuses)
+
+
+async def _announced_later(answer: Coroutine[Any, Any, Answer], statuses: tuple[int, ...]) -> Answer:
+    final = await answer
+    return replace(final, interim=statuses) if isinstance(final, Reply) else final
 
 
 def iso(moment: float) -> str:

@@ -47,7 +47,7 @@ class AcmeDialect(Dialect):
     def accept(self, job: Job, request: Request) -> Reply:
         return _json(201, {"film": job.id})
 
-    def refuse(self, refusal: Refusal) -> Reply:
+    def refuse_in_words(self, refusal: Refusal) -> Reply:
         return _json(refusal.status, {"wrong": refusal.kind})
 
     def _show(self, job: Job, origin: str) -> Reply:

@@ -127,8 +127,13 @@ def test_held_back_by_script(client: RunwayClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "directive", ["nonsense", "status=abc", "render=fast", "file=strange", "status=200", "first=x"]
-)
+    "directive",
+    [
+        "nonsense", "status=abc", "render=fast", "file=strange", "status=200", "status=307", "first=x", "redirect=304",
+        "redirect=503", "poll_redirect=404", "interim=200", "interim=103;102", "interim=", "poll_interim=x2",
+        "retry_after=", "cancel=soon", "retry_after=date:soon", "retry_after=date:60",
+    ],
+)  # fmt: skip
 def test_a_typing_error_in_a_directive_is_loud(client: RunwayClient, directive: str) -> None:
     reply = client.create(f"typo [[sim {directive}]]")
     assert reply.status_code == 400
