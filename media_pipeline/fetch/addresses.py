@@ -99,13 +99,15 @@ def check_public_url(url: str, *, trusted_origins: frozenset[str] = frozenset())
 def _split(url: str) -> SplitResult:
     # urlsplit drops tabs and newlines, and other parsers read backslashes as slashes: refuse what two readers may
     # read twice.
-    if len(url) > MAX_URL_LENGTH or not url.isascii() or any(c <= " " or c in '\\"<>^`{|}\x7f' for c in url):
-        raise ForbiddenAddress("the link is too long or has odd characters in it")
+    if len(url) > MAX_URL_LENGTH:
+        raise ForbiddenAddress(f"it has more than {MAX_URL_LENGTH} characters")
+    if not url.isascii() or any(c <= " " or c in '\\"<>^`{|}\x7f' for c in url):
+        raise ForbiddenAddress("it has characters in it that a link may not hold")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as err:
-        raise ForbiddenAddress("the link cannot be parsed") from err
+        raise ForbiddenAddress("its host name or port cannot be read") from err
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ForbiddenAddress("not an http link")
     if "@" in parts.netloc or "%" in parts.netloc:

@@ -16,9 +16,11 @@ from rest_framework.exceptions import ValidationError
 
 from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url, origin
+from media_pipeline.fetch.links import as_sent
 from providers import catalogue
 from providers.catalogue import UnknownModel
 from providers.contract import Reason
+from video.actions.visible_text import is_visible
 from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.models.order import Order
@@ -43,12 +45,16 @@ class OrderRefused(Refusal):
 
 
 class Text(serializers.CharField):
-    """A string that is one: numbers are not turned into text. Never blank; NUL and lone surrogates are refused."""
+    """A string that is one: numbers are not turned into text. NUL and lone surrogates are refused.
+
+    Never blank, and never without a character that can be seen.
+    """
 
     default_error_messages = {
         "required": "is missing",
         "null": "must be a string, not null",
         "blank": "must not be blank",
+        "invisible": "must have a character that can be seen: there are only invisible ones in it",
         "invalid": "must be a string",
         "max_length": "has more than {max_length} characters",
     }
@@ -59,6 +65,8 @@ class Text(serializers.CharField):
     def run_validation(self, data: Any = serializers.empty) -> Any:
         if isinstance(data, str) and not data.strip():
             self.fail("blank")
+        if isinstance(data, str) and not is_visible(data):
+            self.fail("invisible")
         return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> str:
@@ -154,12 +162,14 @@ class CreateSerializer(Strict):
     seed = WholeNumber(required=False, allow_null=True, min_value=0, max_value=LARGEST_SEED)
 
     def validate_imageUrl(self, url: str | None) -> str | None:
-        if url is not None:
-            try:
-                check_public_url(url, trusted_origins=_excepted(url))
-            except ForbiddenAddress as err:
-                raise ValidationError(f"must be a public https link: {err}") from None
-        return url
+        """The link as browsers send it, which is what is stored and given to providers."""
+        if url is None:
+            return None
+        try:
+            sent = as_sent(url)
+            return check_public_url(sent, trusted_origins=_excepted(sent))
+        except ForbiddenAddress as err:
+            raise ValidationError(f"must be a public https link: {err}") from None
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
