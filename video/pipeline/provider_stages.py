@@ -120,6 +120,7 @@ def _answered(claim: Claim, generation: Generation, answer: Submitted | Provider
         case NotSent():
             return _not_sent(claim, generation, answer, again=again)
         case SubmissionUnknown():
+            refusals.end_try(generation)
             if health.is_fault(answer):
                 health.note_fault(generation.model, generation.provider, str(answer))
             return unknown_submits.after_unknown(generation, answer)

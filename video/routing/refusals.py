@@ -33,7 +33,7 @@ JITTER = 0.25  # of a pause, added
 CLOSE_AFTER = 3  # refusals in a row
 CLOSE_AFTER_S = 120.0  # over so long, of more than one task
 
-TRY_S = 600.0  # a job that tries and is not heard of: another may try so much later
+TRY_S = 60.0  # a job that tries and is not heard of: another may try so much later
 #: A key that its provider can be asked about is tried by that read; by a job only when no read came for so long.
 READ_FIRST_S = 120.0
 CHECK = "check"  # in place of a task's id: a read of ours was refused
