@@ -6,9 +6,15 @@ The `safe_…` functions and `same_origin` take any value and never raise.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
+
+#: As long as the database keeps of a job's id.
+LONGEST_ID = 120
+#: Where APIs and the gateways before them put what belongs to the answer itself.
+_ENVELOPES = ("data", "task", "result", "output")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -48,11 +54,21 @@ def hide_credentials(text: str) -> str:
 
 
 def safe_text(value: object, limit: int = 300) -> str:
-    """A provider's text on one line, cut, with credentials hidden; empty for everything but a string."""
+    """A provider's text on one line, cut, with credentials hidden; empty for everything but a string.
+
+    Without control characters and halves of surrogate pairs, which a database refuses.
+    """
     if not isinstance(value, str):
         return ""
-    line = hide_credentials(" ".join(value[: limit * 4].split()))
+    printable = "".join(char if char.isprintable() else " " for char in value[: limit * 4])
+    line = hide_credentials(" ".join(printable.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def dotted(path: object) -> str:
+    """The names and numbers of a list on one line: ["body", 0, "duration"] → "body.0.duration"; else empty."""
+    parts = path[:5] if isinstance(path, list) else []
+    return ".".join(safe_text(str(part), 40) for part in parts if isinstance(part, str | int))
 
 
 def safe_decimal(value: object) -> Decimal | None:
@@ -76,8 +92,35 @@ def safe_mapping(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def safe_id(value: object) -> str:
+    """A job's id, sent as a text or as a whole number, trimmed; empty for everything that can't be one.
+
+    Blanks and characters that don't print are refused rather than taken out: another id would name another job.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**LONGEST_ID:
+        return str(value)
+    text = value.strip() if isinstance(value, str) else ""
+    fits = 0 < len(text) <= LONGEST_ID and text.isprintable() and " " not in text
+    return text if fits else ""
+
+
+def find_id(body: Mapping[str, Any], *names: str, envelope: str = "") -> str:
+    """The first id under one of these names: where it is documented, else in a usual envelope; empty if there is none.
+
+    `envelope`: the member that the documents put it into; none for the body itself.
+    """
+    documented = safe_mapping(body.get(envelope)) if envelope else body
+    around = [safe_mapping(place.get(name)) for place in (documented, body) for name in _ENVELOPES]
+    for place in (documented, *around, body):
+        for name in names:
+            found = safe_id(place.get(name))
+            if found:
+                return found
+    return ""
+
+
 def safe_url(value: object) -> str | None:
     """An absolute http(s) URL; None for everything else. Who may be asked for it is for the caller to decide."""
-    if isinstance(value, str) and value.lower().startswith(("https://", "http://")) and len(value) <= 8192:
-        return value
-    return None
+    if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")) or len(value) > 8192:
+        return None
+    return value if value.isprintable() else None

@@ -45,7 +45,7 @@ from providers.contract import (
 )
 from providers.kling.models import MODELS
 from providers.models import Model, Sound, capable_model
-from providers.untrusted import safe_decimal, safe_mapping, safe_text, safe_url
+from providers.untrusted import find_id, safe_decimal, safe_id, safe_mapping, safe_text, safe_url
 
 TOKEN_LIFE_S = 1800
 TOKEN_SKEW_S = 5  # Kling's own example: a clock that is a little ahead must not give 1003
@@ -145,9 +145,8 @@ class Kling(Provider):
         body = reply.json_object_or_empty()
         code = _code(body)
         if reply.ok and code == 0:
-            data = safe_mapping(body.get("data"))
-            job_id = data.get("id", data.get("task_id"))
-            if not isinstance(job_id, str) or not job_id.strip():
+            job_id = find_id(body, "id", "task_id", envelope="data")
+            if not job_id:
                 raise reply.error(errors.SubmissionUnknown, f"Kling answered {reply.status} without a task id")
             return Submitted(job_id)
         raise _submit_error(reply, code, safe_text(body.get("message")))
@@ -168,14 +167,14 @@ class Kling(Provider):
         if isinstance(data, list):
             if not all(isinstance(task, dict) for task in data):
                 raise reply.error(errors.ProviderDown, "Kling answered with a list of something else than tasks")
-            found = {task.get("id"): task for task in data if isinstance(task.get("id"), str)}
+            found = {safe_id(task.get("id")): task for task in data}
             return {
                 job.job_id: _status_newer(found[job.job_id])
                 if job.job_id in found
                 else errors.JobNotFound("Kling's answer leaves the task out")
                 for job in jobs
             }
-        if isinstance(data, dict) and len(jobs) == 1 and data.get("task_id") == jobs[0].job_id:
+        if isinstance(data, dict) and len(jobs) == 1 and safe_id(data.get("task_id")) == jobs[0].job_id:
             return {jobs[0].job_id: _status_older(data)}
         raise reply.error(errors.ProviderDown, "Kling answered with something else than the task")
 
@@ -198,8 +197,8 @@ class Kling(Provider):
         tasks = data if isinstance(data, list) else [data]
         for task in map(safe_mapping, tasks):
             ours = task.get("external_id", safe_mapping(task.get("task_info")).get("external_task_id"))
-            job_id = task.get("id", task.get("task_id"))
-            if ours == reference and isinstance(job_id, str) and job_id:
+            job_id = find_id(task, "id", "task_id")
+            if ours == reference and job_id:
                 return Submitted(job_id)
         # Something is there, but not what was asked for: no proof in either direction.
         raise reply.error(errors.ProviderDown, "Kling's answer to a look-up does not carry our reference")

@@ -38,7 +38,7 @@ from providers.contract import (
 )
 from providers.models import capable_model
 from providers.pika.models import MODELS
-from providers.untrusted import safe_mapping, safe_text, safe_url, same_origin
+from providers.untrusted import dotted, find_id, safe_id, safe_mapping, safe_text, safe_url, same_origin
 
 #: owner/app, under which every follow-up call lives.
 APP = "fal-ai/pika"
@@ -143,8 +143,8 @@ class Pika(Provider):
         if not reply.ok:
             raise _submit_error(reply)
         body = reply.json_object_or_empty()
-        job_id = body.get("request_id")
-        if not isinstance(job_id, str) or not job_id.strip():
+        job_id = find_id(body, "request_id")
+        if not job_id:
             raise reply.error(errors.SubmissionUnknown, f"fal answered {reply.status} without a request id")
         given = {name: safe_url(body.get(f"{name}_url")) for name in _FOLLOW_UP}
         # They are stored: one with a query may be signed, and is rebuilt instead.
@@ -163,8 +163,7 @@ class Pika(Provider):
         if not reply.ok:
             raise _read_error(reply)
         body = reply.json_object_or_empty()
-        given = body.get("request_id")
-        if isinstance(given, str) and given and given.lower() != job.job_id.lower():
+        if body.get("request_id") and safe_id(body["request_id"]).lower() != job.job_id.lower():
             raise errors.ProviderDown("fal answered with another request than was asked for")
         word = body.get("status")
         if not isinstance(word, str) or not word:
@@ -298,10 +297,15 @@ def _classify(kind: str, status: int | None) -> errors.Outcome:
     return _FAILED  # new to us: may mean anything, so others may try
 
 
+def _details(body: Mapping[str, Any]) -> list[Any]:
+    """The errors in `detail`: a list by the documents, seen as a single object too; none in a text."""
+    detail = body.get("detail")
+    return detail if isinstance(detail, list) else [detail] if isinstance(detail, dict) else []
+
+
 def _type_of(body: Mapping[str, Any], reply: HttpReply) -> str:
     """The error's type: the first `detail[].type`, `error_type`, or the header that repeats it."""
-    detail = body.get("detail")
-    for item in detail if isinstance(detail, list) else []:
+    for item in _details(body):
         kind = safe_text(safe_mapping(item).get("type"), 100)
         if kind:
             return kind
@@ -310,13 +314,11 @@ def _type_of(body: Mapping[str, Any], reply: HttpReply) -> str:
 
 def _detail_text(body: Mapping[str, Any]) -> str:
     """`detail` as one line, with the field of each error; `input`, which may hold the whole prompt, is left out."""
-    detail = body.get("detail")
-    if not isinstance(detail, list):
-        return safe_text(detail)
+    if isinstance(body.get("detail"), str):
+        return safe_text(body["detail"])
     parts = []
-    for item in detail[:3]:
+    for item in _details(body)[:3]:
         error = safe_mapping(item)
-        loc = error.get("loc")
-        where = ".".join(str(part)[:40] for part in loc[:5]) if isinstance(loc, list) else ""
+        where = dotted(error.get("loc"))
         parts.append(": ".join(part for part in (where, safe_text(error.get("msg"), 120)) if part))
     return safe_text("; ".join(part for part in parts if part), 500)

@@ -38,7 +38,7 @@ from providers.contract import (
 )
 from providers.models import Sound, capable_model
 from providers.runway.models import MODELS
-from providers.untrusted import safe_count, safe_decimal, safe_mapping, safe_text, safe_url
+from providers.untrusted import dotted, find_id, safe_count, safe_decimal, safe_id, safe_mapping, safe_text, safe_url
 
 API_VERSION = "2024-11-06"
 
@@ -138,8 +138,8 @@ class Runway(Provider):
     def read_submit(self, reply: HttpReply) -> Submitted:
         if reply.ok:
             body = reply.json_object_or_empty()
-            job_id = body.get("id")
-            if not isinstance(job_id, str) or not job_id.strip():
+            job_id = find_id(body, "id")
+            if not job_id:
                 raise reply.error(
                     errors.SubmissionUnknown, f"Runway answered {reply.status} without a readable task id"
                 )
@@ -155,7 +155,7 @@ class Runway(Provider):
         if reply.status == 404:
             return {job.job_id: reply.error(errors.JobNotFound, "Runway does not know the task")}
         task = _read(reply, "a task")
-        if isinstance(task.get("id"), str) and task["id"].lower() != job.job_id.lower():
+        if task.get("id") is not None and safe_id(task["id"]).lower() != job.job_id.lower():
             raise reply.error(errors.ProviderDown, "Runway answered with another task than was asked for")
         return {job.job_id: _status(task)}
 
@@ -274,7 +274,7 @@ def _error_text(body: Mapping[str, Any]) -> str:
     issues = body.get("issues")
     for issue in issues[:3] if isinstance(issues, list) else []:
         path = safe_mapping(issue).get("path")
-        where = ".".join(str(part)[:40] for part in path[:5]) if isinstance(path, list) else ""
+        where = dotted(path)
         parts.append(f"{where}: {safe_text(safe_mapping(issue).get('message'), 120)}")
     return safe_text("; ".join(part for part in parts if part), 500)
 
@@ -282,7 +282,7 @@ def _error_text(body: Mapping[str, Any]) -> str:
 def _fields_at_fault(body: Mapping[str, Any]) -> set[str]:
     issues = body.get("issues")
     paths = [safe_mapping(issue).get("path") for issue in issues] if isinstance(issues, list) else []
-    return {str(path[0]) for path in paths if isinstance(path, list) and path}
+    return {path[0] for path in paths if isinstance(path, list) and path and isinstance(path[0], str)}
 
 
 def _progress(value: object) -> float | None:

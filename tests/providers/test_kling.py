@@ -326,10 +326,30 @@ def test_without_a_code_of_klings_a_gateway_answered(status, expected, body):
     assert type(caught.value) is expected
 
 
-@pytest.mark.parametrize("data", [None, {}, [], "x", {"id": None}, {"id": 893605946402811985}, {"task_id": ""}])
+@pytest.mark.parametrize("data", [None, {}, [], "x", {"id": None}, {"id": True}, {"task_id": ""}])
 def test_success_without_a_readable_id_is_unknown(data):
     with pytest.raises(SubmissionUnknown):
         kling.parse_submit(good(data))
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    "data", [{"id": int(ID)}, {"task_id": int(ID)}, {"task": {"id": ID}}, {"result": {"task_id": ID}}]
+)
+def test_the_id_of_a_paid_job_is_taken_in_each_usual_form(status, data):
+    body = {"code": 0, "message": "SUCCEED", "request_id": "r", "data": data}
+    assert kling.parse_submit(reply(status, body)).job_id == ID
+
+
+def test_the_id_of_the_call_is_never_taken_for_the_jobs():
+    with pytest.raises(SubmissionUnknown):
+        kling.parse_submit(good(None))
+
+
+def test_a_task_whose_id_comes_back_as_a_number_is_the_same_task():
+    for task in ([{**newer("processing"), "id": int(ID)}], {**older("processing"), "task_id": int(ID)}):
+        assert poll(good(task)).state is JobState.RUNNING
+        assert kling.parse_lookup(good(task), REF).job_id == ID
 
 
 def test_taken_reference_is_never_a_rejection():

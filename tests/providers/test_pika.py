@@ -212,7 +212,8 @@ EXHAUSTED = {"detail": "User is locked. Reason: Exhausted balance. Top up your b
         (200, b"<html>", SubmissionUnknown, "outcome_unknown"),
         (200, [], SubmissionUnknown, "outcome_unknown"),
         (200, {"status": "IN_QUEUE"}, SubmissionUnknown, "outcome_unknown"),
-        (200, {"request_id": 5}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"request_id": -5}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"gateway_request_id": ID}, SubmissionUnknown, "outcome_unknown"),
         (200, {"request_id": " "}, SubmissionUnknown, "outcome_unknown"),
     ],
 )
@@ -224,11 +225,34 @@ def test_submit_answers(status, body, expected, code):
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-@pytest.mark.parametrize("url", [None, 5, "", "ftp://x", FOLLOW + "?sig=secret", "https://x/" + "y" * 600])
+@pytest.mark.parametrize(
+    ("body", "job_id"), [({"request_id": 5}, "5"), ({"data": {"request_id": ID}}, ID), ({"request_id": f"{ID}\n"}, ID)]
+)
+def test_the_id_of_a_paid_job_is_taken_in_each_usual_form(status, body, job_id):
+    assert pika.parse_submit(reply(status, body)).job_id == job_id
+
+
+def test_a_request_whose_id_comes_back_as_a_number_is_the_same_request():
+    job = JobRef("5", "pika-2.2", "r")
+    body = {"request_id": 5, "status": "IN_QUEUE"}
+    assert pika.parse_poll(reply(202, body), [job])["5"].state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    "url", [None, 5, "", "ftp://x", FOLLOW + "?sig=secret", "https://x/" + "y" * 600, "https://x/\0"]
+)
 def test_odd_follow_up_urls_are_not_stored_and_do_not_lose_a_paid_job(status, url):
     body = {"request_id": ID, "status_url": url, "response_url": url, "cancel_url": url}
     submitted = pika.parse_submit(reply(status, body))
     assert (submitted.job_id, submitted.urls) == (ID, {})
+
+
+def test_a_single_error_in_detail_is_read_like_a_list_of_one():
+    body = {"detail": {"loc": ["body"], "msg": "Blocked", "type": "content_policy_violation"}}
+    with pytest.raises(RequestRejected, match="body: Blocked") as caught:
+        pika.parse_submit(reply(422, body))
+    assert caught.value.code == "moderation"
 
 
 def test_rejection_names_the_field_and_leaves_the_input_out():

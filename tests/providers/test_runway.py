@@ -221,7 +221,10 @@ BAD_IMAGE = {"error": 'promptImage: Unsupported Content-Type response header: "b
         (200, {}, SubmissionUnknown, "outcome_unknown"),
         (200, {"id": None}, SubmissionUnknown, "outcome_unknown"),
         (200, {"id": ""}, SubmissionUnknown, "outcome_unknown"),
-        (200, {"id": 17}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"id": 0}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"id": 1.5}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"id": "two\nlines"}, SubmissionUnknown, "outcome_unknown"),
+        (200, {"id": "x" * 121}, SubmissionUnknown, "outcome_unknown"),
         (200, [], SubmissionUnknown, "outcome_unknown"),
         (204, b"", SubmissionUnknown, "outcome_unknown"),
     ],
@@ -231,6 +234,31 @@ def test_submit_answers(status, body, expected, code):
         runway.parse_submit(reply(status, body))
     assert type(caught.value) is expected
     assert (caught.value.code, caught.value.http_status) == (code, status)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    ("body", "job_id"),
+    [
+        ({"id": f" {ID} "}, ID),
+        ({"id": 17}, "17"),
+        ({"data": {"id": ID}}, ID),
+        ({"task": {"id": 17}}, "17"),
+        ({"result": {"id": ID}}, ID),
+        ({"output": {"id": ID}}, ID),
+        ({"id": ID, "data": {"id": "another"}}, ID),
+    ],
+)
+def test_the_id_of_a_paid_job_is_taken_in_each_usual_form(status, body, job_id):
+    assert runway.parse_submit(reply(status, body)).job_id == job_id
+
+
+def test_a_task_whose_id_comes_back_as_a_number_is_the_same_task():
+    job = JobRef("17", "gen4.5", "r")
+    task = {"id": 17, "status": "PENDING"}
+    assert runway.parse_poll(reply(200, task), [job])["17"].state is JobState.QUEUED
+    with pytest.raises(ProviderDown):
+        runway.parse_poll(reply(200, {**task, "id": 18}), [job])
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])

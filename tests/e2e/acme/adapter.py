@@ -17,7 +17,7 @@ from providers.contract import (
 )
 from providers.errors import JobFailed, JobNotFound, KeyRefused, ProviderDown, RequestRejected, SubmissionUnknown
 from providers.models import capable_model
-from providers.untrusted import safe_text, safe_url
+from providers.untrusted import find_id, safe_id, safe_text, safe_url
 
 _STATES = {
     "waiting": JobState.QUEUED,
@@ -46,8 +46,8 @@ class Acme(Provider):
         return not {"wrong", "gone"}.isdisjoint(reply.json_object_or_empty())
 
     def read_submit(self, reply: HttpReply) -> Submitted:
-        film = reply.json_object_or_empty().get("film")
-        if reply.status == 201 and isinstance(film, str) and film:
+        film = find_id(reply.json_object_or_empty(), "film")
+        if reply.ok and film:
             return Submitted(film)
         if reply.status == 401:  # the key was refused before anything was made
             raise KeyRefused("Acme answered 401", http_status=401)
@@ -64,7 +64,7 @@ class Acme(Provider):
         film = reply.json_object_or_empty()
         if reply.status == 404 and "gone" in film:
             return {job.job_id: JobNotFound("Acme does not know the film", http_status=404)}
-        if not reply.ok or film.get("film") != job.job_id:
+        if not reply.ok or safe_id(film.get("film")) != job.job_id:
             raise ProviderDown(f"Acme answered {reply.status}", http_status=reply.status)
         word = safe_text(film.get("stage"), 60)
         state = _STATES.get(word, JobState.UNRECOGNISED)
