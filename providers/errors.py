@@ -8,7 +8,7 @@ ProviderError
 ├── Busy                too many, too fast; retry_after_s             → cool the account down, give the slot back
 │   └── GatewayAnswer   a proxy in front of the provider said no      → the same; no news of key, model or account
 ├── ProviderDown        a read call failed (poll, look-up, download)  → park, count it for the circuit
-├── JobFailed           verified: the job ended badly                 → next model if another could do it
+├── JobFailed           verified: the job ended badly                 → next model if another could surely do it
 ├── JobNotFound         a read says that the job does not exist       → believed after three in a row over a minute
 ├── NotSent             no byte left this machine                     → safe to send again
 └── SubmissionUnknown   everything else about a submit                → reconcile before any new submit
@@ -105,14 +105,23 @@ class ProviderDown(ProviderError):
 
 
 class JobFailed(ProviderError):
-    """`another_model_could` is False where no other model could get past it (moderation, bad input)."""
+    """The job ended badly.
+
+    `another_model_could` is False where no other model could get past it (moderation, bad input), and where the failure
+    is in no table of the adapter (`is_known` False): it may be moderation. `signature` is one line for all failures of
+    this kind, without anything of this one job (`failures.signature`); empty where the adapter gives none.
+    """
 
     code = "generation_failed"
     user_message = "The video provider could not make this video."
 
-    def __init__(self, message: str, *, another_model_could: bool, **more: object) -> None:
+    def __init__(
+        self, message: str, *, another_model_could: bool, is_known: bool = True, signature: str = "", **more: object
+    ) -> None:
         super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
         self.another_model_could = another_model_could
+        self.is_known = is_known
+        self.signature = signature
 
     @classmethod
     def of(cls, outcome: Outcome, message: str, **more: Any) -> JobFailed:

@@ -43,6 +43,7 @@ from providers.contract import (
     Provider,
     Submitted,
 )
+from providers.kling.failures import failure
 from providers.kling.models import MODELS
 from providers.models import Model, Sound, capable_model
 from providers.untrusted import find_id, safe_decimal, safe_id, safe_mapping, safe_text, safe_url
@@ -87,14 +88,6 @@ _CODES: Mapping[int, tuple[type[errors.ProviderError], str]] = {
     1304: (errors.KeyRefused, "this machine's address is not on the account's whitelist"),
 }
 _MODERATION_CODES = (1300, 1301)
-
-#: Known texts of a failed task, as fragments in lower case → (our code, could another model do it, sentence).
-_FAILURES: tuple[tuple[str, str, bool, str], ...] = (
-    ("risk control", "moderation", False, errors.REFUSED_BY_SAFETY),
-    ("content security", "moderation", False, errors.REFUSED_BY_SAFETY),
-    ("image pixel is invalid", "bad_request", False, errors.BAD_IMAGE),
-    ("aspect ratio of the input image", "bad_request", False, errors.BAD_IMAGE),
-)
 
 
 class Kling(Provider):
@@ -388,7 +381,7 @@ def _status(word: object, text: object, outputs: object, units: Decimal | None) 
     shown = safe_text(word, 60)
     state = _STATES.get(shown.lower(), JobState.UNRECOGNISED)
     if state is JobState.FAILED:
-        return JobStatus(state, shown, cost=units, error=_failure(safe_text(text)))
+        return JobStatus(state, shown, cost=units, error=failure(safe_text(text)))
     if state is JobState.SUCCEEDED:
         url = _first_video(outputs)
         if url is None:
@@ -403,12 +396,6 @@ def _first_video(outputs: object) -> str | None:
         if url is not None and output.get("type", "video") == "video":
             return url
     return None
-
-
-def _failure(text: str) -> errors.JobFailed:
-    known = (row[1:] for row in _FAILURES if row[0] in text.lower())
-    outcome = next(known, ("generation_failed", True, errors.JobFailed.user_message))
-    return errors.JobFailed.of(outcome, f"Kling: {text or 'no reason given'}")
 
 
 def _units(billing: object) -> Decimal | None:

@@ -36,6 +36,7 @@ from providers.contract import (
     Provider,
     Submitted,
 )
+from providers.failures import job_failed
 from providers.models import capable_model
 from providers.pika.models import MODELS
 from providers.untrusted import dotted, find_id, safe_id, safe_mapping, safe_text, safe_url, same_origin
@@ -69,11 +70,12 @@ _SUBMIT_ERRORS: Mapping[int, tuple[type[errors.ProviderError], str]] = {
 }
 
 _BAD_INPUT: errors.Outcome = ("bad_request", False, "The video provider refused this request.")
+_MODERATION: errors.Outcome = ("moderation", False, errors.REFUSED_BY_SAFETY)
 _FAILED: errors.Outcome = ("generation_failed", True, errors.JobFailed.user_message)
 
 #: `type` or `error_type`, by what it means.
 _OUTCOMES: Mapping[errors.Outcome, str] = {
-    ("moderation", False, errors.REFUSED_BY_SAFETY): "content_policy_violation",
+    _MODERATION: "content_policy_violation",
     # The model ended without a video and without a complaint; another model may well make one.
     _FAILED: "no_media_generated",
     # The last one is their download of our user's URL.
@@ -92,6 +94,10 @@ _OUTCOMES: Mapping[errors.Outcome, str] = {
         runner_server_error""",
 }
 _FAILURES = {kind: outcome for outcome, kinds in _OUTCOMES.items() for kind in kinds.split()}
+#: Words of a refusal in a text whose type is not in the table. fal's infrastructure may name a policy too.
+_MODERATED = re.compile(
+    r"content policy|moderation|safety|nsfw|risk control|likeness|real person|usage guidelines|violat", re.IGNORECASE
+)
 _CANCELLED = ("client_cancelled", "client_disconnected")
 
 
@@ -249,7 +255,8 @@ def _submit_error(reply: HttpReply) -> errors.ProviderError:
         error = _account_error(text) or error
     if error is not errors.RequestRejected:
         return reply.error(error, message, provider_code=kind)
-    code, another, sentence = _classify(kind, 422)  # without a known type, the status says whose fault it is
+    # Without a known type, the status says whose fault it is.
+    code, another, sentence = _classify(kind, 422) or _BAD_INPUT
     if another:
         # An error of the model's own under a status of bad input: it may have run, so nothing is proven.
         return reply.error(errors.SubmissionUnknown, message, provider_code=kind)
@@ -280,21 +287,26 @@ def _read_error(reply: HttpReply) -> errors.ProviderError:
 def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) -> JobStatus:
     if kind in _CANCELLED:
         return JobStatus(JobState.CANCELLED, shown)
-    message = f"fal: {text or 'no reason given'} ({kind or 'no error type'})"
-    error = errors.JobFailed.of(_classify(kind, status), message, provider_code=kind, http_status=status)
+    outcome = _classify(kind, status)
+    if outcome is None and _MODERATED.search(text):
+        outcome = _MODERATION
+    error = job_failed(
+        "pika", outcome, title="fal", text=text, provider_code=kind, codeless="no error type", http_status=status
+    )
     return JobStatus(JobState.FAILED, shown, error=error)
 
 
 _LOOKS_LIKE_BAD_INPUT = re.compile(r"missing|enum|extra_forbidden|\w+_(type|error|parsing|invalid|mismatch|short|long)")
 
 
-def _classify(kind: str, status: int | None) -> errors.Outcome:
+def _classify(kind: str, status: int | None) -> errors.Outcome | None:
+    """What a type of error means; None for one that is in no table."""
     if kind in _FAILURES:
         return _FAILURES[kind]
     # 422 is the model's answer to bad input; its types are pydantic's (a hundred) and fal's own `unsupported_…`.
     if status == 422 or kind.startswith("unsupported_"):
         return _BAD_INPUT
-    return _FAILED  # new to us: may mean anything, so others may try
+    return None
 
 
 def _details(body: Mapping[str, Any]) -> list[Any]:

@@ -36,6 +36,7 @@ from providers.contract import (
     Provider,
     Submitted,
 )
+from providers.failures import job_failed
 from providers.models import Sound, capable_model
 from providers.runway.models import MODELS
 from providers.untrusted import dotted, find_id, safe_count, safe_decimal, safe_id, safe_mapping, safe_text, safe_url
@@ -98,6 +99,10 @@ _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
     ("ASSET", "bad_request", False, errors.BAD_IMAGE),
     ("THIRD_PARTY.UNAVAILABLE", "provider_unavailable", True, "The video model is not available at the moment."),
 )
+
+_MODERATION: errors.Outcome = ("moderation", False, errors.REFUSED_BY_SAFETY)
+#: Documented: no code means an internal error.
+_NO_CODE: errors.Outcome = ("generation_failed", True, errors.INTERNAL_ERROR)
 
 
 class Runway(Provider):
@@ -241,13 +246,18 @@ def _status(task: Mapping[str, Any]) -> JobStatus:
 
 
 def _failure(task: Mapping[str, Any]) -> errors.JobFailed:
-    provider_code = safe_text(task.get("failureCode"), 100)
-    text = safe_text(task.get("failure")) or "no reason given"
-    known = (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}."))
-    # Documented: no code means an internal error. A code that is new to us may mean anything, so others may try.
-    outcome = next(known, ("generation_failed", True, errors.JobFailed.user_message))
-    message = f"Runway: {text} ({provider_code or 'no failureCode'})"
-    return errors.JobFailed.of(outcome, message, provider_code=provider_code)
+    given = task.get("failureCode")
+    provider_code, text = safe_text(given, 100), safe_text(task.get("failure"))
+    outcome: errors.Outcome | None = next(
+        (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}.")), None
+    )
+    if outcome is None and _MODERATED.search(text):
+        outcome = _MODERATION
+    elif given in (None, ""):
+        outcome = _NO_CODE
+    return job_failed(
+        "runway", outcome, title="Runway", text=text, provider_code=provider_code, codeless="no failureCode"
+    )
 
 
 def _read(reply: HttpReply, what: str) -> dict[str, Any]:

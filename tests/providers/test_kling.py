@@ -417,15 +417,56 @@ def test_success_without_a_video_waits_for_the_operator(outputs):
     assert poll(good(older("succeed", task_result={"videos": outputs}))).state is JobState.UNRECOGNISED
 
 
+REFUSALS = (
+    "Failure to pass the risk control system",
+    "FAILURE TO PASS THE RISK CONTROL SYSTEM",
+    "Trigger strategy of the platform",
+    "Trigger the content security policy of the platform",
+    "Request blocked by platform policy",
+    "Content policy violation",
+    "The prompt contains sensitive words",
+    "NSFW content detected",
+    "The generated video did not pass moderation",
+    "Prohibited content",
+    "Inappropriate content",
+    "Unsafe image",
+    "This violates our community guidelines",
+    "The image may contain the likeness of a real person",
+    "The output may be related to copyright restrictions",
+    "触发平台策略",
+    "触发平台的内容安全策略",
+    "提示词包含敏感词，请修改后重试",
+    "内容违规",
+    "图片审核未通过",
+    "未通过风控系统",
+    "涉嫌侵权，无法生成",
+    "内容不合规",
+    "Internal error: content moderation refused it",  # a refusal counts before everything else
+)
+FAULTS = (
+    "Internal error, please try again later",
+    "Server internal error",
+    "Server temporarily unavailable, usually due to maintenance",
+    "Server internal timeout, usually due to a backlog",
+    "服务器内部错误",
+    "服务器暂时不可用，通常是在维护",
+    "服务器内部超时，通常是发生积压",
+)
+
+
 @pytest.mark.parametrize(
     ("text", "code", "another"),
     [
-        ("Failure to pass the risk control system", "moderation", False),
+        *((text, "moderation", False) for text in REFUSALS),
+        *((text, "generation_failed", True) for text in FAULTS),
         ("Image pixel is invalid", "bad_request", False),
         ("The resolution or aspect ratio of the input image is invalid, check it", "bad_request", False),
-        ("Something else", "generation_failed", True),
-        ("", "generation_failed", True),
-        (None, "generation_failed", True),
+        ("File is not in a valid base64 format", "bad_request", False),
+        # Never seen: may be a refusal, so nobody else is asked.
+        ("Something else", "unknown_failure", False),
+        ("出错了", "unknown_failure", False),
+        ("", "unknown_failure", False),
+        (None, "unknown_failure", False),
     ],
 )
 def test_failures_are_told_by_their_text_on_both_standards(text, code, another):
@@ -433,7 +474,13 @@ def test_failures_are_told_by_their_text_on_both_standards(text, code, another):
         seen = poll(answer)
         assert seen.state is JobState.FAILED
         assert (seen.error.code, seen.error.another_model_could) == (code, another)
+        assert seen.error.is_known == (code != "unknown_failure")
         assert seen.error.user_message.endswith(".")
+
+
+def test_a_failure_without_a_text_is_listed_too():
+    assert poll(good([newer("failed", message="")])).error.signature == "kling: no reason given"
+    assert poll(good([newer("failed", message="Node 17 is gone")])).error.signature == "kling: node # is gone"
 
 
 def test_unknown_task_on_both_standards():

@@ -351,7 +351,7 @@ def test_404_means_not_found_unless_a_proxy_says_it():
         (503, infrastructure_error("runner_disconnected"), "generation_failed", True),
         (502, infrastructure_error("runner_incomplete_response"), "generation_failed", True),
         (500, infrastructure_error("runner_server_error"), "generation_failed", True),
-        (500, infrastructure_error("brand_new"), "generation_failed", True),
+        (500, infrastructure_error("brand_new"), "unknown_failure", False),  # may be a refusal: nobody else is asked
         (400, infrastructure_error("bad_request"), "bad_request", False),
     ],
 )
@@ -359,8 +359,22 @@ def test_fals_own_error_body_is_a_failed_job(status, body, code, another):
     result = pika.parse_result(reply(status, body), JOB)
     assert result.state is JobState.FAILED
     assert (result.error.code, result.error.another_model_could) == (code, another)
+    assert result.error.is_known == (code != "unknown_failure")
     assert result.error.user_message.endswith(".")
     assert result.error.provider_code
+
+
+def test_a_new_type_is_listed_under_itself_and_a_failure_without_one_under_its_text():
+    assert pika.parse_result(reply(500, infrastructure_error("Brand_New")), JOB).error.signature == "pika: brand_new"
+    for error, expected in (("Runner 7 died", "pika: runner # died"), ({"odd": 1}, "pika: no reason given")):
+        seen = poll(reply(200, {"request_id": ID, "status": "COMPLETED", "error": error})).error
+        assert (seen.signature, seen.is_known, seen.another_model_could) == (expected, False, False)
+
+
+def test_a_refusal_in_words_is_moderation_whatever_the_type():
+    body = {"detail": [{"msg": "Failure to pass the risk control system", "type": "vendor_failed"}]}
+    error = pika.parse_result(reply(500, body), JOB).error
+    assert (error.code, error.another_model_could) == ("moderation", False)
 
 
 def test_error_type_may_come_in_the_header_only():

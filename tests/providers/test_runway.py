@@ -350,11 +350,11 @@ def test_cancelled_job_tells_its_charge():
         ("ASSET.INVALID", "bad_request", False),
         ("THIRD_PARTY.UNAVAILABLE", "provider_unavailable", True),
         ("INTERNAL", "generation_failed", True),
-        ("SAFETYNET.X", "generation_failed", True),  # whole parts only
-        ("BRAND.NEW", "generation_failed", True),
+        ("SAFETYNET.X", "unknown_failure", False),  # whole parts only
+        ("BRAND.NEW", "unknown_failure", False),  # may be a refusal: nobody else is asked
         ("", "generation_failed", True),
         (None, "generation_failed", True),
-        (["odd"], "generation_failed", True),
+        (["odd"], "unknown_failure", False),
     ],
 )
 def test_failure_codes(failure_code, code, another):
@@ -363,10 +363,27 @@ def test_failure_codes(failure_code, code, another):
     assert status.state is JobState.FAILED
     assert status.cost == 0
     assert (status.error.code, status.error.another_model_could) == (code, another)
+    assert status.error.is_known == (code != "unknown_failure")
     assert status.error.provider_code == (failure_code if isinstance(failure_code, str) else "")
     assert status.error.user_message.endswith(".")
     for diagnostic in ("TEXT", "IMAGE", "VIDEO", "SAFETY"):
         assert diagnostic not in status.error.user_message
+
+
+def test_a_new_code_is_listed_under_itself_and_a_missing_one_under_its_text():
+    def failed(**more):
+        return poll(reply(200, {"id": ID, "status": "FAILED", **more})).error
+
+    assert failed(failureCode="BRAND.New.CODE7", failure=f"Task {ID} failed").signature == "runway: brand.new.code7"
+    assert failed(failure=f"Task {ID} failed").signature == "runway: task # failed"
+    assert failed().signature == "runway: no reason given"
+
+
+def test_a_refusal_in_words_is_moderation_whatever_the_code():
+    for code in (None, "BRAND.NEW"):
+        body = {"id": ID, "status": "FAILED", "failure": "Blocked by content policy", "failureCode": code}
+        error = poll(reply(200, body)).error
+        assert (error.code, error.another_model_could, error.is_known) == ("moderation", False, True)
 
 
 def test_failure_without_any_reason_is_a_failure():

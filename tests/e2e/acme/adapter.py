@@ -15,7 +15,16 @@ from providers.contract import (
     Provider,
     Submitted,
 )
-from providers.errors import JobFailed, JobNotFound, KeyRefused, ProviderDown, RequestRejected, SubmissionUnknown
+from providers.errors import (
+    JobFailed,
+    JobNotFound,
+    KeyRefused,
+    Outcome,
+    ProviderDown,
+    RequestRejected,
+    SubmissionUnknown,
+)
+from providers.failures import job_failed
 from providers.models import capable_model
 from providers.untrusted import find_id, safe_id, safe_text, safe_url
 
@@ -25,6 +34,9 @@ _STATES = {
     "ready": JobState.SUCCEEDED,
     "ruined": JobState.FAILED,
 }
+
+#: Acme has one failure, and it is its own.
+_RUINED: Outcome = ("generation_failed", True, JobFailed.user_message)
 
 
 class Acme(Provider):
@@ -68,5 +80,5 @@ class Acme(Provider):
             raise ProviderDown(f"Acme answered {reply.status}", http_status=reply.status)
         word = safe_text(film.get("stage"), 60)
         state = _STATES.get(word, JobState.UNRECOGNISED)
-        error = JobFailed("Acme: ruined", another_model_could=True) if state is JobState.FAILED else None
+        error = job_failed("acme", _RUINED, title="Acme", text="ruined") if state is JobState.FAILED else None
         return {job.job_id: JobStatus(state, word, result_url=safe_url(film.get("reel")), error=error)}
