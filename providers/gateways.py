@@ -15,9 +15,10 @@ For a submit the question is whether the request can have reached the API before
 - **500, 502, 504, 52x** come after the request was passed on, or may: nginx, HAProxy and AWS answer 502 when the
   connection to the API broke, and 504 when its answer took too long; Cloudflare's 520 to 524 are the same.
 
-Sources, read 2026-11-28: RFC 9110; nginx.org (ngx_http_proxy_module, ngx_http_limit_req_module); HAProxy configuration
-manual, "HTTP status codes"; AWS "Troubleshoot your Application Load Balancers"; Cloudflare "5xx errors"; and those
-beside the rows below.
+Sources, read 2026-11-28: RFC 9110; nginx `limit_req_status`; HAProxy configuration manual, 1.3.1; AWS "Troubleshoot
+your Application Load Balancers", and its metric HTTPCode_ELB_4XX_Count ("these requests were not received by the
+target, other than in the case where the load balancer returns an HTTP 460"); Cloudflare's recorded pages; and those
+beside the rows below. docs/why/submit-once.md has the addresses.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ _LOST = re.compile(
     r"|fetch failed|guru medi"  # Varnish "Backend fetch failed", "Guru Meditation"; Fastly writes "Guru Mediation"
     r"|disconnect"  # Envoy "upstream connect error or disconnect/reset before headers"
     r"|backend (?:read|write)|connection (?:was )?(?:closed|lost|terminated)|broken pipe"  # Fastly "backend read error"
-    r"|(?:invalid|malformed|empty|no|incomplete) response|zero size object"  # Cloud Run, Akamai
+    r"|(?:invalid|malformed|empty|no|incomplete) response|zero size object"  # what others say then (not looked up)
     # One page for all: Heroku's router (H12 request timeout, H13 connection closed), Azure Front Door (the API was too
-    # slow), Apache (mod_proxy_ajp and mod_proxy_fcgi also say it when reading the answer failed).
+    # slow), Apache (not looked up: mistrusted).
     r"|application error|services aren['’]t available right now|maintenance downtime or capacity problems",
     re.IGNORECASE,
 )
