@@ -381,7 +381,7 @@ def _status(word: object, text: object, outputs: object, units: Decimal | None) 
     shown = safe_text(word, 60)
     state = _STATES.get(shown.lower(), JobState.UNRECOGNISED)
     if state is JobState.FAILED:
-        return JobStatus(state, shown, cost=units, error=failure(safe_text(text)))
+        return JobStatus(state, shown, cost=units, error=failure(text))
     if state is JobState.SUCCEEDED:
         url = _first_video(outputs)
         if url is None:

@@ -251,7 +251,7 @@ def _failure(task: Mapping[str, Any]) -> errors.JobFailed:
     outcome: errors.Outcome | None = next(
         (row[1:] for row in _FAILURES if f"{provider_code}.".startswith(f"{row[0]}.")), None
     )
-    if outcome is None and _MODERATED.search(text):
+    if outcome is None and _MODERATED.search(safe_text(task.get("failure"), 2000)):
         outcome = _MODERATION
     elif given in (None, ""):
         outcome = _NO_CODE

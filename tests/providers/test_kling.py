@@ -441,7 +441,9 @@ REFUSALS = (
     "未通过风控系统",
     "涉嫌侵权，无法生成",
     "内容不合规",
+    "違規內容",
     "Internal error: content moderation refused it",  # a refusal counts before everything else
+    "x " * 300 + "did not pass the risk control system",  # also at the end of a long text
 )
 FAULTS = (
     "Internal error, please try again later",
@@ -464,6 +466,7 @@ FAULTS = (
         ("File is not in a valid base64 format", "bad_request", False),
         # Never seen: may be a refusal, so nobody else is asked.
         ("Something else", "unknown_failure", False),
+        ("Internal error: 4711 in the picture", "unknown_failure", False),
         ("出错了", "unknown_failure", False),
         ("", "unknown_failure", False),
         (None, "unknown_failure", False),
