@@ -28,7 +28,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from providers.untrusted import origin_of
+from providers.untrusted import safe_origin
 
 #: 4xx that can be said after the request was passed on, or after the work.
 _MAY_FOLLOW_WORK = frozenset(
@@ -58,7 +58,6 @@ _LOST = re.compile(
 _UNSEEN = re.compile(r"<(script|style|template)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _MOST_READ = 65_536
-_SAFE_HOST = re.compile(r"[a-z0-9._:-]{1,253}", re.ASCII)
 
 
 def proves_no_job(status: int, body: bytes) -> bool:
@@ -96,8 +95,4 @@ def redirect_target(status: int, headers: Mapping[str, str]) -> str | None:
     location = headers.get("location", "").strip()
     if location.startswith("/") and not location.startswith("//"):
         return "another path of the same host"
-    try:
-        scheme, host, _ = origin_of(location)
-    except ValueError:
-        return "an address that cannot be read"
-    return f"{scheme}://{host}" if _SAFE_HOST.fullmatch(host) else "an address that cannot be read"
+    return safe_origin(location) or "an address that cannot be read"

@@ -35,6 +35,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from providers.api_keys import fingerprint
 from providers.contract import HttpReply, HttpRequest
 from providers.errors import ForeignOrigin, NotSent, ProviderDown, ProviderError, SubmissionUnknown
+from providers.interim import FinalResponse
 from providers.untrusted import hide_credentials, origin_of, same_origin
 
 #: Replies are small JSON; a larger one is not from the API.
@@ -198,11 +199,11 @@ class _Watched:
 
 
 class _WatchedHTTP(_Watched, HTTPConnection):
-    pass
+    response_class = FinalResponse
 
 
 class _WatchedHTTPS(_Watched, HTTPSConnection):
-    pass
+    response_class = FinalResponse
 
 
 class _HTTPPool(HTTPConnectionPool):

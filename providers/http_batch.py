@@ -20,6 +20,7 @@ import re
 import ssl
 import threading
 from collections.abc import Sequence
+from http import HTTPStatus
 from urllib.parse import urlencode
 
 import aiohttp
@@ -108,6 +109,9 @@ class BatchReader:
                 asyncio.timeout_at(until),
                 session.get(URL(request.url + query, encoded=True), headers=headers, allow_redirects=False) as response,
             ):
+                if response.status == HTTPStatus.SWITCHING_PROTOCOLS:  # aiohttp reads past the other interim answers
+                    response.close()
+                    return _down(request, "101 was not asked for")
                 body = bytearray()
                 async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                     body += chunk

@@ -18,6 +18,8 @@ _ENVELOPES = ("data", "task", "result", "output")
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_AMBIGUOUS = re.compile(r"[\\\x00-\x20\x7f]")
+_SHOWN_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 _URL_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _CREDENTIAL = re.compile(
     r"\b(?:bearer|key)\s+(?=\S*\d)[\w.:~+/=-]{12,}"  # an authorization header's value; words have no digit
@@ -40,12 +42,29 @@ def same_origin(url: str, base_url: str) -> bool:
 
     A backslash or a control character is refused too: parsers disagree on where the host ends then.
     """
-    if re.search(r"[\\\x00-\x20\x7f]", url) or "@" in url.split("?")[0]:
+    if _AMBIGUOUS.search(url) or "@" in url.split("?")[0]:
         return False
     try:
         return origin_of(url) == origin_of(base_url)
     except ValueError:
         return False
+
+
+def safe_origin(url: object) -> str:
+    """The origin of an absolute http(s) URL, "https://host" or "https://host:8443"; empty for everything else.
+
+    Only plain host names and addresses are shown, and no user name: a token can stand in any other place.
+    """
+    if not isinstance(url, str) or _AMBIGUOUS.search(url.strip(" ")):
+        return ""
+    try:
+        scheme, host, port = origin_of(url.strip(" "))
+    except ValueError:
+        return ""
+    if not _SHOWN_HOST.fullmatch(host) or hide_credentials(host) != host:
+        return ""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" if port == _DEFAULT_PORTS[scheme] else f"{scheme}://{shown}:{port}"
 
 
 def hide_credentials(text: str) -> str:

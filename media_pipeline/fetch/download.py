@@ -24,7 +24,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from http.client import HTTPException
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.parse import urljoin, urlsplit
@@ -50,6 +51,7 @@ from media_pipeline.fetch.addresses import Address, check_public_url, is_public,
 Resolver = Callable[[str, int], Iterable[str]]
 
 MAX_REDIRECTS = 3
+MAX_INTERIM_ANSWERS = 100
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 30.0
 CHECK_INTERVAL_S = 0.15  # of the cancel signal
@@ -195,6 +197,21 @@ class _Lever:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
 
+class _FinalResponse(HTTPResponse):
+    """The first answer that is no interim one (RFC 9110, 15.2): http.client takes a 102 or 103 for the answer."""
+
+    _interim_answers = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        if not 100 <= status < 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return version, status, reason
+        self._interim_answers += 1
+        if self._interim_answers > MAX_INTERIM_ANSWERS:
+            raise HTTPException("no end of interim answers")
+        return version, int(HTTPStatus.CONTINUE), reason  # whose headers http.client skips, to read on
+
+
 @dataclass
 class _Client:
     """GET with redirects, each hop guarded and each on a connection of its own."""
@@ -240,6 +257,7 @@ class _Client:
             self._connection = HTTPSConnection(host, port, ssl_context=context, timeout=self.idle_timeout_s)
         else:
             self._connection = HTTPConnection(host, port, timeout=self.idle_timeout_s)
+        self._connection.response_class = _FinalResponse
         # We dial; urllib3 goes on to check the certificate against `host`, which is still the name.
         dial = functools.partial(self._dial, host, port, trusted=origin(url) in self.trusted)
         self._connection._new_conn = dial  # type: ignore[method-assign]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from providers.untrusted import LONGEST_ID, dotted, find_id, safe_id, safe_text, safe_url
+from providers.untrusted import LONGEST_ID, dotted, find_id, safe_id, safe_origin, safe_text, safe_url
 from video.models import Generation
 
 
@@ -61,3 +61,32 @@ def test_a_path_is_names_and_numbers_only() -> None:
         deep = [deep]
     assert dotted(["body", 0, deep, {"a": 1}, "duration"]) == "body.0.duration"
     assert dotted("body") == ""
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("https://api.example.com/v1/x?token=secret#f", "https://api.example.com"),
+        ("HTTPS://API.example.com:443/v1", "https://api.example.com"),
+        ("http://gateway.local:8080/login", "http://gateway.local:8080"),
+        ("https://user:secret@example.com/", "https://example.com"),
+        ("https://[2001:db8::1]:8443/x", "https://[2001:db8::1]:8443"),
+        ("  https://example.com ", "https://example.com"),
+        ("/v1/elsewhere", ""),
+        ("//example.com/x", ""),
+        ("", ""),
+        ("ftp://example.com/", ""),
+        ("javascript:alert(1)", ""),
+        ("https://", ""),
+        ("https://example.com:99999/", ""),
+        ("https://[bad/", ""),
+        ("https://exa mple.com/", ""),
+        ("https://exa\nmple.com/", ""),
+        ("https://bücher.example/", ""),
+        ("https://a\\@b.example/", ""),
+        ("https://key_0123456789abcdef01.example/", ""),
+        ("https://" + "a" * 300 + "/", ""),
+    ],
+)
+def test_a_redirect_shows_its_origin_and_no_more(location: str, shown: str) -> None:
+    assert safe_origin(location) == shown

@@ -38,6 +38,9 @@ CASES: dict[str, End | str] = {
     "status=503x1": SENT_AGAIN_OR_UNKNOWN,
     "status=500x1": SENT_AGAIN_OR_UNKNOWN,
     "reset=1": SENT_AGAIN_OR_UNKNOWN,
+    # before the real answer
+    "interim=102,103,103x1 poll_interim=103x2": DONE,
+    "interim=103 status=429x1 retry_after=0.3": End(attempts=2),
     # after the job was made
     "status_after=500x1": FOUND_OR_UNKNOWN,
     "status_after=503x1": FOUND_OR_UNKNOWN,

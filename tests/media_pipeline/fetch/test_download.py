@@ -123,6 +123,16 @@ class Handler(BaseHTTPRequestHandler):
     def serve_status(self) -> None:
         self._head(int(self.path.partition("?")[0].split("/")[2]), length=0, Retry_After="7")
 
+    def serve_early(self) -> None:
+        count = int(self.path.split("/")[2])
+        self.wfile.write(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n" * count)
+        self.wfile.write(b"HTTP/1.1 102 Processing\r\n\r\n")
+        self.serve_unmeasured()
+
+    def serve_endlessly_early(self) -> None:
+        while not self.server.closing.wait(0.02):
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
     def serve_redirect(self) -> None:
         self._head(302, length=0, Location=self.server.redirect_to)
 
@@ -170,7 +180,7 @@ def fetch(server: Server, tmp_path: Path) -> Iterator[Fetch]:
     assert not [p.name for p in tmp_path.iterdir() if p.name != "in.mp4"]
 
 
-@pytest.mark.parametrize("path", ["/video?signature=secret", "/unmeasured", "/chunked"])
+@pytest.mark.parametrize("path", ["/video?signature=secret", "/unmeasured", "/chunked", "/early/1", "/early/50"])
 def test_whole_file(fetch: Fetch, path: str) -> None:
     seen: list[tuple[int, int | None]] = []
     assert fetch(path, on_progress=lambda size, total: seen.append((size, total))) == BODY
@@ -204,7 +214,7 @@ def test_other_answers_are_tried_again(fetch: Fetch, status: int) -> None:
     assert (caught.value.http_status, caught.value.retry_after_s) == (status, 7.0)
 
 
-@pytest.mark.parametrize("path", ["/short", "/half_chunked", "/zipped"])
+@pytest.mark.parametrize("path", ["/short", "/half_chunked", "/zipped", "/early/101"])
 def test_not_the_whole_body(fetch: Fetch, tmp_path: Path, path: str) -> None:
     with pytest.raises(DownloadFailed):
         fetch(path)
@@ -219,7 +229,7 @@ def test_too_large(fetch: Fetch, tmp_path: Path, path: str) -> None:
     assert fetch(path, max_bytes=len(BODY)) == BODY
 
 
-@pytest.mark.parametrize("path", ["/drip", "/drip_head", "/silence"])
+@pytest.mark.parametrize("path", ["/drip", "/drip_head", "/silence", "/endlessly_early"])
 def test_deadline_holds_against_a_slow_server(fetch: Fetch, path: str) -> None:
     started = time.monotonic()
     with pytest.raises(MediaTimeout):
