@@ -7,7 +7,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 from providers.entry import ProviderEntry
-from providers.webhooks import BadNotice, read_object
+from providers.webhooks import BadNotice, read_objects
 
 NAMES = (
     "runway",
@@ -30,7 +30,10 @@ def sender_of(headers: Mapping[str, str], body: bytes) -> str | None:
         if headers.get(callbacks.signature_header):
             return name
     try:
-        names = read_object(body).keys()
+        for told in read_objects(body):
+            for name, callbacks in calling:
+                if callbacks.looks_like(told.keys()):
+                    return name
     except BadNotice:
         return None
-    return next((name for name, callbacks in calling if callbacks.looks_like(names)), None)
+    return None

@@ -14,11 +14,17 @@ from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from providers.untrusted import safe_mapping
+
 #: How far the sender's clock and ours may differ; fal and Kling name five minutes.
 TOLERANCE_S = 300.0
 
 _MOST_SIGNATURES = 16
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what every such secret begins with
+_ID_NUMBERS_END = 10**40
+#: The names under which APIs put the thing itself into an envelope, and how many may lie in one another.
+_ENVELOPES = ("data", "payload", "result", "body", "task")
+_DEEPEST_ENVELOPE = 2
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,119}", re.ASCII)
 _TIMESTAMP = re.compile(r"[0-9]{1,12}", re.ASCII)
 
@@ -64,10 +70,14 @@ Fetch = Callable[[str], bytes]  # the document at an address; may raise anything
 class Check(Protocol):
     """Whether a signature is on a call-back; False where none can be asked for (no secret is set).
 
+    `forms` are the body's bytes: as they came, and unpacked if they were compressed on the way. Either may be what was
+    signed: no provider says which, "the payload sent is the same as the payload signed" (Standard Webhooks) fits both,
+    and who signs and then compresses (Stream's call-backs) is as right as who compresses and then signs.
+
     `proof` is the value of the provider's ProofSetting. Raises Unverified and KeysUnavailable.
     """
 
-    def __call__(self, headers: Mapping[str, str], body: bytes, *, proof: str, fetch: Fetch, now_s: float) -> bool: ...
+    def __call__(self, headers: Mapping[str, str], *forms: bytes, proof: str, fetch: Fetch, now_s: float) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -92,8 +102,29 @@ def read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
+def read_objects(body: bytes, first: Callable[[Set[str]], bool] = lambda names: False) -> list[dict[str, Any]]:
+    """The call-back's JSON object and those in its envelopes (`{"code": 0, "data": {…}}`), the outer ones first, but
+    before them those with names that `first` knows. Raises BadNotice.
+    """
+    found: list[dict[str, Any]] = []
+    level = [read_object(body)]
+    for _ in range(_DEEPEST_ENVELOPE + 1):
+        found += level
+        level = [inner for outer in level for name in _ENVELOPES if (inner := _only(outer.get(name)))]
+    return sorted(found, key=lambda one: not first(one.keys()))
+
+
+def _only(value: object) -> dict[str, Any]:
+    """The object itself, or the one that a list holds (Kling's look-ups answer with a list); else an empty one."""
+    if isinstance(value, list) and len(value) == 1:
+        return safe_mapping(value[0])
+    return safe_mapping(value)
+
+
 def read_id(value: object) -> str:
-    """An id that may be looked up; empty for everything else."""
+    """An id that may be looked up, also one that was sent as a whole number; empty for everything else."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _ID_NUMBERS_END:
+        return str(value)
     return value if isinstance(value, str) and _ID.fullmatch(value) else ""
 
 
@@ -108,18 +139,19 @@ def webhook_key(secret: str) -> bytes:
     return key
 
 
-def check_standard_webhook(headers: Mapping[str, str], body: bytes, *, key: bytes, now_s: float) -> None:
-    """Raise Unverified unless one of the signatures is of this body, id and a time near `now_s`, made with `key`."""
+def check_standard_webhook(headers: Mapping[str, str], *forms: bytes, key: bytes, now_s: float) -> None:
+    """Raise Unverified unless one of the signatures is of this body in one of its forms, this id and a time near
+    `now_s`, made with `key`."""
     signatures = headers.get("webhook-signature", "").split()
     if not signatures:
         raise Unverified("no signature")
     timestamp = headers.get("webhook-timestamp", "")
     check_time(timestamp, now_s)
-    signed = f"{headers.get('webhook-id', '')}.{timestamp}.".encode() + body
-    expected = hmac.digest(key, signed, "sha256")
+    about = f"{headers.get('webhook-id', '')}.{timestamp}.".encode()
+    expected = [hmac.digest(key, about + body, "sha256") for body in forms]
     for signature in signatures[:_MOST_SIGNATURES]:
         version, _, mac = signature.partition(",")
-        if version == "v1" and hmac.compare_digest(_base64(mac), expected):
+        if version == "v1" and any(hmac.compare_digest(_base64(mac), right) for right in expected):
             return
     raise Unverified("no signature fits")
 

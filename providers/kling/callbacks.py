@@ -1,8 +1,8 @@
 """Kling's call-backs.
 
 Source: https://kling.ai/document-api, Callback Protocol, read 2026-11-23: Standard Webhooks since 2026-08-07, and only
-for accounts that made a Webhook Secret. The older standard sends the bare task, without the envelope of its replies.
-The newer one has other names.
+for accounts that made a Webhook Secret. The older standard sends the bare task, without the envelope of its replies
+(which is opened all the same). The newer one has other names.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from providers.untrusted import safe_mapping
 
 def read_kling(body: bytes) -> webhooks.Notice:
     """The job of Kling's call-back, in either standard's words. Raises BadNotice."""
-    task = webhooks.read_object(body)
-    job_id = webhooks.read_id(task.get("task_id")) or webhooks.read_id(task.get("id"))
-    info = safe_mapping(task.get("task_info"))
-    reference = webhooks.read_id(info.get("external_task_id")) or webhooks.read_id(task.get("external_id"))
-    if not job_id and not reference:
-        raise webhooks.BadNotice("Kling's call-back has neither a task id nor our reference")
-    return webhooks.Notice(job_id, reference)
+    for task in webhooks.read_objects(body, looks_like_kling):
+        job_id = webhooks.read_id(task.get("task_id")) or webhooks.read_id(task.get("id"))
+        info = safe_mapping(task.get("task_info"))
+        reference = webhooks.read_id(info.get("external_task_id")) or webhooks.read_id(task.get("external_id"))
+        if job_id or reference:
+            return webhooks.Notice(job_id, reference)
+    raise webhooks.BadNotice("Kling's call-back has neither a task id nor our reference")
 
 
 def looks_like_kling(names: Set[str]) -> bool:
@@ -31,11 +31,11 @@ def looks_like_kling(names: Set[str]) -> bool:
     return {"id", "status"} <= names and bool(names & {"external_id", "create_time", "outputs", "billing"})
 
 
-def check_kling(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
+def check_kling(headers: Mapping[str, str], *forms: bytes, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
     """Raise Unverified unless the secret `proof` signed it. False without a secret: nothing is signed then."""
     if not proof:
         return False
-    webhooks.check_standard_webhook(headers, body, key=webhooks.webhook_key(proof), now_s=now_s)
+    webhooks.check_standard_webhook(headers, *forms, key=webhooks.webhook_key(proof), now_s=now_s)
     return True
 
 

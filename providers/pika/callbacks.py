@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
 import threading
@@ -33,10 +34,10 @@ _ED25519_SIGNATURE = re.compile(r"[0-9a-fA-F]{128}", re.ASCII)
 
 def read_fal(body: bytes) -> webhooks.Notice:
     """The job of fal's call-back. Raises BadNotice."""
-    job_id = webhooks.read_id(webhooks.read_object(body).get("request_id"))
-    if not job_id:
-        raise webhooks.BadNotice("fal's call-back has no request_id")
-    return webhooks.Notice(job_id)
+    for told in webhooks.read_objects(body, looks_like_fal):
+        if job_id := webhooks.read_id(told.get("request_id")):
+            return webhooks.Notice(job_id)
+    raise webhooks.BadNotice("fal's call-back has no request_id")
 
 
 def looks_like_fal(names: Set[str]) -> bool:
@@ -44,9 +45,9 @@ def looks_like_fal(names: Set[str]) -> bool:
     return "request_id" in names and bool(names & {"gateway_request_id", "payload", "payload_error"})
 
 
-def check_fal(headers: Mapping[str, str], body: bytes, *, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
+def check_fal(headers: Mapping[str, str], *forms: bytes, proof: str, fetch: webhooks.Fetch, now_s: float) -> bool:
     """Raise Unverified unless a key of the set at the address `proof` signed it, and KeysUnavailable without them."""
-    keys_at(proof, fetch).check(headers, body, now_s=now_s)
+    keys_at(proof, fetch).check(headers, *forms, now_s=now_s)
     return True
 
 
@@ -77,8 +78,9 @@ class FalKeys:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
 
-    def check(self, headers: Mapping[str, str], body: bytes, *, now_s: float) -> None:
-        """Raise Unverified unless fal signed this body, these ids and a time near `now_s` (Unix seconds).
+    def check(self, headers: Mapping[str, str], *forms: bytes, now_s: float) -> None:
+        """Raise Unverified unless fal signed this body in one of its forms, these ids and a time near `now_s` (Unix
+        seconds).
 
         Raises KeysUnavailable when that can't be said: there are no keys, or none fits and newer ones can't be had.
         """
@@ -88,19 +90,13 @@ class FalKeys:
         if not _ED25519_SIGNATURE.fullmatch(signature):
             raise webhooks.Unverified("no signature" if not signature else "malformed signature")
         webhooks.check_time(timestamp, now_s)
-        message = "\n".join(
-            (
-                headers.get("x-fal-webhook-request-id", ""),
-                headers.get("x-fal-webhook-user-id", ""),
-                timestamp,
-                hashlib.sha256(body).hexdigest(),
-            )
-        ).encode()
+        ids = headers.get("x-fal-webhook-request-id", ""), headers.get("x-fal-webhook-user-id", "")
+        messages = ["\n".join((*ids, timestamp, hashlib.sha256(body).hexdigest())).encode() for body in forms]
         raw = bytes.fromhex(signature)
         keys = self._current()
-        if _any_verifies(keys, raw, message):
+        if _any_verifies(keys, raw, messages):
             return
-        if not _any_verifies(self._newer(than=keys), raw, message):
+        if not _any_verifies(self._newer(than=keys), raw, messages):
             raise webhooks.Unverified("no key of fal's fits the signature")
 
     def _current(self) -> tuple[bytes, ...]:
@@ -154,12 +150,12 @@ def parse_jwks(raw: bytes) -> tuple[bytes, ...]:
     return tuple(keys[:_MOST_KEYS])
 
 
-def _any_verifies(keys: tuple[bytes, ...], signature: bytes, message: bytes) -> bool:
+def _any_verifies(keys: tuple[bytes, ...], signature: bytes, messages: list[bytes]) -> bool:
     # Late: only the web process checks signatures, and the import is not free for all others.
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    for key in keys:
+    for key, message in itertools.product(keys, messages):
         try:
             Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
         except (InvalidSignature, ValueError):  # ValueError: 32 bytes that are no key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import hmac
 import json
@@ -289,6 +290,20 @@ def test_the_published_example_of_standard_webhooks_passes() -> None:
     )
 
 
+def test_any_form_of_the_body_may_be_what_was_signed(server: Server, key: Ed25519PrivateKey) -> None:
+    other = gzip.compress(BODY)
+    secret = webhooks.webhook_key(SECRET)
+    for forms in ((BODY,), (other, BODY), (BODY, other)):
+        webhooks.check_standard_webhook(standard(), *forms, key=secret, now_s=NOW_S)
+        server.fal.check(signed(key), *forms, now_s=NOW_S)
+    for wrong in ((), (other,), (BODY + b" ", other)):
+        with pytest.raises(Unverified):
+            webhooks.check_standard_webhook(standard(), *wrong, key=secret, now_s=NOW_S)
+        with pytest.raises(Unverified):
+            server.fal.check(signed(key), *wrong, now_s=NOW_S)
+    assert server.asked == 1
+
+
 KLING_BROKEN = {
     "no signature": (standard() | {"webhook-signature": ""}, BODY),
     "another version": (standard() | {"webhook-signature": standard()["webhook-signature"].replace("v1", "v2")}, BODY),
@@ -338,6 +353,46 @@ def test_both_of_klings_shapes_are_read() -> None:
     assert read_kling(b'{"external_id": "gen_2"}') == Notice("", "gen_2")
 
 
+def told(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+WRAPPED: dict[str, Callable[[object], object]] = {
+    "as the API's replies": lambda told: {"code": 0, "message": "SUCCEED", "request_id": "r-1", "data": told},
+    "as the API's look-ups": lambda told: {"code": 0, "message": "SUCCEED", "request_id": "r-1", "data": [told]},
+    "as an event": lambda told: {"id": "evt_1", "type": "task.updated", "data": told},
+    "as a result": lambda told: {"ok": True, "result": told},
+    "twice": lambda told: {"body": {"code": 0, "data": told}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED.values(), ids=WRAPPED.keys())
+def test_envelopes_are_opened(wrap: Callable[[object], object]) -> None:
+    assert read_kling(told(wrap(OLDER))) == Notice("8123", "gen_1")
+    assert read_kling(told(wrap(NEWER))) == Notice("9123", "gen_2")
+    assert registry.sender_of({}, told(wrap(OLDER))) == "kling"
+    assert registry.sender_of({}, told(wrap(NEWER))) == "kling"
+    assert read_fal(told(wrap(json.loads(BODY)))) == Notice("job-1")
+    assert registry.sender_of({}, told(wrap(json.loads(BODY)))) == "pika"
+
+
+def test_fals_request_may_be_named_inside_its_payload_only() -> None:
+    assert read_fal(b'{"status": "OK", "payload": {"request_id": "job-1"}}') == Notice("job-1")
+    assert read_fal(b'{"request_id": "job-1", "payload": {"request_id": "job-2"}}') == Notice("job-1")
+
+
+def test_an_id_may_be_a_whole_number() -> None:
+    assert read_fal(b'{"request_id": 893605946402811985}') == Notice("893605946402811985")
+    assert read_kling(b'{"task_id": 893605946402811985, "task_info": {"external_task_id": 7}}') == Notice(
+        "893605946402811985", "7"
+    )
+    assert read_kling(b'{"code": 0, "data": {"id": 9, "external_id": "gen_2"}}') == Notice("9", "gen_2")
+
+
+def test_a_byte_order_mark_is_passed_over() -> None:
+    assert read_fal(b"\xef\xbb\xbf" + BODY) == Notice("job-1")
+
+
 NO_NOTICE = [
     b"",
     b"{",
@@ -346,7 +401,12 @@ NO_NOTICE = [
     b"null",
     b"\xff\xfe",
     b"[" * 60_000,
-    b'{"request_id": 1, "task_id": 1, "id": 1}',
+    b'{"request_id": true, "task_id": 0, "id": -1}',
+    b'{"request_id": 1.5, "task_id": 8e17, "id": false}',
+    b'{"request_id": ' + b"9" * 41 + b', "id": ' + b"9" * 41 + b"}",
+    b'{"data": [{"request_id": "a", "id": "a"}, {"request_id": "b", "id": "b"}]}',
+    b'{"data": {"data": {"data": {"request_id": "a", "id": "a"}}}}',
+    b'{"data": "{}", "payload": null, "result": [[{"request_id": "a", "id": "a"}]]}',
     b'{"request_id": "", "task_id": "", "id": ""}',
     b'{"request_id": "a b", "task_id": "a\\nb", "id": "../x"}',
     b'{"request_id": null, "task_info": [], "id": {}}',

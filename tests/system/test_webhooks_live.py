@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import itertools
+import json
 import socket
+import zlib
+from collections.abc import Callable, Iterable
+from http.client import HTTPResponse
+from typing import Any
 
 import pytest
 import requests
 
-from tests.factories import make_task, reload
+from tests.factories import accepted, make_task, reload
 from tests.system.system import Simulator, System, until
 from video.models import Generation, VideoTask
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
 def reachable(system: System) -> System:
     """A system that providers can call, and that by itself would look at a job once a minute only."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     system.env.update(
         PUBLIC_BASE_URL=f"http://127.0.0.1:{port}", POLL_INTERVAL_SECONDS="60", CIRCUIT_FAULTS="1000", COOKIE_SECURE="0"
     )
@@ -52,6 +64,49 @@ def test_a_forged_call_moves_nothing(reachable: System) -> None:
     until("the forged call was refused", lambda: "401" in reachable_log(reachable) or None)
     generation.refresh_from_db()
     assert (generation.state, generation.polls) == ("accepted", 0)
+
+
+def call_in_pieces(port: int, path: str, pieces: Iterable[bytes], *headers: str) -> tuple[int, dict[str, Any]]:
+    """The status and the answer to a chunked POST, as no length is known when it begins."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close", "Transfer-Encoding: chunked"]
+        connection.sendall("\r\n".join([*lines, *headers, "", ""]).encode())
+        with contextlib.suppress(ConnectionError):  # an answer may come before all is sent
+            for piece in pieces:
+                connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            connection.sendall(b"0\r\n\r\n")
+        reply = HTTPResponse(connection, method="POST")
+        reply.begin()
+        return reply.status, json.loads(reply.read())
+
+
+def test_calls_that_are_chunked_and_compressed_are_taken_within_the_limit(system: System) -> None:
+    port = free_port()
+    system.env.update(COOKIE_SECURE="0")
+    system.web(port)
+    numbers = itertools.count(893605946402811985)
+
+    def is_taken(
+        cut: Callable[[bytes], Iterable[bytes]], *headers: str, pack: Callable[[bytes], bytes] = bytes, path: str = ""
+    ) -> bool:
+        job = next(numbers)
+        generation = accepted(make_task(), str(job))
+        Generation.objects.filter(pk=generation.pk).update(provider="kling")
+        body = json.dumps({"code": 0, "data": {"task_id": job, "task_status": "succeed"}}).encode()
+        status, answer = call_in_pieces(port, f"/api/video/webhook{path}", cut(pack(body)), *headers)
+        assert (status, answer["success"]) == (200, True), answer
+        return reload(generation.task).hinted_at is not None
+
+    assert is_taken(lambda body: [body])
+    assert is_taken(lambda body: [body[at : at + 1] for at in range(len(body))], path="/kling/")
+    assert is_taken(lambda body: [body], "Content-Encoding: gzip", pack=gzip.compress)
+    assert is_taken(lambda body: [body[:9], body[9:]], "Content-Encoding: deflate", pack=zlib.compress, path="/kling")
+    bomb = gzip.compress(b" " * 20_000_000, 9)
+    for pieces, headers in (([b" " * 1000] * 66, ()), ([bomb], ("Content-Encoding: gzip",))):
+        status, answer = call_in_pieces(port, "/api/video/webhook/kling", pieces, *headers)
+        assert (status, answer["error"]["code"]) == (413, "body_too_large")
+    status, answer = call_in_pieces(port, "/api/auth/login", [b"{}"])
+    assert (status, answer["error"]["code"]) == (411, "length_required")
 
 
 def reachable_log(system: System) -> str:

@@ -29,10 +29,11 @@ class ApiView(APIView):
 
     content_negotiation_class = JsonWhateverIsAsked
     metadata_class = None  # OPTIONS is for CORS, which its middleware answers
+    takes_streams = False  # a body without a Content-Length, which a view must ask `parsing.read_streamed` for
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        parsing.refuse_by_header(request.META)
+        parsing.refuse_by_header(request.META, streams=self.takes_streams)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)

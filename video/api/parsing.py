@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping
 from typing import IO, Any, NoReturn
 
@@ -12,6 +13,8 @@ from django.http import HttpRequest
 from rest_framework.parsers import BaseParser
 
 from video.api.errors import ApiError
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 class _Ambiguous(ValueError):
@@ -37,17 +40,57 @@ def read(stream: IO[Any] | HttpRequest) -> bytes:
     return raw
 
 
+def read_streamed(request: HttpRequest) -> bytes:
+    """The same, for a body that may come in pieces without a Content-Length (chunked), which Django takes for empty."""
+    if not _is_streamed(request.META):
+        return read(request)
+    source, most = request.META["wsgi.input"], settings.MAX_BODY_BYTES
+    raw = b""
+    while len(raw) <= most and (piece := source.read(most + 1 - len(raw))):
+        raw += piece
+    if len(raw) > most:
+        raise too_large()
+    return raw
+
+
+def unpacked(raw: bytes, encoding: str) -> bytes:
+    """The body without its Content-Encoding: gzip, deflate, or none. Raises ApiError if it is over the limit then.
+
+    What can't be unpacked comes back as it is: a proxy may have unpacked it and left the header.
+    """
+    kind = encoding.strip().lower()
+    if kind not in ("gzip", "x-gzip", "deflate") and not raw.startswith(_GZIP_MAGIC):
+        return raw
+    # 47: gzip or zlib, by its head. -15: deflate without zlib's head, which some send under that name.
+    for window_bits in (47, -15):
+        unpacker = zlib.decompressobj(window_bits)
+        try:
+            body = unpacker.decompress(raw, settings.MAX_BODY_BYTES + 1)
+        except zlib.error:
+            continue
+        if len(body) > settings.MAX_BODY_BYTES:
+            raise too_large()
+        if unpacker.eof and not unpacker.unused_data:
+            return body
+    return raw
+
+
+def _is_streamed(meta: Mapping[str, Any]) -> bool:
+    return bool(meta.get("HTTP_TRANSFER_ENCODING")) and not meta.get("CONTENT_LENGTH")
+
+
 def too_large() -> ApiError:
     """The answer to a body over the limit."""
     return ApiError(413, "body_too_large", f"The body may have at most {settings.MAX_BODY_BYTES} bytes.")
 
 
-def refuse_by_header(meta: Mapping[str, Any]) -> None:
+def refuse_by_header(meta: Mapping[str, Any], *, streams: bool) -> None:
     """Refuse by the headers, before a byte is read: a body that is too long, or without a Content-Length.
 
-    WSGI reads a body without a Content-Length as empty; the caller gets an error instead.
+    WSGI reads a body without a Content-Length as empty; the caller gets an error instead. `streams`: the view can read
+    one, if the server says that its end can be found (granian does; Django's own server would wait for ever).
     """
-    if meta.get("HTTP_TRANSFER_ENCODING") and not meta.get("CONTENT_LENGTH"):
+    if _is_streamed(meta) and not (streams and meta.get("wsgi.input_terminated")):
         raise ApiError(411, "length_required", "Send the body whole, with a Content-Length.")
     try:
         length = int(meta.get("CONTENT_LENGTH") or 0)
@@ -58,10 +101,13 @@ def refuse_by_header(meta: Mapping[str, Any]) -> None:
 
 
 def load(raw: bytes) -> dict[str, Any]:
-    """The object in `raw`. Raises ApiError."""
+    """The object in `raw`; a byte-order mark before it is passed over. Raises ApiError."""
+    encoding = json.detect_encoding(raw)
+    if not encoding.startswith("utf-8"):
+        raise _bad(f"The body is in {encoding.upper()}; send the JSON in UTF-8.")
     try:
         value = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
+            raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite
         )
     except _Ambiguous as err:
         raise _bad(str(err)) from None
@@ -69,8 +115,10 @@ def load(raw: bytes) -> dict[str, Any]:
         raise _bad("The body is nested too deeply.") from None
     except json.JSONDecodeError as err:
         raise _bad(f"The body is no JSON: {err.msg} in line {err.lineno}, column {err.colno}.") from None
-    except ValueError:  # not UTF-8, or a number with thousands of digits
-        raise _bad("The body is no JSON in UTF-8.") from None
+    except UnicodeDecodeError as err:
+        raise _bad(f"The body is not in UTF-8 (see its byte {err.start + 1}); send the JSON in UTF-8.") from None
+    except ValueError:
+        raise _bad("The body has a number with too many digits.") from None
     if not isinstance(value, dict):
         raise ApiError(
             400,

@@ -1,4 +1,4 @@
-"""Addresses under /api: no trailing slash, and an envelope for those that don't exist."""
+"""Addresses under /api: no trailing slash (but for call-backs), and an envelope for those that don't exist."""
 
 from django.urls import path, re_path
 
@@ -22,8 +22,9 @@ urlpatterns = [
     path("api/credits", CreditsView.as_view(), name="api-credits"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
     path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),
-    path("api/video/webhook", WebhookView.as_view(), name="api-webhook-of-any"),
-    path("api/video/webhook/<str:provider>", WebhookView.as_view(), name="api-webhook"),
+    # Somebody else was told these two, so they may end in a slash.
+    re_path(r"^api/video/webhook/?\Z", WebhookView.as_view(), name="api-webhook-of-any"),
+    re_path(r"^api/video/webhook/(?P<provider>[^/]+)/?\Z", WebhookView.as_view(), name="api-webhook"),
     path("api/auth/login", LoginView.as_view(), name="api-login"),
     path("api/auth/refresh", RefreshView.as_view(), name="api-refresh"),
     path("api/auth/logout", LogoutView.as_view(), name="api-logout"),

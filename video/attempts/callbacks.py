@@ -78,7 +78,8 @@ def proven_reference(provider: str, query: Mapping[str, str]) -> str:
         return ""
     signed = f"{provider} {reference}"
     try:
-        found: str = _signer().unsign(f"{signed}:{query.get('sig', '')}")  # by SECRET_KEY_FALLBACKS too
+        # It is the end of the address, where some put a slash; none is in a signature of ours.
+        found: str = _signer().unsign(f"{signed}:{query.get('sig', '').rstrip('/')}")  # by SECRET_KEY_FALLBACKS too
     except BadSignature:
         return ""
     return reference if found == signed else ""
@@ -91,14 +92,15 @@ def _signer() -> Signer:
 # --- the sender ----------------------------------------------------------------------------------------------------
 
 
-def check_sender(provider: str, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the provider's signature is on it; False where none can be asked for (Kling without our secret).
+def check_sender(provider: str, headers: Mapping[str, str], *forms: bytes) -> bool:
+    """Whether the provider's signature is on one of the body's forms (as it came, unpacked); False where none can be
+    asked for (Kling without our secret).
 
     Raises webhooks.Unverified for a missing or wrong one, and KeysUnavailable when the keys can't be had just now.
     """
     callbacks = CALLING_BACK[provider]
     proof = getattr(settings, callbacks.setting.name)
-    return callbacks.check(headers, body, proof=proof, fetch=fetch_keys, now_s=time.time())
+    return callbacks.check(headers, *forms, proof=proof, fetch=fetch_keys, now_s=time.time())
 
 
 def fetch_keys(url: str) -> bytes:

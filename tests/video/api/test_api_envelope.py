@@ -59,8 +59,7 @@ BAD_JSON = [
     b"[" * 60_000,
     b'{"a":' * 12_000,
     '{"prompt": "é"}'.encode("latin-1"),
-    '{"prompt": "a"}'.encode("utf-16"),
-    b'\xef\xbb\xbf{"prompt": "a"}',
+    b'\xef\xbb\xbf\xef\xbb\xbf{"prompt": "a"}',
     b'{"prompt": "a"} trailing',
     b'{"prompt": "a\nb"}',
 ]
@@ -70,6 +69,26 @@ BAD_JSON = [
 def test_bad_json_is_400(api: Client, raw: bytes) -> None:
     assert error_of(api.generic("POST", CREATE, raw, content_type=JSON), 400)["code"] == "invalid_json"
     assert not VideoTask.objects.exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+def test_json_in_another_unicode_is_told_so(api: Client, encoding: str) -> None:
+    error = error_of(api.generic("POST", CREATE, '{"prompt": "a"}'.encode(encoding), content_type=JSON), 400)
+    assert error["code"] == "invalid_json"
+    assert error["message"] == f"The body is in {encoding.upper()}; send the JSON in UTF-8."
+
+
+def test_what_is_no_utf_8_and_no_number_is_told_so(api: Client) -> None:
+    latin = error_of(api.generic("POST", CREATE, '{"prompt": "é"}'.encode("latin-1"), content_type=JSON), 400)
+    assert latin["message"] == "The body is not in UTF-8 (see its byte 13); send the JSON in UTF-8."
+    long = error_of(api.generic("POST", CREATE, b'{"seed": ' + b"9" * 5000 + b"}", content_type=JSON), 400)
+    assert long["message"] == "The body has a number with too many digits."
+
+
+@pytest.mark.parametrize("address", [CREATE, "/api/video/quote"])
+def test_a_byte_order_mark_before_the_json_is_passed_over(api: Client, address: str) -> None:
+    reply = api.generic("POST", address, b'\xef\xbb\xbf{"prompt": "A cat"}', content_type=JSON)
+    assert reply.status_code in (200, 201), reply.content
 
 
 @pytest.mark.parametrize("raw", [b"[]", b"null", b'"text"', b"5", b"true"])

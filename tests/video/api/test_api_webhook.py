@@ -543,7 +543,9 @@ def test_a_huge_key_set_is_not_read(fal: Fal) -> None:
     assert code_of(fal.call(), 503) == "keys_unavailable"
 
 
-@pytest.mark.parametrize("address", [f"{ANY}/runway", f"{ANY}/nobody", f"{ANY}/", f"{PIKA}/", f"{ANY}/%2e%2e"])
+@pytest.mark.parametrize(
+    "address", [f"{ANY}/runway", f"{ANY}/nobody", f"{ANY}/%2e%2e", f"{ANY}//", f"{PIKA}//", f"{PIKA}/x"]
+)
 def test_who_calls_nobody_has_no_address(address: str) -> None:
     assert code_of(post(address, fal_body()), 404) == "not_found"
 
@@ -560,7 +562,7 @@ def test_a_body_of_nobodys_shape_is_refused() -> None:
 
 
 def test_garbage_is_refused_even_when_it_is_signed(fal: Fal) -> None:
-    for raw in (b"", b"{", b"[]", b"{}", b"\xff", b'{"request_id": 5}', b"[" * 60_000):
+    for raw in (b"", b"{", b"[]", b"{}", b"\xff", b'{"request_id": true}', b"[" * 60_000):
         assert code_of(post(PIKA, raw, fal.headers(raw)), 400) == "invalid_request"
         assert code_of(post(KLING, raw), 400) == "invalid_request"
         assert code_of(post(PIKA, raw), 401) == "bad_signature"

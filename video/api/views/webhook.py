@@ -18,24 +18,26 @@ log = logging.getLogger(__name__)
 class WebhookView(PublicApiView):
     """POST /api/video/webhook/{provider}, or without one: known by the signature's header, or the shape.
 
-    The body is read as it came, since signatures are over its bytes; its content type does not matter. Cookies and
-    tokens are not read, so another site's page can abuse nothing.
+    The body may be chunked, and compressed. A signature may be over its bytes as they came or unpacked; its content
+    type does not matter. Cookies and tokens are not read, so another site's page can abuse nothing.
     """
 
     parser_classes = ()
+    takes_streams = True
 
     def post(self, request: Request, provider: str | None = None) -> Response:
         if provider is not None and provider not in callbacks.CALLING_BACK:
             raise errors.not_found("address")
-        raw = parsing.read(request._request)
+        raw = parsing.read_streamed(request._request)
+        body = parsing.unpacked(raw, request.headers.get("Content-Encoding", ""))
         if provider is None:
-            provider = registry.sender_of(request.headers, raw)
+            provider = registry.sender_of(request.headers, body)
             if provider is None:
                 raise errors.ApiError(
                     400, "unknown_provider", "This is no call-back of a provider that we know; name it in the address."
                 )
         try:
-            signed = callbacks.check_sender(provider, request.headers, raw)
+            signed = callbacks.check_sender(provider, request.headers, *dict.fromkeys((raw, body)))
         except webhooks.Unverified as err:
             _note(provider, f"refused: {err}")
             raise errors.ApiError(401, "bad_signature", "The signature is missing, wrong or too old.") from None
@@ -46,7 +48,7 @@ class WebhookView(PublicApiView):
                 503, "keys_unavailable", "The keys to check the signature with can't be had just now; try again."
             ) from None
         try:
-            notice = callbacks.CALLING_BACK[provider].read(raw)
+            notice = callbacks.CALLING_BACK[provider].read(body)
         except webhooks.BadNotice as err:
             _note(provider, f"unreadable: {err}")
             raise errors.ApiError(400, "invalid_request", "The body names no job.") from None
