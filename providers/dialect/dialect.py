@@ -37,15 +37,15 @@ class Refusal:
 
     @property
     def gateway_page(self) -> Reply:
-        """The answer of a gateway that stands before the provider, and knows nothing of its protocol."""
+        """The answer of a gateway that stands before the provider, and knows nothing of its protocol; a redirect leads
+        to another origin."""
         page = f"<html><head><title>{self.status}</title></head><body><center>nginx</center></body></html>"
-        return Reply(self.status, page.encode(), "text/html", self.headers)
+        moved = (("location", _ELSEWHERE),) if self.is_redirect else ()
+        return Reply(self.status, page.encode(), "text/html", (*moved, *self.headers))
 
     @property
-    def redirect(self) -> Reply:
-        """The answer of a proxy that sends the client to another origin."""
-        page = f"<html><head><title>{self.status}</title></head><body>Moved</body></html>"
-        return Reply(self.status, page.encode(), "text/html", (("location", _ELSEWHERE), *self.headers))
+    def is_redirect(self) -> bool:
+        return 300 <= self.status < 400
 
     @classmethod
     def by_script(cls, value: str, retry_after: str | None = None) -> Refusal:
@@ -121,9 +121,8 @@ class Dialect(ABC):
 
     def refuse(self, refusal: Refusal) -> Reply:
         """The answer to a call that gets no, from the provider or from a proxy before it."""
-        if 300 <= refusal.status < 400:
-            return refusal.redirect
-        return refusal.gateway_page if refusal.code == "html" else self.refuse_in_words(refusal)
+        by_proxy = refusal.is_redirect or refusal.code == "html"
+        return refusal.gateway_page if by_proxy else self.refuse_in_words(refusal)
 
     @abstractmethod
     def refuse_in_words(self, refusal: Refusal) -> Reply:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from providers.dialect.faults import DIRECTIVES, BadDirective, Rule, parse_group
+from providers.dialect.faults import DIRECTIVES, BadDirective, Counted, Rule, parse_group
 from providers.dialect.jobs import Account, Job
 from providers.dialect.messages import Reply, Request
 from providers.simulator.world.simulator import Outage, Simulator
@@ -223,10 +223,13 @@ def _outage(value: Any) -> Outage | None:
         return None
     answer = str(value["answer"])
     if answer not in ("reset", "close", "hang"):
+        name = "redirect" if answer.startswith("3") else "status"
         try:
-            DIRECTIVES["status"].read(answer)
+            counted: Counted = DIRECTIVES[name].read(answer)
         except ValueError:
-            raise ValueError("outage.answer must be an HTTP error status, reset, close or hang") from None
+            counted = Counted(answer, 0)
+        if counted.times is not None:
+            raise ValueError("outage.answer must be an HTTP error status, a redirect's, reset, close or hang")
     return Outage(answer, frozenset(value.get("where", ("submit", "poll", "download"))), value.get("provider"))
 
 

@@ -96,6 +96,23 @@ def test_a_redirect_points_to_another_origin_and_makes_no_job(each: Client, stat
     assert CREATE[type(each)](each, prompt).ok
 
 
+@pytest.mark.parametrize(("answer", "status"), [("307", 307), ("403-html", 403)])
+def test_an_outage_can_be_a_proxys(client: RunwayClient, answer: str, status: int) -> None:
+    link = client.link("proxied")
+    client.sim("config", outage={"answer": answer})
+    for url in (f"{client.base}/v1/tasks/x", link):
+        reply = client.http.get(url, headers=client.headers, allow_redirects=False, timeout=30)
+        assert reply.status_code == status
+        assert reply.text.startswith("<html>")
+        assert ("Location" in reply.headers) == (status == 307)
+
+
+@pytest.mark.parametrize("answer", ["503x2", "304", "200", "soon"])
+def test_an_outage_that_cannot_be_is_refused(client: RunwayClient, answer: str) -> None:
+    reply = client.http.post(f"{client.base}/_sim/config", json={"outage": {"answer": answer}}, timeout=30)
+    assert reply.status_code == 400
+
+
 def test_looks_can_be_redirected(client: RunwayClient) -> None:
     job_id = client.job("moved later [[sim poll_redirect=307x1]]")
     assert poll(client, job_id) == [b"HTTP/1.1 307 Temporary Redirect"]
