@@ -10,7 +10,7 @@ that `is_own` does not know came from a proxy, and is judged here for all provid
 from __future__ import annotations
 
 import json
-import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +32,13 @@ from providers.errors import (
 )
 
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
+
+#: The longest wait in seconds that any answer may ask for. More is read as this: no rule of a provider is about more
+#: than a day. Who waits may set a shorter bound.
+LONGEST_ASKED_S = 86_400.0
+#: A number of seconds or milliseconds as in RFC 9110, with a fraction as some send it. ASCII only, and no exponent.
+_WAIT = re.compile(r"([0-9]+)(?:\.[0-9]*)?", re.ASCII)
+_LONGEST_DATE = 64  # characters
 
 
 class ReasonCode(StrEnum):
@@ -96,7 +103,7 @@ class HttpReply:
     def json(self) -> Any:
         """The body as JSON. Raises ValueError when it is not."""
         try:
-            return json.loads(self.body)
+            return json.loads(self.body, parse_int=_whole)
         except RecursionError as err:  # a megabyte of "[" is a bad reply, not our crash
             raise ValueError("nested too deeply") from err
 
@@ -127,20 +134,21 @@ class HttpReply:
     def retry_after_s(self) -> float | None:
         """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` as seconds or HTTP date.
 
-        A date is measured against the reply's own `date`, so that no clock of ours matters (ours only if it has none).
+        From 0 to LONGEST_ASKED_S, whatever the header says. A date is measured against the reply's own `date`, so that
+        no clock of ours matters (ours only if it has none).
         """
-        for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-            try:
-                value = float(self.headers.get(name, "")) * unit_s
-            except ValueError:
-                continue
-            if math.isfinite(value) and value >= 0:
-                return value
+        for name, units_a_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+            text = self.headers.get(name, "").strip()
+            number = _WAIT.fullmatch(text)
+            if number is not None:
+                # More digits than any bound has are not converted: Python refuses very long ones.
+                too_long = len(number[1].lstrip("0")) > 12
+                return LONGEST_ASKED_S if too_long else min(float(text) / units_a_second, LONGEST_ASKED_S)
         until = _http_date(self.headers.get("retry-after", ""))
         if until is None:
             return None
         now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
-        return max(0.0, (until - now).total_seconds())
+        return min(max(0.0, (until - now).total_seconds()), LONGEST_ASKED_S)
 
 
 @dataclass(frozen=True)
@@ -383,8 +391,16 @@ class Provider(ABC):
 
 
 def _http_date(text: str) -> datetime | None:
+    if len(text) > _LONGEST_DATE:
+        return None
     try:
         parsed = parsedate_to_datetime(text)
     except (TypeError, ValueError, IndexError, OverflowError):
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _whole(digits: str) -> int | float:
+    """An integer of a JSON text. One with more digits than any amount has is read as a float, as 1e400 is: infinite
+    from 310 digits on. Python itself refuses to read one with more than 4,300, and the whole answer with it."""
+    return int(digits) if len(digits) <= 40 else float(digits)

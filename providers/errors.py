@@ -16,12 +16,18 @@ ProviderError
 
 ForeignOrigin is both NotSent and ProviderDown: a URL outside the provider's base URL, refused before the socket.
 
-Messages are safe to log and to store: never a key, a header or a signed URL in them.
+Messages are safe to log and to store: never a key, a header or a signed URL in them, and no character that a row
+refuses.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from providers.untrusted import storable
+
+LONGEST_TEXT = 1000  # characters of a message
+LONGEST_CODE = 60  # of our own word
 
 Outcome = tuple[str, bool, str]  # of a failed job: our code, could another model make it, sentence for the user
 
@@ -50,14 +56,14 @@ class ProviderError(Exception):
         provider_code: str = "",
         http_status: int | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.provider_code = provider_code
+        self.message = storable(message, LONGEST_TEXT)
+        super().__init__(self.message)
+        self.provider_code = storable(provider_code, LONGEST_TEXT)
         self.http_status = http_status
         if code is not None:
-            self.code = code
+            self.code = storable(code, LONGEST_CODE)
         if user_message is not None:
-            self.user_message = user_message
+            self.user_message = storable(user_message, LONGEST_TEXT)
 
 
 class RequestRejected(ProviderError):

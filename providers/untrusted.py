@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_UP, Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +20,14 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _AMBIGUOUS = re.compile(r"[\\\x00-\x20\x7f]")
 _SHOWN_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
+
+#: What no row, log or page is to hold: controls (PostgreSQL refuses NUL), halves of surrogate pairs (no encoding has
+#: them), and marks that turn the direction of the text around them.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+#: Of an amount: what the columns for costs and balances hold behind the point.
+_SMALLEST = Decimal("0.0001")
+_LONGEST_AMOUNT = 400  # characters; the longest float has fewer
+LARGEST_COUNT = 2**31 - 1  # of an integer column
 _URL_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _CREDENTIAL = re.compile(
     r"\b(?:bearer|key)\s+(?=\S*\d)[\w.:~+/=-]{12,}"  # an authorization header's value; words have no digit
@@ -72,15 +80,19 @@ def hide_credentials(text: str) -> str:
     return _CREDENTIAL.sub("[hidden]", _URL_QUERY.sub(r"\1?[hidden]", text))
 
 
+def storable(text: str, limit: int) -> str:
+    """The text as any row and any log takes it: on one line, cut, without what is in no printed text."""
+    return _UNPRINTABLE.sub("", " ".join(text.split()))[:limit]
+
+
 def safe_text(value: object, limit: int = 300) -> str:
     """A provider's text on one line, cut, with credentials hidden; empty for everything but a string.
 
-    Without control characters and halves of surrogate pairs, which a database refuses.
+    Any row and any log takes it: it holds no control character and no half of a surrogate pair.
     """
     if not isinstance(value, str):
         return ""
-    printable = "".join(char if char.isprintable() else " " for char in value[: limit * 4])
-    line = hide_credentials(" ".join(printable.split()))
+    line = hide_credentials(_UNPRINTABLE.sub("", " ".join(value[: limit * 4].split())))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -91,19 +103,34 @@ def dotted(path: object) -> str:
 
 
 def safe_decimal(value: object) -> Decimal | None:
-    """A finite, non-negative amount sent as a JSON number or a string; None for everything else."""
+    """A finite, non-negative amount sent as a JSON number or a string; None for everything else.
+
+    Rounded up to four places behind the point, which is what rows hold, so that no charge becomes nothing.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        amount = Decimal(str(value))
+        text = str(value)  # refuses integers of more than 4,300 digits
+        amount = Decimal(text if len(text) <= _LONGEST_AMOUNT else "NaN")
     except (InvalidOperation, ValueError):
         return None
-    return amount if amount.is_finite() and 0 <= amount < Decimal(10) ** 12 else None
+    if not amount.is_finite() or not 0 <= amount < Decimal(10) ** 12:
+        return None
+    return amount.quantize(_SMALLEST, ROUND_UP) if amount else Decimal(0)  # 0 has no exponent then, and no sign
 
 
 def safe_count(value: object) -> int | None:
-    """A whole number that is not negative; None for everything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """A whole number that is not negative, at most LARGEST_COUNT; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        return None
+    return min(value, LARGEST_COUNT)
+
+
+def safe_share(value: object) -> float | None:
+    """A number from 0 to 1, of what is more 1; None for what is negative or no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        return None
+    return float(min(value, 1))
 
 
 def safe_mapping(value: object) -> dict[str, Any]:
@@ -142,4 +169,4 @@ def safe_url(value: object) -> str | None:
     """An absolute http(s) URL; None for everything else. Who may be asked for it is for the caller to decide."""
     if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")) or len(value) > 8192:
         return None
-    return value if value.isprintable() else None
+    return None if _UNPRINTABLE.search(value) else value

@@ -116,7 +116,9 @@ def _receive(
     on_progress: Callable[[int, int | None], None] | None,
 ) -> None:
     declared = response.headers.get("Content-Length")
-    total = int(declared) if declared is not None and declared.isascii() and declared.isdigit() else None
+    is_number = declared is not None and declared.isascii() and declared.isdigit()
+    # 19 digits are more than any file has; Python refuses to convert more than 4,300.
+    total = int((declared.lstrip("0") or "0")[:19]) if declared is not None and is_number else None
     if total is not None and total > max_bytes:
         raise DownloadTooLarge(f"{total} bytes announced; at most {max_bytes} are accepted")
     if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):

@@ -1,11 +1,150 @@
-"""What strangers send, made safe to keep."""
+"""Whatever a stranger's header, number or text is, what is read of it is bounded, and a row takes it."""
 
 from __future__ import annotations
 
-import pytest
+import json
+import math
+from decimal import Decimal
+from email.utils import format_datetime
 
-from providers.untrusted import LONGEST_ID, dotted, find_id, safe_id, safe_origin, safe_text, safe_url
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from providers.contract import LONGEST_ASKED_S, HttpReply
+from providers.errors import Busy, ProviderError
+from providers.untrusted import (
+    LARGEST_COUNT,
+    LONGEST_ID,
+    dotted,
+    find_id,
+    safe_count,
+    safe_decimal,
+    safe_id,
+    safe_origin,
+    safe_share,
+    safe_text,
+    safe_url,
+    storable,
+)
 from video.models import Generation
+
+
+def asked(retry_after: str, **headers: str) -> float | None:
+    return HttpReply(429, {"retry-after": retry_after, **headers}).retry_after_s()
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        (" 7 ", 7),
+        ("0", 0),
+        ("1.5", 1.5),
+        ("86400", 86_400),
+        ("86401", LONGEST_ASKED_S),
+        ("9" * 400, LONGEST_ASKED_S),
+        ("9" * 5000, LONGEST_ASKED_S),
+        ("0" * 5000 + "3", 3),
+        ("-5", None),
+        ("nan", None),
+        ("inf", None),
+        ("-Infinity", None),
+        ("1e308", None),
+        ("1e400", None),
+        ("1_000", None),
+        ("١٢", None),  # digits, but not in ASCII
+        ("²", None),
+        ("7, 9", None),
+        ("soon", None),
+        ("", None),
+        ("Wed, 01 Dec 2027 10:00:00 GMT", LONGEST_ASKED_S),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_ASKED_S),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", LONGEST_ASKED_S),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        ("Mon, 23 Nov 2026 10:01:00 GMT", 60),
+        ("Mon, 23 Nov 2026 09:00:00 GMT", 0),
+        ("Mon, 23 Nov 2026 99:99:99 GMT", None),
+        ("Mon, 23 Nov 2026 10:00:00 +99999999999999999999", None),
+        ("1" * 70 + " GMT", None),
+    ],
+)
+def test_a_wait_is_read_within_its_bound(header: str, seconds: float | None) -> None:
+    assert asked(header, date="Mon, 23 Nov 2026 10:00:00 GMT") == seconds
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "seconds"), [("1500", 1.5), ("9" * 400, LONGEST_ASKED_S), ("1e300", 30), ("-1", 30), ("nan", 30)]
+)
+def test_milliseconds_come_first_and_have_the_same_bound(milliseconds: str, seconds: float) -> None:
+    assert asked("30", **{"retry-after-ms": milliseconds}) == seconds
+
+
+ODD = st.one_of(
+    st.text(),
+    st.from_regex(r"[-+]?[0-9]{0,30}(\.[0-9]*)?(e[0-9]+)?", fullmatch=True),
+    st.floats().map(str),
+    st.integers().map(str),
+    st.datetimes().map(format_datetime),
+)
+
+
+@given(header=ODD, milliseconds=ODD, date=ODD)
+def test_no_header_raises_or_is_beyond_the_bound(header: str, milliseconds: str, date: str) -> None:
+    found = asked(header, date=date, **{"retry-after-ms": milliseconds})
+    assert found is None or (isinstance(found, float) and 0 <= found <= LONGEST_ASKED_S)
+
+
+NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([10**400, -(10**400), 10**5000, math.inf, math.nan]))
+ANYTHING = st.one_of(NUMBERS, st.text(), st.none(), st.booleans(), st.lists(st.integers()), st.decimals().map(str))
+
+
+@given(value=ANYTHING)
+def test_no_value_raises_or_is_more_than_a_row_holds(value: object) -> None:
+    amount, count, share = safe_decimal(value), safe_count(value), safe_share(value)
+    assert amount is None or (amount.is_finite() and 0 <= amount < 10**12)
+    assert amount is None or -amount.as_tuple().exponent <= 4  # type: ignore[operator]  # finite, so a number
+    assert count is None or 0 <= count <= LARGEST_COUNT
+    assert share is None or 0 <= share <= 1
+    for text in (safe_text(value), safe_id(value), safe_url(value) or ""):
+        assert "\0" not in text
+        text.encode()  # no half of a pair
+
+
+def test_a_charge_too_small_for_its_column_is_not_nothing() -> None:
+    assert safe_decimal("1e-300") == Decimal("0.0001")
+    assert safe_decimal(-0.0) == 0
+    assert safe_decimal("0.3") == Decimal("0.3")
+
+
+def test_a_text_loses_what_no_row_takes_and_still_hides_a_credential() -> None:
+    assert safe_text("a\0b\ud800c\u202ed\x1b[31m") == "abcd[31m"
+    assert "0123456789abcdef" not in safe_text("key_01234567\x0089abcdef is wrong")
+    assert storable("two\nlines\0", 300) == "two lines"
+    assert storable("long" * 100, 10) == "longlonglo"
+
+
+@pytest.mark.parametrize(
+    "bad", ["https://example.com/a\0b", "https://example.com/\ud800", "https://example.com/a\r\nb"]
+)
+def test_a_link_with_what_no_row_takes_is_none(bad: str) -> None:
+    assert safe_url(bad) is None
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "9" * 5000, "-" + "9" * 5000, "-0"])
+def test_an_answer_with_an_impossible_number_is_still_read(number: str) -> None:
+    body = HttpReply(200, {}, f'{{"id": "job-1", "cost": {number}}}'.encode()).json_object()
+    assert body["id"] == "job-1"
+    assert safe_decimal(body["cost"]) in (None, 0)
+    json.dumps(body)
+
+
+def test_an_error_holds_no_text_that_a_row_refuses() -> None:
+    error = ProviderError("a\0b", code="c\0d", user_message="\ud800e", provider_code="f\0")
+    assert (str(error), error.message, error.code, error.user_message, error.provider_code) == (
+        *("ab", "ab", "cd", "e", "f"),
+    )
+    assert len(str(Busy("x" * 10_000))) == 1000
 
 
 @pytest.mark.parametrize(
@@ -47,12 +186,6 @@ def test_the_documented_place_goes_before_every_envelope() -> None:
     assert find_id(body, "id", envelope="data") == "inner"
     assert find_id({"result": [], "output": {"task_id": 7}}, "id", "task_id") == "7"
     assert find_id({"request_id": "call"}, "id", "task_id", envelope="data") == ""
-
-
-def test_a_text_can_be_kept_in_a_database() -> None:
-    assert safe_text("a\x00b\ud800c\x1b[0m\nd") == "a b c [0m d"
-    assert safe_url("https://x/\x00") is None
-    assert safe_url("https://x/\ud800") is None
 
 
 def test_a_path_is_names_and_numbers_only() -> None:
