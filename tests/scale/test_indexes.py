@@ -169,6 +169,7 @@ def pages(do: Callable[[], Any]) -> int:
 
 SWEEP: dict[str, Callable[[], Any]] = {
     "ring_due": lambda: due.enqueue_due(500),
+    "overdue": due.wake_overdue,
     "admit": admit,
     "cores": transcode_slots.grant,
     "take_due": lambda: reconcile._take_due(),

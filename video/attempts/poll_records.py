@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from django.db import connection
 
 from providers.contract import JobStatus
+from providers.untrusted import safe_share, storable
 from video.attempts.poll_policy import HOUR_S
 
 BATCH = 50
@@ -38,8 +39,8 @@ def record_polls(polls: Sequence[tuple[str, JobStatus]]) -> None:
             """,
             [
                 [generation_id for generation_id, _ in polls],
-                [status.provider_status[:60] for _, status in polls],
-                [None if status.progress is None else float(status.progress) for _, status in polls],
+                [storable(status.provider_status, 60) for _, status in polls],
+                [safe_share(status.progress) for _, status in polls],
             ],
         )
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import TypeVar
 
 from django.conf import settings
 
 from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
-from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
+from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown, ProviderError, SubmissionUnknown
+from providers.untrusted import safe_id, safe_share, safe_url, storable
 from video.attempts import callbacks
+from video.engine.outcomes import bounded_s
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, VideoTask
@@ -20,6 +23,9 @@ from video.routing import model_choice
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
+#: The longest wait in seconds that a provider's answer to a read is granted, whatever it asks for.
+LONGEST_PAUSE_S = 300.0
+LARGEST_COST = Decimal("99999999.9999")  # what the columns hold
 # Errors of a read that tell nothing about the job; never a reason to fail one that is paid for.
 READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
 
@@ -86,7 +92,7 @@ class Submission:
 
         reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
         failpoint("generate.after_send")
-        return self._provider.parse_submit(reply)
+        return _kept(self._provider.parse_submit(reply), SubmissionUnknown)
 
 
 def look_up(generation: Generation) -> Submitted | None:
@@ -94,7 +100,39 @@ def look_up(generation: Generation) -> Submitted | None:
     provider = toolkit().provider(generation.provider)
     request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
     reply = toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
-    return provider.parse_lookup(reply, generation.pk)
+    found = provider.parse_lookup(reply, generation.pk)
+    return None if found is None else _kept(found, ProviderDown)
+
+
+# --- what a row takes of an answer -----------------------------------------------------------------------------------
+
+
+def _kept(found: Submitted, without_id: type[ProviderError]) -> Submitted:
+    """A job as its row takes it. Raises `without_id` if the row can't hold its id."""
+    if not safe_id(found.job_id):
+        raise without_id("the answer has a job id that can't be kept: too long, or with characters that are no text")
+    urls = {name: url for name, url in found.urls.items() if safe_url(url)}
+    return replace(found, urls=urls, expected_cost=_amount(found.expected_cost))
+
+
+def _kept_status(status: JobStatus) -> JobStatus:
+    """The same of how a job stands: whatever an adapter let through, the statement of a whole batch takes it."""
+    return replace(
+        status,
+        provider_status=storable(status.provider_status, 60),
+        progress=safe_share(status.progress),
+        cost=_amount(status.cost),
+    )
+
+
+def _amount(cost: Decimal | None) -> Decimal | None:
+    """A cost that its column holds; None, not told, for any other."""
+    return cost if cost is not None and cost.is_finite() and 0 <= cost <= LARGEST_COST else None
+
+
+def asked_wait_s(error: Busy) -> float:
+    """Seconds for which this answer to a read asks us to wait, within our bound; 0 if it does not ask."""
+    return bounded_s(error.retry_after_s or 0, LONGEST_PAUSE_S)
 
 
 def refuses_duplicates(generation: Generation) -> bool:
@@ -145,12 +183,12 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
         asked = [jobs[one.pk] for one in share]
         found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
         for one in share:
-            answers[one.pk] = found if isinstance(found, Exception) else found[one.job_id]
+            answers[one.pk] = found if isinstance(found, Exception) else _answer(found[one.job_id])
     ready = [one for one in group if _is_ready(answers[one.pk])]
     requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
     results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for one, reply in zip(ready, results, strict=True):
-        answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
+        answers[one.pk] = _answer(_parsed(reply, partial(provider.parse_result, job=jobs[one.pk])))
     _note_pause((name, group[0].key_fingerprint), replies, answers)
     return answers
 
@@ -165,13 +203,16 @@ def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed
         return err
 
 
+def _answer(found: PollAnswer) -> PollAnswer:
+    return _kept_status(found) if isinstance(found, JobStatus) else found
+
+
 def _is_ready(answer: PollAnswer) -> bool:
     return isinstance(answer, JobStatus) and answer.state is JobState.RESULT_READY
 
 
 # --- a provider that asked for a pause, or that can't be reached ----------------------------------------------------
 
-LONGEST_PAUSE_S = 300.0
 #: Until when (time.monotonic) this process asks nothing more with a key.
 _paused_until: dict[tuple[str, str], float] = {}
 OUT_OF_REACH_S = 15.0
@@ -189,9 +230,9 @@ def _note_pause(
 ) -> None:
     """A "too many requests" for one job holds for all of the key; when no request of a batch is answered, the next
     batches wait too."""
-    asked = [answer.retry_after_s for answer in answers.values() if isinstance(answer, Busy) and answer.retry_after_s]
-    if asked:
-        _paused_until[name_and_key] = time.monotonic() + min(max(asked), LONGEST_PAUSE_S)
+    asked_s = max((asked_wait_s(answer) for answer in answers.values() if isinstance(answer, Busy)), default=0.0)
+    if asked_s:
+        _paused_until[name_and_key] = time.monotonic() + asked_s
     elif len(replies) >= FEWEST_FOR_OUT_OF_REACH and all(isinstance(reply, ProviderDown) for reply in replies):
         _paused_until[name_and_key] = time.monotonic() + OUT_OF_REACH_S
 

@@ -14,6 +14,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from providers.contract import Submitted
+from providers.untrusted import storable
 from video.credits import ledger
 from video.engine.claims import Claim
 from video.engine.transitions import mark_running
@@ -232,7 +233,7 @@ def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
             error_message = %(message)s, look_at = NULL
         WHERE id = %(id)s AND state IN ('planned', 'unknown')
         """,
-        {"id": generation_id, "code": code, "message": message},
+        {"id": generation_id, "code": storable(code, 60), "message": storable(message, 1000)},
         refunds=True,
     )
 
@@ -299,9 +300,9 @@ def record_ended(
                 "id": generation_id,
                 "state": state.value,
                 "cost": cost,
-                "word": provider_status[:60],
-                "code": code,
-                "message": message,
+                "word": storable(provider_status, 60),
+                "code": storable(code, 60),
+                "message": storable(message, 1000),
                 "life": result_life_s,
             },
             refunds=took_nothing and state is not State.SUCCEEDED,

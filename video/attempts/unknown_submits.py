@@ -3,6 +3,9 @@
 Nothing is looked up before the call is surely over: at once when our own sender saw its end, else after the HTTP
 deadline and a grace. Some providers are asked by our reference, others may call back with it. Where neither is possible
 the task ends with its refund, and the attempt keeps its slot for the longest render time.
+
+The task's deadline ends the waiting: a provider that can be asked is asked once more, then the task ends, and
+`reconcile` settles the attempt.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
     """Wait, adopt the job that was found (Submitted), send again where that can't double (None), or give up."""
     left_s = (over_at(generation) - claim.claimed_at).total_seconds()
     if left_s > 0:
+        if claim.is_past_deadline:
+            return _end_at_deadline("the submit's answer might still have come")
         return Park(left_s, "the submit's answer may still come", record=False)
     provider = toolkit().provider(generation.provider)
     if provider.can_look_up:
@@ -43,6 +48,8 @@ def settle(claim: Claim, generation: Generation) -> Outcome | Submitted | None:
     if provider.can_call_back and settings.PUBLIC_BASE_URL:
         left_s = _left_of_window(claim, generation)
         if left_s > 0:
+            if claim.is_past_deadline:
+                return _end_at_deadline(f"{provider.title} might still have called back")
             return Park(left_s, f"{provider.title} may still call back with the job", hint_delay_s=0)
         if not _lose(generation):
             return THE_JOB_CAME
@@ -56,6 +63,11 @@ def give_up(generation: Generation, detail: str) -> Outcome:
             return THE_JOB_CAME
         return WaitForSlot(f"outcome unknown ({detail}); trying again, as RETRY_UNKNOWN_SUBMITS says")
     return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, detail)
+
+
+def _end_at_deadline(detail: str) -> Outcome:
+    """The task ends with its refund. The attempt stays unknown: late truth may still come."""
+    return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, f"the deadline passed; {detail}")
 
 
 def _lose(generation: Generation) -> bool:
@@ -81,17 +93,19 @@ def _look_up(claim: Claim, generation: Generation) -> Outcome | Submitted | None
     """Ask by our reference, and say what follows."""
     times = settings.LOOKUP_SECONDS
     left_s = (lookup_at(generation) - claim.claimed_at).total_seconds()
-    if left_s > 0:
+    if left_s > 0 and not claim.is_past_deadline:
         return Park(left_s, f"look-up {generation.lookups + 1} of {len(times)} by our reference", hint_delay_s=0)
     try:
         found = observe.look_up(generation)
     except (*provider_calls.READ_TROUBLE, provider_calls.KeyGone) as err:
-        if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
+        if claim.is_past_deadline:
             return give_up(generation, f"it could not be looked up until the task's deadline: {err}")
         return Park(LOOKUP_RETRY_S, f"the look-up failed: {err}", error_code="provider_down")
     if found.job is not None:
         return found.job
     lookups = generation.lookups
+    if claim.is_past_deadline:
+        return _end_at_deadline("not found by our reference")
     if lookups < len(times):
         return Park(times[lookups] - times[lookups - 1], "not found by our reference; asking again", record=False)
     if provider_calls.refuses_duplicates(generation) and not generation.resent:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.utils.functional import SimpleLazyObject
 
+from providers.untrusted import storable
 from video.engine.outcomes import Park
 from video.engine.sql import RECORD_EVENT, UNHELD
 from video.infra import database
@@ -48,6 +49,11 @@ class Claim:
     released: bool = False  # with `lost`: the claim still holds, but the worker stops; park it for another worker
     progress: int = 0  # of the whole task in percent, written with the next renewal
     generation_id: str | None = None  # the attempt that the stage works on, for the timeline
+
+    @property
+    def is_past_deadline(self) -> bool:
+        """Whether the task's deadline had passed at the claim: a stage that would wait for a provider ends it then."""
+        return self.task.deadline_at is not None and self.claimed_at >= self.task.deadline_at
 
 
 def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
@@ -127,11 +133,16 @@ def renew_leases(held: Sequence[Claim]) -> set[tuple[str, int]]:
         [
             [claim.task.pk for claim in held],
             [claim.fence for claim in held],
-            [claim.progress for claim in held],
+            [_percent(claim.progress) for claim in held],
             settings.STAGE_LEASE_SECONDS,
         ],
     )
     return {(row[0], row[1]) for row in rows}
+
+
+def _percent(progress: int) -> int:
+    """Progress of a task that has not ended."""
+    return min(max(progress, 0), 99)
 
 
 def _is_same_wait(claim: Claim, park: Park) -> bool:
@@ -143,7 +154,8 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
     """Leave these stages in the database until they are due again. Returns the ids of tasks whose claim still held.
 
     A hint newer than the claim (a call-back that came during the poll) makes a task due in `hint_delay_s` if that is
-    sooner. Only a park that asks for it is recorded as an event. A second run, before another claim, parks them anew.
+    sooner; so does its deadline, while that is still to come. Only a park that asks for it is recorded as an event. A
+    second run, before another claim, parks them anew.
     """
     if not parks:
         return set()
@@ -163,8 +175,10 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             ORDER BY t.id FOR NO KEY UPDATE OF t
         ), parked AS (
             UPDATE video_videotask t SET lease_until = NULL, deaths = 0, rung_at = NULL, core_at = NULL,
-                next_run_at = statement_timestamp() + interval '1 second' * CASE
-                    WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
+                next_run_at = least(
+                    statement_timestamp() + interval '1 second' * CASE
+                        WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
+                    CASE WHEN t.deadline_at > statement_timestamp() THEN t.deadline_at END),
                 park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
                 progress = greatest(t.progress, g.progress)
             FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
@@ -181,15 +195,15 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             "ids": [claim.task.pk for claim, _ in parks],
             "fences": [claim.fence for claim, _ in parks],
             "stages": [claim.stage.value for claim, _ in parks],
-            "delays": [float(park.delay_s) for _, park in parks],
-            "hint_delays": [float(park.hint_delay_s) for _, park in parks],
-            "reasons": [park.reason for _, park in parks],
-            "owner_details": [park.owner_detail for _, park in parks],
+            "delays": [park.delay_s for _, park in parks],
+            "hint_delays": [park.hint_delay_s for _, park in parks],
+            "reasons": [storable(park.reason, 300) for _, park in parks],
+            "owner_details": [storable(park.owner_detail, 300) for _, park in parks],
             "tries": [int(park.counts_as_try) for _, park in parks],
-            "progress": [min(park.progress, 99) for _, park in parks],
+            "progress": [_percent(park.progress) for _, park in parks],
             "records": [park.record and not _is_same_wait(claim, park) for claim, park in parks],
-            "codes": [park.code for _, park in parks],
-            "error_codes": [park.error_code for _, park in parks],
+            "codes": [storable(park.code, 60) for _, park in parks],
+            "error_codes": [storable(park.error_code, 60) for _, park in parks],
             "generations": [claim.generation_id for claim, _ in parks],
             "worker": str(WORKER),
         },

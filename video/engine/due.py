@@ -77,6 +77,27 @@ def enqueue_due(
     return in_batches(Due(row[0], Stage(row[1]), *row[2:]) for row in rows)
 
 
+def wake_overdue() -> int:
+    """Make due the tasks that were parked before their deadline and whose deadline has passed, whatever they are parked
+    for; each stage decides then how the task goes on. Returns how many.
+
+    Only rows of an older version wait beyond their deadline (see `claims.park`). Each is woken once: the claim that
+    follows is later than the deadline. Reads all parked tasks by the index `task_due`.
+    """
+    return database.execute(
+        f"""
+        WITH overdue AS MATERIALIZED (
+            SELECT id FROM video_videotask
+            WHERE next_run_at > statement_timestamp() AND deadline_at <= statement_timestamp()
+                AND (claimed_at IS NULL OR claimed_at < deadline_at) AND {UNHELD}
+            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+        )
+        UPDATE video_videotask t SET next_run_at = statement_timestamp(), rung_at = NULL
+        FROM overdue WHERE t.id = overdue.id
+        """  # noqa: S608 - a constant
+    )
+
+
 def in_batches(found: Iterable[Due]) -> list[tuple[Stage, list[str]]]:
     """Polls by account, at most BATCH_SIZE together, the longest due first; every other task alone, before them. A poll
     whose last worker crashed is alone too, since its task may be what kills workers."""

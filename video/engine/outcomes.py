@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from providers.contract import JobStatus
 from video.models import Stage
 
+#: The longest time in seconds for which a stage may leave its task: no wait of ours is about more than a week.
+LONGEST_WAIT_S = 7 * 86_400.0
+
+
+def bounded_s(seconds: float, most_s: float = LONGEST_WAIT_S) -> float:
+    """Any number as a wait: from 0 to `most_s` seconds. What is no number (NaN) is the least wait."""
+    return float(min(max(seconds, 0.0), most_s)) if seconds == seconds else 0.0
+
 
 class _Outcome:
-    """What all outcomes answer."""
+    """What all outcomes answer. Their waits are bounded, wherever the number came from."""
+
+    _waits: ClassVar[tuple[str, ...]] = ()  # fields in seconds
+
+    def __post_init__(self) -> None:
+        for name in self._waits:
+            object.__setattr__(self, name, bounded_s(getattr(self, name)))
 
     def next_stage(self) -> Stage | None:
         """The stage that the task goes on in; None when it stays, waits or ends."""
@@ -25,6 +39,8 @@ class _Outcome:
 @dataclass(frozen=True)
 class Advance(_Outcome):
     """The stage is done; the next is due in `delay_s` seconds."""
+
+    _waits = ("delay_s",)
 
     to: Stage
     delay_s: float = 0
@@ -45,7 +61,11 @@ class Park(_Outcome):
 
     `code` names the cause of a wait that may repeat itself: parks with the code of the last one are one wait, which is
     recorded once.
+
+    A wait that begins before the task's deadline ends at it.
     """
+
+    _waits = ("delay_s", "hint_delay_s")
 
     delay_s: float
     reason: str
@@ -63,6 +83,8 @@ class Park(_Outcome):
 class TryAgain(_Outcome):
     """A failure that may pass: counted, with a growing delay. After `most_tries` the task fails with this message."""
 
+    _waits = ("at_least_s",)
+
     code: str
     message: str
     detail: str
@@ -74,6 +96,8 @@ class TryAgain(_Outcome):
 @dataclass(frozen=True)
 class WaitForSlot(_Outcome):
     """Wait for another slot, model or key. `models` may run the task from now on; None: those that may now."""
+
+    _waits = ("delay_s",)
 
     reason: str
     delay_s: float = 0

@@ -9,13 +9,14 @@ database's, never a worker's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Coalesce, Now
 
+from providers.untrusted import storable
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
 from video.engine.sql import RECORD_EVENT
@@ -172,9 +173,9 @@ def _update(
             "outcome": outcome.value,
             "generation": generation_id,
             "worker": str(WORKER),
-            "detail": detail[:300],
-            "owner_detail": owner_detail[:300],
-            "error_code": error_code,
+            "detail": storable(detail, 300),
+            "owner_detail": storable(owner_detail, 300),
+            "error_code": storable(error_code, 60),
             "token": token,
             "started_at": started_at,
         },
@@ -182,11 +183,16 @@ def _update(
 
 
 def mark_running(claim: Claim) -> bool:
-    """The task's submit is about to be sent: it runs from now on. False: the fence or the lease no longer holds."""
+    """The task's submit is about to be sent: it runs from now on, and its deadline counts from here.
+
+    So a job is never paid for that would be given up at its first poll, however long its task waited for a slot or a
+    worker. False: the fence or the lease no longer holds.
+    """
     held = VideoTask.objects.filter(
         pk=claim.task.pk, fence=claim.fence, stage=Stage.GENERATE, status__in=ACTIVE, lease_until__gt=Now()
     )
-    return held.update(status=Status.RUNNING, started_at=Coalesce("started_at", Now())) == 1
+    deadline_at = Now() + timedelta(seconds=settings.TASK_DEADLINE_SECONDS)
+    return held.update(status=Status.RUNNING, started_at=Coalesce("started_at", Now()), deadline_at=deadline_at) == 1
 
 
 def advance(
@@ -207,7 +213,8 @@ def advance(
     return _move(
         claim,
         """stage = %(to)s, tries = 0, park_reason = %(reason)s, progress = greatest(progress, %(progress)s),
-        next_run_at = statement_timestamp() + %(delay)s * interval '1 second',
+        next_run_at = least(statement_timestamp() + %(delay)s * interval '1 second',
+            CASE WHEN deadline_at > statement_timestamp() THEN deadline_at END),
         rung_at = CASE WHEN %(delay)s = 0 AND %(to)s <> 'transcode' THEN statement_timestamp() END""",
         {
             "to": to.value,
@@ -241,7 +248,7 @@ def wait_for_slot(
         claim,
         """stage = 'generate', next_run_at = NULL, rung_at = NULL, tries = 0, park_reason = %(reason)s,
         admit_at = statement_timestamp() + %(delay)s * interval '1 second'""",
-        {"delay": delay_s, "reason": reason[:200]},
+        {"delay": delay_s, "reason": storable(reason, 200)},
         outcome=Outcome.WAITING,
         fields={"eligible_models": models} if models is not None else None,
         detail=reason,
@@ -271,7 +278,7 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             claim,
             """status = 'failed', next_run_at = NULL, rung_at = NULL, park_reason = '', deadline_at = NULL,
             finished_at = statement_timestamp(), error_code = %(error_code)s, error_message = %(message)s""",
-            {"message": message},
+            {"message": storable(message, 1000) or "It failed."},
             outcome=Outcome.FAILED,
             detail=detail or message,
             owner_detail=message,
@@ -332,7 +339,7 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
                 error_message = %(message)s, park_reason = ''
             WHERE id = %(id)s AND fence = %(fence)s AND admit_at IS NOT NULL
             """,
-            {"id": task.pk, "fence": task.fence, "message": message},
+            {"id": task.pk, "fence": task.fence, "message": storable(message, 1000) or "It failed."},
             stage=Stage.GENERATE,
             outcome=Outcome.FAILED,
             detail=message,

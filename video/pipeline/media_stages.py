@@ -23,12 +23,13 @@ from media_pipeline.encode.transcode import transcode as encode
 from media_pipeline.fetch.download import download as fetch
 from media_pipeline.storage import object_keys
 from providers.errors import JobNotFound
+from providers.untrusted import safe_share
 from video import ids
 from video.attempts import provider_calls, records
 from video.engine import shutdown
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
-from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
+from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, bounded_s
 from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
@@ -173,7 +174,7 @@ def drop_what_was_made(outcome: Outcome) -> None:
 
 def _patient(claim: Claim, code: str, detail: str) -> Outcome:
     """The video is paid for and waits at the provider: go on asking until the task's deadline."""
-    if claim.task.deadline_at is not None and claim.claimed_at >= claim.task.deadline_at:
+    if claim.is_past_deadline:
         return Fail("download_failed", "The finished video could not be fetched from its provider.", detail)
     return Park(15.0, detail, code=code, error_code="provider_down")
 
@@ -202,13 +203,14 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
                 return Fail(err.code, err.user_message, str(err))
             return TryAgain(err.code, err.user_message, str(err))
         case _:
-            return TryAgain(err.code, err.user_message, str(err), at_least_s=err.retry_after_s or 0)
+            at_least_s = bounded_s(err.retry_after_s or 0, provider_calls.LONGEST_PAUSE_S)
+            return TryAgain(err.code, err.user_message, str(err), at_least_s=at_least_s)
 
 
 def _report(claim: Claim, fraction: float) -> None:
     """Progress within a stage, written by the next heartbeat."""
     begin, end = PROGRESS_AT[claim.stage], PROGRESS_AT[next_stage(claim.stage)]
-    claim.progress = max(claim.progress, begin + int((end - begin) * min(fraction, 1.0)))
+    claim.progress = max(claim.progress, begin + int((end - begin) * (safe_share(fraction) or 0)))
 
 
 def _scratch(claim: Claim) -> AbstractContextManager[Path]:

@@ -74,7 +74,7 @@ def generate(claim: Claim) -> Outcome:
     if settled is None:
         return _submit(claim, generation)
     if isinstance(settled, Submitted):
-        return _to_poll(generation)
+        return _to_poll(generation, at_once=claim.is_past_deadline)
     return settled
 
 
@@ -260,7 +260,7 @@ def _ended(claim: Claim, generation: Generation, answer: JobStatus | JobNotFound
     """The job has ended, or its provider does not know it."""
     seen = observe.note(generation, answer, stop_requested=generation.cancel_wanted_at is not None)
     if seen.meaning is Meaning.NOT_FOUND:
-        return Park(
+        return _overdue(claim, generation) or Park(
             NOT_FOUND_DELAY_S,
             "the provider does not know the job; asking again",
             progress=_shown_progress(claim, generation),
@@ -338,8 +338,8 @@ def _poll_failed(claim: Claim, generation: Generation, err: ProviderError) -> Ou
     """A poll that failed never fails a paid job."""
     in_a_row = generation.poll_errors
     delay_s = max(provider_calls.poll_interval_s(generation.provider), min(60.0, 2.0 ** min(in_a_row, 6)))
-    if isinstance(err, Busy) and err.retry_after_s:
-        delay_s = max(delay_s, err.retry_after_s)
+    if isinstance(err, Busy):
+        delay_s = max(delay_s, provider_calls.asked_wait_s(err))
     # A hint does not make a provider in trouble any better.
     return _overdue(claim, generation) or Park(
         delay_s,
@@ -359,7 +359,7 @@ def _overdue(claim: Claim, generation: Generation) -> Outcome | None:
     longest = timedelta(seconds=catalogue.BY_ID[generation.model].longest_render_s)
     if generation.accepted_at is not None and claim.claimed_at > generation.accepted_at + longest:
         _ask_to_stop(generation)
-    if claim.task.deadline_at is None or claim.claimed_at < claim.task.deadline_at:
+    if not claim.is_past_deadline:
         return None
     _ask_to_stop(generation)
     records.check_later(generation.pk, HOUR_S)

@@ -15,7 +15,7 @@ from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
 from video.attempts import configured_keys, reconcile
-from video.engine import transitions, workers
+from video.engine import due, transitions, workers
 from video.infra import database, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Status, VideoTask
@@ -73,6 +73,7 @@ def sweep_scratch() -> int:
 #: Name, period in seconds, job.
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
+    ("overdue", 15, due.wake_overdue),
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own

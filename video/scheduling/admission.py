@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
 from providers import catalogue, ranking
@@ -284,8 +284,8 @@ def _refused_lately(task_ids: list[str]) -> dict[str, set[int]]:
 
 
 def expire_waiting() -> int:
-    """End tasks that have waited for WAIT_DEADLINE_SECONDS, or for that long after their own deadline: these are
-    admitted and refused again and again. Returns how many ended."""
+    """End tasks that have waited for WAIT_DEADLINE_SECONDS, also in parts: those are admitted and refused again and
+    again, and had the first slot of their run so long and a task's deadline ago. Returns how many ended."""
     ended = 0
     for _ in range(EXPIRE_BATCHES):
         overdue = _overdue()
@@ -300,5 +300,11 @@ def expire_waiting() -> int:
 
 def _overdue() -> list[VideoTask]:
     long_ago = Now() - timedelta(seconds=settings.WAIT_DEADLINE_SECONDS)
-    late = Q(admit_at__lt=long_ago) | Q(deadline_at__lt=long_ago)
-    return list(VideoTask.objects.filter(late, admit_at__isnull=False).order_by("admit_at")[:EXPIRE_BATCH])
+    attempts = Generation.objects.filter(task=OuterRef("pk"), run=OuterRef("run")).order_by("attempt")
+    had_slot = Q(deadline_at__isnull=False)  # so that the attempts of no other task are read
+    late = Q(admit_at__lt=long_ago) | (
+        had_slot & Q(first_slot_at__lt=long_ago - timedelta(seconds=settings.TASK_DEADLINE_SECONDS))
+    )
+    waiting = VideoTask.objects.filter(admit_at__isnull=False)
+    found = waiting.annotate(first_slot_at=Subquery(attempts.values("planned_at")[:1])).filter(late)
+    return list(found.order_by("admit_at")[:EXPIRE_BATCH])

@@ -264,7 +264,12 @@ def test_a_task_that_waited_too_long_fails_with_its_refund() -> None:
 
 def test_a_task_that_is_refused_again_and_again_does_not_wait_for_ever() -> None:
     task = make_task()
-    VideoTask.objects.filter(pk=task.pk).update(deadline_at="2020-01-01T00:00:00Z")
+    generation = admitted(task)
+    claim = claimed(task)
+    records.record_rejected(generation.pk, code="busy", message="")
+    transitions.wait_for_slot(claim, delay_s=0, reason="busy")
+    assert admission.expire_waiting() == 0
+    Generation.objects.filter(task=task).update(planned_at="2020-01-01T00:00:00Z")
     assert admission.expire_waiting() == 1
     assert reload(task).error_code == "no_capacity"
 
