@@ -81,6 +81,10 @@ def test_only_the_attempts_write_generations() -> None:
     assert "attempts/records.py" in found
 
 
+def test_only_one_module_writes_failure_texts() -> None:
+    assert _writers("FailureText", "video_failuretext") == {"attempts/failure_texts.py"}
+
+
 def test_only_the_ledger_writes_the_ledger() -> None:
     writes = re.compile(
         r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)"

@@ -35,6 +35,7 @@ _PAGES = {
     "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
     "circuit_open": ("circuit", "changelist", "", "Circuits"),
     "open_cases": ("generation", "open_cases", "", "Open cases"),
+    "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),
 }
 
 

@@ -7,14 +7,16 @@ they mean. What follows for the task is the caller's to decide.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 from django.conf import settings
+from django.db import transaction
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown
-from video.attempts import poll_records, provider_calls, records
+from video.attempts import failure_texts, poll_records, provider_calls, records
 from video.infra.toolkit import toolkit
 from video.models import Generation, Status
 from video.routing import health
@@ -41,6 +43,7 @@ class Observation:
     code: str = ""
     message: str = ""  # a plain sentence for the user
     another_model_could: bool = True
+    is_understood: bool = True  # False: nobody has said yet what the provider's text means
 
 
 def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_requested: bool = False) -> Observation:
@@ -70,23 +73,38 @@ def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_reques
 
 
 def _note_end(generation: Generation, status: JobStatus, *, took_nothing: bool) -> Observation:
-    """Verified: the job ended without a video."""
+    """Verified: the job ended without a video.
+
+    A failure that no adapter knows is counted with its end, and means what operators said.
+    """
+    unknown = status.error if status.error is not None and not status.error.is_known else None
+    if unknown is not None:
+        status = replace(status, error=failure_texts.understood(generation, unknown))
+    error = status.error
     code, message = _cause(generation, status)
-    records.record_ended(
+    another_model_could = error is None or error.another_model_could
+    record = partial(
+        records.record_ended,
         generation.pk,
         State.FAILED if status.state is JobState.FAILED else State.CANCELLED,
         cost=status.cost,
         provider_status=status.provider_status,
         code=code,
         message=message,
+        another_model_could=another_model_could,
         took_nothing=took_nothing,
     )
-    error = status.error
+    if unknown is None:
+        record()
+    else:
+        with transaction.atomic():
+            if record():
+                failure_texts.count(generation, unknown)
     if error is not None and health.is_fault(error):
         health.note_fault(generation.model, generation.provider, str(error))
     else:  # stopped, by us or at the provider; or the request itself was at fault
         health.give_back_probe(generation.model)
-    return Observation(Meaning.ENDED, code, message, error is None or error.another_model_could)
+    return Observation(Meaning.ENDED, code, message, another_model_could, error is None or error.is_known)
 
 
 def _cause(generation: Generation, status: JobStatus) -> tuple[str, str]:

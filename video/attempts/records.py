@@ -273,12 +273,14 @@ def record_ended(
     provider_status: str = "",
     code: str = "",
     message: str = "",
+    another_model_could: bool = True,
     took_nothing: bool = False,
     result_life_s: float | None = None,
 ) -> bool:
     """The job's verified end: accepted (or lost, by late truth) → succeeded, failed or cancelled. Frees the slot.
 
     A video that comes after its task has failed is left to reconcile, which delivers it.
+    `another_model_could`: of an end without a video, whether the task may go on with another model.
     `took_nothing`: the provider surely charges nothing for it; a cancelled task is refunded then, and only then.
     `result_life_s`: for how long the provider keeps the video, where that is known.
     """
@@ -290,7 +292,8 @@ def record_ended(
             """
             UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
                 reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
-                error_message = %(message)s, last_polled_at = statement_timestamp(), polls = g.polls + 1,
+                error_message = %(message)s, another_model_could = %(another)s,
+                last_polled_at = statement_timestamp(), polls = g.polls + 1,
                 look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
                 result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
             FROM video_videotask t
@@ -303,6 +306,7 @@ def record_ended(
                 "word": storable(provider_status, 60),
                 "code": storable(code, 60),
                 "message": storable(message, 1000),
+                "another": another_model_could,
                 "life": result_life_s,
             },
             refunds=took_nothing and state is not State.SUCCEEDED,

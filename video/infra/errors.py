@@ -10,6 +10,7 @@
     ├── ActionRefused                the task's state forbids it: read the task again
     │   └── NoSuchTask               there is no such task, or it is another user's
     ├── SettlementRefused            the attempt's state forbids it: read the attempt again
+    ├── DecisionRefused              no such failure text, or one for which nothing can be decided: look at the list
     └── InvalidSelection             a command names what does not exist: correct the command
 
 Apart from the tree, since no caller is told of them: IllegalMove (a mistake in our code), KeyGone and Paused (a stage

@@ -11,7 +11,7 @@ UPDATE {} SET refusals = 1, refused_since = statement_timestamp(), retry_at = st
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0010_owner_detail'),
+        ('video', '0011_failure_texts'),
     ]
 
     operations = [

@@ -1,9 +1,10 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
-Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation, only `video.credits` the
-ledger. What must never be false is a constraint here, so that a mistake there fails loudly.
+Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
+`video.credits` the ledger. What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
+from video.models.failures import FailureText
 from video.models.generations import Generation
 from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserShare, UserUsage, WorkerSign
@@ -15,6 +16,7 @@ __all__ = [
     "Account",
     "Circuit",
     "CreditEntry",
+    "FailureText",
     "Generation",
     "ModelSetting",
     "PeriodicRun",

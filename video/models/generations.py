@@ -86,6 +86,9 @@ class Generation(models.Model):
     cost_unit = models.CharField(max_length=12, blank=True, default="")
     error_code = models.CharField(max_length=60, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
+    another_model_could = models.BooleanField(
+        default=True, db_default=True, help_text="After its end without a video: whether another model may be asked."
+    )
 
     planned_at = models.DateTimeField(db_default=Now(), editable=False)
     sent_at = models.DateTimeField(null=True, blank=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
-from video.attempts import unsettled
+from video.attempts import failure_texts, unsettled
 from video.monitoring import problems, providers, stages, workers
 from video.monitoring.problems import Figures, Problem
 
@@ -35,7 +35,7 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; eleven statements."""
+    """All figures; twelve statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),
@@ -46,6 +46,7 @@ def read() -> System:
         circuits=providers.circuits(),
         workers=workers.workers(),
         stake=unsettled.stake(unsettled.find(with_lost=False)),
+        failure_texts=failure_texts.undecided(),
     )
 
 

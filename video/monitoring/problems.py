@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from video.attempts.failure_texts import Undecided
 from video.attempts.unsettled import Exposure
 from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
 from video.infra.durations import count, span
@@ -37,6 +38,7 @@ class Figures:
     circuits: list[CircuitFigures]
     workers: list[Worker]
     stake: Exposure
+    failure_texts: dict[str, Undecided] = field(default_factory=dict)  # not understood, by provider
     at: datetime = field(default_factory=timezone.now)
 
 
@@ -291,6 +293,20 @@ def _open_cases(figures: Figures) -> Iterator[Problem]:
         )
 
 
+def _failure_texts(figures: Figures) -> Iterator[Problem]:
+    for provider, waiting in figures.failure_texts.items():
+        one = waiting.texts == 1
+        yield Problem(
+            "failure_not_understood",
+            True,
+            f"{count(waiting.texts, 'failure text')} of {provider} {'is' if one else 'are'} not understood; "
+            f"{count(waiting.jobs, 'job')} ended so.",
+            f"Until you say what {'it means' if one else 'they mean'}, tasks whose job ends so fail with their refund "
+            "and ask no other model.",
+            "Failure texts lists them with a select for the meaning; so do `manage.py failure_texts` and its `decide`.",
+        )
+
+
 def _failures(figures: Figures) -> Iterator[Problem]:
     failed = round(sum(one.failed.per_min[1] for one in figures.stages) * 5)
     done = round(sum(one.done.per_min[1] for one in figures.stages if one.stage == "save") * 5)
@@ -316,6 +332,7 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _nothing_open,
     _accounts,
     _in_doubt,
+    _failure_texts,
     _failures,
     _circuits,
     _open_cases,

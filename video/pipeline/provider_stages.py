@@ -199,7 +199,8 @@ def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
         return WaitForSlot(message)
     if last.state == State.LOST and not last.job_id and settings.RETRY_UNKNOWN_SUBMITS:
         return WaitForSlot("the outcome stayed unknown; trying again, as RETRY_UNKNOWN_SUBMITS says")
-    if last.state in {State.REJECTED, State.FAILED, State.CANCELLED} and code not in NO_OTHER_MODEL_COULD:
+    ended = last.state in {State.REJECTED, State.FAILED, State.CANCELLED}
+    if ended and last.another_model_could and code not in NO_OTHER_MODEL_COULD:
         return fall_back(claim, code, message, f"attempt {last.attempt} ended as {last.state}")
     return Fail(code, message, f"attempt {last.attempt} ended as {last.state}")
 
@@ -273,6 +274,8 @@ def _ended(claim: Claim, generation: Generation, answer: JobStatus | JobNotFound
     if seen.meaning is Meaning.SUCCEEDED:
         return _to_download(generation)
     detail = str(answer.error or answer.provider_status) if isinstance(answer, JobStatus) else "gone after our cancel"
+    if not seen.is_understood:
+        detail = f"not understood, so no other model is asked (see Failure texts): {detail}"
     if not seen.another_model_could:
         return Fail(seen.code, seen.message, detail)
     return fall_back(claim, seen.code, seen.message, detail)

@@ -10,11 +10,22 @@ from pytest_django import DjangoAssertNumQueries
 
 from config.celery import app
 from providers import catalogue
+from providers.contract import JobState, JobStatus
+from providers.errors import JobFailed
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
-from video.attempts import configured_keys, poll_records, records, task_moves
+from video.attempts import configured_keys, failure_texts, observe, poll_records, records, task_moves
 from video.engine import transitions
-from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
+from video.models import (
+    Circuit,
+    FailureText,
+    Generation,
+    ProviderAccount,
+    ProviderKey,
+    Stage,
+    TaskEvent,
+    VideoTask,
+)
 from video.monitoring import overview, problems, stages
 from video.monitoring.stages import QUEUE_OF, StageFigures
 from video.routing import health
@@ -334,6 +345,18 @@ class TestTrouble:
         assert one.code == "many_failures"
         assert "5 tasks failed in the last five minutes and 0 were finished; most failed in poll" in one.sentence
 
+    def test_failures_that_nobody_understands_need_a_person_until_they_are_decided(self) -> None:
+        for signature in ("one", "two", "two"):
+            error = JobFailed("x", another_model_could=True, is_known=False, signature=signature)
+            generation = accepted(make_task(), f"job-{Generation.objects.count()}")
+            observe.note(generation, JobStatus(JobState.FAILED, "FAILED", error=error))
+        (found,) = (one for one in overview.read().problems if one.code == "failure_not_understood")
+        assert found.needs_person
+        assert found.sentence == "2 failure texts of runway are not understood; 3 jobs ended so."
+        for row in FailureText.objects.all():
+            failure_texts.decide(row.pk, "failed", by="olga")
+        assert "failure_not_understood" not in codes()
+
     def test_what_needs_a_person_comes_first(self) -> None:
         model = catalogue.MODELS[0]
         for _ in range(5):
@@ -355,7 +378,7 @@ def test_the_whole_costs_as_many_statements_for_many_as_for_none(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     configured_keys.sync()
-    with django_assert_max_num_queries(11) as captured:
+    with django_assert_max_num_queries(12) as captured:
         overview.read()
     few = len(captured.captured_queries)
     fill()
