@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='providerkey',
             name='base_url',
-            field=models.CharField(blank=True, db_default='', default='', help_text="Where it was last used: its provider's address.", max_length=300),
+            field=models.CharField(blank=True, db_default='', default='', help_text="The provider's address that it is used at.", max_length=300),
         ),
         migrations.AddField(
             model_name='providerkey',
