@@ -282,7 +282,7 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
             outcome=Outcome.FAILED,
             detail=detail or message,
             owner_detail=message,
-            error_code=code,
+            error_code=storable(code, 60) or "failed",
             generation_id=generation_id,
         )
         if moved:

@@ -14,6 +14,7 @@ from datetime import timedelta
 from functools import partial
 
 from django.conf import settings
+from django.db import IntegrityError
 
 from providers import catalogue
 from providers.contract import JobState, JobStatus, Submitted
@@ -114,7 +115,11 @@ def _answered(claim: Claim, generation: Generation, answer: Submitted | Provider
     """Write down what the submit's end says of the attempt. Harmless when done twice."""
     match answer:
         case Submitted():
-            records.record_accepted(generation.pk, answer)
+            try:
+                records.record_accepted(generation.pk, answer)
+            except IntegrityError:  # job ids are unique: somebody on the way repeated an older answer
+                log.exception("%s: the answer to its submit names the job of another attempt", generation.pk)
+                return unknown_submits.after_unknown(generation, SubmissionUnknown("answered with another's job"))
             failpoint("generate.after_record")
             return _to_poll(generation)
         case NotSent():

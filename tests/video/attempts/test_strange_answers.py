@@ -1,0 +1,237 @@
+"""Whatever a provider answers, it is written down or refused for its own task, and no neighbour in a batch suffers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from providers.contract import HttpReply, HttpRequest, JobState, JobStatus, Submitted
+from providers.errors import Busy, ProviderDown, SubmissionUnknown
+from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.providers.strange import REPLIES, TEXTS
+from video.attempts import poll_records, provider_calls, records
+from video.engine import claims, transitions
+from video.engine.outcomes import LONGEST_WAIT_S, Park
+from video.infra.toolkit import toolkit
+from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, VideoTask
+from video.pipeline import runner
+
+pytestmark = pytest.mark.django_db
+
+MODELS = {"runway": "gen4.5", "pika": "pika-2.2", "kling": "kling-2.5-turbo"}
+RUNS = {
+    "runway": b'{"id": "%s", "status": "RUNNING"}',
+    "pika": b'{"request_id": "%s", "status": "IN_PROGRESS"}',
+    "kling": b'{"code": 0, "data": [{"id": "%s", "status": "processing"}]}',
+}
+FLOATS = st.one_of(st.floats(), st.sampled_from([1e308, -1e308, math.inf, math.nan]))
+EXAMPLES = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses() -> Iterator[None]:
+    provider_calls._paused_until.clear()
+    yield
+    provider_calls._paused_until.clear()
+
+
+def open_all() -> None:
+    """Slots for everybody, whatever the answers before have closed."""
+    Circuit.objects.all().delete()
+    ProviderKey.objects.update(state="active")
+    ProviderAccount.objects.update(closed_reason="", cooldown_until=None, slots_override=100_000)
+
+
+def in_poll(model: str, number: int = 1) -> list[VideoTask]:
+    tasks = [make_task(model_requested=model) for _ in range(number)]
+    for task in tasks:
+        accepted(task, f"job-{task.pk}")
+    return tasks
+
+
+def is_settled(task: VideoTask) -> bool:
+    """Whether its worker left it with a word: the next one does not find a crash."""
+    row = reload(task)
+    return row.lease_until is None and row.deaths == 0
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_strange_answer_to_one_poll_leaves_its_neighbours_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Each job is asked about by a request of its own here; the adapters read the answers."""
+    before, after = in_poll(MODELS[provider], 2)
+    monkeypatch.setattr(type(toolkit().provider(provider)), "jobs_per_poll", lambda self, key: 1)
+
+    @EXAMPLES
+    @given(reply=REPLIES)
+    def holds(reply: HttpReply) -> None:
+        open_all()
+        (strange,) = in_poll(MODELS[provider])
+
+        def read_many(wanted: Sequence[HttpRequest], *, deadline_s: float) -> list[HttpReply | ProviderDown]:
+            if len(wanted) != 3:  # the results of those that are ready
+                return [reply for _ in wanted]
+            good = [HttpReply(200, {}, RUNS[provider] % f"job-{task.pk}".encode()) for task in (before, after)]
+            return [
+                good[0] if before.pk in _said(one) else good[1] if after.pk in _said(one) else reply for one in wanted
+            ]
+
+        provider_calls._paused_until.clear()
+        monkeypatch.setattr(toolkit().batch_reader(provider), "read_many", read_many, raising=False)
+        for task in (before, after):
+            age(task.pk)
+        polls = Generation.objects.get(task=before).polls
+        runner.run_batch([before.pk, strange.pk, after.pk])
+        assert all(map(is_settled, (before, strange, after)))
+        for task in (before, after):
+            row = reload(task)
+            assert (row.status, row.stage, Generation.objects.get(task=task).polls) == ("running", "poll", polls + 1)
+        row = reload(strange)
+        if row.next_run_at is not None:
+            assert row.claimed_at is not None
+            assert (row.next_run_at - row.claimed_at).total_seconds() <= provider_calls.LONGEST_PAUSE_S + 60
+
+    holds()
+
+
+def _said(request: HttpRequest) -> str:
+    return f"{request.url} {request.params}"
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_strange_answer_to_a_submit_is_settled_like_any_other(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
+    @EXAMPLES
+    @given(reply=REPLIES)
+    def holds(reply: HttpReply) -> None:
+        task = make_task(model_requested=MODELS[provider])
+        monkeypatch.setattr(
+            provider_calls.Submission,
+            "send",
+            lambda self: provider_calls._kept(self._provider.parse_submit(reply), SubmissionUnknown),
+        )
+        open_all()
+        admitted(task)
+        runner.run_stage(Stage.GENERATE, task.pk)
+        assert is_settled(task)
+        assert Generation.objects.get(task=task).state != "planned"
+
+    holds()
+
+
+@EXAMPLES
+@given(
+    delay_s=FLOATS,
+    hint_delay_s=FLOATS,
+    progress=st.integers(),
+    reason=TEXTS,
+    owner_detail=TEXTS,
+    code=TEXTS,
+    error_code=TEXTS,
+)
+def test_any_park_is_written_and_its_neighbour_too(**fields: object) -> None:
+    good, strange = in_poll(MODELS["runway"], 2)
+    park = Park(**fields)  # type: ignore[arg-type]
+    held = [(claimed(good, Stage.POLL), Park(5, "rendering")), (claimed(strange, Stage.POLL), park)]
+    assert claims.park(held) == {good.pk, strange.pk}
+    row = reload(strange)
+    assert row.next_run_at is not None
+    assert row.claimed_at is not None
+    assert 0 <= (row.next_run_at - row.claimed_at).total_seconds() <= LONGEST_WAIT_S + 60
+    assert 0 <= row.progress <= 99
+
+
+@EXAMPLES
+@given(word=TEXTS, progress=st.one_of(st.none(), FLOATS, st.integers(), st.just(10**400)))
+def test_any_poll_is_written_and_its_neighbour_too(word: str, progress: float | None) -> None:
+    good, strange = (Generation.objects.get(task=task) for task in in_poll(MODELS["runway"], 2))
+    said = [
+        (good.pk, JobStatus(JobState.RUNNING, "RUNNING", 0.5)),
+        (strange.pk, JobStatus(JobState.RUNNING, word, progress)),
+    ]
+    poll_records.record_polls(said)
+    for generation in (good, strange):
+        generation.refresh_from_db()
+    assert (good.provider_status, good.provider_progress, strange.polls) == ("RUNNING", 0.5, 1)
+    assert strange.provider_progress is None or 0 <= strange.provider_progress <= 1
+
+
+@EXAMPLES
+@given(progress=st.integers())
+def test_any_progress_is_renewed_with_the_lease(progress: int) -> None:
+    good, strange = (claimed(task, Stage.POLL) for task in in_poll(MODELS["runway"], 2))
+    strange.progress = progress
+    assert len(claims.renew_leases([good, strange])) == 2
+
+
+@EXAMPLES
+@given(code=TEXTS, message=TEXTS, detail=TEXTS)
+def test_any_end_is_written(code: str, message: str, detail: str) -> None:
+    (task,) = in_poll(MODELS["runway"])
+    assert transitions.fail(claimed(task, Stage.POLL), code=code or "x", message=message, detail=detail)
+    assert reload(task).error_message
+
+
+COSTS = ["1E+8", "99999999.99995", "1E+400", "NaN", "sNaN", "Infinity", "-Infinity", "-1", "-0"]
+
+
+@pytest.mark.parametrize("cost", COSTS)
+def test_a_cost_that_no_column_holds_is_not_told(monkeypatch: pytest.MonkeyPatch, cost: str) -> None:
+    (task,) = in_poll(MODELS["runway"])
+    status = JobStatus(
+        JobState.SUCCEEDED, "SUCCEEDED", cost=Decimal(cost), result_url="https://example.com/a.mp4", progress=math.nan
+    )
+    monkeypatch.setattr(
+        type(toolkit().provider("runway")), "parse_poll", lambda self, reply, jobs: {jobs[0].job_id: status}
+    )
+    monkeypatch.setattr(
+        toolkit().batch_reader("runway"),
+        "read_many",
+        lambda wanted, deadline_s: [HttpReply(200) for _ in wanted],
+        raising=False,
+    )
+    runner.run_stage(Stage.POLL, task.pk)
+    generation = Generation.objects.get(task=task)
+    assert (generation.state, reload(task).stage) == ("succeeded", "download")
+    assert generation.reported_cost in (None, 0)
+
+
+@pytest.mark.parametrize("job_id", ["", "  ", "a\0b", "\ud800", "x" * 121])
+def test_a_job_id_that_no_row_holds_leaves_the_outcome_unknown(job_id: str) -> None:
+    with pytest.raises(SubmissionUnknown):
+        provider_calls._kept(Submitted(job_id), SubmissionUnknown)
+
+
+def test_what_a_submit_says_beside_its_id_can_fail_nothing() -> None:
+    urls = {"status": "https://example.com/\0", "cancel": "https://example.com/c"}
+    kept = provider_calls._kept(Submitted("job-1", urls, Decimal("1E+12")), SubmissionUnknown)
+    assert kept == Submitted("job-1", {"cancel": "https://example.com/c"})
+
+
+def test_an_answer_with_the_job_of_another_attempt_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache on the way gave an older answer once more."""
+    first = make_task()
+    accepted(first, "job-1")
+    second = make_task()
+    generation = admitted(second)
+    monkeypatch.setattr(provider_calls.Submission, "send", lambda self: Submitted("job-1"))
+    runner.run_stage(Stage.GENERATE, second.pk)
+    generation.refresh_from_db()
+    assert (generation.state, generation.job_id) == ("unknown", "")
+    assert reload(second).error_code == "outcome_unknown"
+    assert records.live(first.pk) is not None
+
+
+def test_a_poll_that_fails_with_any_wait_is_asked_again_within_minutes() -> None:
+    assert [provider_calls.asked_wait_s(Busy("429", retry_after_s=one)) for one in (None, math.nan, -1, 7, 1e308)] == [
+        *(0, 0, 0, 7, provider_calls.LONGEST_PAUSE_S),
+    ]
