@@ -56,16 +56,20 @@ class Cancelled:
         return f"in {self.stage}; {self.refund.words}{asked}"
 
 
-def cancel(task_id: str, *, by: str, user_id: int | None = None) -> Cancelled:
+def cancel(task_id: str, *, by: str, user_id: int | None = None, only_waiting: bool = False) -> Cancelled:
     """Cancel a task in any stage; of this user only, if one is given. `by`: the name that the timeline shows.
 
-    Raises NoSuchTask, and ActionRefused (`not_cancellable`) once the task has ended otherwise. Safe to repeat: a second
-    run changes nothing and answers with `changed=False`.
+    Raises NoSuchTask, and ActionRefused: `not_cancellable` once the task has ended otherwise, `not_waiting` if it has a
+    slot by now and `only_waiting` tasks are to be cancelled. Safe to repeat: a second run changes nothing and answers
+    with `changed=False`.
     """
     with transaction.atomic():
-        moved = _cancel_row(task_id, user_id)
+        moved = _cancel_row(task_id, user_id, only_waiting=only_waiting)
         if moved is None:
-            return _cancelled_before(task_rows.find(task_id, user_id))
+            task = task_rows.find(task_id, user_id)
+            if only_waiting and task.is_active:
+                raise ActionRefused("not_waiting", "This task was not cancelled: it got a slot a moment ago.")
+            return _cancelled_before(task)
         run, stage, fence = moved
         last = task_rows.last_attempt(task_id, lock=True)
         refund = refund_of(last, run)
@@ -109,7 +113,7 @@ def _has_job(last: Generation | None) -> bool:
     return last is not None and last.state == State.ACCEPTED
 
 
-def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | None:
+def _cancel_row(task_id: str, user_id: int | None, *, only_waiting: bool) -> tuple[int, Stage, int] | None:
     """The one conditional UPDATE: (run, stage, new fence), or None if the task does not exist or has ended."""
     row = database.fetch_one(
         """
@@ -117,9 +121,15 @@ def _cancel_row(task_id: str, user_id: int | None) -> tuple[int, Stage, int] | N
             admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
             finished_at = statement_timestamp()
         WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
+            AND (admit_at IS NOT NULL OR NOT %(only_waiting)s)
         RETURNING run, stage, fence
         """,
-        {"id": task_id, "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
+        {
+            "id": task_id,
+            "active": transitions.statuses_before(Status.CANCELLED),
+            "user": user_id,
+            "only_waiting": only_waiting,
+        },
     )
     return None if row is None else (row[0], Stage(row[1]), row[2])
 

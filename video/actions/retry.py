@@ -107,7 +107,8 @@ def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = F
 
     `not_retryable`: the task runs, or its video is stored. `attempt_unsettled`: whether the last attempt has made a job
     is not known yet, or its job is still being stopped. `source_gone`: its video is neither in storage nor at the
-    provider, so only `regenerate` helps. `model_unavailable`: no model can make it now.
+    provider, so only `regenerate` helps. `user_off`: it needs a new attempt, and its user is switched off.
+    `model_unavailable`: no model can make it now.
     """
     if Status.RUNNING not in transitions.STATUS_MOVES[Status(task.status)] or task.is_active:
         how = "its video is stored" if task.status == Status.SUCCESS else "it is still under way"
@@ -115,6 +116,9 @@ def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = F
     stage = Stage.GENERATE if regenerate else _resume_stage(task, last)
     if stage is Stage.GENERATE:
         _refuse_unsettled(last)
+        if not task.user.is_active:
+            why = "its user is switched off, so a new attempt would get no slot"
+            raise ActionRefused("user_off", f"This task can't be retried now: {why}.")
         # A new attempt is always a run of its own, paid for by itself: its provider charges again.
         return RetryPlan(stage, task.run + 1, price.credits_of(task), _models(task))
     if task_rows.is_refunded(task):

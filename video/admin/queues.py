@@ -33,6 +33,7 @@ _PAGES = {
     "key_refused": ("providerkey", "changelist", "", "Provider keys"),
     "account_closed": ("provideraccount", "changelist", "", "Provider accounts"),
     "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
+    "users_off": ("videotask", "changelist", "?stands=off", "These tasks"),
     "circuit_open": ("circuit", "changelist", "", "Circuits"),
     "open_cases": ("generation", "open_cases", "", "Open cases"),
     "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),

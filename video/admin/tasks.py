@@ -24,6 +24,7 @@ from video.models import Generation, Status, TaskEvent, VideoTask
 #: The rows of the filter: value in the address, title, states.
 ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
     "waiting": ("waits for a slot", (State.WAITS_FOR_SLOT,)),
+    "off": ("its user is switched off", (State.USER_OFF,)),
     "later": ("waits for a slot later", (State.NOT_BEFORE,)),
     "core": ("waits for a core", (State.WAITS_FOR_CORE,)),
     "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),

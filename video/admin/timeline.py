@@ -74,6 +74,8 @@ def _in_words(position: Position, task: VideoTask, now: datetime) -> str:
             return f"in work at {position.worker}"
         case State.NOT_BEFORE:
             return f"in line for a slot in {left}{reason}"
+        case State.USER_OFF:
+            return f"its user ({task.user.get_username()}), who is switched off, for {waited}"
         case State.DISK_FULL:
             return f"room, for {waited}: {workers.DISK_FULL}"
         case State.WAITS_FOR_SLOT:

@@ -22,6 +22,7 @@ _STATES: dict[State, str] = {
     State.IN_WORK: "inWork",
     State.NOT_BEFORE: "waitsForSlot",
     State.WAITS_FOR_SLOT: "waitsForSlot",
+    State.USER_OFF: "waitsForSlot",
     State.DISK_FULL: "waitsForSlot",
     State.PARKED: "parked",
     State.WAITS_FOR_CORE: "waitsForCore",

@@ -21,6 +21,8 @@ from video.engine.transitions import mark_running
 from video.models import Generation
 
 State = Generation.State
+#: The user was switched off between the admission and the submit.
+USER_OFF = "user_off"
 NOT_THE_MODELS_FAULT = (
     "busy",
     "gateway_answer",
@@ -28,6 +30,7 @@ NOT_THE_MODELS_FAULT = (
     "model_forbidden",  # perhaps a slip; where it holds, the account is closed for it
     "out_of_credits",
     "task_ended",
+    USER_OFF,
 )
 
 

@@ -8,8 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
+from django.contrib.auth import get_user_model
+from django.db import connection
+
 #: Of a row of video_videotask: no worker holds its stage, or the lease has ended.
 UNHELD: Final = "(lease_until IS NULL OR lease_until < statement_timestamp())"
+
+#: The table of users.
+USERS: Final = connection.ops.quote_name(get_user_model()._meta.db_table)
+
+#: Of a row of video_videotask: its user is switched off, so no slot is given to it.
+USER_IS_OFF: Final = f"EXISTS (SELECT FROM {USERS} u WHERE u.id = video_videotask.user_id AND NOT u.is_active)"
 
 #: Of a row of video_workersign: a worker that takes new messages of the queue %(queue)s, seen in the last %(alive)s s.
 LISTENING: Final = """kind = 'worker' AND NOT draining AND gone_at IS NULL

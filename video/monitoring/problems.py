@@ -165,6 +165,30 @@ def _late(figures: Figures) -> Iterator[Problem]:
         )
 
 
+def _overdue(figures: Figures) -> Iterator[Problem]:
+    if number := sum(one.overdue for one in figures.stages):
+        names = " and ".join(one.stage.value for one in figures.stages if one.overdue)
+        yield Problem(
+            "overdue",
+            True,
+            f"{count(number, 'task')} parked in {names} {'sleeps' if number == 1 else 'sleep'} beyond "
+            f"{'its' if number == 1 else 'their'} deadline.",
+            "A sweeper wakes such tasks every 15 s; then they go on or end with their refund.",
+            "If it stays: does a sweeper run, and what does its log say?",
+        )
+
+
+def _users_off(figures: Figures) -> Iterator[Problem]:
+    if number := figures.waiting.off:
+        yield Problem(
+            "users_off",
+            False,
+            f"{count(number, 'task')} of users who are switched off {'waits' if number == 1 else 'wait'} for a slot.",
+            "They get none. After WAIT_DEADLINE_SECONDS each ends with its refund.",
+            "Users, the action Cancel what waits; or switch the user on again, and they go on.",
+        )
+
+
 # --- providers -----------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +350,7 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _no_sweeper,
     _no_worker,
     _late,
+    _overdue,
     _disk,
     _storage,
     _keys,
@@ -336,4 +361,5 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _failures,
     _circuits,
     _open_cases,
+    _users_off,
 )

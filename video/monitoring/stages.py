@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ class Waiting:
 
     number: int = 0  # counted up to COUNTED
     later: int = 0  # not before a time that is still to come
+    off: int = 0  # of users who are switched off; not among `number`
     oldest_s: float | None = None
     oldest_task: str = ""
 
@@ -59,6 +61,7 @@ class StageFigures:
     due: int = 0  # due, and held by no worker
     held: int = 0
     parked: dict[str, int] = field(default_factory=dict)  # by kind
+    overdue: int = 0  # of these: parked before their deadline, which has passed
     oldest_s: float | None = None  # of the due ones
     oldest_task: str = ""
     done: Rate = Rate()
@@ -82,18 +85,19 @@ def waiting() -> Waiting:
         cursor.execute(
             f"""
             WITH waiting AS MATERIALIZED (
-                SELECT id, admit_at, {SQL[State.WAITS_FOR_SLOT]} AS waits
+                SELECT id, admit_at, {SQL[State.WAITS_FOR_SLOT]} AS waits, {SQL[State.NOT_BEFORE]} AS later,
+                    {SQL[State.USER_OFF]} AS off
                 FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %s
             )
-            SELECT count(*) FILTER (WHERE waits), count(*) FILTER (WHERE NOT waits),
+            SELECT count(*) FILTER (WHERE waits), count(*) FILTER (WHERE later), count(*) FILTER (WHERE off),
                 extract(epoch FROM statement_timestamp() - min(admit_at) FILTER (WHERE waits))::float8,
                 (SELECT id FROM waiting WHERE waits ORDER BY admit_at LIMIT 1)
             FROM waiting
             """,  # noqa: S608 - constants of engine/position.py
             [COUNTED],
         )
-        number, later, oldest_s, oldest_task = cursor.fetchone()
-    return Waiting(number, later, oldest_s, oldest_task or "")
+        number, later, off, oldest_s, oldest_task = cursor.fetchone()
+    return Waiting(number, later, off, oldest_s, oldest_task or "")
 
 
 def waiting_for_core() -> Waiting:
@@ -111,14 +115,16 @@ def waiting_for_core() -> Waiting:
             [COUNTED],
         )
         number, oldest_s, oldest_task = cursor.fetchone()
-    return Waiting(number, 0, oldest_s, oldest_task or "")
+    return Waiting(number, 0, 0, oldest_s, oldest_task or "")
 
 
 def stages() -> list[StageFigures]:
     """All six, in their order; three statements."""
-    now, parked, moves = _now(), _parked(), _moves()
+    now, (parked, overdue), moves = _now(), _parked(), _moves()
     return [
-        StageFigures(stage, parked=parked.get(stage, {}), **now.get(stage, {}), **moves.get(stage, {}))
+        StageFigures(
+            stage, parked=parked.get(stage, {}), overdue=overdue[stage], **now.get(stage, {}), **moves.get(stage, {})
+        )
         for stage in map(Stage, QUEUE_OF)
     ]
 
@@ -148,8 +154,8 @@ def _now() -> dict[Stage, dict[str, Any]]:
         }
 
 
-def _parked() -> dict[Stage, dict[str, int]]:
-    """How many are parked in each stage, by a few kinds.
+def _parked() -> tuple[dict[Stage, dict[str, int]], Counter[Stage]]:
+    """How many are parked in each stage, by a few kinds; and how many of a stage sleep beyond their deadline.
 
     A reason's words hold ids and times, so the kind comes from what is known of the attempt, else it is the code that
     the stage's last event gave.
@@ -164,7 +170,8 @@ def _parked() -> dict[Stage, dict[str, int]]:
                     WHEN video_videotask.stage = 'poll' AND g.not_found > 0 THEN 'job_not_found'
                     WHEN video_videotask.stage = 'poll' THEN 'rendering'
                     ELSE coalesce(nullif(last.error_code, ''), 'waiting') END AS kind,
-                count(*)
+                count(*), count(*) FILTER (WHERE video_videotask.deadline_at < statement_timestamp()
+                    AND video_videotask.claimed_at < video_videotask.deadline_at)
             FROM video_videotask
             LEFT JOIN video_generation g
                 ON g.task_id = video_videotask.id AND g.state {Generation.LIVE_SQL}
@@ -181,9 +188,11 @@ def _parked() -> dict[Stage, dict[str, int]]:
             """  # noqa: S608 - constants of engine/position.py
         )
         found: dict[Stage, dict[str, int]] = {}
-        for stage, kind, number in cursor.fetchall():
+        overdue = Counter[Stage]()
+        for stage, kind, number, late in cursor.fetchall():
             found.setdefault(Stage(stage), {})[kind] = number
-        return found
+            overdue[Stage(stage)] += late
+        return found, overdue
 
 
 def _moves() -> dict[Stage, dict[str, Any]]:

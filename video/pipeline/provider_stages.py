@@ -70,13 +70,20 @@ def generate(claim: Claim) -> Outcome:
     if generation.state == State.ACCEPTED:  # by a worker that is gone, or by a call-back: it may have ended already
         return _to_poll(generation, at_once=True)
     if generation.state == State.PLANNED:
-        return _submit(claim, generation)
+        return _submit(claim, generation) if claim.task.user.is_active else _user_off(generation)
     settled = unknown_submits.settle(claim, generation)
     if settled is None:
         return _submit(claim, generation)
     if isinstance(settled, Submitted):
         return _to_poll(generation, at_once=claim.is_past_deadline)
     return settled
+
+
+def _user_off(generation: Generation) -> Outcome:
+    """Its user was switched off since the admission: nothing is sent, and the slot goes to somebody else."""
+    health.give_back_probe(generation.model)
+    records.record_rejected(generation.pk, code=records.USER_OFF, message="")
+    return WaitForSlot("its user is switched off")
 
 
 def _submit(claim: Claim, generation: Generation) -> Outcome:
@@ -200,7 +207,7 @@ def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
     message = last.error_message or "The video provider could not make this video."
     if last.state == State.SUCCEEDED:
         return _to_download(last) if claim.stage is Stage.POLL else Advance(Stage.POLL)
-    if last.state == State.REJECTED and code in accounts.NOT_THE_TASKS_FAULT:
+    if last.state == State.REJECTED and code in (*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF):
         return WaitForSlot(message)
     if last.state == State.LOST and not last.job_id and settings.RETRY_UNKNOWN_SUBMITS:
         return WaitForSlot("the outcome stayed unknown; trying again, as RETRY_UNKNOWN_SUBMITS says")

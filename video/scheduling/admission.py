@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 
 from providers import catalogue, ranking
 from providers.ranking import Candidate, ModelHealth, Override
-from video.attempts import configured_keys, task_moves
+from video.attempts import configured_keys, records, task_moves
 from video.engine import transitions, workers
 from video.engine.sql import UNHELD
 from video.infra import database
@@ -38,6 +38,9 @@ AT_ONCE = 50  # of them chosen by one statement
 MOST_READY = 100
 EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 _LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
+#: Code and message for a task that waited too long.
+NO_ROOM = ("no_capacity", "No video provider had room for this video in time.")
+SWITCHED_OFF = (records.USER_OFF, "This video was not begun in time, since its account is switched off.")
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
@@ -243,14 +246,14 @@ def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]
     rows = database.fetch(
         """
         SELECT t.id, max(g.attempt),
-            -- Trouble of the key or its account is not the task's: it only waits for a better one.
+            -- Trouble of the key, its account or the user is not the task's: it only waits for a better one.
             count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)),
             (array_agg(g.error_code ORDER BY g.attempt DESC))[1],
             (array_agg(g.error_message ORDER BY g.attempt DESC))[1]
         FROM video_videotask t JOIN video_generation g ON g.task_id = t.id
         WHERE t.id = ANY(%(ids)s) GROUP BY t.id
         """,
-        {"ids": task_ids, "not_its_fault": accounts.NOT_THE_TASKS_FAULT},
+        {"ids": task_ids, "not_its_fault": [*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF]},
     )
     return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
 
@@ -285,14 +288,14 @@ def _refused_lately(task_ids: list[str]) -> dict[str, set[int]]:
 
 def expire_waiting() -> int:
     """End tasks that have waited for WAIT_DEADLINE_SECONDS, also in parts: those are admitted and refused again and
-    again, and had the first slot of their run so long and a task's deadline ago. Returns how many ended."""
+    again, and had the first slot of their run so long and a task's deadline ago. Those of users who are switched off
+    end like the others. Returns how many ended."""
     ended = 0
     for _ in range(EXPIRE_BATCHES):
         overdue = _overdue()
         for task in overdue:
-            ended += transitions.fail_waiting(
-                task, code="no_capacity", message="No video provider had room for this video in time."
-            )
+            code, message = NO_ROOM if task.user.is_active else SWITCHED_OFF
+            ended += transitions.fail_waiting(task, code=code, message=message)
         if len(overdue) < EXPIRE_BATCH:
             break
     return ended
@@ -307,4 +310,4 @@ def _overdue() -> list[VideoTask]:
     )
     waiting = VideoTask.objects.filter(admit_at__isnull=False)
     found = waiting.annotate(first_slot_at=Subquery(attempts.values("planned_at")[:1])).filter(late)
-    return list(found.order_by("admit_at")[:EXPIRE_BATCH])
+    return list(found.select_related("user").order_by("admit_at")[:EXPIRE_BATCH])

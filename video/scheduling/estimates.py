@@ -13,6 +13,7 @@ from django.conf import settings
 from providers import catalogue
 from providers.api_keys import account_of
 from providers.models import Model
+from video.engine.sql import USERS
 from video.infra import database
 from video.models import Generation
 from video.scheduling import fair_share
@@ -168,7 +169,10 @@ def _measure(models: tuple[str, ...]) -> _Figures:
              FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
             u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
             coalesce(s.weight, 1)
-        FROM (SELECT) one LEFT JOIN waiting u ON true
+        FROM (SELECT) one LEFT JOIN (
+            waiting u CROSS JOIN LATERAL (  -- users who are switched off get no slot
+                SELECT FROM {USERS} a WHERE a.id = u.user_id AND a.is_active LIMIT 1) active
+        ) ON true
         LEFT JOIN at_work ON at_work.user_id = u.user_id
         LEFT JOIN video_usershare s ON s.user_id = u.user_id
         """,  # noqa: S608 - a constant of ours

@@ -1,9 +1,10 @@
 """Whose turn it is: fair share between users, for provider slots here and for cores in `transcode_slots.py`.
 
-The user with the least usage for their weight goes first. A user's usage is the larger of the jobs in flight for them
-and the grants of late, which decay by half every HALF_LIFE_S. It is counted before the next grant, so a user without
-usage goes first whatever the weights, and none starves. Among one user's tasks the highest priority goes first, then
-the oldest; between users of equal usage, the oldest task. Reruns come after all fresh work.
+The user with the least usage for their weight goes first; one who is switched off gets no slot. A user's usage is the
+larger of the jobs in flight for them and the grants of late, which decay by half every HALF_LIFE_S. It is counted
+before the next grant, so a user without usage goes first whatever the weights, and none starves. Among one user's tasks
+the highest priority goes first, then the oldest; between users of equal usage, the oldest task. Reruns come after all
+fresh work.
 
 A line is what one user has waiting for the same models with the same `fallback`. Its tasks differ in nothing else that
 counts here, so each line costs one index probe however long it is.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from video.engine.sql import USERS
 from video.infra import database
 from video.models import Generation, UserUsage, VideoTask
 
@@ -28,18 +30,24 @@ LATELY = f"""coalesce((
     SELECT l.amount * {_LEFT.format(row="l")}
     FROM video_userusage l WHERE l.user_id = u.user_id AND l.resource = %(resource)s), 0)"""  # noqa: S608 - constants of this module
 
-# Every line there is, by a loose scan of task_waiting_for_slot: one index probe for each.
-LINES = """line AS (
+# Every line of a user who is not switched off, by a loose scan of task_waiting_for_slot: one probe of it for each, and
+# one of the users' primary key.
+LINES = f"""every_line AS (
     (SELECT user_id, eligible_models, fallback FROM video_videotask WHERE admit_at IS NOT NULL
         ORDER BY user_id, eligible_models, fallback LIMIT 1)
     UNION ALL
-    SELECT next.* FROM line CROSS JOIN LATERAL (
+    SELECT next.* FROM every_line l CROSS JOIN LATERAL (
         SELECT user_id, eligible_models, fallback FROM video_videotask
         WHERE admit_at IS NOT NULL
-            AND (user_id, eligible_models, fallback) > (line.user_id, line.eligible_models, line.fallback)
+            AND (user_id, eligible_models, fallback) > (l.user_id, l.eligible_models, l.fallback)
         ORDER BY user_id, eligible_models, fallback LIMIT 1
     ) next
-)"""
+),
+line AS MATERIALIZED (
+    -- The LIMIT keeps the planner from reading all users.
+    SELECT l.* FROM every_line l CROSS JOIN LATERAL (
+        SELECT FROM {USERS} u WHERE u.id = l.user_id AND u.is_active LIMIT 1) active
+)"""  # noqa: S608 - constants
 
 # Models, limit → the tasks whose turn it is.
 WAITING = f"""

@@ -37,6 +37,14 @@ def in_line() -> VideoTask:
     return make_task()
 
 
+def of_nobody() -> VideoTask:
+    """Its user was switched off."""
+    task = make_task()
+    task.user.is_active = False
+    task.user.save()
+    return task
+
+
 def later() -> VideoTask:
     task = make_task()
     age(task.pk, -600)
@@ -121,6 +129,7 @@ def age_due(task: VideoTask) -> None:
 #: made by, state, the API's word, the admin's first words, row of the filter, words of `generate`.
 TABLE = [
     (in_line, State.WAITS_FOR_SLOT, "waitsForSlot", "a free slot", "waiting", "waits for a free slot"),
+    (of_nobody, State.USER_OFF, "waitsForSlot", "its user (", "off", "its user is switched off"),
     (later, State.NOT_BEFORE, "waitsForSlot", "in line for a slot in", "later", "waits for a free slot"),
     (in_work, State.IN_WORK, "inWork", "in work at", "held", ""),
     (parked, State.PARKED, "parked", "runway: throttled; next look in", "parked", ""),
@@ -150,6 +159,8 @@ def counted() -> set[str]:
     found = set()
     if stages.waiting().number:
         found.add("waiting")
+    if stages.waiting().off:
+        found.add("off")
     if stages.waiting().later:
         found.add("later")
     if stages.waiting_for_core().number:

@@ -113,6 +113,8 @@ class Progress:
         match position.state:
             case State.IN_WORK | State.PARKED | State.OVER:
                 return ""
+            case State.USER_OFF:
+                return "The task waits: its user is switched off."
             case State.NOT_BEFORE | State.WAITS_FOR_SLOT | State.DISK_FULL:
                 if not PeriodicRun.objects.filter(period__gte=now - timedelta(seconds=SWEEPER_SEEN_S)).exists():
                     return NOTHING_RUNS
@@ -259,7 +261,10 @@ class Command(BaseCommand):
             demo_login.ensure_demo_user()
             name = demo_login.NAME
         if name is not None:
-            return user_named(name)
+            user = user_named(name)
+            if not user.is_active:
+                raise CommandError(f"{name} is switched off: no slot would be given.", returncode=BAD_INPUT)
+            return user
         only = list(users._default_manager.filter(is_superuser=True, is_active=True)[:2])
         if len(only) != 1:
             raise CommandError("Say whose video this is: --user NAME.", returncode=BAD_INPUT)

@@ -1,0 +1,88 @@
+"""Users: Django's own page, with what waits of each, and the action that cancels it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.contrib.admin import helpers
+from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+from video.actions import cancel
+from video.actions.task_rows import ActionRefused
+from video.infra.durations import count
+from video.models import VideoTask
+
+MOST = 2000  # tasks of one action, each a transaction of its own; `cancel_tasks --user` takes any number
+
+if TYPE_CHECKING:
+    PageOfUsers = DjangoUserAdmin[Any]
+else:
+    PageOfUsers = DjangoUserAdmin
+
+
+def waiting_of(users: QuerySet[Any]) -> QuerySet[VideoTask]:
+    """Tasks of these users that wait for a slot, oldest first."""
+    return VideoTask.objects.filter(user__in=users.values("pk"), admit_at__isnull=False).order_by("created_at", "id")
+
+
+class UserAdmin(PageOfUsers):
+    """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
+
+    list_display = ("username", "is_active", "is_staff", "waiting", "last_login")
+    actions = ("cancel_what_waits",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")
+        number = Coalesce(Subquery(waiting.annotate(number=Count("pk")).values("number")), 0)
+        return super().get_queryset(request).annotate(waiting_tasks=number)
+
+    @admin.display(description="waiting tasks")
+    def waiting(self, user: Any) -> int:
+        return int(user.waiting_tasks)
+
+    def has_steer_permission(self, request: HttpRequest) -> bool:
+        """Whether this operator may cancel tasks."""
+        return bool(request.user.has_perm("video.change_videotask"))
+
+    @admin.action(description="Cancel what waits …", permissions=["steer"])
+    def cancel_what_waits(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Cancel the tasks of the selected users that wait for a slot, each with its refund where it is due. What has
+        a slot or a job goes on."""
+        tasks = waiting_of(queryset)
+        if "confirmed" not in request.POST:
+            return self._confirm(request, queryset)
+        done, left = 0, 0
+        for task in tasks[:MOST]:
+            try:
+                cancelled = cancel.cancel(task.pk, by=f"operator {request.user.get_username()}", only_waiting=True)
+            except ActionRefused:  # it got a slot, or ended, meanwhile
+                left += 1
+                continue
+            done += 1
+            self.log_change(request, task.user, f"Cancel what waits: {task.pk}, {cancelled.words}.")
+        self.message_user(request, f"{count(done, 'task')} cancelled." + (f" {left} had begun by now." if left else ""))
+        if more := tasks.count():
+            self.message_user(request, f"{count(more, 'more task')} wait: run it again.", messages.WARNING)
+        return None
+
+    def _confirm(self, request: HttpRequest, users: QuerySet[Any]) -> HttpResponse:
+        rows = [(user, user.waiting_tasks) for user in users.order_by("username")]
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": f"Cancel {count(sum(number for _, number in rows), 'waiting task')}?",
+            "rows": rows,
+            "action": request.POST["action"],
+            "checkbox": helpers.ACTION_CHECKBOX_NAME,
+        }
+        return TemplateResponse(request, "admin/users/cancel_what_waits.html", context)
+
+
+admin.site.unregister(get_user_model())
+admin.site.register(get_user_model(), UserAdmin)
