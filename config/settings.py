@@ -7,11 +7,11 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+from config import addresses
 from config import env as read
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
@@ -130,45 +130,16 @@ def _embedded_urls() -> tuple[str, str]:
     return embedded.urls(REELWORKS_HOME)
 
 
-def _database() -> dict[str, Any]:
-    url = _embedded_urls()[0] if EMBEDDED_DATABASE else env.str("DATABASE_URL")
-    try:
-        parsed = dict(env.db_url_config(url))
-    except Exception as err:
-        raise ImproperlyConfigured("DATABASE_URL can't be read as postgres://user:password@host:port/name.") from err
-    if parsed.get("ENGINE") != "django.db.backends.postgresql":
-        raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Reelworks runs on PostgreSQL only.")
-    parsed["HOST"] = unquote(str(parsed.get("HOST") or ""))
-    parsed["OPTIONS"] = {
-        # A host that has gone silent is noticed. On a socket file these mean nothing.
-        "connect_timeout": 5,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 20_000,
-        **parsed.get("OPTIONS", {}),
-        # Threads of one process share few connections; nothing is opened before it is needed. Connecting is tried again
-        # after pauses that double until `reconnect_timeout`: with the default of 300 s, a database that was away for a
-        # minute was asked again only after another.
-        "pool": {
-            "min_size": 0,
-            "max_size": 24,
-            "timeout": read.number(env, "DATABASE_WAIT_SECONDS", 10, least=0.1, most=60),
-            "num_workers": 1,
-            "max_idle": 60,
-            "reconnect_timeout": 5,
-        },
-        # No statement, lock or forgotten transaction may hold the queue up. An idle snapshot stops dead index entries
-        # from being cleaned, and claims slow down tenfold within seconds; and a process that is suspended in the middle
-        # of an admission holds the lock of all admissions.
-        "options": "-c statement_timeout=30000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=10000",
-    }
-    return parsed
+DATABASES = {
+    "default": addresses.database(
+        _embedded_urls()[0] if EMBEDDED_DATABASE else env.str("DATABASE_URL"),
+        wait_s=read.number(env, "DATABASE_WAIT_SECONDS", 10, least=0.1, most=60),
+    )
+}
 
-
-DATABASES = {"default": _database()}
-
-CELERY_BROKER_URL = _embedded_urls()[1] if EMBEDDED_BROKER else env.str("CELERY_BROKER_URL")
+CELERY_BROKER_URL = addresses.broker(_embedded_urls()[1] if EMBEDDED_BROKER else env.str("CELERY_BROKER_URL"))
+# Celery itself prefers CELERY_BROKER_URL of the environment, as it was typed, to the setting; but these to both.
+CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 
 # --- sign-in -------------------------------------------------------------------------------------------------------
 

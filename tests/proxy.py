@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from urllib.parse import parse_qs, urlsplit
 
 
 class Proxy:
-    """Listens on a free port of this machine and passes bytes to a unix socket, until it is cut."""
+    """Listens on a free port of this machine and passes bytes to a unix socket, until it is cut; over TLS if told."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._path = path
+        self._tls = tls
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._cut = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -42,6 +45,12 @@ class Proxy:
                 near, _ = self._listener.accept()
             except OSError:
                 return
+            if self._tls is not None:
+                try:
+                    near = self._tls.wrap_socket(near, server_side=True)
+                except OSError:  # the client did not trust us
+                    near.close()
+                    continue
             far = socket.socket(socket.AF_UNIX)
             with self._lock:
                 if self._cut:
@@ -72,9 +81,10 @@ def postgres_behind(url: str) -> tuple[Proxy, str]:
     return proxy, f"postgres://{parts.username}@127.0.0.1:{proxy.port}{parts.path}"
 
 
-def valkey_behind(url: str) -> tuple[Proxy, str]:
-    """The same for the broker."""
+def valkey_behind(url: str, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> tuple[Proxy, str]:
+    """The same for the broker; with `tls` the address is one of rediss://."""
     path, _, query = url.removeprefix("redis+socket://").partition("?")
     number = query.split("virtual_host=")[1].split("&")[0]
-    proxy = Proxy(path)
-    return proxy, f"redis://127.0.0.1:{proxy.port}/{number}"
+    proxy = Proxy(path, tls=tls, host=host)
+    at = f"[{host}]" if ":" in host else host
+    return proxy, f"{'rediss' if tls else 'redis'}://{at}:{proxy.port}/{number}"

@@ -6,5 +6,8 @@ class VideoConfig(AppConfig):
     verbose_name = "Video"
 
     def ready(self) -> None:
-        """Register the system checks."""
+        """Register the system checks, and have the database's time-outs read back."""
         from video import checks  # noqa: F401 - importing registers them
+        from video.infra import timeouts
+
+        timeouts.watch()
