@@ -51,6 +51,8 @@ app.conf.update(
         "socket_connect_timeout": 2,
         "socket_keepalive": True,
         "health_check_interval": 15,
+        # Of a connection that is made to send one message: without it each create tried again for six seconds.
+        "max_retries": 0,
     },
 )
 app.steps["consumer"].add(WakeStep)

@@ -107,6 +107,18 @@ def test_celery_gets_names_and_ids_only() -> None:
                 assert node.value.id != "self", f"{path.name}:{node.lineno}"
 
 
+def test_what_follows_a_commit_goes_through_one_door() -> None:
+    """`after_commit`: an error of Django's own `on_commit` would fail the answer to what was committed."""
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("video", "config")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "on_commit"
+    }
+    assert found == {"video/infra/after_commit.py"}
+
+
 SHARED_SQL = {
     "UNHELD": r"lease_until IS NULL OR (\w+\.)?lease_until <=? statement_timestamp\(\)(?! -)",
     "LISTENING": r"NOT draining AND gone_at IS NULL",

@@ -66,11 +66,9 @@ def test_the_api_says_503_while_the_database_is_away_and_works_again_after(apart
     assert requests.get(f"{base}/admin/", timeout=30).status_code == 503
     reply = ready()
     assert reply.status_code == 503
-    assert reply.json()["error"]["details"] == {
-        "database": "can't be reached",
-        "migrations": "not known",
-        "broker": "ok",
-    }
+    parts = reply.json()["error"]["details"]
+    assert parts["database"].startswith("can't be reached (")
+    assert (parts["migrations"], parts["broker"]) == ("not known", "ok")
     apart.database.mend()
     until("the API is well again", lambda: create().status_code == 201)
     assert ready().status_code == 200
@@ -78,7 +76,8 @@ def test_the_api_says_503_while_the_database_is_away_and_works_again_after(apart
     apart.broker.cut()
     assert create().status_code == 201  # the row is what counts; the sweeper rings for it
     reply = ready()
-    assert (reply.status_code, reply.json()["error"]["details"]["broker"]) == (503, "can't be reached")
+    assert reply.status_code == 503
+    assert reply.json()["error"]["details"]["broker"].startswith("can't be used (")
     apart.broker.mend()
     until("the API is ready again", lambda: ready().status_code == 200)
 
@@ -109,7 +108,7 @@ def test_work_goes_on_after_the_broker_was_away(apart: Apart, simulator: Simulat
     until("some are under way", lambda: any(reload(task).stage != "generate" for task in tasks))
     apart.broker.cut()
     tasks += [make_task(user, prompt=f"broker away, made meanwhile {n}") for n in range(2)]
-    until("the sweeper has met the absence", lambda: "the broker can't be reached" in apart.system.logs())
+    until("the sweeper has met the absence", lambda: "the broker can't be used" in apart.system.logs())
     apart.broker.mend()
     check_all_done(tasks, simulator, "broker away")
 

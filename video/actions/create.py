@@ -15,6 +15,7 @@ from video.credits import ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra import database
+from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
@@ -97,7 +98,7 @@ def create(
         if earlier.request_hash != order.fingerprint():
             raise KeyReused(earlier.pk) from None
         return earlier, False
-    transaction.on_commit(dispatch.request_admission)
+    after_commit(dispatch.request_admission)
     return task, True
 
 

@@ -20,6 +20,7 @@ from video.credits import ledger, price
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
 from video.infra import database
+from video.infra.after_commit import after_commit
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.models.order import Order
@@ -218,11 +219,11 @@ def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: str) -> int:
 
 def _dispatch_after_commit(task_id: str, plan: RetryPlan) -> None:
     if plan.stage is Stage.TRANSCODE:
-        transaction.on_commit(transcode_slots.dispatch_granted)
+        after_commit(transcode_slots.dispatch_granted)
     elif plan.models is None:
-        transaction.on_commit(partial(dispatch.resume, task_id, plan.stage))
+        after_commit(partial(dispatch.resume, task_id, plan.stage))
     else:
-        transaction.on_commit(dispatch.request_admission)
+        after_commit(dispatch.request_admission)
 
 
 def _costs(plan: RetryPlan, *, free: bool) -> str:

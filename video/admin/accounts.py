@@ -10,7 +10,6 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db import transaction
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -21,6 +20,7 @@ from django.utils.safestring import SafeString
 from providers import catalogue
 from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
+from video.infra.after_commit import after_commit
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import refusals, slots
@@ -155,7 +155,7 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
         """Only the operator's limit: a cool-down that began while the form was open must stay."""
         obj.save(update_fields=["slots_override"])
-        transaction.on_commit(dispatch.request_admission)
+        after_commit(dispatch.request_admission)
 
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:
@@ -267,7 +267,7 @@ class ModelSettingAdmin(PageAdmin):
 
     def save_model(self, request: HttpRequest, obj: ModelSetting, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
-        transaction.on_commit(dispatch.request_admission)  # switched on again, tasks may be waiting for it
+        after_commit(dispatch.request_admission)  # switched on again, tasks may be waiting for it
 
     @admin.display(description="USD a second")
     def price(self, row: ModelSetting) -> str:

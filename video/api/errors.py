@@ -120,7 +120,7 @@ def _translate(exc: Exception) -> ApiError:
         case OperationalError() | InterfaceError():
             log.error("the database can't be used: %s", exc)
             if outage.is_outage(exc):
-                outage.gate.close()
+                outage.gate.close(exc)
             return ApiError(503, outage_middleware.CODE, outage_middleware.MESSAGE)
         case StorageRefused():  # the machine's role has no keys just now, so no link can be signed
             log.error("no link to a video can be made: %s", exc)

@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.signing import BadSignature, Signer
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError
 
 from providers.contract import HttpRequest, Submitted
 from providers.errors import ProviderDown
@@ -30,6 +30,7 @@ from video.attempts import records
 from video.engine import dispatch, due
 from video.engine.sql import UNHELD
 from video.infra import database
+from video.infra.after_commit import after_commit
 from video.models import Generation, Stage
 
 log = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def take(provider: str, notice: Notice, *, signed: bool, reference: str) -> Outc
     if not waits or not due.hint(job.task_id, least_interval_s=least_interval_s(provider)):
         return Outcome.SETTLED
     if job.is_free and job.wait_s == 0:
-        transaction.on_commit(partial(dispatch.resume, job.task_id, job.stage))
+        after_commit(partial(dispatch.resume, job.task_id, job.stage))
     return Outcome.HINTED  # if it isn't due yet, or is held, the sweeper or the park dispatches it
 
 

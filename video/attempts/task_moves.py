@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Now
 from video.engine import dispatch, transitions
 from video.engine.claims import Claim
 from video.infra import database
+from video.infra.after_commit import after_commit
 from video.models import Generation, Stage
 from video.routing import health, refusals
 
@@ -73,12 +74,12 @@ def leave_cancelled(last: Generation | None) -> None:
     if last.state == State.PLANNED:
         _reject(attempt)
         # After the commit: admission locks circuits and credit accounts in another order.
-        transaction.on_commit(partial(health.give_back_probe, last.model))
-        transaction.on_commit(partial(refusals.end_try, last))
-        transaction.on_commit(dispatch.request_admission)
+        after_commit(partial(health.give_back_probe, last.model))
+        after_commit(partial(refusals.end_try, last))
+        after_commit(dispatch.request_admission)
     elif last.state in {State.UNKNOWN, State.ACCEPTED}:
         attempt.update(look_at=Now(), cancel_wanted_at=Coalesce("cancel_wanted_at", Now()))
-        transaction.on_commit(partial(dispatch.request_check, last.pk))
+        after_commit(partial(dispatch.request_check, last.pk))
 
 
 def continue_in_run(last: Generation, run: int) -> None:

@@ -23,6 +23,7 @@ from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from video.attempts import observe, poll_records, provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
+from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
@@ -232,8 +233,8 @@ def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
         if not records.record_lost(generation.pk, code=code, message=message):
             raise SettlementRefused("It was settled a moment ago: look again.")
         _note(generation, by, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
-        transaction.on_commit(lambda: _resume(generation.task_id))
-        transaction.on_commit(dispatch.request_admission)  # a slot is free
+        after_commit(lambda: _resume(generation.task_id))
+        after_commit(dispatch.request_admission)  # a slot is free
     return _reread(generation.pk)
 
 
@@ -273,7 +274,7 @@ def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
             if not generation.task.is_active or generation.task.stage != Stage.GENERATE:
                 records.check_later(generation.pk, 0)  # else its task takes it up
             _note(generation, by, f"attached job {job_id} to attempt {generation.attempt}; {said}")
-            transaction.on_commit(lambda: _resume(generation.task_id))
+            after_commit(lambda: _resume(generation.task_id))
     except IntegrityError:
         _refuse_taken(generation, job_id)
         raise SettlementRefused("Its task got another live attempt a moment ago: look again.") from None

@@ -1,6 +1,7 @@
 """Sends messages to the broker. Each names rows by id, never carries state, and may be lost or come twice.
 
-Nothing here raises while the broker is away: the sweeper sends again whatever is due and was not claimed.
+Nothing here raises, whatever the broker, its address or the way to it does: the sweeper sends again whatever is due and
+was not claimed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from functools import partial
 
 from celery import chain, current_app
 from celery.canvas import Signature
-from kombu.exceptions import OperationalError
 
 from video.engine import queues
 from video.infra import broker
+from video.infra.causes import kind_of
 from video.models import Stage
 
 log = logging.getLogger(__name__)
@@ -42,19 +43,23 @@ def chain_from(task_id: str, stage: Stage, *, urgent: bool) -> Signature:
 
 
 def resume(task_id: str, stage: Stage, *, urgent: bool = True) -> bool:
-    """Send a task into the chain from its present stage on. False: the broker can't be reached.
+    """Send a task into the chain from its present stage on. False: it could not be sent.
 
     Urgent messages are delivered before all polls and first submits.
     """
-    return _is_sent(chain_from(task_id, stage, urgent=urgent).apply_async, f"enqueues {task_id} again")
+    return _is_sent(lambda: chain_from(task_id, stage, urgent=urgent).apply_async(), f"enqueues {task_id} again")
 
 
 def _is_sent(send: Callable[[], object], otherwise: str) -> bool:
-    """Send a message. False: the broker can't be reached, which is logged with what the sweeper does instead."""
+    """Send a message. False: it could not be sent, which is logged with what the sweeper does instead.
+
+    Any error counts: besides an absence, the broker may refuse a name, a password, a database number or a command, TLS
+    may fail, and what asks for a message has been committed already.
+    """
     try:
         send()
-    except (OperationalError, OSError) as err:
-        log.warning("the broker can't be reached (%s); the sweeper %s", type(err).__name__, otherwise)
+    except Exception as err:
+        log.warning("the broker can't be used (%s); the sweeper %s", kind_of(err), otherwise)
         return False
     return True
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from django.db import Error, InterfaceError, OperationalError, connection
 
 from video.infra import database
+from video.infra.causes import kind_of
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ T = TypeVar("T")
 ERRORS = (OperationalError, InterfaceError)
 PATIENCE_S = 60.0
 PAUSE_S = 0.5
+AWAY = "can't be reached"
 
 # Of these SQL states: shut down, crashed, starting up, too many connections; connection failures are of class 08.
 _OUTAGE_STATES = frozenset({"57P01", "57P02", "57P03", "53300"})
@@ -65,11 +67,13 @@ class OutageGate:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._ask_at: float | None = None  # None: open
+        self.why = AWAY
 
-    def close(self) -> None:
-        """The database was found to be away."""
+    def close(self, err: Exception | None = None) -> None:
+        """The database was found to be away, by this error."""
         with self._lock:
             self._ask_at = time.monotonic() + PAUSE_S
+            self.why = AWAY if err is None else why_away(err)
         if not connection.in_atomic_block:
             connection.close()
 
@@ -84,13 +88,18 @@ class OutageGate:
             self._ask_at = float("inf")  # the others are refused while this one asks
         try:
             ping()
-        except Error:
-            self.close()
+        except Exception as err:  # whatever it is: else no request would ask again
+            self.close(err)
             return False
         with self._lock:
             self._ask_at = None
         log.info("the database is back")
         return True
+
+
+def why_away(err: Exception) -> str:
+    """That it can't be reached, and the kind of error; no address."""
+    return f"{AWAY} ({kind_of(err)})"
 
 
 def ping() -> None:

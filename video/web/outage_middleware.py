@@ -31,7 +31,7 @@ class OutageMiddleware:
         """A page that met the outage. (The API's views have a handler of their own.)"""
         if not isinstance(exception, Error) or not outage.is_outage(exception):
             return None
-        outage.gate.close()
+        outage.gate.close(exception)
         return refusal(request)
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import time
 
-from django.db import Error, connection
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
 from video.infra import broker, outage
+from video.infra.causes import kind_of
 from video.web import outage_middleware
 
 log = logging.getLogger(__name__)
 
 OK = "ok"
+NOT_KNOWN = "not known"
 UP_TO_DATE_S = 60.0  # a schema that is up to date is not compared again for so long
 _compared_at = float("-inf")
 
@@ -31,11 +33,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def readyz(request: HttpRequest) -> HttpResponse:
-    """GET /readyz: 200 when all parts are well, else 503 that names those that are not.
+    """GET /readyz: 200 when all parts are well, else 503 that names those that are not, and the kind of error.
 
-    Asks database and broker, each for two seconds at most.
+    Asks database and broker, each for two seconds at most. Whatever they raise, the answer is this one.
     """
-    parts = {"database": _database(), "migrations": "not known", "broker": _broker()}
+    parts = {"database": _database(), "migrations": NOT_KNOWN, "broker": _broker()}
     if parts["database"] == OK:
         parts["migrations"] = _migrations()
     if set(parts.values()) == {OK}:
@@ -54,10 +56,10 @@ def _database() -> str:
         if outage.gate.lets_through():
             outage.ping()
             return OK
-    except Error as err:
+    except Exception as err:
         log.warning("not ready: the database can't be used: %s", err)
-        outage.gate.close()
-    return "can't be reached"
+        outage.gate.close(err)
+    return outage.gate.why
 
 
 def _migrations() -> str:
@@ -67,9 +69,9 @@ def _migrations() -> str:
     try:
         executor = MigrationExecutor(connection)
         missing = len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    except Error as err:
+    except Exception as err:
         log.warning("not ready: the schema can't be compared: %s", err)
-        return "not known"
+        return f"{NOT_KNOWN} ({kind_of(err)})"
     if missing:
         return f"{missing} not applied; run `manage.py migrate`"
     _compared_at = time.monotonic()
@@ -80,6 +82,6 @@ def _broker() -> str:
     try:
         broker.require()
     except broker.BrokerUnavailable as err:
-        log.warning("not ready: the broker can't be reached (%s)", err)
-        return "can't be reached"
+        log.warning("not ready: the broker can't be used (%s)", err)
+        return f"can't be used ({err})"
     return OK
