@@ -17,9 +17,10 @@ def main() -> None:
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     asks_for_help = "--help" in sys.argv or "-h" in sys.argv
     if command not in _NEED_NO_SERVERS and not command.startswith("-") and not asks_for_help:
-        from config.servers import hold_embedded
+        from config.servers import hold_embedded, require_fit_database
 
         hold_embedded()
+        require_fit_database()
     execute_from_command_line(sys.argv)
 
 

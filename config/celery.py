@@ -10,9 +10,10 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
+from config.servers import require_fit_database
 from config.wakeup import WakeStep, wake
 from video.engine import queues
 
@@ -57,6 +58,12 @@ app.conf.update(
 )
 app.steps["consumer"].add(WakeStep)
 app.autodiscover_tasks(["video.processes"])
+
+
+@worker_init.connect(weak=False)
+def _require_fit_database(**_: Any) -> None:
+    """Before anything is consumed."""
+    require_fit_database()
 
 
 @worker_ready.connect(weak=False)

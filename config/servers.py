@@ -1,4 +1,4 @@
-"""Which embedded servers the settings ask for, held up for as long as this process lives."""
+"""The servers that this process needs: the embedded ones held up, and the database found fit, before it begins."""
 
 from __future__ import annotations
 
@@ -20,3 +20,14 @@ def hold_embedded() -> Held | None:
     from config import embedded
 
     return embedded.hold(settings.REELWORKS_HOME, postgres=settings.EMBEDDED_DATABASE, valkey=settings.EMBEDDED_BROKER)
+
+
+def require_fit_database() -> None:
+    """End this process with one sentence, and code 1, if the database is there but can't be worked on: a pooler before
+    it refuses or drops the time-outs that each connection asks for."""
+    from video.infra import timeouts
+
+    try:
+        timeouts.require()
+    except timeouts.NotInForce as unfit:
+        raise SystemExit(str(unfit)) from None

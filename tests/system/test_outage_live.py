@@ -38,10 +38,14 @@ def apart(system: System) -> Iterator[Apart]:
     broker.close()
 
 
-def test_the_api_says_503_while_the_database_is_away_and_works_again_after(apart: Apart) -> None:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+        return int(probe.getsockname()[1])
+
+
+def test_the_api_says_503_while_the_database_is_away_and_works_again_after(apart: Apart) -> None:
+    port = free_port()
     apart.system.web(port)
     base = f"http://127.0.0.1:{port}"
     token = str(AccessToken.for_user(make_user()))

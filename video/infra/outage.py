@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from django.db import Error, InterfaceError, OperationalError, connection
 
-from video.infra import database
+from video.infra import database, timeouts
 from video.infra.causes import kind_of
 
 log = logging.getLogger(__name__)
@@ -98,8 +98,8 @@ class OutageGate:
 
 
 def why_away(err: Exception) -> str:
-    """That it can't be reached, and the kind of error; no address."""
-    return f"{AWAY} ({kind_of(err)})"
+    """That it can't be reached, and the kind of error; or why nothing may run on it. No address."""
+    return str(err).rstrip(".") if isinstance(err, timeouts.NotInForce) else f"{AWAY} ({kind_of(err)})"
 
 
 def ping() -> None:

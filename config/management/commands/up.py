@@ -1,16 +1,18 @@
 """Start everything: the embedded servers, the web server, the workers, the sweeper and, if need be, the simulator."""
 
 import argparse
+import contextlib
 import http.client
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -19,8 +21,9 @@ from django.db.migrations.executor import MigrationExecutor
 
 from config import embedded
 from config.running import Running, System
-from config.servers import hold_embedded
+from config.servers import hold_embedded, require_fit_database
 from config.supervisor import Child, Supervisor, read_procfile
+from video.infra import timeouts
 
 #: Some processes need seconds of CPU to start, and a machine may be busy.
 READY_SECONDS = 90.0
@@ -217,23 +220,54 @@ def _environment(port: int, simulator_port: int) -> dict[str, str]:
 
 def _prepare_database() -> None:
     """Bring the schema up to date, and the demo user when simulating; then let go of the database."""
+    require_fit_database()
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = 0; SET lock_timeout = 0")  # a migration may take its time
-            cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            call_command("migrate", interactive=False, verbosity=0)
-    except OperationalError as error:
-        raise CommandError(f"The database cannot be reached: {error}") from error
-    if settings.SIMULATE:
-        from video.web.demo_login import ensure_demo_user
+        connection.ensure_connection()  # it may still be starting
+        with _no_hurry(), _one_at_a_time():
+            executor = MigrationExecutor(connection)
+            if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+                call_command("migrate", interactive=False, verbosity=0)
+            if settings.SIMULATE:
+                from video.web.demo_login import ensure_demo_user
 
-        ensure_demo_user()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_unlock(%s); RESET statement_timeout; RESET lock_timeout", [MIGRATION_LOCK])
+                ensure_demo_user()
+    except timeouts.NotInForce as unfit:
+        raise CommandError(str(unfit)) from None
+    except (OperationalError, psycopg.OperationalError) as error:
+        raise CommandError(f"The database cannot be reached: {error}") from error
+    finally:
+        _let_go()
+
+
+@contextlib.contextmanager
+def _no_hurry() -> Iterator[None]:
+    """A migration may take its time. Asked for with the connection: what a statement sets would, behind a pooler in
+    transaction mode, stay with whoever gets that session next. There the role's time-outs hold for migrations, too."""
+    options = connection.settings_dict["OPTIONS"]
+    limited = options["options"]
+    _let_go()
+    options["options"] = f"{limited} -c statement_timeout=0 -c lock_timeout=0"
+    try:
+        yield
+    finally:
+        options["options"] = limited
+
+
+def _let_go() -> None:
     connection.close()
     connection.close_pool()  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Wait until no other host migrates. The lock is of a transaction on a connection of its own: one of a session may,
+    behind a pooler, outlive this process."""
+    with psycopg.connect(**connection.get_connection_params()) as own, own.transaction():
+        own.execute("SET LOCAL statement_timeout = 0")
+        own.execute("SET LOCAL lock_timeout = 0")
+        own.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        own.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        yield
 
 
 def _port(any_free: bool) -> int:
