@@ -3,25 +3,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
+
+from config.start import read_settings
 
 # Commands that touch neither database nor broker: they start nothing.
 _NEED_NO_SERVERS = {"help", "version", "simulator", "makemessages", "compilemessages", "collectstatic", "up"}
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    read_settings()
     from django.core.management import execute_from_command_line
 
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     asks_for_help = "--help" in sys.argv or "-h" in sys.argv
     if command not in _NEED_NO_SERVERS and not command.startswith("-") and not asks_for_help:
-        from config.servers import hold_embedded, require_fit_database
-
-        hold_embedded()
-        require_fit_database()
+        _hold_servers()
     execute_from_command_line(sys.argv)
+
+
+def _hold_servers() -> None:
+    """Start or join the embedded servers and look at the database, or end with the sentence that says what is wrong."""
+    from config.embedded import EmbeddedError
+    from config.servers import hold_embedded, require_fit_database
+
+    try:
+        hold_embedded()
+    except EmbeddedError as err:
+        raise SystemExit(str(err)) from None
+    require_fit_database()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,15 @@ from celery.signals import worker_init, worker_ready, worker_shutdown, worker_sh
 from kombu import Queue
 
 from config.servers import require_fit_database
+from config.start import read_settings
 from config.wakeup import WakeStep, wake
 from video.engine import queues
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
 app = Celery("reelworks", task_cls="config.wakeup:WakingTask")
+# Celery's command line reads the settings here, before all else; in other processes they have been read.
+app.on_configure.connect(lambda **_: read_settings(), weak=False)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     # Each with its own routing key: by default both would share the first one's, and get each other's messages.

@@ -7,12 +7,14 @@ import os
 import secrets
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses
+from config import addresses, web_addresses
 from config import env as read
+from config.names import KEY_NAMES
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
 from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
@@ -20,48 +22,54 @@ from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
 from providers.entry import ProviderEntry
 from providers.registry import PROVIDERS
 from providers.webhooks import ProofSetting
+from video.infra import failpoints
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = read.load(BASE_DIR)
 
 
-def _under_root(value: str) -> Path:
-    path = Path(value).expanduser()
-    return path if path.is_absolute() else BASE_DIR / path
-
-
-REELWORKS_HOME = _under_root(env.str("REELWORKS_HOME", default=".reelworks"))
+REELWORKS_HOME = read.folder(env, "REELWORKS_HOME", ".reelworks", root=BASE_DIR)
 
 
 def _secret_key() -> str:
     """SECRET_KEY, or one made once and kept in REELWORKS_HOME, so that links and logins outlive a restart."""
-    configured = env.str("SECRET_KEY", default="")
-    if configured:
-        if len(configured) < 32:
-            raise ImproperlyConfigured("SECRET_KEY must have at least 32 characters.")
+    if configured := read.secret(env, "SECRET_KEY", least=32):
         return configured
     path = REELWORKS_HOME / "secret_key"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mine = path.with_name(f"secret_key.{os.getpid()}")
-        mine.touch(mode=0o600)
-        mine.write_text(secrets.token_urlsafe(48))
-        try:
-            os.link(mine, path)  # the first of two starts at once wins; both then read the same
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
-    return path.read_text().strip()
+    try:
+        if not path.is_file():
+            _make_secret(path)
+        made = path.read_text(encoding="ascii").strip()
+    except OSError as err:
+        raise ImproperlyConfigured(f"REELWORKS_HOME must be a folder that can be written ({err.strerror}).") from None
+    except UnicodeDecodeError:
+        made = ""
+    if len(made) < 32:
+        raise ImproperlyConfigured(f"{path} is damaged: delete it, and links and logins begin anew, or set SECRET_KEY.")
+    return made
+
+
+def _make_secret(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = path.with_name(f"secret_key.{os.getpid()}")
+    mine.touch(mode=0o600)
+    mine.write_text(secrets.token_urlsafe(48))
+    try:
+        os.link(mine, path)  # the first of two starts at once wins; both then read the same
+    except FileExistsError:
+        pass
+    finally:
+        mine.unlink()
 
 
 SECRET_KEY = _secret_key()
 DEBUG = read.flag(env, "DEBUG")
-PORT = int(read.number(env, "PORT", 8000, least=1, most=65535))
-PUBLIC_BASE_URL = read.origin(env, "PUBLIC_BASE_URL", "")
-ALLOWED_HOSTS = read.words(env, "ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+PORT = read.whole(env, "PORT", 8000, least=1, most=65535)
+HOST = read.address(env, "HOST", "127.0.0.1", read=web_addresses.interface)
+PUBLIC_BASE_URL = read.address(env, "PUBLIC_BASE_URL", "", read=web_addresses.plain)
+ALLOWED_HOSTS = read.each(env, "ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]", read=web_addresses.served_name)
 if PUBLIC_BASE_URL:
-    ALLOWED_HOSTS.append(urlsplit(PUBLIC_BASE_URL).hostname or "")
+    ALLOWED_HOSTS.append(web_addresses.bracketed(urlsplit(PUBLIC_BASE_URL).hostname or ""))
 
 INSTALLED_APPS = [
     "config",
@@ -144,17 +152,15 @@ CELERY_BROKER_READ_URL = CELERY_BROKER_WRITE_URL = CELERY_BROKER_URL
 # --- sign-in -------------------------------------------------------------------------------------------------------
 
 JWT_ACCESS_MINUTES = read.number(env, "JWT_ACCESS_MINUTES", 60, least=1, most=24 * 60)
-COOKIE_SAMESITE = env.str("COOKIE_SAMESITE", default="Lax").capitalize()
-if COOKIE_SAMESITE not in {"Lax", "Strict", "None"}:
-    raise ImproperlyConfigured("COOKIE_SAMESITE must be Lax, Strict or None.")
-FRONTEND_ORIGINS = [origin.rstrip("/") for origin in read.words(env, "FRONTEND_ORIGINS")]
-for _origin in FRONTEND_ORIGINS:
-    if urlsplit(_origin).scheme not in {"http", "https"} or urlsplit(_origin).path:
-        raise ImproperlyConfigured(f"FRONTEND_ORIGINS: {_origin!r} is no origin such as https://app.example.com.")
+COOKIE_SAMESITE: Literal["Lax", "Strict", "None"] = read.choice(
+    env, "COOKIE_SAMESITE", "Lax", among=("Lax", "Strict", "None")
+)
+FRONTEND_ORIGINS = read.each(env, "FRONTEND_ORIGINS", read=web_addresses.origin)
 COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if read.flag(env, "BEHIND_TLS_PROXY") else None
-CSRF_TRUSTED_ORIGINS = ([PUBLIC_BASE_URL] if PUBLIC_BASE_URL else []) + FRONTEND_ORIGINS
+_own_origin = [web_addresses.origin_of(PUBLIC_BASE_URL)] if PUBLIC_BASE_URL else []
+CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 
 CORS_ALLOWED_ORIGINS = FRONTEND_ORIGINS
 CORS_ALLOW_CREDENTIALS = True
@@ -166,7 +172,7 @@ SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=JWT_ACCESS_MINUTES),
     "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
     # A login of your own may sign with the same key; its tokens are accepted here.
-    "SIGNING_KEY": env.str("JWT_SIGNING_KEY", default="")
+    "SIGNING_KEY": read.secret(env, "JWT_SIGNING_KEY", least=16)
     or hashlib.sha256(b"reelworks jwt " + SECRET_KEY.encode()).hexdigest(),
     "AUTH_HEADER_TYPES": ("Bearer",),
     "UPDATE_LAST_LOGIN": False,
@@ -185,18 +191,20 @@ REST_FRAMEWORK = {
 # Simulation is all or nothing: with it on, no configured key and no base URL is even read, and without it a provider
 # that has no key is simply unavailable.
 # A command typed beside a `make up` that simulates for want of any key belongs to that system.
-_beside = "" if any(env.str(name, default="") for name in read.KEY_NAMES) else running_simulator(REELWORKS_HOME)
+_beside = "" if any(read.text(env, name) for name in KEY_NAMES) else running_simulator(REELWORKS_HOME)
 SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
-SIMULATOR_URL = read.origin(env, "REELWORKS_SIMULATOR_URL", _beside or "http://127.0.0.1:8900")
+_simulator = _beside or "http://127.0.0.1:8900"
+SIMULATOR_URL = read.address(env, "REELWORKS_SIMULATOR_URL", _simulator, read=web_addresses.plain)
+SIMULATOR_PORT = read.whole(env, "SIMULATOR_PORT", 8900, least=1, most=65535)
 
 
 def _keys(provider: ProviderEntry) -> tuple[ApiKey, ...]:
     name = provider.keys_setting
-    text = f"simulated-{provider.name}-key" if SIMULATE else env.str(name, default="")
+    text = f"simulated-{provider.name}-key" if SIMULATE else read.text(env, name)
     try:
         return provider.parse_keys(text, variable=name)
     except BadKeys as err:
-        raise ImproperlyConfigured(str(err)) from None  # the cause may hold what was typed
+        raise ImproperlyConfigured(f"{err}.") from None  # the cause may hold what was typed
 
 
 PROVIDER_KEYS = {provider.name: _keys(provider) for provider in PROVIDERS}
@@ -209,9 +217,9 @@ def _key_accounts() -> dict[tuple[str, str], str]:
     if SIMULATE:
         return {}
     try:
-        accounts = parse_key_accounts(env.str("KEY_ACCOUNTS", default=""), variable="KEY_ACCOUNTS")
+        accounts = parse_key_accounts(read.text(env, "KEY_ACCOUNTS"), variable="KEY_ACCOUNTS")
     except BadKeys as err:
-        raise ImproperlyConfigured(str(err)) from None
+        raise ImproperlyConfigured(f"{err}.") from None
     strays = unmatched(accounts, PROVIDER_KEYS)
     if strays:
         named = ", ".join(f"{provider} {fingerprint}" for provider, fingerprint in strays)
@@ -220,10 +228,16 @@ def _key_accounts() -> dict[tuple[str, str], str]:
 
 
 KEY_ACCOUNTS = _key_accounts()
-PROVIDER_BASE_URLS = {
-    provider.name: SIMULATOR_URL if SIMULATE else read.origin(env, provider.base_url_setting, provider.default_base_url)
-    for provider in PROVIDERS
-}
+
+
+def _base_url(provider: ProviderEntry) -> str:
+    if SIMULATE:
+        return SIMULATOR_URL
+    name, default = provider.base_url_setting, provider.default_base_url
+    return read.address(env, name, default, read=web_addresses.provider_base)
+
+
+PROVIDER_BASE_URLS = {provider.name: _base_url(provider) for provider in PROVIDERS}
 
 
 def _callback_proof(provider: str, setting: ProofSetting) -> str:
@@ -231,9 +245,9 @@ def _callback_proof(provider: str, setting: ProofSetting) -> str:
     if SIMULATE:
         return f"{SIMULATOR_URL}{setting.simulated}" if setting.is_address else setting.simulated
     if setting.is_address:
-        value = read.origin(env, setting.name, setting.default)
+        value = read.address(env, setting.name, setting.default, read=web_addresses.plain)
     else:
-        value = env.str(setting.name, default=setting.default).strip()
+        value = read.text(env, setting.name, setting.default)
     problem = setting.problem(value, PROVIDER_BASE_URLS[provider]) if value else None
     if problem is not None:
         raise ImproperlyConfigured(f"{setting.name} {problem}.")
@@ -273,13 +287,13 @@ POLL_REQUESTS_PER_SECOND = _each_provider("POLL_REQUESTS_PER_SECOND", 100, least
 # For how long a submit of unknown outcome keeps its slot: the longest render time.
 UNKNOWN_WINDOW_SECONDS = _each_provider("UNKNOWN_WINDOW_SECONDS", 3600, least=1, most=86400)
 # Where the provider can look a job up by our reference: seconds after a submit without a clear answer at which we ask.
-LOOKUP_SECONDS = read.numbers(env, "LOOKUP_SECONDS", "15,60,300")
+LOOKUP_SECONDS = read.numbers(env, "LOOKUP_SECONDS", "15,60,300", most=86400)
 # On: a task whose submit's outcome stays unknown is tried again, at the risk of two bills for one video.
 RETRY_UNKNOWN_SUBMITS = read.flag(env, "RETRY_UNKNOWN_SUBMITS")
 # Provider faults in a row that open a model's circuit.
-CIRCUIT_FAULTS = int(read.number(env, "CIRCUIT_FAULTS", 5, least=1, most=1_000_000))
+CIRCUIT_FAULTS = read.whole(env, "CIRCUIT_FAULTS", 5, least=1, most=1_000_000)
 # Slots of one key and model until the provider's own account call or an operator says otherwise.
-SLOTS_PER_KEY = int(read.number(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000))
+SLOTS_PER_KEY = read.whole(env, "SLOTS_PER_KEY", 1000 if SIMULATE else 2, least=1, most=1_000_000)
 # A task that has waited for a slot for so long is given up.
 WAIT_DEADLINE_SECONDS = read.number(env, "WAIT_DEADLINE_SECONDS", 86400, least=60, most=30 * 86400)
 TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10, most=7 * 86400)
@@ -288,8 +302,8 @@ TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10
 
 # Requests at once in a web process, and how many of them may be videos that are being fetched: each holds a thread for
 # as long as its client reads.
-WEB_THREADS = int(read.number(env, "WEB_THREADS", 16, least=2, most=1000))
-MAX_STREAMS = int(read.number(env, "MAX_STREAMS", max(1, WEB_THREADS * 3 // 4), least=1, most=1000))
+WEB_THREADS = read.whole(env, "WEB_THREADS", 16, least=2, most=1000)
+MAX_STREAMS = read.whole(env, "MAX_STREAMS", max(1, WEB_THREADS * 3 // 4), least=1, most=1000)
 if MAX_STREAMS >= WEB_THREADS:
     raise ImproperlyConfigured(
         f"MAX_STREAMS must be less than WEB_THREADS ({WEB_THREADS}), or the API may stand still."
@@ -297,7 +311,7 @@ if MAX_STREAMS >= WEB_THREADS:
 
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
-CREDITS_PER_VIDEO = int(read.number(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000))
+CREDITS_PER_VIDEO = read.whole(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000)
 # A process has this long to end well after SIGTERM; then its supervisor may kill it.
 DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
@@ -306,40 +320,55 @@ WATCHDOG_SECONDS = read.number(env, "WATCHDOG_SECONDS", 60, least=1, most=3600)
 STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
 KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
-MAX_SOURCE_BYTES = int(read.number(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4))
+MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4)
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
-FFMPEG_BINARY = env.str("FFMPEG_BINARY", default="")
+FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
+# Threads of a worker for what mostly waits; the Procfile starts as many.
+VIDEO_CONCURRENCY = read.whole(env, "VIDEO_CONCURRENCY", 16, least=1, most=1024)
 # Transcodes at once on this host; the Procfile starts as many threads.
-MEDIA_CONCURRENCY = int(read.number(env, "MEDIA_CONCURRENCY", 2, least=1, most=1024))
+MEDIA_CONCURRENCY = read.whole(env, "MEDIA_CONCURRENCY", 2, least=1, most=1024)
 # Together they use every core once: more threads than cores only make each transcode cost more.
 _threads_each = max(1, (os.cpu_count() or 1) // MEDIA_CONCURRENCY)
-FFMPEG_THREADS = int(read.number(env, "FFMPEG_THREADS", _threads_each, least=1, most=64))
+FFMPEG_THREADS = read.whole(env, "FFMPEG_THREADS", _threads_each, least=1, most=64)
 # Tasks that may wait for a slot, of one user (unless an operator gave another number) and of all.
-MAX_WAITING_PER_USER = int(read.number(env, "MAX_WAITING_PER_USER", 1000, least=1, most=10_000_000))
-MAX_WAITING = int(read.number(env, "MAX_WAITING", 100_000, least=1, most=10_000_000))
+MAX_WAITING_PER_USER = read.whole(env, "MAX_WAITING_PER_USER", 1000, least=1, most=10_000_000)
+MAX_WAITING = read.whole(env, "MAX_WAITING", 100_000, least=1, most=10_000_000)
 # A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
-MIN_FREE_BYTES = int(read.number(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5))
-PRIVATE_HOSTS_ALLOWED = read.words(env, "PRIVATE_HOSTS_ALLOWED")
+MIN_FREE_BYTES = read.whole(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5)
+PRIVATE_HOSTS_ALLOWED = read.each(env, "PRIVATE_HOSTS_ALLOWED", read=web_addresses.private_host)
+
+
+def _arm_failpoints() -> None:
+    try:
+        for pair in read.words(env, "REELWORKS_FAILPOINT"):
+            point, _, action = pair.partition("=")
+            failpoints.arm(point, action)
+    except ValueError:
+        known = "a point of video/infra/failpoints.py with kill, raise or freeze, such as poll.claimed=kill"
+        raise ImproperlyConfigured(f"REELWORKS_FAILPOINT must be {known}.") from None
+
+
+_arm_failpoints()
 
 # --- storage -------------------------------------------------------------------------------------------------------
 
-STORAGE_LOCAL_PATH = _under_root(env.str("STORAGE_LOCAL_PATH", default="./storage"))
+STORAGE_LOCAL_PATH = read.folder(env, "STORAGE_LOCAL_PATH", "./storage", root=BASE_DIR)
 # Unfinished work is always on a local disk; beside local storage, so that publishing never copies.
-SCRATCH_PATH = _under_root(env.str("SCRATCH_PATH", default="") or str(STORAGE_LOCAL_PATH / ".scratch"))
-LINK_LIFETIME_SECONDS = int(read.number(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400))
+SCRATCH_PATH = read.folder(env, "SCRATCH_PATH", str(STORAGE_LOCAL_PATH / ".scratch"), root=BASE_DIR)
+LINK_LIFETIME_SECONDS = read.whole(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400)
 
 
 def _object_storage() -> tuple[S3Address | None, S3Address | None]:
     """The bucket of STORAGE_URL, as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH."""
-    url, public = env.str("STORAGE_URL", default=""), env.str("STORAGE_PUBLIC_ENDPOINT", default="")
+    url, public = read.text(env, "STORAGE_URL"), read.text(env, "STORAGE_PUBLIC_ENDPOINT")
     if not url:
         if public:
             raise ImproperlyConfigured("STORAGE_PUBLIC_ENDPOINT is set, but STORAGE_URL is not.")
         return None, None
     name = "STORAGE_URL"
     try:
-        address = parse(url, region=env.str("AWS_REGION", default="") or env.str("AWS_DEFAULT_REGION", default=""))
+        address = parse(url, region=read.text(env, "AWS_REGION") or read.text(env, "AWS_DEFAULT_REGION"))
         name = "STORAGE_PUBLIC_ENDPOINT"
         public = public and endpoint_of(public)
     except BadAddress as err:
@@ -351,21 +380,22 @@ def _object_storage() -> tuple[S3Address | None, S3Address | None]:
 
 def _object_storage_keys() -> S3Keys | None:
     """None: what AWS's library finds by itself, such as the machine's role."""
-    key, secret = env.str("AWS_ACCESS_KEY_ID", default=""), env.str("AWS_SECRET_ACCESS_KEY", default="")
+    key, secret = read.token(env, "AWS_ACCESS_KEY_ID"), read.token(env, "AWS_SECRET_ACCESS_KEY")
     if bool(key) != bool(secret):
         missing, given = ("SECRET_ACCESS_KEY", "ACCESS_KEY_ID") if key else ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
         raise ImproperlyConfigured(f"AWS_{missing} is missing beside AWS_{given}.")
-    return S3Keys(key, secret, env.str("AWS_SESSION_TOKEN", default="")) if key else None
+    return S3Keys(key, secret, read.token(env, "AWS_SESSION_TOKEN")) if key else None
 
 
 OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _object_storage()
 OBJECT_STORAGE_KEYS = _object_storage_keys() if OBJECT_STORAGE else None
 
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS)},
     "loggers": {"urllib3": {"level": "WARNING"}},
 }

@@ -24,6 +24,10 @@ FINGERPRINT_LENGTH = 12
 _DOMAIN = b"reelworks-api-key:"  # so that a fingerprint equals no plain sha256 that was published elsewhere
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GROUP = re.compile(r"(?P<provider>[a-z]+):(?P<account>[^=:]+)=(?P<prints>.+)")
+# What a bearer token may have (RFC 6750, section 2.1, "b64token"), and the colon of fal's and Kling's pairs.
+_KEY = re.compile(r"[A-Za-z0-9._~+/:=-]+", re.ASCII)
+_MOST_CHARACTERS = 2048
+_SCHEME = re.compile(r"(authorization:?\s*)?(bearer|key|token|basic)\s+", re.ASCII | re.IGNORECASE)
 
 
 class BadKeys(ValueError):
@@ -76,19 +80,21 @@ def parse_keys(text: str, *, variable: str) -> tuple[ApiKey, ...]:
 def parse_key_accounts(text: str, *, variable: str = "KEY_ACCOUNTS") -> dict[tuple[str, str], str]:
     """`provider:account=fingerprint|fingerprint,…` as (provider, fingerprint) → account. Raises BadKeys."""
     accounts: dict[tuple[str, str], str] = {}
-    for part in text.split(","):
+    for position, part in enumerate(text.split(","), start=1):
         entry = part.strip()
         if not entry:
             continue
         match = _GROUP.fullmatch(entry)
         # The entry itself is not quoted: somebody may have put keys where fingerprints belong.
         if match is None or not _ACCOUNT_NAME.fullmatch(match["account"].strip()):
-            raise BadKeys(f"{variable}: each entry must look like runway:studio=<fingerprint>|<fingerprint>")
+            raise BadKeys(
+                f"{variable}: each entry must look like runway:studio=<fingerprint>|<fingerprint>, entry {position} too"
+            )
         account = match["account"].strip()
         for fp in (one.strip().lower() for one in match["prints"].split("|")):
             if not re.fullmatch(rf"[0-9a-f]{{{FINGERPRINT_LENGTH}}}", fp):
                 raise BadKeys(
-                    f"{variable}: account {account} must list fingerprints of {FINGERPRINT_LENGTH} hex digits, not keys"
+                    f"{variable}: entry {position} must list fingerprints of {FINGERPRINT_LENGTH} hex digits, not keys"
                 )
             if (match["provider"], fp) in accounts:
                 raise BadKeys(f"{variable}: fingerprint {fp} is listed twice")
@@ -114,9 +120,18 @@ def unmatched(
 
 def _check(value: str, where: str) -> None:
     # A pasted quote or line break goes into the header as it is and gives a 401 that nobody understands.
+    if _SCHEME.match(value):
+        raise BadKeys(f"{where} must be the key alone, without the word of the header before it, such as Bearer")
     if any(character.isspace() for character in value):
         raise BadKeys(f"{where} has white space inside")
     if any(character in "\"'`“”‘’" for character in value):
         raise BadKeys(f"{where} has a quotation mark in it")
-    if not value.isascii() or not value.isprintable():
-        raise BadKeys(f"{where} has a character that no key has")
+    if "://" in value:
+        raise BadKeys(f"{where} is an address and no key")
+    if len(value) > _MOST_CHARACTERS:
+        raise BadKeys(f"{where} is longer than {_MOST_CHARACTERS:,} characters, and no key is")
+    if not _KEY.fullmatch(value):
+        raise BadKeys(
+            f"{where} has a character that no key has: keys are of ASCII letters, digits and . _ ~ + / : = - and "
+            "separated by commas"
+        )

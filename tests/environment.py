@@ -8,32 +8,19 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from providers.registry import PROVIDERS
+from config.names import KNOWN
 
-ROOT = Path(__file__).resolve().parent.parent
-_KEPT = {"REELWORKS_REQUIRE_BROWSER"}
-
-
-def _settable() -> set[str]:
-    """Every name that the settings read, so that none of them comes in from outside."""
-    text = "".join((ROOT / "config" / name).read_text() for name in ("settings.py", "env.py"))
-    names = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|PORT|DEBUG)"', text))
-    for provider in PROVIDERS:
-        names |= {f"{provider.prefix}{name}" for name in (*names, "API_KEY", "BASE_URL")}
-        if provider.callbacks is not None:
-            names.add(provider.callbacks.setting.name)
-    return names
+_KEPT = {"REELWORKS_REQUIRE_BROWSER", "NO_COLOR"}
 
 
 _outside = dict(os.environ)
 for _name in _outside:
-    if _name not in _KEPT and (_name in _settable() or _name.startswith(("REELWORKS_", "AWS_"))):
+    if _name not in _KEPT and (_name in KNOWN or _name.startswith(("REELWORKS_", "AWS_"))):
         del os.environ[_name]
 # One run, one pair of embedded servers, shared by all its xdist workers and by nobody else.
 _OWNER = "TESTS_HOME" not in _outside

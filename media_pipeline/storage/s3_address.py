@@ -91,7 +91,7 @@ def parse(url: str, *, region: str = "") -> S3Address:
     if not found:
         raise BadAddress("needs a region, as region=eu-central-1 in it or as AWS_REGION, or an endpoint.")
     if not _REGION.fullmatch(found):
-        raise BadAddress("must have a region such as eu-central-1 (in it, or as AWS_REGION).")
+        raise BadAddress("must have a region such as eu-central-1 (in it, or as AWS_REGION or AWS_DEFAULT_REGION).")
     return S3Address(
         bucket=parts.netloc,
         prefix=_prefix(parts.path),
@@ -105,7 +105,12 @@ def endpoint_of(text: str) -> str:
     """The text as an origin. Raises BadAddress."""
     try:
         parts = urlsplit(text)
-        plain = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        plain = (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and not parts.netloc.endswith(":")
+            and parts.port != 0
+        )
     except ValueError:
         plain = False
     if not plain or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:

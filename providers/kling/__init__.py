@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from providers.entry import ProviderEntry
-from providers.kling.adapter import Kling, parse_kling_keys
+from providers.kling.adapter import Kling
 from providers.kling.callbacks import CALLBACKS
+from providers.kling.keys import parse_kling_keys
 from providers.kling.models import ALIASES, MODELS
 
 ENTRY = ProviderEntry(

@@ -31,7 +31,6 @@ from typing import Any
 from urllib.parse import quote
 
 from providers import errors
-from providers.api_keys import ApiKey, BadKeys, parse_keys
 from providers.contract import (
     AccountInfo,
     GenerationRequest,
@@ -266,18 +265,6 @@ class Kling(Provider):
 def is_pair(key: str) -> bool:
     """Whether a key is `accessKey:secretKey`, and so speaks the older standard."""
     return ":" in key
-
-
-def parse_kling_keys(text: str, *, variable: str = "KLING_API_KEY") -> tuple[ApiKey, ...]:
-    """`parse_keys` for Kling, where a key is plain or `accessKey:secretKey`. Raises BadKeys."""
-    keys = parse_keys(text, variable=variable)
-    for key in keys:
-        parts = key.value.split(":")
-        if len(parts) > 2 or not all(parts):
-            raise BadKeys(
-                f"{variable}: the key with fingerprint {key.fingerprint} must be plain or accessKey:secretKey"
-            )
-    return keys
 
 
 def sign(pair: str, now_s: int) -> str:

@@ -12,7 +12,8 @@ from providers.api_keys import (
     parse_keys,
     unmatched,
 )
-from providers.kling.adapter import is_pair, parse_kling_keys
+from providers.kling.adapter import is_pair
+from providers.kling.keys import parse_kling_keys
 
 ONE = "key_" + "1" * 128
 TWO = "key_" + "2" * 128

@@ -1,7 +1,8 @@
 """Named points at every boundary of the pipeline, at which tests make a process die, raise or freeze.
 
-Armed by REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze" (several separated by commas), or by `arm()` in
-a forked child. A frozen process stops with all its threads, that of the leases too, until it gets SIGCONT.
+Armed by the settings, from REELWORKS_FAILPOINT="name=kill", "name=raise" or "name=freeze" (several separated by
+commas), or by `arm()` in a forked child. A frozen process stops with all its threads, that of the leases too, until it
+gets SIGCONT.
 """
 
 from __future__ import annotations
@@ -64,7 +65,3 @@ def failpoint(name: str) -> None:
     if action == "freeze":
         # To this thread: sent to the process, another thread takes it, and this one runs on until that has been awake.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
-
-
-for _pair in filter(None, os.environ.get("REELWORKS_FAILPOINT", "").split(",")):
-    arm(*_pair.split("=", 1))

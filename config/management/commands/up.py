@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import psycopg
 from django.conf import settings
+from django.core.checks import run_checks
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
@@ -35,7 +36,7 @@ SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs 
 
 class Command(BaseCommand):
     help = __doc__
-    requires_system_checks = ()  # each process makes them for itself; here they would cost start-up time
+    requires_system_checks = ()  # ours are made in `handle`, the others cost start-up time and are for developers
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -51,6 +52,7 @@ class Command(BaseCommand):
             raise CommandError("--then needs a command, for example: up --then generate 'A cat' --wait")
         if not settings.SIMULATE and not any(settings.PROVIDER_KEYS.values()):
             _start_again_simulated()
+        _check_installation()
         running = Running(settings.REELWORKS_HOME)
         if not running.claim():
             self._join(running, then)
@@ -64,7 +66,7 @@ class Command(BaseCommand):
 
     def _run(self, running: Running, then: list[str] | None) -> int:
         port = _port(then is not None)
-        host = os.environ.get("HOST") or "127.0.0.1"
+        host = settings.HOST
         url = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104
         simulator_port = _usable_port("127.0.0.1", 0) if settings.SIMULATE else 0
         env = _environment(port, simulator_port)
@@ -199,13 +201,28 @@ def _start_again_simulated() -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
+def _check_installation() -> None:
+    """What `manage.py check` says of folders and programs, once; else each process would end with it, again and again.
+
+    Raises CommandError.
+    """
+    for message in run_checks(tags=["video"]):
+        if message.is_serious():
+            raise CommandError(f"{message.msg} {message.hint}")
+
+
 def _environment(port: int, simulator_port: int) -> dict[str, str]:
-    """What every process of the Procfile gets."""
+    """What every process of the Procfile gets: all that was read here, so that none reads another state of the file."""
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     env["PYTHONUNBUFFERED"] = "1"
     env["PORT"] = str(port)
-    env.setdefault("MEDIA_CONCURRENCY", str(os.cpu_count() or 2))
+    env["REELWORKS_ENV_FILE"] = ""
+    # As they were understood: the shell that runs the Procfile takes what it gets.
+    env.update(HOST=settings.HOST, WEB_THREADS=str(settings.WEB_THREADS))
+    env["VIDEO_CONCURRENCY"] = str(settings.VIDEO_CONCURRENCY)
+    if not env.get("MEDIA_CONCURRENCY", "").strip():
+        env["MEDIA_CONCURRENCY"] = str(os.cpu_count() or 2)
     env.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     if settings.EMBEDDED_DATABASE:
         env["DATABASE_URL"] = embedded.urls(settings.REELWORKS_HOME)[0]
@@ -274,7 +291,7 @@ def _port(any_free: bool) -> int:
     """PORT; with `any_free` and no PORT in the environment, one that the system picks. Raises CommandError if taken."""
     if any_free and not os.environ.get("PORT"):
         return _usable_port("127.0.0.1", 0)
-    return _usable_port(os.environ.get("HOST") or "127.0.0.1", settings.PORT)
+    return _usable_port(settings.HOST, settings.PORT)
 
 
 def _usable_port(host: str, port: int) -> int:
