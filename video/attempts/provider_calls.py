@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -152,10 +152,11 @@ def poll(generation: Generation) -> JobStatus:
     return answer
 
 
-def poll_many(generations: Sequence[Generation]) -> dict[str, PollAnswer]:
+def poll_many(generations: Sequence[Generation], *, last: Collection[str] = ()) -> dict[str, PollAnswer]:
     """How each of these jobs stands, by attempt, or what `poll` would raise; one batch of requests for each key.
 
-    Paused for those of a provider that asked for a pause, or that can't be reached.
+    Paused for those of a provider that asked for a pause, or that can't be reached; but for attempts in `last`, which
+    are polled for the last time: their video may be ready.
     """
     groups: dict[tuple[str, str], list[Generation]] = {}
     for generation in generations:
@@ -164,9 +165,13 @@ def poll_many(generations: Sequence[Generation]) -> dict[str, PollAnswer]:
     for name_and_key, group in groups.items():
         try:
             _check_pause(name_and_key)
-            answers |= _poll_with_one_key(group)
-        except (KeyGone, Paused) as err:
-            answers |= dict.fromkeys((generation.pk for generation in group), err)
+        except Paused as err:
+            answers |= dict.fromkeys((one.pk for one in group if one.pk not in last), err)
+            group = [one for one in group if one.pk in last]
+        try:
+            answers |= _poll_with_one_key(group) if group else {}
+        except KeyGone as err:
+            answers |= dict.fromkeys((one.pk for one in group), err)
     return answers
 
 

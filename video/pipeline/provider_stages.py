@@ -233,7 +233,8 @@ def poll(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
     for claim in claims:
         if claim.task.pk in found:
             found[claim.task.pk].task = claim.task
-    answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED])
+    last = {found[claim.task.pk].pk for claim in claims if claim.is_past_deadline and claim.task.pk in found}
+    answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED], last=last)
     failpoint("poll.after_read")
     observe.note_failed(found.values(), answers)
     return [(claim, partial(_decide, claim, found.get(claim.task.pk), answers)) for claim in claims]

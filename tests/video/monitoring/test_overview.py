@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 from pytest_django import DjangoAssertNumQueries
 
 from config.celery import app
@@ -116,6 +118,16 @@ class TestStages:
         key = ProviderKey.objects.get(fingerprint=failing.key_fingerprint, provider="runway")
         ProviderKey.objects.filter(pk=key.pk).update(gone_since="2026-01-01T00:00:00Z")
         assert of(Stage.POLL).parked == {"key_gone": 4}
+
+    def test_parked_ones_that_sleep_beyond_their_deadline(self) -> None:
+        task = make_task()
+        accepted(task)
+        assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="rendering")
+        assert of(Stage.POLL).overdue == 0
+        age(task.pk, 30)
+        VideoTask.objects.filter(pk=task.pk).update(deadline_at=Now() - timedelta(seconds=10))
+        assert of(Stage.POLL).overdue == 1
+        assert "overdue" in codes(needs_person=True)
 
     def test_parked_before_the_provider_has_the_job(self) -> None:
         unknown, unreachable, other = make_task(), make_task(), make_task()

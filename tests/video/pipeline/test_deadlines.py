@@ -263,6 +263,19 @@ def test_a_woken_poll_takes_the_video_that_is_ready(monkeypatch: pytest.MonkeyPa
     assert (reload(task).status, reload(task).stage) == ("running", "download")
 
 
+def test_a_pause_of_its_key_does_not_keep_a_woken_task_from_its_last_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its video is ready, and one answer to another poll asked for a pause."""
+    task, other = asleep_past_deadline("poll"), make_task()
+    generation = accepted(other, "job-other")
+    key = (generation.provider, generation.key_fingerprint)
+    monkeypatch.setattr(provider_calls, "_paused_until", {key: time.monotonic() + 300})
+    looking(monkeypatch, JobStatus(JobState.SUCCEEDED, "SUCCEEDED", result_url="https://example.com/a.mp4"))
+    due.wake_overdue()
+    runner.run_batch([task.pk, other.pk])
+    assert reload(task).stage == "download"
+    assert (reload(other).stage, reload(other).park_code) == ("poll", "provider_paused")
+
+
 @pytest.mark.parametrize("error", [ProviderDown("503"), Busy("429", retry_after_s=86_400), provider_calls.KeyGone("a")])
 def test_a_woken_download_without_a_link_ends_its_task(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     task = asleep_past_deadline("download")
