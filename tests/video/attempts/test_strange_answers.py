@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 
 import pytest
+from django.db import transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,7 @@ from video.attempts import poll_records, provider_calls, records
 from video.engine import claims, transitions
 from video.engine.outcomes import LONGEST_WAIT_S, Park
 from video.infra.toolkit import toolkit
-from video.models import Circuit, Generation, ProviderAccount, ProviderKey, Stage, VideoTask
+from video.models import Generation, Stage, VideoTask
 from video.pipeline import runner
 
 pytestmark = pytest.mark.django_db
@@ -44,11 +46,12 @@ def _no_pauses() -> Iterator[None]:
     provider_calls._paused_until.clear()
 
 
-def open_all() -> None:
-    """Slots for everybody, whatever the answers before have closed."""
-    Circuit.objects.all().delete()
-    ProviderKey.objects.update(state="active")
-    ProviderAccount.objects.update(closed_reason="", cooldown_until=None, slots_override=100_000)
+@contextmanager
+def undone() -> Iterator[None]:
+    """What an answer closes, and the slots that it takes, are as before afterwards."""
+    with transaction.atomic():
+        yield
+        transaction.set_rollback(True)
 
 
 def in_poll(model: str, number: int = 1) -> list[VideoTask]:
@@ -74,8 +77,8 @@ def test_a_strange_answer_to_one_poll_leaves_its_neighbours_as_they_are(
 
     @EXAMPLES
     @given(reply=REPLIES)
+    @undone()
     def holds(reply: HttpReply) -> None:
-        open_all()
         (strange,) = in_poll(MODELS[provider])
 
         def read_many(wanted: Sequence[HttpRequest], *, deadline_s: float) -> list[HttpReply | ProviderDown]:
@@ -112,6 +115,7 @@ def _said(request: HttpRequest) -> str:
 def test_a_strange_answer_to_a_submit_is_settled_like_any_other(monkeypatch: pytest.MonkeyPatch, provider: str) -> None:
     @EXAMPLES
     @given(reply=REPLIES)
+    @undone()
     def holds(reply: HttpReply) -> None:
         task = make_task(model_requested=MODELS[provider])
         monkeypatch.setattr(
@@ -119,7 +123,6 @@ def test_a_strange_answer_to_a_submit_is_settled_like_any_other(monkeypatch: pyt
             "send",
             lambda self: provider_calls._kept(self._provider.parse_submit(reply), SubmissionUnknown),
         )
-        open_all()
         admitted(task)
         runner.run_stage(Stage.GENERATE, task.pk)
         assert is_settled(task)
