@@ -94,9 +94,9 @@ MUTANTS = (
             ),
             Edit(
                 "video/pipeline/provider_stages.py",
-                "            records.record_accepted(generation.pk, answer)\n",
-                "            records.mark_sent(claim, generation, expects_call=False)\n"
-                "            records.record_accepted(generation.pk, answer)\n",
+                "                records.record_accepted(generation.pk, answer)\n",
+                "                records.mark_sent(claim, generation, expects_call=False)\n"
+                "                records.record_accepted(generation.pk, answer)\n",
             ),
         ),
         "--jobs 30 --rate 3 --lease 3 --script hang=3 --model gen4.5 --kinds 'kill worker' --faults 5",
