@@ -220,6 +220,8 @@ def _key_accounts() -> dict[tuple[str, str], str]:
         accounts = parse_key_accounts(read.text(env, "KEY_ACCOUNTS"), variable="KEY_ACCOUNTS")
     except BadKeys as err:
         raise ImproperlyConfigured(f"{err}.") from None
+    if not {provider for provider, _ in accounts} <= set(PROVIDER_KEYS):
+        raise ImproperlyConfigured(f"KEY_ACCOUNTS: each entry must begin with one of {', '.join(PROVIDER_KEYS)}.")
     strays = unmatched(accounts, PROVIDER_KEYS)
     if strays:
         named = ", ".join(f"{provider} {fingerprint}" for provider, fingerprint in strays)

@@ -269,6 +269,27 @@ def test_a_file_that_this_user_may_not_read_is_told(tmp_path: Path) -> None:
             folder.chmod(mode)
 
 
+@pytest.mark.parametrize(
+    ("page", "before", "names"),
+    [
+        ("configuration.md", "## How `.env.local` is read\n", {"RUNWAY_API_KEY", "SECRET_KEY"}),
+        (
+            "scaling.md",
+            "for instance in `.env.local`:\n",
+            {"DATABASE_URL", "SECRET_KEY", "RUNWAY_API_KEY", "DRAIN_SECONDS"},
+        ),
+        ("scaling.md", "Of their own:\n", {"BEHIND_TLS_PROXY", "SCRATCH_PATH", "MEDIA_CONCURRENCY"}),
+    ],
+)
+def test_the_blocks_of_other_pages_can_be_read(page: str, before: str, names: set[str]) -> None:
+    after = (ROOT / "docs" / page).read_text().partition(before)[2]
+    block = re.match(r"\n((?:    [^\n]*\n)+)", after)
+    assert block is not None
+    found = env_file.parse(block[1].encode(), page)
+    assert found.keys() >= names
+    assert not any("  #" in value for value in found.values())
+
+
 def test_the_readmes_block_starts_as_it_stands(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     block = re.search(r"With a key in `\.env\.local`[^\n]*\n(?:[^ \n][^\n]*\n)*\n((?:    [^\n]*\n)+)", readme)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from django.conf import LazySettings
 
+from config.management.commands import up
 from tests.config.starting import bare, run, servers
 
 KEY = "key_canary7f3a"
@@ -78,6 +81,17 @@ def test_up_checks_programs_and_folders_once_before_it_starts_what_would_end_aga
     tmp_path: Path, variables: dict[str, str], message: str
 ) -> None:
     run(tmp_path, *PROGRAMS["up"], REELWORKS_SIMULATE="1", **variables).is_one_sentence(message)
+
+
+def test_what_up_starts_gets_what_up_has_read(settings: LazySettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REELWORKS_ENV_FILE", "local.env")
+    monkeypatch.setenv("WEB_THREADS", " ")
+    monkeypatch.setenv("MEDIA_CONCURRENCY", "")
+    settings.HOST, settings.WEB_THREADS, settings.VIDEO_CONCURRENCY = "::1", 9, 7
+    env = up._environment(8001, 0)
+    assert env["REELWORKS_ENV_FILE"] == ""
+    assert (env["PORT"], env["HOST"], env["WEB_THREADS"], env["VIDEO_CONCURRENCY"]) == ("8001", "::1", "9", "7")
+    assert env["MEDIA_CONCURRENCY"] == str(os.cpu_count())
 
 
 def test_embedded_servers_that_will_not_start_are_told_as_plainly(tmp_path: Path) -> None:

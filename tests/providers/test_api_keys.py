@@ -111,3 +111,47 @@ def test_malformed_grouping_stops_the_start_and_shows_no_key(text):
     with pytest.raises(BadKeys, match="KEY_ACCOUNTS") as caught:
         parse_key_accounts(text)
     assert ONE not in str(caught.value)
+
+
+@pytest.mark.parametrize("between", ["|", ";", " ", "/", "\\", " : ", ": ", " :", " | ", "\t", "\n"])
+def test_a_kling_pair_with_another_separator_is_told_how_to_write_it(between):
+    access, secret = "a1" * 16, "s2" * 16
+    with pytest.raises(BadKeys, match=r"key 2 of the list .* accessKey:secretKey") as caught:
+        parse_kling_keys(f"plain-1,{access}{between}{secret}")
+    assert access not in str(caught.value)
+    assert secret not in str(caught.value)
+
+
+def test_a_plain_kling_key_may_have_a_slash():
+    assert [key.value for key in parse_kling_keys("abc/defgh+1==")] == ["abc/defgh+1=="]
+
+
+@pytest.mark.parametrize("parse", [parse_keys, parse_kling_keys])
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "Key ", "Token  ", "Authorization: Bearer ", "Basic\t"])
+def test_the_headers_word_before_a_key_is_told(parse, scheme):
+    with pytest.raises(BadKeys, match="key 2 of the list must be the key alone") as caught:
+        parse(f"{ONE},{scheme}{TWO}", variable="A_API_KEY")
+    assert TWO not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["key_a;key_b", "key_a|key_b", "$KEY", "${KEY}", "<key>", "[key]", "(key)", "{key}", "key!", "key#1", "key\\n",
+     "key%20", "https://example.com/key", "key" * 1000, "ключ", "key_１"],
+)  # fmt: skip
+def test_what_no_header_could_carry_as_a_key_is_refused_without_showing_it(value):
+    with pytest.raises(BadKeys, match="PIKA_API_KEY: key 2 of the list") as caught:
+        parse_keys(f"{ONE},{value}", variable="PIKA_API_KEY")
+    assert value not in str(caught.value)
+
+
+def test_keys_of_every_provider_are_taken():
+    for value in (ONE, "6f2c1a7e-0d3b-4f5e-9a8b-1c2d3e4f5a6b:0123456789abcdef0123456789abcdef", "eyJh.eyJp._x-Y~z+/=="):
+        assert [key.value for key in parse_keys(value, variable="PIKA_API_KEY")] == [value]
+
+
+def test_a_group_named_by_a_key_does_not_show_it():
+    for text in (f"runway:{ONE[:40]}=notafingerprint", f"{ONE[:40]}", f"runway:a={ONE[:12]}"):
+        with pytest.raises(BadKeys, match="entry 2 ") as caught:
+            parse_key_accounts(f"runway:ok={'0' * 12},{text}")
+        assert ONE[:12] not in str(caught.value)
