@@ -26,3 +26,10 @@ def read_settings(**defaults: str) -> None:
         _ = settings.DEBUG  # the first one that is asked for makes Django read them all
     except ImproperlyConfigured as err:
         raise SystemExit(str(err)) from None
+    except ModuleNotFoundError as err:
+        module = os.environ["DJANGO_SETTINGS_MODULE"]
+        if not f"{module}.".startswith(f"{err.name}."):
+            raise  # it is there, and a package that it needs is not
+        raise SystemExit(
+            "DJANGO_SETTINGS_MODULE names settings that are not here, perhaps another project's; unset it."
+        ) from None

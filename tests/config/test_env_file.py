@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -181,6 +182,47 @@ def test_what_cannot_be_read_is_told_by_its_line_and_not_by_its_text(
     # Nothing chained to it is shown in a traceback either.
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+PIECES = (
+    KEY,
+    NAME,
+    "PORT",
+    "=",
+    ":",
+    " ",
+    "\t",
+    "#",
+    " # ",
+    '"',
+    "'",
+    "\\",
+    "$",
+    "export ",
+    "\n",
+    "\r",
+    "\r\n",
+    "é",
+    "\ufeff",
+)
+RAW = [*(piece.encode() for piece in PIECES), b"\0", b"\xff", b"\xfe", b"\xc3", b"\x1b", b"\x85"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_bytes_are_read_or_refused_by_a_line_that_is_there(seed: int) -> None:
+    chosen = random.Random(seed)
+    for _ in range(200):
+        data = b"".join(chosen.choice(RAW) for _ in range(chosen.randrange(30)))
+        try:
+            found = env_file.parse(data, "file")
+        except ImproperlyConfigured as err:
+            said = str(err)
+            told = re.fullmatch(r"file, line ([0-9]+): .+\.", said)
+            assert told is not None, data
+            assert 1 <= int(told[1]) <= len(re.split(rb"\r\n|\r|\n", data)), data
+            assert KEY not in said
+        else:
+            assert all(value.isprintable() for value in found.values()), data
 
 
 def check(tmp_path: Path, content: str | bytes, *argv: str, **variables: str) -> Ended:

@@ -53,6 +53,7 @@ def test_a_line_that_cannot_be_read_ends_every_program_with_one_sentence(tmp_pat
         ({"HOST": "http://0.0.0.0"}, "HOST must be an address or name of this machine"),
         ({"REELWORKS_FAILPOINT": "poll.claimed"}, "REELWORKS_FAILPOINT must be a point"),
         ({"SECRET_KEY": " " * 40}, "SECRET_KEY is nothing but blanks."),
+        ({"DJANGO_SETTINGS_MODULE": "mysite.settings"}, "DJANGO_SETTINGS_MODULE names settings that are not here"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
