@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
@@ -245,6 +246,9 @@ def _refuse_bad_parts(given: dict[str, str]) -> None:
     for name in _NUMBERS:
         if name in given and not re.fullmatch(r"-?[0-9]{1,9}", given[name]):
             raise _bad_database(f"has a {name} that must be a whole number")
+    for name in ("sslrootcert", "sslcert", "sslkey"):
+        if given.get(name, "system") != "system" and not Path(given[name]).expanduser().is_file():
+            raise _bad_database(f"has a parameter {name} that names no file")
 
 
 def _bad_database(why: str) -> ImproperlyConfigured:

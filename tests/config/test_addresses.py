@@ -250,9 +250,9 @@ DATABASES: dict[str, tuple[str, str, str, str, str, dict[str, str]]] = {
     "postgres://u@/name?host=/var/run&port=6432": ("name", "u", "", "/var/run", "6432", {}),
     "postgres://h/name?user=u&password=p": ("name", "u", "p", "h", "", {}),
     "postgres://h?dbname=name": ("name", "", "", "h", "", {}),
-    "postgres://u:p@h/name?sslmode=verify-full&sslrootcert=/ca.pem": (
+    "postgres://u:p@h/name?sslmode=verify-full&sslrootcert=system": (
         *("name", "u", "p", "h", ""),
-        {"sslmode": "verify-full", "sslrootcert": "/ca.pem"},
+        {"sslmode": "verify-full", "sslrootcert": "system"},
     ),
     "postgres://u:p@h/name?connect_timeout=9&application_name=x": (
         *("name", "u", "p", "h", ""),
@@ -286,6 +286,7 @@ REFUSED_DATABASES = {
     "postgres://h/name?pgbouncer=true": "does not know",
     "postgres://h/name?sslmode": "does not know",
     f"postgres://h/name?sslmode={CANARY}": "sslmode",
+    f"postgres://h/name?sslrootcert=/nowhere/{CANARY}.pem": "sslrootcert that names no file",
     "postgres://h/name?target_session_attrs=best": "target_session_attrs",
     "postgres://h/name?connect_timeout=soon": "connect_timeout",
     "postgres:////var/run/name": "?host=/folder",
