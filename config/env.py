@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,13 +44,6 @@ class Environment(environ.Env):
         if default is environ.Env.NOTSET:
             raise ImproperlyConfigured(f"{var} must be set.")
         return default
-
-    @classmethod
-    def db_url_config(cls, url: Any, engine: Any = None) -> Any:
-        """As of the library, without its warning about an unknown address, which holds the password."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return super().db_url_config(url, engine)
 
 
 def load(root: Path) -> Environment:

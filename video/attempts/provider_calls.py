@@ -24,7 +24,7 @@ from video.routing import model_choice
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
 #: The longest wait in seconds that a provider's answer to a read is granted, whatever it asks for.
-LONGEST_PAUSE_S = 300.0
+LONGEST_PAUSE_S = 60.0
 LARGEST_COST = Decimal("99999999.9999")  # what the columns hold
 # Errors of a read that tell nothing about the job; never a reason to fail one that is paid for.
 READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
