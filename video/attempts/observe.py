@@ -12,7 +12,7 @@ from enum import Enum
 from functools import partial
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown
@@ -166,7 +166,10 @@ def look_up(generation: Generation, *, counts: bool = True) -> LookUp:
     """
     job = provider_calls.look_up(generation)
     if job is not None:
-        return LookUp(job, records.record_accepted(generation.pk, job))
+        try:
+            return LookUp(job, records.record_accepted(generation.pk, job))
+        except IntegrityError:  # job ids are unique
+            raise ProviderDown("the answer to a look-up names the job of another attempt") from None
     if counts:
         generation.lookups = records.record_not_found_by_reference(generation.pk)
     return LookUp(None)

@@ -184,11 +184,12 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
     shares = [group[at : at + size] for at in range(0, len(group), size)]
     requests = [provider.build_poll([jobs[one.pk] for one in share], key=key) for share in shares]
     replies = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    left_out = ProviderDown(f"{name}'s answer leaves out a job that was asked about")
     for share, reply in zip(shares, replies, strict=True):
         asked = [jobs[one.pk] for one in share]
         found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
         for one in share:
-            answers[one.pk] = found if isinstance(found, Exception) else _answer(found[one.job_id])
+            answers[one.pk] = found if isinstance(found, Exception) else _answer(found.get(one.job_id) or left_out)
     ready = [one for one in group if _is_ready(answers[one.pk])]
     requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
     results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)

@@ -20,6 +20,7 @@ from providers.errors import JobNotFound, ProviderError
 from video.attempts import observe, poll_records, provider_calls, records, unknown_submits
 from video.attempts.poll_policy import HOUR_S
 from video.engine import dispatch, transitions
+from video.infra import outage
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 from video.routing import health, refusals
@@ -34,7 +35,12 @@ def reconcile() -> int:
     """One pass; safe to run twice at once. Returns how many attempts were settled or checked."""
     done = records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS)
     for generation in _take_due():
-        check(generation)
+        try:
+            check(generation)
+        except outage.ERRORS:
+            raise
+        except Exception:  # the boundary of one attempt: the others of this pass are due too
+            log.exception("%s: the check of its job failed; it is checked again in an hour", generation.pk)
         done += 1
     return done
 

@@ -16,7 +16,8 @@ from providers.contract import HttpReply, HttpRequest, JobState, JobStatus, Subm
 from providers.errors import Busy, ProviderDown, SubmissionUnknown
 from tests.factories import accepted, admitted, age, claimed, make_task, reload
 from tests.providers.strange import REPLIES, TEXTS
-from video.attempts import poll_records, provider_calls, records
+from video.actions import cancel
+from video.attempts import observe, poll_records, provider_calls, reconcile, records
 from video.engine import claims, transitions
 from video.engine.outcomes import LONGEST_WAIT_S, Park
 from video.infra.toolkit import toolkit
@@ -238,3 +239,48 @@ def test_a_poll_that_fails_with_any_wait_is_asked_again_within_minutes() -> None
     assert [provider_calls.asked_wait_s(Busy("429", retry_after_s=one)) for one in (None, math.nan, -1, 7, 1e308)] == [
         *(0, 0, 0, 7, provider_calls.LONGEST_PAUSE_S),
     ]
+
+
+def test_a_look_up_that_names_the_job_of_another_attempt_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    accepted(make_task(), "job-1")
+    generation = admitted(make_task(model_requested=MODELS["kling"]))
+    Generation.objects.filter(task__generations__job_id="job-1").update(provider="kling")
+    task = generation.task
+    assert records.mark_sent(claimed(task), generation)
+    monkeypatch.setattr(provider_calls, "look_up", lambda generation: Submitted("job-1"))
+    with pytest.raises(ProviderDown, match="another attempt"):
+        observe.look_up(generation)
+
+
+def test_a_check_that_fails_keeps_no_other_attempt_from_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = in_poll(MODELS["runway"], 3)
+    for task in tasks:
+        assert cancel.cancel(task.pk, by="its user").changed
+    checked: list[str] = []
+
+    def check(generation: Generation) -> None:
+        checked.append(generation.task_id)
+        if len(checked) == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(reconcile, "check", check)
+    assert reconcile.reconcile() == 3
+    assert set(checked) == {task.pk for task in tasks}
+
+
+def test_an_adapter_that_leaves_a_job_out_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, left_out = in_poll(MODELS["kling"], 2)
+    runs = JobStatus(JobState.RUNNING, "processing")
+    kling = type(toolkit().provider("kling"))
+    monkeypatch.setattr(kling, "parse_poll", lambda self, reply, jobs: {f"job-{told.pk}": runs})
+    monkeypatch.setattr(
+        toolkit().batch_reader("kling"),
+        "read_many",
+        lambda wanted, deadline_s: [HttpReply(200) for _ in wanted],
+        raising=False,
+    )
+    runner.run_batch([told.pk, left_out.pk])
+    assert Generation.objects.get(task=told).provider_status == "processing"
+    assert Generation.objects.get(task=left_out).poll_errors == 1
+    assert is_settled(told)
+    assert is_settled(left_out)
