@@ -24,7 +24,7 @@ SUBMITS = (
     "status=429-htmlx1 retry_after=-5",
 )
 LOOKS = (
-    *(f"poll_status=429x1 retry_after={word}" for word in ("86400", "1e308", "-5", "nan", "date:+31536000")),
+    *(f"poll_status=429x1 retry_after={word}" for word in ("86400", "1e308", "-5", "date:+31536000")),
     *(f"poll_status={status}-htmlx2" for status in (401, 403, 404, 429, 503)),
     "poll_interim=103",
     "poll_redirect=302x1",
