@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from providers.contract import AccountInfo, HttpReply, JobRef, JobStatus, Provider, Submitted
+from providers.contract import LONGEST_ASKED_S, AccountInfo, HttpReply, JobRef, JobStatus, Provider, Submitted
 from providers.errors import Busy, JobFailed, ProviderError
 from providers.registry import PROVIDERS
 from providers.untrusted import LONGEST_ID
@@ -90,12 +90,19 @@ STATUSES = st.one_of(
 REPLIES = st.builds(HttpReply, STATUSES, HEADERS, BODIES)
 
 
+def poll_all(provider: Provider, reply: HttpReply) -> Any:
+    """A poll of several jobs, which tells something of each."""
+    found = provider.parse_poll(reply, JOBS)
+    assert set(found) == {job.job_id for job in JOBS}
+    return found
+
+
 def calls(provider: Provider) -> Iterator[Callable[[HttpReply], Any]]:
     """Everything that reads a reply of this provider."""
     yield provider.parse_submit
     yield lambda reply: provider.parse_poll(reply, JOBS[:1])
     if provider.max_jobs_per_poll > 1:
-        yield lambda reply: provider.parse_poll(reply, JOBS)
+        yield lambda reply: poll_all(provider, reply)
     if type(provider).read_result is not Provider.read_result:
         yield lambda reply: provider.parse_result(reply, JOBS[0])
     if provider.can_cancel:
@@ -106,6 +113,12 @@ def calls(provider: Provider) -> Iterator[Callable[[HttpReply], Any]]:
         yield provider.parse_account
 
 
+def fits_a_row(text: str) -> bool:
+    """Whether a row and a log take this text: it has an encoding, and no control character."""
+    text.encode()
+    return re.search(r"[\x00-\x1f\x7f-\x9f]", text) is None
+
+
 def check(told: Any) -> None:
     """What is written to a row or a log can be written there."""
     match told:
@@ -114,22 +127,22 @@ def check(told: Any) -> None:
                 check(one)
         case Submitted():
             assert 0 < len(told.job_id) <= LONGEST_ID
-            assert told.job_id.isprintable()
-            assert all(url.isprintable() for url in told.urls.values())
+            assert fits_a_row(told.job_id)
+            assert all(fits_a_row(url) for url in told.urls.values())
         case JobStatus():
-            assert told.provider_status.isprintable()
+            assert fits_a_row(told.provider_status)
             assert told.progress is None or 0 <= told.progress <= 1
             if told.error is not None:
                 check(told.error)
         case AccountInfo():
             assert told.balance is None or told.balance.is_finite()
         case ProviderError():
-            assert told.message.isprintable()
-            assert told.provider_code.isprintable()
+            assert fits_a_row(told.message)
+            assert fits_a_row(told.provider_code)
             if isinstance(told, Busy):
-                assert told.retry_after_s is None or (math.isfinite(told.retry_after_s) and told.retry_after_s >= 0)
+                assert told.retry_after_s is None or 0 <= told.retry_after_s <= LONGEST_ASKED_S
             if isinstance(told, JobFailed):
-                assert told.signature.isprintable()
+                assert fits_a_row(told.signature)
                 assert told.is_known or not told.another_model_could
 
 
