@@ -114,19 +114,29 @@ class JobFailed(ProviderError):
     """The job ended badly.
 
     `another_model_could` is False where no other model could get past it (moderation, bad input), and where the failure
-    is in no table of the adapter (`is_known` False): it may be moderation. `signature` is one line for all failures of
-    this kind, without anything of this one job (`failures.signature`); empty where the adapter gives none.
+    is in no table of the adapter (`is_known` False): it may be moderation. `may_be_the_request`: another model could,
+    but the cause may lie in what was asked for (a failed check of the finished video), so it does not speak against the
+    provider. `signature` is one line for all failures of this kind, without anything of this one job
+    (`failures.signature`); empty where the adapter gives none.
     """
 
     code = "generation_failed"
     user_message = "The video provider could not make this video."
 
     def __init__(
-        self, message: str, *, another_model_could: bool, is_known: bool = True, signature: str = "", **more: object
+        self,
+        message: str,
+        *,
+        another_model_could: bool,
+        is_known: bool = True,
+        may_be_the_request: bool = False,
+        signature: str = "",
+        **more: object,
     ) -> None:
         super().__init__(message, **more)  # type: ignore[arg-type]  # the same keywords as the root's
         self.another_model_could = another_model_could
         self.is_known = is_known
+        self.may_be_the_request = may_be_the_request
         self.signature = signature
 
     @classmethod

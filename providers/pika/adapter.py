@@ -73,11 +73,14 @@ _BAD_INPUT: errors.Outcome = ("bad_request", False, "The video provider refused 
 _MODERATION: errors.Outcome = ("moderation", False, errors.REFUSED_BY_SAFETY)
 _FAILED: errors.Outcome = ("generation_failed", True, errors.JobFailed.user_message)
 
+#: The model ran and gave nothing: the prompt may be the cause.
+_NO_VIDEO = "no_media_generated"
+
 #: `type` or `error_type`, by what it means.
 _OUTCOMES: Mapping[errors.Outcome, str] = {
     _MODERATION: "content_policy_violation",
     # The model ended without a video and without a complaint; another model may well make one.
-    _FAILED: "no_media_generated",
+    _FAILED: _NO_VIDEO,
     # The last one is their download of our user's URL.
     ("bad_request", False, errors.BAD_IMAGE): """
         image_too_small image_too_large image_load_error file_too_large face_detection_error file_download_error""",
@@ -291,7 +294,14 @@ def _ended_badly(shown: str, kind: str, text: str, status: int | None = None) ->
     if outcome is None and _MODERATED.search(text):
         outcome = _MODERATION
     error = job_failed(
-        "pika", outcome, title="fal", text=text, provider_code=kind, codeless="no error type", http_status=status
+        "pika",
+        outcome,
+        title="fal",
+        text=text,
+        provider_code=kind,
+        codeless="no error type",
+        http_status=status,
+        may_be_the_request=kind == _NO_VIDEO,
     )
     return JobStatus(JobState.FAILED, shown, error=error)
 

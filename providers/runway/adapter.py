@@ -84,6 +84,9 @@ _NO_CREDITS = re.compile(r"\b(?:enough|insufficient|out of|no)\s+(?:\w+\s+)?cred
 _MODERATED = re.compile(r"\b(?:moderation|content policy|safety)\b", re.IGNORECASE)
 
 
+#: A failed quality check of the finished video: the prompt may be its cause.
+_OUTPUT_CHECK = "INTERNAL.BAD_OUTPUT"
+
 #: failureCode prefix (whole parts) → (our code, could another model do it, sentence for the user). First match counts.
 _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
     # Refused by what it shows. Trying it on other models is what gets accounts suspended.
@@ -93,7 +96,7 @@ _FAILURES: tuple[tuple[str, str, bool, str], ...] = (
     ("INPUT_PREPROCESSING.SAFETY", "moderation", False, errors.REFUSED_BY_SAFETY),
     ("INPUT_PREPROCESSING.INTERNAL", "generation_failed", True, errors.INTERNAL_ERROR),
     # Its own quality check; the same model usually fails again.
-    ("INTERNAL.BAD_OUTPUT", "generation_failed", True, "The video did not pass the provider's quality check."),
+    (_OUTPUT_CHECK, "generation_failed", True, "The video did not pass the provider's quality check."),
     ("INTERNAL", "generation_failed", True, errors.INTERNAL_ERROR),
     ("ASSET.INVALID", "bad_request", False, errors.BAD_IMAGE),
     ("ASSET", "bad_request", False, errors.BAD_IMAGE),
@@ -256,7 +259,13 @@ def _failure(task: Mapping[str, Any]) -> errors.JobFailed:
     elif given in (None, ""):
         outcome = _NO_CODE
     return job_failed(
-        "runway", outcome, title="Runway", text=text, provider_code=provider_code, codeless="no failureCode"
+        "runway",
+        outcome,
+        title="Runway",
+        text=text,
+        provider_code=provider_code,
+        codeless="no failureCode",
+        may_be_the_request=f"{provider_code}.".startswith(f"{_OUTPUT_CHECK}."),
     )
 
 

@@ -360,6 +360,7 @@ def test_fals_own_error_body_is_a_failed_job(status, body, code, another):
     assert result.state is JobState.FAILED
     assert (result.error.code, result.error.another_model_could) == (code, another)
     assert result.error.is_known == (code != "unknown_failure")
+    assert result.error.may_be_the_request is ("no_media_generated" in json.dumps(body))
     assert result.error.user_message.endswith(".")
     assert result.error.provider_code
 

@@ -363,6 +363,7 @@ def test_failure_codes(failure_code, code, another):
     assert status.state is JobState.FAILED
     assert status.cost == 0
     assert (status.error.code, status.error.another_model_could) == (code, another)
+    assert status.error.may_be_the_request is (failure_code in ("INTERNAL.BAD_OUTPUT.CODE01", "INTERNAL.BAD_OUTPUT.01"))
     assert status.error.is_known == (code != "unknown_failure")
     assert status.error.provider_code == (failure_code if isinstance(failure_code, str) else "")
     assert status.error.user_message.endswith(".")

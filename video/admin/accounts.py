@@ -23,7 +23,7 @@ from video.engine import dispatch
 from video.infra.after_commit import after_commit
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
-from video.routing import refusals, slots
+from video.routing import health, refusals, slots
 
 
 def _live(**outer: str) -> Coalesce:
@@ -298,7 +298,10 @@ class CircuitAdmin(ReadOnlyAdmin):
     list_display = ("model", "provider", "state", "faults", "last_error")
     list_filter = ("provider",)
     ordering = ("provider", "model")
-    fields = ("model", "provider", "state", "faults", "open_until", "probing_since", "last_error")
+    fields = (
+        *("model", "provider", "state", "faults", "users"),
+        *("open_until", "probing_since", "probing_users", "last_error"),
+    )
     readonly_fields = fields
     actions = ("close",)
 
@@ -308,13 +311,26 @@ class CircuitAdmin(ReadOnlyAdmin):
     @admin.display(description="state")
     def state(self, circuit: Circuit) -> SafeString:
         left_s = _left_s(circuit.open_until)
+        alone = health.alone(circuit.fault_users)
         if left_s > 0:
-            return badge("failed", f"open, {span(left_s)} more: no new jobs")
+            said = f"open, {span(left_s)} more: no new jobs"
+            if alone is None:
+                return badge("failed", said)
+            return badge(
+                "parked", f"{said} of user {alone}; {'one' if circuit.is_for_all else 'those'} of others may go"
+            )
         if circuit.probing_since is not None:
             return badge("parked", "one job tries whether it works again")
+        if circuit.open_until is not None and alone is not None and not circuit.is_for_all:
+            return badge("parked", f"half open: the next job of user {alone} tries")
         if circuit.open_until is not None:
             return badge("parked", "half open: the next job tries")
         return badge("success", "closed")
+
+    @admin.display(description="users whose jobs failed")
+    def users(self, circuit: Circuit) -> str:
+        named = [f"user {one}" for one in circuit.fault_users if one != health.NOBODYS]
+        return ", ".join(named if len(named) == len(circuit.fault_users) else [*named, "several at once"]) or "-"
 
     @admin.action(description="Close (let jobs through again, forget the faults)", permissions=["close"])
     def close(self, request: HttpRequest, queryset: QuerySet[Circuit]) -> None:
@@ -323,10 +339,7 @@ class CircuitAdmin(ReadOnlyAdmin):
             queryset,
             lambda one: bool(one.faults or one.open_until or one.probing_since),
             "Closed",
-            faults=0,
-            open_until=None,
-            probing_since=None,
-            last_error="",
+            **health.CLOSED,
         )
         dispatch.request_admission()
         done = f"Closed {count(closed, 'circuit')}; jobs may start there now."

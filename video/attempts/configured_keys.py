@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from video.models import Circuit, Generation, ProviderKey
-from video.routing import accounts, refusals, slots
+from video.routing import accounts, health, refusals, slots
 from video.routing.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _forget_what_changed(keys: dict[tuple[str, str], ProviderKey], wanted: slots
         mine = ProviderKey.objects.filter(provider=provider, fingerprint__in=[name for _, name in wanted])
         mine.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE)
         mine.update(**refusals.NOTHING_KNOWN, last_error="")
-        Circuit.objects.filter(provider=provider).update(faults=0, open_until=None, probing_since=None, last_error="")
+        Circuit.objects.filter(provider=provider).update(**health.CLOSED)
         log.warning(
             "%s: its address is %s now; what was concluded from the old one is forgotten",
             provider,

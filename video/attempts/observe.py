@@ -6,6 +6,7 @@ they mean. What follows for the task is the caller's to decide.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -63,7 +64,7 @@ def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_reques
             provider_status=answer.provider_status,
             result_life_s=provider.result_life_s,
         )
-        health.note_success(generation.model, generation.provider)
+        health.note_success(generation.model, generation.provider, generation.user_id)
         return Observation(Meaning.SUCCEEDED)
     if answer.state in ENDS:
         took_nothing = provider.took_nothing(answer, before=generation.provider_status)
@@ -101,9 +102,9 @@ def _note_end(generation: Generation, status: JobStatus, *, took_nothing: bool) 
             if record():
                 failure_texts.count(generation, unknown)
     if error is not None and health.is_fault(error):
-        health.note_fault(generation.model, generation.provider, str(error))
+        health.note_fault(generation.model, generation.provider, str(error), generation.user_id)
     else:  # stopped, by us or at the provider; or the request itself was at fault
-        health.give_back_probe(generation.model)
+        health.give_back_probe(generation.model, generation.user_id)
     return Observation(Meaning.ENDED, code, message, another_model_could, error is None or error.is_known)
 
 
@@ -135,19 +136,32 @@ def _note_not_found(generation: Generation, *, stop_requested: bool) -> Observat
 def note_failed(generations: Collection[Generation], answers: Mapping[str, provider_calls.PollAnswer]) -> None:
     """Record which of these polls failed, and set each one's `poll_errors`, in a row; 0 for those that did not.
 
-    A failed read counts against its model: each request once, and no more often than opens a circuit.
+    A failed read counts against its model: each request once, and no more often than opens a circuit; those of many
+    users before many of one.
     """
     failed = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
     in_a_row = poll_records.record_failed_polls(failed)
-    faults: dict[str, dict[int, Generation]] = {}
+    faults: dict[tuple[str, str], dict[int, tuple[str, set[int]]]] = {}  # by request: its error, and whose jobs
     for generation in generations:
         generation.poll_errors = in_a_row.get(generation.pk, 0)
         answer = answers.get(generation.pk)
         if isinstance(answer, ProviderDown):
-            faults.setdefault(generation.model, {})[id(answer)] = generation
-    for model, of_model in faults.items():
-        for generation in list(of_model.values())[: settings.CIRCUIT_FAULTS]:
-            health.note_fault(model, generation.provider, str(answers[generation.pk]))
+            of_model = faults.setdefault((generation.model, generation.provider), {})
+            of_model.setdefault(id(answer), (str(answer), set()))[1].add(generation.user_id)
+    for (model, provider), of_model in faults.items():
+        told = [(text, users.pop() if len(users) == 1 else health.NOBODYS) for text, users in of_model.values()]
+        for text, user_id in _of_many_first(told)[: settings.CIRCUIT_FAULTS]:
+            health.note_fault(model, provider, text, user_id)
+
+
+def _of_many_first(told: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """(error, user) in such an order that each user's first comes before any user's second."""
+    seen: Counter[int] = Counter()
+    places: list[int] = []
+    for _, user_id in told:
+        places.append(seen[user_id])
+        seen[user_id] += 1
+    return [one for _, one in sorted(zip(places, told, strict=True), key=lambda pair: pair[0])]
 
 
 @dataclass(frozen=True)

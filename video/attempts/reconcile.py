@@ -119,7 +119,7 @@ def _look_up(generation: Generation) -> None:
         left_s = (unknown_submits.lookup_at(generation) - timezone.now()).total_seconds()
         records.look_up_later(generation.pk, max(0.0, left_s))
     elif records.give_up_unknown(generation.pk):
-        health.give_back_probe(generation.model)
+        health.give_back_probe(generation.model, generation.user_id)
         refusals.end_try(generation)
 
 

@@ -74,7 +74,7 @@ def leave_cancelled(last: Generation | None) -> None:
     if last.state == State.PLANNED:
         _reject(attempt)
         # After the commit: admission locks circuits and credit accounts in another order.
-        after_commit(partial(health.give_back_probe, last.model))
+        after_commit(partial(health.give_back_probe, last.model, last.user_id))
         after_commit(partial(refusals.end_try, last))
         after_commit(dispatch.request_admission)
     elif last.state in {State.UNKNOWN, State.ACCEPTED}:

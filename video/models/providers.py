@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
@@ -125,14 +126,27 @@ class ModelSetting(models.Model):
 class Circuit(models.Model):
     """The circuit breaker of one model: opens after provider faults in a row, closes by a success.
 
-    Only faults of the provider count, never a user's request, a key or an account.
+    Only faults of the provider count, never a user's request, a key or an account. Faults of one user's jobs alone open
+    it for that user alone. `video.routing.health` writes it and says how.
     """
 
     model = models.CharField(max_length=80, primary_key=True)
     provider = models.CharField(max_length=20)
     faults = models.PositiveIntegerField(default=0, help_text="In a row.")
     open_until = models.DateTimeField(null=True, blank=True, help_text="No new job before; then one is let through.")
-    probing_since = models.DateTimeField(null=True, blank=True, help_text="That one job is under way.")
+    fault_users = ArrayField(
+        models.BigIntegerField(),
+        default=list,
+        db_default=[],
+        help_text="Users whose jobs failed in this row of faults, two at most; 0: no single user's.",
+    )
+    is_for_all = models.BooleanField(
+        default=False, db_default=False, help_text="Was open for everybody, not for one user alone."
+    )
+    probing_users = ArrayField(
+        models.BigIntegerField(), default=list, db_default=[], help_text="Users whose job tries now, two at most."
+    )
+    probing_since = models.DateTimeField(null=True, blank=True, help_text="Since when a job tries.")
     last_error = models.CharField(max_length=300, blank=True, default="")
 
     def __str__(self) -> str:

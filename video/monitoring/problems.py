@@ -294,10 +294,11 @@ def _circuits(figures: Figures) -> Iterator[Problem]:
         if circuit.state == "closed":
             continue
         left = f", {span(circuit.open_s)} more" if circuit.open_s else ""
+        whose = " of the one user whose jobs failed" if circuit.state == "one_user" else ""
         yield Problem(
             "circuit_open",
             False,
-            f"{circuit.model} had {count(circuit.faults, 'fault')} in a row: no new jobs for it{left}.",
+            f"{circuit.model} had {count(circuit.faults, 'fault')} in a row: no new jobs{whose} for it{left}.",
             "Other models take its jobs where clients allow it; then one job tries whether it is well again.",
             "Look at its last error under Circuits and at the provider's status page.",
         )

@@ -80,7 +80,7 @@ class CircuitFigures:
 
     model: str
     provider: str
-    state: str  # open, probing, half_open, closed
+    state: str  # open, probing, half_open, one_user (keeps out the one user whose jobs failed), closed
     faults: int
     open_s: float | None
     last_error: str
@@ -159,7 +159,9 @@ def circuits() -> list[CircuitFigures]:
         cursor.execute(
             """
             SELECT model, provider,
-                CASE WHEN open_until > statement_timestamp() THEN 'open'
+                CASE WHEN open_until IS NOT NULL AND NOT is_for_all AND fault_users[1] <> %s
+                        AND cardinality(fault_users) = 1 THEN 'one_user'
+                    WHEN open_until > statement_timestamp() THEN 'open'
                     WHEN open_until IS NOT NULL AND probing_since > statement_timestamp() - %s * interval '1 second'
                         THEN 'probing'
                     WHEN open_until IS NOT NULL THEN 'half_open' ELSE 'closed' END,
@@ -167,6 +169,6 @@ def circuits() -> list[CircuitFigures]:
                 last_error
             FROM video_circuit WHERE faults > 0 ORDER BY open_until DESC NULLS LAST, faults DESC, model
             """,
-            [health.PROBE_S],
+            [health.NOBODYS, health.PROBE_S],
         )
         return [CircuitFigures(*row) for row in cursor.fetchall()]

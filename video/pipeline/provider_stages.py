@@ -81,7 +81,7 @@ def generate(claim: Claim) -> Outcome:
 
 def _user_off(generation: Generation) -> Outcome:
     """Its user was switched off since the admission: nothing is sent, and the slot goes to somebody else."""
-    health.give_back_probe(generation.model)
+    health.give_back_probe(generation.model, generation.user_id)
     records.record_rejected(generation.pk, code=records.USER_OFF, message="")
     return WaitForSlot("its user is switched off")
 
@@ -134,7 +134,7 @@ def _answered(claim: Claim, generation: Generation, answer: Submitted | Provider
         case SubmissionUnknown():
             refusals.end_try(generation)
             if health.is_fault(answer):
-                health.note_fault(generation.model, generation.provider, str(answer))
+                health.note_fault(generation.model, generation.provider, str(answer), generation.user_id)
             return unknown_submits.after_unknown(generation, answer)
     if isinstance(answer, accounts.ACCOUNT_ERRORS):
         return _refused(generation, answer)
@@ -150,7 +150,7 @@ def _rejected(generation: Generation, err: ProviderError) -> Outcome:
 
 def _refused(generation: Generation, err: ProviderError) -> Outcome:
     """Trouble of the key or its account, which is marked: the task waits for another."""
-    health.give_back_probe(generation.model)
+    health.give_back_probe(generation.model, generation.user_id)
     records.record_rejected(generation.pk, code=err.code, message=err.user_message)
     accounts.note_refusal(generation, err)
     return WaitForSlot(str(err))
@@ -158,12 +158,13 @@ def _refused(generation: Generation, err: ProviderError) -> Outcome:
 
 def _give_back(generation: Generation) -> None:
     """The attempt ended without a verdict on its model, key and account: another may try those that are in doubt."""
-    health.give_back_probe(generation.model)
+    health.give_back_probe(generation.model, generation.user_id)
     refusals.end_try(generation)
 
 
 def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool) -> Outcome:
     """No byte left: the same row is sent later; if that goes on, another model may run the task."""
+    # No byte of the request left, so nothing in it is the cause: it would have befallen anybody's.
     health.note_fault(generation.model, generation.provider, str(err))
     if again:  # the first send is still unknown: only the look-ups can tell
         records.record_unknown(generation.pk)

@@ -1,31 +1,59 @@
 """The health of the models: results of their last jobs, their circuits, and operators' decisions.
 
 A circuit is one row a model. It is closed (no `open_until`), open (until then no new job starts), or half open (that
-time is over: one job, the probe, is let through). Five faults of the provider in a row open it for a minute; each
-fault of the half-open one opens it again for twice as long, up to a quarter of an hour. A success closes it.
+time is over: a job, the probe, is let through). CIRCUIT_FAULTS faults of the provider in a row open it for a minute;
+each further opening takes twice as long, up to a quarter of an hour. A success closes it.
 
-While it is open nothing moves it: the ends of jobs that were under way before are no news. So a row's faults also tell
-how often it was opened: 5 once, 6 twice, 7 three times.
+One user's jobs prove little: what fails may be their prompts. So the users behind the faults are kept as witnesses.
+
+- Faults of one user alone open it for that user alone; all others go on. That serves an installation with one user
+  too. As soon as a job of another user has a fault as well, it is open for everybody.
+- A half-open one that was open for everybody lets one job through, and beside it one of another user, so that nobody's
+  job is the only probe. A probe's fault keeps its user out for the next, longer time; the fault of another user's probe
+  opens it again for everybody.
+
+While it is open nothing of those whom it keeps out moves it: the ends of jobs that were under way before are no news.
+So a row's faults also tell how often it was opened: 5 once, 6 twice, 7 three times.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
 
 from django.conf import settings
-from django.db.models import Q
-from django.db.models.functions import Now
 
 from providers import catalogue, errors
 from providers.ranking import ModelHealth, Override
 from video.infra import database
-from video.models import Circuit, ModelSetting
+from video.models import ModelSetting
 
 log = logging.getLogger(__name__)
 
 OPEN_S = 60  # the first time; doubled by each fault of a probe
 LONGEST_OPEN_S = 900
-PROBE_S = 600  # a probe without a result for so long is given up, and the next one is let through
+PROBE_S = 600  # probes without a result for so long are given up, and the next ones are let through
+MOST_PROBES = 2  # at once, of different users
+
+#: In place of a user's id: a fault that befell jobs of several users at once, or that no request can have caused.
+NOBODYS = 0
+#: In place of a user's id: anybody whose jobs did not fail and do not probe.
+ANOTHER_USER = -1
+#: A closed circuit, as its columns say it.
+CLOSED: Mapping[str, Any] = MappingProxyType(
+    {
+        "faults": 0,
+        "open_until": None,
+        "fault_users": [],
+        "is_for_all": False,
+        "probing_users": [],
+        "probing_since": None,
+        "last_error": "",
+    }
+)
 
 SAMPLE = 50  # ended jobs of a model
 MOST_READ = 200  # rows a model: those that don't count must not make the query long
@@ -47,8 +75,85 @@ DO_NOT_COUNT = (
 )
 
 
-def snapshot() -> dict[str, ModelHealth]:
-    """Every model of the catalogue, by id; two statements. Simulated jobs and real ones are never mixed."""
+# In SQL, of a row `c`. One user's jobs alone failed since it closed, or since it was half open last.
+_ALONE = f"(cardinality(c.fault_users) = 1 AND c.fault_users[1] <> {NOBODYS})"
+# These were another user's, so the one who asks is not kept out.
+_OF_ANOTHER = f"({_ALONE} AND c.fault_users[1] <> %(user)s)"
+_IS_PROBED = "coalesce(c.probing_since > statement_timestamp() - %(probe)s * interval '1 second', false)"
+
+
+def alone(fault_users: list[int]) -> int | None:
+    """The one user whose jobs failed, of a circuit's `fault_users`; None for several, and for nobody's faults."""
+    return fault_users[0] if len(fault_users) == 1 and fault_users[0] != NOBODYS else None
+
+
+@dataclass(frozen=True)
+class CircuitState:
+    """How the circuit of one model stands, and for whom."""
+
+    faults: int
+    is_tripped: bool  # open or half open
+    is_open: bool  # its time is not over
+    is_for_all: bool  # it was open for everybody since it was closed last
+    alone: int | None  # the only user whose jobs failed since it closed, or since it was half open last
+    probing: frozenset[int]  # users whose jobs try whether the model is well again
+
+    def concerns(self, user_id: int) -> bool:
+        """Whether its faults say something about this user's jobs."""
+        return self.is_for_all or self.alone in {None, user_id}
+
+    def keeps_out(self, user_id: int) -> bool:
+        """Whether no new job of this user may start now."""
+        if not self.is_tripped or not self.concerns(user_id):
+            return False
+        waits = self.is_open and self.alone in {None, user_id}
+        return waits or user_id in self.probing or len(self.probing) >= MOST_PROBES
+
+    def named(self) -> set[int]:
+        """The users for whom it may stand otherwise than for everybody else."""
+        return {*self.probing, *(() if self.alone is None else (self.alone,))}
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was measured of every model, and every circuit with faults, at one moment."""
+
+    measured: dict[str, ModelHealth]
+    circuits: dict[str, CircuitState]
+
+    def seen_by(self, user_id: int) -> dict[str, ModelHealth]:
+        """Every model of the catalogue, by id, with its circuit as it stands for the jobs of this user."""
+        seen = dict(self.measured)
+        for model, circuit in self.circuits.items():
+            if model in seen and circuit.concerns(user_id):
+                seen[model] = replace(
+                    seen[model], circuit_open=circuit.keeps_out(user_id), recent_faults=circuit.faults
+                )
+        return seen
+
+    def kept_out(self) -> list[tuple[int, str]]:
+        """(user, model) where a circuit that lets others through keeps out this user; at most three a model."""
+        return [
+            (user_id, model)
+            for model, circuit in sorted(self.circuits.items())
+            if not circuit.keeps_out(ANOTHER_USER)
+            for user_id in sorted(circuit.named())
+            if circuit.keeps_out(user_id)
+        ]
+
+    def note_probe(self, model: str, user_id: int) -> None:
+        """The user's job is the probe of this model, or asked for it in vain: no other of this user is now."""
+        circuit = self.circuits[model]
+        self.circuits[model] = replace(circuit, probing=circuit.probing | {user_id})
+
+
+def snapshot(user_id: int = ANOTHER_USER) -> dict[str, ModelHealth]:
+    """Every model of the catalogue, by id, as the jobs of this user find it; two statements."""
+    return read().seen_by(user_id)
+
+
+def read() -> Health:
+    """Measurements and circuits; two statements. Simulated jobs and real ones are never mixed."""
     ids = [model.id for model in catalogue.MODELS]
     rows = database.fetch(
         """
@@ -82,27 +187,34 @@ def snapshot() -> dict[str, ModelHealth]:
         },
     )
     measured = {row[0]: row[1:] for row in rows}
-    rows = database.fetch(
-        """
-        SELECT model, faults, coalesce(open_until > statement_timestamp()
-            OR (open_until IS NOT NULL AND probing_since > statement_timestamp() - %s * interval '1 second'), false)
-        FROM video_circuit
-        """,
-        [PROBE_S],
-    )
-    circuits = {row[0]: row[1:] for row in rows}
     found = {}
     for model in ids:
         counted, succeeded, render_p50_s = measured.get(model, (0, 0, None))
-        faults, is_open = circuits.get(model, (0, False))
         found[model] = ModelHealth(
             success_rate=succeeded / counted if counted else None,
             render_p50_s=render_p50_s,
             samples=counted,
-            circuit_open=is_open,
-            recent_faults=faults,
+            circuit_open=False,
+            recent_faults=0,
         )
-    return found
+    return Health(found, _circuits())
+
+
+def _circuits() -> dict[str, CircuitState]:
+    """Those with faults, by model; one statement."""
+    rows = database.fetch(
+        f"""
+        SELECT c.model, c.faults, c.open_until IS NOT NULL, coalesce(c.open_until > statement_timestamp(), false),
+            c.is_for_all, c.fault_users,
+            CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END
+        FROM video_circuit c WHERE c.faults > 0
+        """,  # noqa: S608 - constants
+        {"probe": PROBE_S},
+    )
+    return {
+        model: CircuitState(faults, is_tripped, is_open, is_for_all, alone(fault_users), frozenset(probing))
+        for model, faults, is_tripped, is_open, is_for_all, fault_users, probing in rows
+    }
 
 
 def overrides() -> dict[str, Override]:
@@ -118,86 +230,126 @@ def overrides() -> dict[str, Override]:
 def is_fault(error: errors.ProviderError) -> bool:
     """Whether an error speaks against the provider, and so counts for the circuit.
 
-    Never a refused request, a key, an account, or our own reference sent twice.
+    Never a refused request, a key, an account, or our own reference sent twice; and of a job's failures none whose
+    cause may lie in what was asked for: a refusal, a failed check of the finished video, or a text that nobody knows.
     """
     if isinstance(error, errors.DuplicateReference):
         return False
     if isinstance(error, errors.JobFailed):
-        return error.another_model_could
+        return error.another_model_could and error.is_known and not error.may_be_the_request
     return isinstance(error, errors.SubmissionUnknown | errors.NotSent | errors.ProviderDown)
 
 
-def note_fault(model: str, provider: str, error_text: str) -> None:
+def note_fault(model: str, provider: str, error_text: str, user_id: int = NOBODYS) -> None:
     """Count a fault of the provider, and open the model's circuit where that is due; one statement.
 
-    An open circuit isn't written at all, so a thousand failing reads cost a thousand look-ups and no row version.
-    `error_text` is shown to operators: errors of the adapters hold no key and no signed link.
+    `user_id`: whose job it befell; NOBODYS for one that is no single user's, which counts as everybody's. An open
+    circuit isn't written by those whom it keeps out, so a thousand failing reads cost a thousand look-ups and no row
+    version. `error_text` is shown to operators: errors of the adapters hold no key and no signed link.
     """
     row = database.fetch_one(
-        """
-        INSERT INTO video_circuit AS c (model, provider, faults, last_error)
-        VALUES (%(model)s, %(provider)s, 1, %(error)s)
-        ON CONFLICT (model) DO UPDATE SET faults = c.faults + 1, last_error = excluded.last_error,
-            probing_since = NULL,
-            open_until = CASE WHEN c.faults + 1 >= %(opens_after)s THEN statement_timestamp() + interval '1 second'
-                * least(%(longest)s, %(open)s * 2 ^ least(c.faults + 1 - %(opens_after)s, 20)) END
-        WHERE c.open_until IS NULL OR c.open_until <= statement_timestamp()
-        RETURNING faults, open_until
-        """,
+        f"""
+        INSERT INTO video_circuit AS c (model, provider, faults, last_error, fault_users, is_for_all, open_until)
+        VALUES (%(model)s, %(provider)s, 1, %(error)s, ARRAY[%(user)s]::bigint[],
+            %(opens_after)s <= 1 AND %(user)s = {NOBODYS},
+            CASE WHEN %(opens_after)s <= 1 THEN statement_timestamp() + interval '1 second' * %(open)s END)
+        ON CONFLICT (model) DO UPDATE SET
+            (faults, fault_users, last_error, is_for_all, open_until, probing_users, probing_since) = (
+            SELECT n.faults, n.users, excluded.last_error,
+                c.is_for_all OR (n.faults >= %(opens_after)s
+                    AND (cardinality(n.users) > 1 OR n.users[1] = {NOBODYS})),
+                CASE WHEN n.faults >= %(opens_after)s THEN statement_timestamp() + interval '1 second'
+                    * least(%(longest)s, %(open)s * 2 ^ least(n.faults - %(opens_after)s, 20)) END,
+                n.probing, CASE WHEN cardinality(n.probing) > 0 THEN c.probing_since END
+            FROM (
+                SELECT c.faults + CASE WHEN is_second THEN 0 ELSE 1 END AS faults,
+                    CASE WHEN c.faults >= %(opens_after)s AND NOT is_second THEN excluded.fault_users
+                        WHEN %(user)s = ANY(c.fault_users) OR cardinality(c.fault_users) > 1 THEN c.fault_users
+                        ELSE c.fault_users || excluded.fault_users END AS users,
+                    array_remove(c.probing_users, %(user)s) AS probing
+                -- Of another user than the one who is kept out: the second witness of the same opening.
+                FROM (SELECT c.faults >= %(opens_after)s AND {_OF_ANOTHER} AS is_second) s
+            ) n)
+        WHERE c.open_until IS NULL OR c.open_until <= statement_timestamp() OR {_OF_ANOTHER}
+        RETURNING c.faults, c.open_until, {_ALONE}
+        """,  # noqa: S608 - constants
         {
             "model": model,
             "provider": provider,
             "error": error_text[:300],
+            "user": user_id,
             "opens_after": settings.CIRCUIT_FAULTS,
             "open": OPEN_S,
             "longest": LONGEST_OPEN_S,
         },
     )
     if row is not None and row[1] is not None:
-        log.error("%s: the circuit is open after %s faults in a row: %s", model, row[0], error_text[:300])
+        whom = f"user {user_id} alone" if row[2] else "everybody"
+        log.error("%s: the circuit is open for %s, faults in a row: %s: %s", model, whom, row[0], error_text[:300])
 
 
-def note_success(model: str, provider: str) -> None:
-    """A job of the model ended well: its circuit is closed and its faults are forgotten; one statement.
+def note_success(model: str, provider: str, user_id: int = NOBODYS) -> None:
+    """A job of this user ended well: the model's circuit is closed, its faults are forgotten; one statement.
 
-    An open circuit stays as it is: such a job was sent before it opened. A model without faults isn't written.
+    A circuit that is open for this user stays as it is: such a job was sent before it opened. A model without faults
+    isn't written.
     """
-    not_open = Q(open_until__isnull=True) | Q(open_until__lte=Now())
-    circuit = Circuit.objects.filter(not_open, model=model, provider=provider, faults__gt=0)
-    circuit.update(faults=0, open_until=None, probing_since=None)
+    database.execute(
+        f"""
+        UPDATE video_circuit c SET faults = 0, open_until = NULL, fault_users = '{{}}', is_for_all = false,
+            probing_users = '{{}}', probing_since = NULL
+        WHERE c.model = %(model)s AND c.provider = %(provider)s AND c.faults > 0
+            AND (c.open_until IS NULL OR c.open_until <= statement_timestamp() OR {_OF_ANOTHER})
+        """,  # noqa: S608 - constants
+        {"model": model, "provider": provider, "user": user_id},
+    )
 
 
 def is_half_open(health: ModelHealth) -> bool:
-    """Whether a job of this model would be the probe, so that it needs `take_probe`."""
+    """Whether a job of this model would be a probe, so that it needs `take_probe`. `health`: as its user sees it."""
     return health.recent_faults >= settings.CIRCUIT_FAULTS and not health.circuit_open
 
 
-def take_probe(model: str) -> bool:
-    """Whether a job may be sent to this model; the first to ask of a half-open circuit gets its only probe.
+def take_probe(model: str, user_id: int = NOBODYS) -> bool:
+    """Whether a job of this user may be sent to this model; of a half-open circuit it then is a probe.
 
-    True at once for a closed circuit; False for an open one, and while another's probe is under way. One statement.
-    In a transaction that is rolled back the probe was never taken.
+    True at once where the circuit is closed or does not concern this user; False where it keeps the user out, and while
+    a probe of this user, or of two others, is under way. One statement. In a transaction that is rolled back the probe
+    was never taken.
     """
     may: bool = database.value(
-        """
-            WITH taken AS (
-                UPDATE video_circuit SET probing_since = statement_timestamp()
-                WHERE model = %(model)s AND open_until <= statement_timestamp()
-                    AND (probing_since IS NULL
-                        OR probing_since <= statement_timestamp() - %(probe)s * interval '1 second')
-                RETURNING model
-            )
-            SELECT EXISTS (SELECT FROM taken)
-                OR NOT EXISTS (SELECT FROM video_circuit WHERE model = %(model)s AND open_until IS NOT NULL)
-            """,
-        {"model": model, "probe": PROBE_S},
+        f"""
+        WITH taken AS (
+            UPDATE video_circuit c SET
+                probing_users = CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END || %(user)s::bigint,
+                probing_since = CASE WHEN {_IS_PROBED} THEN c.probing_since ELSE statement_timestamp() END
+            WHERE c.model = %(model)s AND c.open_until IS NOT NULL
+                AND (c.open_until <= statement_timestamp() OR {_OF_ANOTHER})
+                AND (c.is_for_all OR NOT {_OF_ANOTHER})
+                AND (NOT {_IS_PROBED}
+                    OR (cardinality(c.probing_users) < %(most)s AND NOT %(user)s = ANY(c.probing_users)))
+            RETURNING c.model
+        )
+        SELECT EXISTS (SELECT FROM taken) OR NOT EXISTS (
+            SELECT FROM video_circuit c WHERE c.model = %(model)s AND c.open_until IS NOT NULL
+                AND (c.is_for_all OR NOT {_OF_ANOTHER}))
+        """,  # noqa: S608 - constants
+        {"model": model, "user": user_id, "probe": PROBE_S, "most": MOST_PROBES},
     )
     return may
 
 
-def give_back_probe(model: str) -> None:
-    """The probe ended without a verdict on the model (cancelled, refused as a request): another may go.
+def give_back_probe(model: str, user_id: int = NOBODYS) -> None:
+    """This user's probe ended without a verdict on the model (cancelled, refused as a request): another may go.
 
     One statement. Without it the next is let through ten minutes after the probe was taken.
     """
-    Circuit.objects.filter(model=model, probing_since__isnull=False).update(probing_since=None)
+    database.execute(
+        """
+        UPDATE video_circuit SET probing_users = array_remove(probing_users, %(user)s),
+            probing_since = CASE WHEN cardinality(array_remove(probing_users, %(user)s)) > 0 THEN probing_since END
+        WHERE model = %(model)s AND probing_since IS NOT NULL
+            AND (%(user)s = ANY(probing_users) OR cardinality(probing_users) = 0)
+        """,
+        {"model": model, "user": user_id},
+    )

@@ -139,7 +139,9 @@ def candidates(
 
     Raises UnknownModel and NoCapableModel for an order, never for a task.
     """
-    health = health_of_models.snapshot() if health is None else health
+    if health is None:
+        owner = wanted.user_id if isinstance(wanted, VideoTask) else health_of_models.ANOTHER_USER
+        health = health_of_models.snapshot(owner)
     overrides = health_of_models.overrides() if overrides is None else overrides
     if eligible is None:
         eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
@@ -173,13 +175,13 @@ def _rank(
     )
 
 
-def quote(order: Order) -> Quote:
-    """What admission would decide if the task were created now; writes nothing. About eight statements.
+def quote(order: Order, *, user_id: int = health_of_models.ANOTHER_USER) -> Quote:
+    """What admission would decide if this user created the task now; writes nothing. About eight statements.
 
     Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all capable models.
     """
     eligible = eligible_models(order)
-    health, overrides, slots = health_of_models.snapshot(), health_of_models.overrides(), availability()
+    health, overrides, slots = health_of_models.snapshot(user_id), health_of_models.overrides(), availability()
 
     def serves(model: str) -> bool:
         """Whether the model takes jobs now, though its slots may be full."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
 from providers import catalogue, ranking
-from providers.ranking import Candidate, ModelHealth, Override
+from providers.ranking import Candidate, Override
 from video.attempts import configured_keys, records, task_moves
 from video.engine import transitions, workers
 from video.engine.sql import UNHELD
@@ -49,23 +49,23 @@ class Capacity:
     """What can be had at this moment: slots under lock, and what is known of every model."""
 
     slots: Slots
-    health: dict[str, ModelHealth]
+    health: health.Health
     overrides: dict[str, Override]
-    probed: set[str] = field(default_factory=set)  # half-open models whose only probe is taken
 
     def serving(self) -> set[str]:
-        """Models that take jobs at all now, though their slots may be full."""
+        """Models that take jobs at all now, though their slots may be full, and their circuits keep out one user."""
+        found = self.health.seen_by(health.ANOTHER_USER)
         return {
             model
             for model, why in slots.availability(self.slots).items()
             if why is None
             and self.overrides.get(model, Override()).enabled
-            and not (model in self.health and self.health[model].circuit_open)
+            and not (model in found and found[model].circuit_open)
         }
 
     def free(self) -> dict[str, int]:
         """The models that a job could start on now, each with its free slots."""
-        serving = self.serving() - self.probed
+        serving = self.serving()
         return {model: number for model, number in slots.free(self.slots).items() if number and model in serving}
 
     def slot(self, model: str, *, without: Collection[int] = ()) -> Slot | None:
@@ -89,7 +89,7 @@ def admit() -> list[tuple[str, Stage]]:
         most = min(BATCH, MOST_READY - _ready())
         if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
             return []
-        capacity = Capacity(configured_keys.open_slots(), health.snapshot(), health.overrides())
+        capacity = Capacity(configured_keys.open_slots(), health.read(), health.overrides())
         _add_fallbacks(capacity)
         admitted: list[str] = []
         ended = 0
@@ -97,7 +97,7 @@ def admit() -> list[tuple[str, Stage]]:
         while len(admitted) + ended + len(passed_over) < most:
             free = capacity.free()
             limit = min(AT_ONCE, most - len(admitted) - ended, sum(free.values()))
-            fairest = fair_share.waiting(sorted(free), limit, without=passed_over)
+            fairest = fair_share.waiting(sorted(free), limit, without=passed_over, kept_out=capacity.health.kept_out())
             if not fairest:
                 break
             generations, failed = _plan_all(fairest, capacity)
@@ -163,17 +163,17 @@ def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Colle
     `without`: accounts (and their models) that have just refused this very task.
     """
     available = slots.availability(capacity.slots, full=ranking.FULL)
-    ranked = model_choice.candidates(task, available, health=capacity.health, overrides=capacity.overrides)
+    seen = capacity.health.seen_by(task.user_id)
+    ranked = model_choice.candidates(task, available, health=seen, overrides=capacity.overrides)
     for candidate in ranked:
         if not candidate.usable:
             break
         slot = capacity.slot(candidate.model, without=without)
-        known = capacity.health.get(candidate.model)
-        if slot is None or candidate.model in capacity.probed:
+        if slot is None:
             continue
-        if known and health.is_half_open(known):
-            capacity.probed.add(candidate.model)
-            if not health.take_probe(candidate.model):
+        if candidate.model in seen and health.is_half_open(seen[candidate.model]):
+            capacity.health.note_probe(candidate.model, task.user_id)
+            if not health.take_probe(candidate.model, task.user_id):
                 continue
         return _plan(task, candidate, ranked, slot, attempt=attempt)
     return None
@@ -206,8 +206,11 @@ def _add_fallbacks(capacity: Capacity) -> None:
     serving = sorted(capacity.serving())
     if not serving:
         return
-    for task in fair_share.blocked(serving, BATCH, without=_unplaceable.known(serving)):
-        others = [model for model in model_choice.fallbacks(task, set(task.eligible_models)) if model in serving]
+    kept_out = capacity.health.kept_out()
+    without = _unplaceable.known((serving, kept_out))
+    for task in fair_share.blocked(serving, BATCH, without=without, kept_out=kept_out):
+        open_to_it = {model for model in serving if (task.user_id, model) not in kept_out}
+        others = [model for model in model_choice.fallbacks(task, set(task.eligible_models)) if model in open_to_it]
         if others:
             reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
             transitions.add_fallback_models(task, [*task.eligible_models, *others], reason)
@@ -222,14 +225,15 @@ class _Unplaceable:
     KEPT_S = 60.0
 
     def __init__(self) -> None:
-        self._serving: list[str] = []
+        self._capacity: object = None
         self._since = 0.0
         self._ids: set[str] = set()
 
-    def known(self, serving: list[str]) -> set[str]:
+    def known(self, capacity: object) -> set[str]:
+        """Their ids; none when `capacity`, the models that serve and for whom, is not what it was."""
         old = time.monotonic() - self._since > self.KEPT_S
-        if old or serving != self._serving or len(self._ids) > self.MOST:
-            self._serving, self._since, self._ids = serving, time.monotonic(), set()
+        if old or capacity != self._capacity or len(self._ids) > self.MOST:
+            self._capacity, self._since, self._ids = capacity, time.monotonic(), set()
         return set(self._ids)
 
     def add(self, task_id: str) -> None:

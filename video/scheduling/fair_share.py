@@ -13,7 +13,7 @@ counts here, so each line costs one index probe however long it is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from video.engine.sql import USERS
 from video.infra import database
@@ -49,12 +49,23 @@ line AS MATERIALIZED (
         SELECT FROM {USERS} u WHERE u.id = l.user_id AND u.is_active LIMIT 1) active
 )"""  # noqa: S608 - constants
 
+
+def _may_use(models: str) -> str:
+    """In SQL, of a `line`: whether one of these models may run its tasks, and does not keep its user out."""
+    return f"""(eligible_models && %({models})s::varchar[] AND (
+        NOT user_id = ANY(%(kept_users)s::bigint[]) OR EXISTS (
+            SELECT FROM unnest(eligible_models) one (model)
+            WHERE one.model = ANY(%({models})s::varchar[]) AND NOT EXISTS (
+                SELECT FROM unnest(%(kept_users)s::bigint[], %(kept_models)s::varchar[]) kept (of_user, model)
+                WHERE kept.of_user = line.user_id AND kept.model = one.model))))"""  # noqa: S608 - a parameter's name
+
+
 # Models, limit → the tasks whose turn it is.
 WAITING = f"""
 WITH RECURSIVE {LINES},
 -- In a CASE the planner takes it to keep half of the lines, not a hundredth, and joins what follows by hashes.
 open_line AS MATERIALIZED (
-    SELECT * FROM line WHERE CASE WHEN eligible_models && %(models)s::varchar[] THEN true ELSE false END
+    SELECT * FROM line WHERE CASE WHEN {_may_use("models")} THEN true ELSE false END
 ),
 at_work AS MATERIALIZED (
     SELECT user_id, count(*) AS jobs FROM video_generation
@@ -110,7 +121,7 @@ found AS MATERIALIZED (
         WHERE t.user_id = line.user_id AND t.eligible_models = line.eligible_models AND t.fallback
             AND t.admit_at <= statement_timestamp() AND t.id <> ALL(%(without)s::text[])
         ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT %(limit)s) t
-    WHERE line.fallback AND NOT line.eligible_models && %(serving)s::varchar[]
+    WHERE line.fallback AND NOT {_may_use("serving")}
     ORDER BY t.created_at LIMIT %(limit)s
 )
 SELECT t.* FROM found JOIN video_videotask t ON t.id = found.id WHERE t.admit_at IS NOT NULL
@@ -118,10 +129,13 @@ ORDER BY t.created_at FOR UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - constants of this module
 
 
-def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
+def waiting(
+    models: list[str], limit: int, *, without: Iterable[str] = (), kept_out: Sequence[tuple[int, str]] = ()
+) -> list[VideoTask]:
     """Up to `limit` tasks that one of these models may run, in the order in which slots are due to them; locked.
 
     One statement, for a transaction. Tasks that another transaction has locked, and the ids `without`, are left out.
+    `kept_out`: (user, model) that may not come together now, a few.
     """
     if not models or limit < 1:
         return []
@@ -131,16 +145,24 @@ def waiting(models: list[str], limit: int, *, without: Iterable[str] = ()) -> li
         "without": list(without),
         "resource": Resource.SLOT.value,
         "half_life": HALF_LIFE_S,
+        **_kept(kept_out),
     }
     return list(VideoTask.objects.raw(WAITING, params))
 
 
-def blocked(serving: list[str], limit: int, *, without: Iterable[str] = ()) -> list[VideoTask]:
+def blocked(
+    serving: list[str], limit: int, *, without: Iterable[str] = (), kept_out: Sequence[tuple[int, str]] = ()
+) -> list[VideoTask]:
     """Waiting tasks that none of the `serving` models may run and whose clients allow others; locked, oldest first.
 
-    One statement, for a transaction. `without`: ids that are left out.
+    One statement, for a transaction. `without`: ids that are left out. `kept_out` as for `waiting`.
     """
-    return list(VideoTask.objects.raw(BLOCKED, {"serving": serving, "limit": limit, "without": list(without)}))
+    params = {"serving": serving, "limit": limit, "without": list(without), **_kept(kept_out)}
+    return list(VideoTask.objects.raw(BLOCKED, params))
+
+
+def _kept(kept_out: Sequence[tuple[int, str]]) -> dict[str, list[int] | list[str]]:
+    return {"kept_users": [user_id for user_id, _ in kept_out], "kept_models": [model for _, model in kept_out]}
 
 
 def record_granted(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:

@@ -255,6 +255,20 @@ class TestCircuits:
         Circuit.objects.update(probing_since=timezone.now())
         assert "one job tries" in text(operator, CIRCUITS)
 
+    def test_shows_whose_jobs_failed(self, operator: Client, circuit: Circuit) -> None:
+        Circuit.objects.update(fault_users=[31])
+        assert "no new jobs of user 31; those of others may go" in text(operator, CIRCUITS)
+        assert "user 31" in text(operator, f"{CIRCUITS}gen4.5/change/")
+        Circuit.objects.update(is_for_all=True)
+        assert "one of others may go" in text(operator, CIRCUITS)
+        Circuit.objects.update(open_until=timezone.now() - timedelta(seconds=1), is_for_all=False)
+        assert "the next job of user 31 tries" in text(operator, CIRCUITS)
+        Circuit.objects.update(fault_users=[31, 0])
+        assert "user 31, several at once" in text(operator, f"{CIRCUITS}gen4.5/change/")
+        act(operator, CIRCUITS, "close", circuit)
+        circuit.refresh_from_db()
+        assert (circuit.fault_users, circuit.is_for_all) == ([], False)
+
     def test_cannot_be_edited_and_not_be_closed_by_who_may_only_look(
         self, operator: Client, viewer: Client, circuit: Circuit
     ) -> None:

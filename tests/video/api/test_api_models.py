@@ -84,6 +84,16 @@ def test_circuits_and_missing_keys_show(api: Client, settings: Settings) -> None
     assert not any(model["availability"]["available"] for model in models(api).values())
 
 
+def test_a_circuit_shows_as_it_stands_for_who_asks(api: Client, user: AbstractBaseUser, order: dict[str, Any]) -> None:
+    for _ in range(5):
+        health.note_fault("gen4.5", "runway", "no answer", user.pk)
+        health.note_fault("gen4_turbo", "runway", "no answer", user.pk + 1)
+    found = models(api)
+    assert found["gen4.5"]["availability"]["circuit"] == "open"
+    assert found["gen4_turbo"]["availability"]["circuit"] == "closed"
+    assert post(api, {**order, "model": "gen4.5"}).json()["data"]["model"] != "gen4.5"
+
+
 def test_no_key_or_fingerprint_shows(api: Client) -> None:
     content = api.get(MODELS).content.decode()
     for keys in configured.PROVIDER_KEYS.values():

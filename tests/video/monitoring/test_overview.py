@@ -228,6 +228,17 @@ class TestProviders:
         Circuit.objects.update(open_until=None, probing_since=None)
         assert overview.read().circuits[0].state == "closed"
 
+    def test_a_circuit_that_keeps_out_one_user(self) -> None:
+        model = catalogue.MODELS[0]
+        for _ in range(5):
+            health.note_fault(model.id, model.provider, "HTTP 500", 7)
+        found = overview.read()
+        assert found.circuits[0].state == "one_user"
+        said = " ".join(problem.sentence for problem in found.problems)
+        assert "of the one user whose jobs failed" in said
+        health.note_fault(model.id, model.provider, "HTTP 500", 8)
+        assert overview.read().circuits[0].state == "open"
+
 
 def set_cooldown(seconds: float) -> None:
     with connection.cursor() as cursor:

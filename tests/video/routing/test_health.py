@@ -65,9 +65,20 @@ def ended(
     return generation
 
 
-def faults(number: int, model: str = MODEL) -> None:
+def faults(number: int, model: str = MODEL, *, of: int = health.NOBODYS) -> None:
+    """So many faults in a row of one user's jobs; by default of such as are no single user's."""
     for _ in range(number):
-        health.note_fault(model, PROVIDER, "no answer")
+        health.note_fault(model, PROVIDER, "no answer", of)
+
+
+def kept_out(*users: int) -> list[int]:
+    """Those of these users of whom no job may start now."""
+    return [user for user in users if health.snapshot(user)[MODEL].circuit_open]
+
+
+def tries(*users: int) -> list[int]:
+    """Those of these users whose next job would be a probe."""
+    return [user for user in users if health.is_half_open(health.snapshot(user)[MODEL])]
 
 
 def pass_time(seconds: float) -> None:
@@ -228,8 +239,8 @@ def test_a_half_open_circuit_lets_exactly_one_through() -> None:
     assert health.is_half_open(half)
     assert not half.circuit_open
     assert [health.take_probe(MODEL) for _ in range(3)] == [True, False, False]
-    assert health.snapshot()[MODEL].circuit_open
-    assert not health.is_half_open(health.snapshot()[MODEL])
+    assert kept_out(health.NOBODYS) == [health.NOBODYS]
+    assert not tries(health.NOBODYS)
 
 
 def test_the_probes_success_closes_it() -> None:
@@ -293,6 +304,141 @@ def test_of_many_who_ask_at_once_one_gets_the_probe() -> None:
     assert sorted(won) == [False] * 7 + [True]
 
 
+# --- witnesses -----------------------------------------------------------------------------------------------------
+
+ONE, TWO, THREE = 11, 12, 13
+
+
+def test_faults_of_one_user_alone_open_it_for_that_user_alone() -> None:
+    faults(45, of=ONE)
+    assert kept_out(ONE, TWO, health.ANOTHER_USER) == [ONE]
+    assert not tries(ONE, TWO)
+    assert [health.take_probe(MODEL, user) for user in (ONE, TWO, TWO, THREE)] == [False, True, True, True]
+    assert health.read().kept_out() == [(ONE, MODEL)]
+    assert health.snapshot(TWO)[MODEL].recent_faults == 0
+    assert 55 < open_for_s() <= 60
+
+
+def test_an_installation_with_one_user_has_a_circuit_with_all_that_belongs_to_it() -> None:
+    faults(5, of=ONE)
+    spans = []
+    for _ in range(6):
+        spans.append(round(open_for_s(), -1))
+        assert kept_out(ONE) == [ONE]
+        pass_time(901)
+        assert tries(ONE, TWO) == [ONE]
+        assert [health.take_probe(MODEL, ONE) for _ in range(2)] == [True, False]
+        faults(1, of=ONE)
+    assert spans == [60, 120, 240, 480, 900, 900]
+    pass_time(901)
+    assert health.take_probe(MODEL, ONE)
+    health.note_success(MODEL, PROVIDER, ONE)
+    assert not Circuit.objects.exclude(faults=0, open_until=None, fault_users=[], probing_users=[]).exists()
+
+
+def test_a_fault_of_another_user_opens_it_for_everybody() -> None:
+    faults(5, of=ONE)
+    faults(1, of=TWO)
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+    assert Circuit.objects.get().faults == 5  # it opened once
+    assert 55 < open_for_s() <= 60
+    assert health.read().kept_out() == []
+
+
+def test_faults_of_several_in_a_row_open_it_for_everybody() -> None:
+    faults(1, of=TWO)
+    faults(3, of=ONE)
+    assert not kept_out(ONE, TWO, THREE)
+    faults(1, of=ONE)
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+
+
+@pytest.mark.parametrize("setting", [1, 2])
+def test_with_a_small_setting_one_user_still_keeps_out_nobody_else(settings: Settings, setting: int) -> None:
+    settings.CIRCUIT_FAULTS = setting
+    faults(setting, of=ONE)
+    assert kept_out(ONE, TWO) == [ONE]
+    faults(1, of=TWO)
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+    faults(setting, "gen4_turbo")
+    assert health.snapshot()["gen4_turbo"].circuit_open
+
+
+def test_a_success_of_another_user_clears_the_one_who_was_kept_out() -> None:
+    faults(5, of=ONE)
+    health.note_success(MODEL, PROVIDER, ONE)  # sent before it opened
+    assert kept_out(ONE) == [ONE]
+    health.note_success(MODEL, PROVIDER, TWO)
+    assert not kept_out(ONE)
+    faults(4, of=ONE)
+    assert not kept_out(ONE)
+
+
+def open_for_all() -> None:
+    faults(4, of=ONE)
+    faults(1, of=TWO)
+
+
+def test_a_success_does_not_close_what_is_open_for_everybody() -> None:
+    open_for_all()
+    health.note_success(MODEL, PROVIDER, THREE)
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+
+
+def test_one_users_job_is_not_the_only_probe() -> None:
+    open_for_all()
+    pass_time(61)
+    assert tries(ONE, TWO, THREE) == [ONE, TWO, THREE]
+    assert [health.take_probe(MODEL, ONE) for _ in range(2)] == [True, False]
+    assert tries(ONE, TWO, THREE) == [TWO, THREE]
+    assert health.read().kept_out() == [(ONE, MODEL)]
+    assert [health.take_probe(MODEL, user) for user in (TWO, TWO, THREE)] == [True, False, False]
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+    health.note_success(MODEL, PROVIDER, TWO)
+    assert not kept_out(ONE, TWO, THREE)
+
+
+def test_the_fault_of_one_users_probe_leaves_the_probe_of_another() -> None:
+    open_for_all()
+    pass_time(61)
+    for user in (ONE, TWO):
+        assert health.take_probe(MODEL, user)
+    faults(1, of=ONE)
+    assert kept_out(ONE, TWO, THREE) == [ONE, TWO]  # TWO's is under way
+    assert tries(THREE) == [THREE]
+    assert [health.take_probe(MODEL, user) for user in (ONE, TWO, THREE)] == [False, False, True]
+    health.note_success(MODEL, PROVIDER, TWO)
+    assert not kept_out(ONE, TWO, THREE)
+
+
+def test_when_the_probes_of_two_users_fail_it_opens_once_more_and_for_longer() -> None:
+    open_for_all()
+    for seconds in (120, 240):
+        pass_time(901)
+        for user in (ONE, THREE):
+            assert health.take_probe(MODEL, user)
+            faults(1, of=user)
+        assert kept_out(ONE, TWO, THREE) == [ONE, TWO, THREE]
+        assert seconds - 5 < open_for_s() <= seconds
+
+
+def test_only_who_has_a_probe_gives_it_back() -> None:
+    open_for_all()
+    pass_time(61)
+    for user in (ONE, TWO):
+        assert health.take_probe(MODEL, user)
+    health.give_back_probe(MODEL, THREE)
+    assert not health.take_probe(MODEL, THREE)
+    health.give_back_probe(MODEL, ONE)
+    assert [health.take_probe(MODEL, user) for user in (TWO, THREE)] == [False, True]
+
+
+def test_what_befell_jobs_of_many_users_at_once_needs_no_second_witness() -> None:
+    faults(4, of=ONE)
+    faults(1)
+    assert kept_out(ONE, TWO) == [ONE, TWO]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_faults_at_the_same_moment_are_all_counted_and_open_it_once() -> None:
     together = threading.Barrier(8)
@@ -319,6 +465,8 @@ FAULTS = [
     (errors.ProviderDown("x"), True),
     (errors.JobFailed("x", another_model_could=True), True),
     (errors.JobFailed("x", another_model_could=False), False),
+    (errors.JobFailed("x", another_model_could=True, is_known=False), False),
+    (errors.JobFailed("x", another_model_could=True, may_be_the_request=True), False),
     (errors.DuplicateReference("x"), False),
     (errors.RequestRejected("x"), False),
     (errors.RequestRejected("x", code="moderation"), False),

@@ -16,7 +16,7 @@ from video.attempts import records, task_moves
 from video.engine import transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, Stage, VideoTask
-from video.routing import accounts
+from video.routing import accounts, health
 from video.routing import slots as slots_of_routing
 from video.scheduling import admission
 
@@ -282,3 +282,36 @@ def test_a_bell_during_a_pass_of_admission_does_not_wait_for_it() -> None:
         thread.join(60)
     assert found == [[]]
     assert len(admission.admit()) == 1
+
+
+def model_of(task: VideoTask) -> str:
+    return Generation.objects.get(task=task).model
+
+
+def test_a_circuit_of_one_users_faults_delays_that_user_alone() -> None:
+    hostile, other = make_user(credit=5000), make_user()
+    for _ in range(5):
+        health.note_fault("gen4.5", "runway", "no answer", hostile.pk)
+    for _ in range(250):  # more than a pass looks at
+        make_task(hostile)
+    task = make_task(other)
+    assert admission.admit() == [(task.pk, Stage.GENERATE)]
+    going = make_task(hostile, fallback=True)
+    admission.admit()
+    assert model_of(going) != "gen4.5"
+
+
+def test_a_half_open_circuit_lets_through_a_job_each_of_two_users() -> None:
+    users = [make_user() for _ in range(3)]
+    health.note_fault("gen4.5", "runway", "no answer")
+    for _ in range(4):
+        health.note_fault("gen4.5", "runway", "no answer", users[0].pk)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE video_circuit SET open_until = statement_timestamp() - interval '1 second'")
+    tasks = [make_task(user) for user in users for _ in range(2)]
+    begun = {task_id for task_id, _ in admission.admit()}
+    assert len(begun) == 2
+    assert len({task.user_id for task in tasks if task.pk in begun}) == 2
+    assert admission.admit() == []
+    health.note_success("gen4.5", "runway", users[1].pk)
+    assert len(admission.admit()) == 4

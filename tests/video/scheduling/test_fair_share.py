@@ -247,6 +247,23 @@ def test_tasks_that_were_passed_over_are_left_out_and_without_a_model_there_is_n
     assert fair_share.waiting([], 5) == []
 
 
+def test_a_user_who_is_kept_out_of_a_model_waits_without_taking_a_place_in_its_line() -> None:
+    hostile, other = make_user(), make_user()
+    barred = [make_task(hostile) for _ in range(3)]
+    wide = make_task(hostile, model_requested="", fallback=True)
+    free = make_task(other)
+    kept_out = [(hostile.pk, "gen4.5"), (other.pk, "kling-2.6")]
+    found = fair_share.waiting(["gen4.5"], 2, kept_out=kept_out)
+    assert [task.pk for task in found] == [free.pk]
+    found = fair_share.waiting(["gen4.5", "kling-2.6"], 5, kept_out=kept_out)
+    assert {task.pk for task in found} == {free.pk, wide.pk}
+    # `wide` alone allows others, and has some.
+    assert not fair_share.blocked(["gen4.5", "kling-2.6"], 5, kept_out=kept_out)
+    VideoTask.objects.filter(pk=barred[0].pk).update(fallback=True)
+    assert [task.pk for task in fair_share.blocked(["gen4.5", "pika-2.2"], 5, kept_out=kept_out)] == [barred[0].pk]
+    assert not fair_share.blocked(["gen4.5", "pika-2.2"], 5)
+
+
 # --- a task that waits for ever ------------------------------------------------------------------------------------
 
 
@@ -328,7 +345,8 @@ def test_admission_reads_a_few_rows_by_its_index_however_long_the_lines_are() ->
     fill(short, 3, models="pika-2.2")
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE video_videotask")
-    common = {"without": [], "resource": "slot", "half_life": fair_share.HALF_LIFE_S, "limit": 5}
+    none = {"kept_users": [], "kept_models": []}
+    common = {**none, "without": [], "resource": "slot", "half_life": fair_share.HALF_LIFE_S, "limit": 5}
     for models, most in ((["gen4.5"], 100), (["pika-2.2"], 100), (["kling-3.0", "pika-2.2"], 100)):
         nodes = plan_of(fair_share.WAITING, models=models, **common)
         used = {node.get("Index Name") for node in nodes if node.get("Relation Name") == "video_videotask"}
@@ -338,6 +356,6 @@ def test_admission_reads_a_few_rows_by_its_index_however_long_the_lines_are() ->
             "Index Scan",
         }
         assert rows_read(nodes, "video_videotask") < most, models
-    nodes = plan_of(fair_share.BLOCKED, serving=["pika-2.2"], limit=5, without=[])
+    nodes = plan_of(fair_share.BLOCKED, serving=["pika-2.2"], limit=5, without=[], **none)
     assert "task_waiting_for_slot" in {node.get("Index Name") for node in nodes}
     assert rows_read(nodes, "video_videotask") < 100

@@ -30,7 +30,8 @@ class ModelsView(ApiView):
     """
 
     def get(self, request: Request) -> Response:
-        slots, measured, decided = model_choice.availability(), health.snapshot(), health.overrides()
+        user_id = request.user.pk or health.ANOTHER_USER
+        slots, measured, decided = model_choice.availability(), health.snapshot(user_id), health.overrides()
         return success(
             {
                 "models": [
@@ -57,7 +58,7 @@ class QuoteView(ApiView):
     def post(self, request: Request) -> Response:
         order = fields_of(request, CreateSerializer)["order"]
         try:
-            quote = model_choice.quote(order)
+            quote = model_choice.quote(order, user_id=request.user.pk or health.ANOTHER_USER)
         except model_choice.ModelUnavailable as err:
             raise unavailable(order, err.reasons) from None
         picked = quote.picked
