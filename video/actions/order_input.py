@@ -20,6 +20,7 @@ from media_pipeline.fetch.links import as_sent
 from providers import catalogue
 from providers.catalogue import UnknownModel
 from providers.contract import Reason
+from providers.untrusted import storable
 from video.actions.visible_text import is_visible
 from video.infra.errors import Refusal
 from video.models import VideoTask
@@ -29,6 +30,10 @@ from video.routing import model_choice
 Details = list[dict[str, str]]
 
 LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
+# A stranger chooses how many unknown names a body has, and how long they are; the answer's cost and length do not grow
+# with either. A suggestion is by far the dearest part.
+MOST_UNKNOWN, MOST_SUGGESTED = 10, 3  # names that one answer lists, and those that it looks for a likeness of
+LONGEST_SHOWN, LONGEST_SUGGESTED = 80, 40  # characters of such a name
 #: Planned, and refused until then: a client must not believe that they work.
 NOT_YET = frozenset({"webhookUrl"})
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
@@ -63,10 +68,13 @@ class Text(serializers.CharField):
         super().__init__(**{"max_length": LONGEST_TEXT, **kwargs})
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        if isinstance(data, str) and not data.strip():
-            self.fail("blank")
-        if isinstance(data, str) and not is_visible(data):
-            self.fail("invisible")
+        if isinstance(data, str):
+            if self.max_length is not None and len(data) > self.max_length:  # first: all else looks at each character
+                self.fail("max_length", max_length=self.max_length)
+            if not data.strip():
+                self.fail("blank")
+            if not is_visible(data):
+                self.fail("invisible")
         return super().run_validation(data)
 
     def to_internal_value(self, data: Any) -> str:
@@ -124,7 +132,7 @@ class Strict(serializers.Serializer[Any]):
     """Refuses names that it doesn't know, together with everything else that is wrong."""
 
     def to_internal_value(self, data: Any) -> Any:
-        unknown = {name[:80]: [self._why_unknown(name)] for name in data if name not in self.fields}
+        unknown = self._unknown([name for name in data if name not in self.fields])
         try:
             known = super().to_internal_value(data)
         except ValidationError as err:
@@ -133,12 +141,26 @@ class Strict(serializers.Serializer[Any]):
             raise ValidationError(unknown)
         return {name: value for name, value in known.items() if value is not None}  # null: not given
 
-    def _why_unknown(self, name: str) -> str:
+    def _unknown(self, names: list[str]) -> dict[str, list[str]]:
+        """What is said of unknown names: of the first few one by one, of the rest how many they are."""
+        said: dict[str, list[str]] = {}
+        for place, name in enumerate(names[:MOST_UNKNOWN]):
+            shown = storable(name[:LONGEST_SHOWN], LONGEST_SHOWN)
+            said.setdefault(shown, []).append(self._why_unknown(name, suggest=place < MOST_SUGGESTED))
+        if len(names) > MOST_UNKNOWN:
+            said.setdefault("body", []).append(f"has {len(names) - MOST_UNKNOWN} more names that are not known here")
+        return said
+
+    def _why_unknown(self, name: str, *, suggest: bool) -> str:
         if name in NOT_YET:
             return "can't be chosen yet; leave it out"
+        near = self._nearest(name) if suggest and len(name) <= LONGEST_SUGGESTED else None
+        return f"is not known here; did you mean {near}?" if near else "is not known here; leave it out"
+
+    def _nearest(self, name: str) -> str | None:
         squeezed = {str(known).lower(): str(known) for known in self.fields}
-        near = difflib.get_close_matches(name.replace("_", "").lower()[:80], squeezed, n=1)
-        return f"is not known here; did you mean {squeezed[near[0]]}?" if near else "is not known here; leave it out"
+        near = difflib.get_close_matches(name.replace("_", "").lower(), squeezed, n=1)
+        return squeezed[near[0]] if near else None
 
 
 class CreateSerializer(Strict):

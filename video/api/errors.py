@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.views import defaults
@@ -103,6 +103,8 @@ def _translate(exc: Exception) -> ApiError:
             return ApiError(401, str(code), str(exc.detail))
         case exceptions.PermissionDenied() | PermissionDenied():
             return ApiError(403, "forbidden", "You may not do that.")
+        case SuspiciousOperation():  # Django's own limits: too many parameters, say
+            return ApiError(400, "bad_request", "The request can't be read; it may have too many parameters.")
         case exceptions.NotFound() | Http404():
             return not_found("address")
         case exceptions.MethodNotAllowed():
