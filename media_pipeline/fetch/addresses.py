@@ -2,8 +2,12 @@
 
 Python's `ipaddress` flags alone are no filter: 3.11 calls NAT64 and 6to4 forms of 127.0.0.1, and multicast, global,
 and does not call 100.64/10 private; the flags have changed between versions. So: `is_global`, and none of the
-networks below, and the same again for every IPv4 address that is embedded in an IPv6 one. A table in the tests pins
-the outcome.
+networks below, and of IPv6 only the block that public addresses are given out from.
+
+An IPv6 address that a gateway may translate into an IPv4 one (NAT64, 6to4, Teredo, SIIT, ISATAP, IPv4-compatible) is
+refused whatever the IPv4 one is: nobody publishes a video or an image under such an address. `::ffff:a.b.c.d` alone is
+judged by what is in it, since that is how a socket for both kinds spells an IPv4 address. A table in the tests pins the
+outcome.
 """
 
 from __future__ import annotations
@@ -37,21 +41,18 @@ _BLOCKED = tuple(
         "203.0.113.0/24",
         "224.0.0.0/4",
         "240.0.0.0/4",
-        "::/96",  # unspecified, loopback, IPv4-compatible
-        "64:ff9b::/96",  # NAT64, and below its local-use form
-        "64:ff9b:1::/48",
-        "100::/64",
         "2001::/23",  # Teredo, ORCHID, benchmarks
         "2001:db8::/32",
         "2002::/16",  # 6to4
+        "3ffe::/16",  # the 6bone, which has ended
         "3fff::/20",
-        "5f00::/16",  # segment routing
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
     )
 )
+#: All that IANA gives out for public unicast; loopback, NAT64, SIIT, local and multicast addresses are outside.
+#: Source: IANA's IPv6 address space registry, read 2026-11.
+_IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
+#: RFC 5214: the last 64 bits of an address of ISATAP are one of these, then an IPv4 address.
+_ISATAP = (0x00005EFE, 0x02005EFE)
 
 #: Names that no public DNS answers for; a local resolver may.
 _LOCAL_SUFFIXES = (".localhost", ".local", ".internal", ".intranet", ".lan", ".home", ".corp", ".home.arpa", ".onion")
@@ -62,10 +63,13 @@ _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 
 def is_public(address: Address) -> bool:
     """True only for an ordinary unicast address of the public Internet."""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return is_public(address.ipv4_mapped)
-    if getattr(address, "scope_id", None):
-        return False
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            return False
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address not in _IPV6_UNICAST or (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+            return False
     return (
         address.is_global
         and not address.is_multicast
