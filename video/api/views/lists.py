@@ -33,12 +33,12 @@ class TasksView(ApiView):
 
     def get(self, request: Request) -> Response:
         asked = _asked(request, {"status", "limit", "cursor"})
-        status, limit, cursor = asked.get("status", ""), _limit(asked), asked.get("cursor", "")
-        if status and status not in STATUSES:
+        status, limit, cursor = asked.get("status"), _limit(asked), asked.get("cursor")
+        if status is not None and status not in STATUSES:
             raise errors.invalid("status", f"must be one of {', '.join(STATUSES)}")
-        if cursor and not TASK_ID.fullmatch(cursor):
+        if cursor is not None and not TASK_ID.fullmatch(cursor):
             raise _bad_cursor()
-        rows = _tasks(user_id(request), STATUSES.get(status, ()), limit + 1, cursor)
+        rows = _tasks(user_id(request), STATUSES[status] if status else (), limit + 1, cursor)
         tasks = [_task(row, request) for row in rows[:limit]]
         return success({"tasks": tasks, "nextCursor": tasks[-1]["taskId"] if len(rows) > limit else None})
 
@@ -48,8 +48,8 @@ class CreditsView(ApiView):
 
     def get(self, request: Request) -> Response:
         asked = _asked(request, {"limit", "cursor"})
-        limit, cursor = _limit(asked), asked.get("cursor", "")
-        if cursor and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
+        limit, cursor = _limit(asked), asked.get("cursor")
+        if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
             raise _bad_cursor()
         # One statement, by the index `entry_list_of_account`.
         older = CreditEntry.objects.filter(account_id=user_id(request), pk__lt=int(cursor or NO_CURSOR))
@@ -80,7 +80,7 @@ def _bad_cursor() -> errors.ApiError:
     return errors.invalid("cursor", "must be the nextCursor of an earlier answer")
 
 
-def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str) -> list[tuple[Any, ...]]:
+def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str | None) -> list[tuple[Any, ...]]:
     """One statement: by the index `task_list_of_user`, active ones by `task_active_of_user`."""
     where = ""
     if statuses:
