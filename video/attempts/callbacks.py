@@ -93,6 +93,13 @@ def _signer() -> Signer:
 # --- the sender ----------------------------------------------------------------------------------------------------
 
 
+def may_call(provider: str) -> bool:
+    """Whether it calls back and has a key here. Without one it has no job of ours, so nothing is asked for its sake: no
+    stranger makes this server fetch the keys of a provider that it doesn't use. (While simulating each has a key.)
+    """
+    return provider in CALLING_BACK and bool(settings.PROVIDER_KEYS.get(provider))
+
+
 def check_sender(provider: str, headers: Mapping[str, str], *forms: bytes) -> bool:
     """Whether the provider's signature is on one of the body's forms (as it came, unpacked); False where none can be
     asked for (Kling without our secret).

@@ -227,7 +227,7 @@ def test_nothing_in_it_is_believed(fal: Fal, monkeypatch: pytest.MonkeyPatch) ->
     assert (task.status, task.stage, task.error_code) == ("running", "poll", "")
     looked = []
 
-    def look_many(asked: list[Generation]) -> dict[str, provider_calls.PollAnswer]:
+    def look_many(asked: list[Generation], **_: object) -> dict[str, provider_calls.PollAnswer]:
         looked.extend(one.pk for one in asked)
         return {one.pk: JobStatus(JobState.RUNNING, "processing") for one in asked}
 
@@ -530,6 +530,26 @@ def test_without_fals_keys_it_is_asked_to_come_again(fal: Fal) -> None:
     fal.serve()
     fal.clock_s = 61
     assert fal.call().json() == OK
+
+
+@pytest.mark.parametrize("provider", ["pika", "kling"])
+def test_a_provider_without_a_key_here_is_nobody_and_no_keys_are_fetched(
+    fal: Fal, settings: Settings, provider: str
+) -> None:
+    settings.PROVIDER_KEYS = {**settings.PROVIDER_KEYS, provider: ()}
+    raw = fal_body() if provider == "pika" else newer()
+    for headers in (fal.headers(raw), fal.headers(raw, key=Ed25519PrivateKey.generate()), {}):
+        headers = headers if provider == "pika" else {}
+        assert code_of(post(f"{ANY}/{provider}", raw, headers), 404) == "not_found"
+        assert code_of(post(ANY, raw, headers), 400) == "unknown_provider"
+    assert fal.asked == 0
+
+
+def test_many_forged_ones_fetch_keys_once_a_minute(fal: Fal) -> None:
+    for second in (0, 20, 40, 59, 61, 80, 119, 122):
+        fal.clock_s = second
+        assert code_of(fal.call(key=Ed25519PrivateKey.generate()), 401) == "bad_signature"
+    assert fal.asked == 3
 
 
 def test_the_key_server_may_not_send_us_elsewhere(fal: Fal) -> None:

@@ -26,15 +26,15 @@ class WebhookView(PublicApiView):
     takes_streams = True
 
     def post(self, request: Request, provider: str | None = None) -> Response:
-        if provider is not None and provider not in callbacks.CALLING_BACK:
+        if provider is not None and not callbacks.may_call(provider):
             raise errors.not_found("address")
         raw = parsing.read_streamed(request._request)
         body = parsing.unpacked(raw, request.headers.get("Content-Encoding", ""))
         if provider is None:
             provider = registry.sender_of(request.headers, body)
-            if provider is None:
+            if provider is None or not callbacks.may_call(provider):
                 raise errors.ApiError(
-                    400, "unknown_provider", "This is no call-back of a provider that we know; name it in the address."
+                    400, "unknown_provider", "This is no call-back of a provider that we use; name it in the address."
                 )
         try:
             signed = callbacks.check_sender(provider, request.headers, *dict.fromkeys((raw, body)))
