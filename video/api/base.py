@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from django.http import HttpRequest
+from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,10 +29,14 @@ class ApiView(APIView):
     """JSON in, one envelope out, never cached. Needs a login."""
 
     content_negotiation_class = JsonWhateverIsAsked
-    metadata_class = None  # OPTIONS is for CORS, which its middleware answers
+    http_method_names = ("get", "head", "post", "put", "patch", "delete")
     takes_streams = False  # a body without a Content-Length, which a view must ask `parsing.read_streamed` for
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # Before the login is read: who has none is told what is wrong all the same. OPTIONS is for CORS, which its
+        # middleware answers; TRACE and what nobody knows are answered nowhere.
+        if request.method not in self.allowed_methods:
+            raise MethodNotAllowed(str(request.method)[:20])
         super().initial(request, *args, **kwargs)
         parsing.refuse_by_header(request.META, streams=self.takes_streams)
 

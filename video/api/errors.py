@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.views import defaults
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -26,7 +26,7 @@ from video.credits.ledger import InsufficientCredits
 from video.infra import outage
 from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
-from video.web import outage_middleware
+from video.web import answers, outage_middleware
 
 log = logging.getLogger(__name__)
 
@@ -108,11 +108,7 @@ def _translate(exc: Exception) -> ApiError:
         case exceptions.NotFound() | Http404():
             return not_found("address")
         case exceptions.MethodNotAllowed():
-            return ApiError(
-                405,
-                "method_not_allowed",
-                "This address doesn't take that method; the header Allow names those it takes.",
-            )
+            return ApiError(405, answers.METHOD_CODE, answers.METHOD_MESSAGE)
         case exceptions.UnsupportedMediaType():
             return ApiError(
                 415, "unsupported_media_type", "Send the body as JSON, with the header Content-Type: application/json."
@@ -171,11 +167,7 @@ def _handler(
     page: Callable[..., HttpResponseBase], status: int, code: str, message: str
 ) -> Callable[..., HttpResponseBase]:
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not (request.path_info == "/api" or request.path_info.startswith("/api/")):
-            return page(request, *args, **kwargs)
-        response = JsonResponse(body(code, message), status=status)
-        response["Cache-Control"] = NO_STORE
-        return response
+        return answers.envelope(status, code, message) if answers.is_api(request) else page(request, *args, **kwargs)
 
     return answer
 

@@ -19,6 +19,7 @@ from django.utils.http import parse_etags
 
 from media_pipeline.storage import links, ranges, s3_links
 from media_pipeline.storage.s3_address import S3Address
+from video.web.answers import plain
 
 PREFIX = "/storage/"
 CHUNK_BYTES = 256 * 1024
@@ -54,11 +55,11 @@ def signed_path(key: str) -> str:
 def media(request: HttpRequest, key: str) -> HttpResponseBase:
     """GET or HEAD /storage/{key}?expires=…&signature=…[&download=1]. The link is checked before the disk is touched."""
     if request.method not in ("GET", "HEAD"):
-        return _plain(405, "Only GET and HEAD are answered here.", {"Allow": "GET, HEAD"})
+        return plain(405, "Only GET and HEAD are answered here.", {"Allow": "GET, HEAD"})
     now = time.time()
     expires = request.GET.get("expires", "")
     if not links.verify(key, expires, request.GET.get("signature", ""), secret=settings.SECRET_KEY, now=now):
-        return _plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
+        return plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
     if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
         where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
         return HttpResponseRedirect(where, headers={"Cache-Control": "no-store"})
@@ -67,7 +68,7 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
     try:
         file = toolkit().storage.open(key)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
-        return _plain(404, "This file is not there any more.")
+        return plain(404, "This file is not there any more.")
     response = _answer(request, key, file, os.fstat(file.fileno()).st_size)
     # A key names one file for ever, but the link's holder may keep it only as long as the link is good.
     response["Cache-Control"] = f"private, max-age={max(0, int(expires) - int(now))}"
@@ -88,7 +89,7 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     )
     if decision.status == 416:
         file.close()
-        response: HttpResponseBase = _plain(416, "The file is shorter than that.")
+        response: HttpResponseBase = plain(416, "The file is shorter than that.")
     elif request.method == "HEAD":
         file.close()
         response = HttpResponse(headers={"Content-Length": str(size_bytes)})
@@ -100,7 +101,7 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     elif not _streams.acquire(blocking=False):
         file.close()
         sentence = "As many videos as may are being fetched from here. Please try again in a moment."
-        return _plain(503, sentence, {"Retry-After": str(STREAM_RETRY_S)})
+        return plain(503, sentence, {"Retry-After": str(STREAM_RETRY_S)})
     else:
         file.seek(decision.start)
         response = StreamingHttpResponse(_Span(file, decision.length, _streams.release), status=decision.status)
@@ -122,11 +123,6 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
 def _has_it(request: HttpRequest, etag: str) -> bool:
     known = parse_etags(request.headers.get("If-None-Match", ""))
     return "*" in known or etag in {one.removeprefix("W/") for one in known}
-
-
-def _plain(status: int, sentence: str, headers: dict[str, str] | None = None) -> HttpResponse:
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
-    return HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
 class _Span(Iterator[bytes]):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.db import Error
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import HttpRequest, HttpResponseBase
 
 from video.infra import outage
+from video.web import answers
 
 RETRY_AFTER_S = 5
 CODE = "unavailable"
@@ -37,12 +38,7 @@ class OutageMiddleware:
 
 def refusal(request: HttpRequest) -> HttpResponseBase:
     """503 in the shape that this address answers in."""
-    response: HttpResponse
-    if request.path_info.startswith("/api/"):
-        error = {"code": CODE, "message": MESSAGE, "details": {}}
-        response = JsonResponse({"success": False, "error": error}, status=503)
-    else:
-        response = HttpResponse(MESSAGE + "\n", status=503, content_type="text/plain; charset=utf-8")
-    response["Retry-After"] = str(RETRY_AFTER_S)
-    response["Cache-Control"] = "no-store"
-    return response
+    headers = {"Retry-After": str(RETRY_AFTER_S)}
+    if answers.is_api(request):
+        return answers.envelope(503, CODE, MESSAGE, headers)
+    return answers.plain(503, MESSAGE, headers)

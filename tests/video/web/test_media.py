@@ -132,7 +132,6 @@ SPOILT = (
     "another user",
     "a way round",
     "an absolute path",
-    "NUL",
     "no ASCII",
 )
 
@@ -150,7 +149,6 @@ def spoilt() -> Iterator[tuple[str, str]]:
     yield "another user", f"/storage/8/videos/vid_1.mp4?{query}"
     yield "a way round", f"/storage/x/../{KEY}?{query}"
     yield "an absolute path", f"/storage//etc/passwd?{query}"
-    yield "NUL", f"/storage/{KEY}%00?{query}"
     yield "no ASCII", f"{path}?{urlencode({**given, 'signature': 'é'})}"
 
 
