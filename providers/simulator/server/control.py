@@ -1,4 +1,9 @@
-"""`/_sim/`: how tests and benchmarks read and change the simulator. Loopback only, no key."""
+"""`/_sim/`: how tests and benchmarks read and change the simulator. Loopback only, no key.
+
+A browser on the same host runs other people's pages, which can reach loopback too. So what a page sends is refused,
+unless the page is the simulator's own, and so is a Host that is no name of loopback: a page's own name may be made to
+point here (DNS rebinding). A page of another site also can't send JSON without asking first (CORS), and is not let.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import json
 import math
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from providers.dialect.faults import DIRECTIVES, BadDirective, Counted, Rule, parse_group
 from providers.dialect.jobs import Account, Job
@@ -38,6 +44,12 @@ class Control:
     def handle(self, request: Request) -> Reply:
         if not _is_loopback(request.peer):
             return _json({"error": "loopback only"}, 403)
+        if _is_of_a_page(request):
+            return _json(
+                {"error": "not for pages of other sites: ask under a name of loopback, and send no Origin"}, 403
+            )
+        if request.method == "POST" and request.body and not _is_json(request):
+            return _json({"error": "send the body as JSON, with the header Content-Type: application/json"}, 415)
         try:
             return _json(self._answer(request))
         except KeyError as err:
@@ -255,6 +267,32 @@ def _is_loopback(peer: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _is_of_a_page(request: Request) -> bool:
+    """Whether a browser sent it for a page that is not the simulator's own."""
+    headers = request.headers
+    host = headers.get("host")
+    if host is None:
+        return False  # every browser sends it
+    if not _names_loopback(host):
+        return True
+    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    return headers.get("origin", f"http://{host}") not in (f"http://{host}", f"https://{host}")
+
+
+def _names_loopback(host: str) -> bool:
+    """Whether a Host header has a name of loopback, or its address in any spelling; with a port or without."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return name == "localhost" or name.endswith(".localhost") or _is_loopback(name)
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def _json(value: Any, status: int = 200) -> Reply:

@@ -97,14 +97,15 @@ def test_requests_in_pieces_in_one_piece_and_in_chunks(client: RunwayClient) -> 
     assert raw(client.base, GET * 5 + LAST).count(b"HTTP/1.1 200 OK") == 6
     body = b'{"render_seconds": 0.05}'
     chunks = b"%x\r\n%b\r\n%x;ext=1\r\n%b\r\n0\r\n\r\n" % (5, body[:5], len(body) - 5, body[5:])
-    post = b"POST /_sim/config HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    post = b"POST /_sim/config HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert raw(client.base, post, chunks[:9], chunks[9:] + LAST, pause_s=0.01).count(b"HTTP/1.1 200 OK") == 2
 
 
 def test_a_client_that_waits_for_100_continue_gets_it(client: RunwayClient) -> None:
     parts = urlsplit(client.base)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as sock:
-        sock.sendall(b"POST /_sim/config HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        head = b"POST /_sim/config HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\n"
+        sock.sendall(head + b"Expect: 100-continue\r\n\r\n")
         assert sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"{}")
         assert sock.recv(1000).startswith(b"HTTP/1.1 200 OK\r\n")
