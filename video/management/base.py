@@ -13,8 +13,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
-from rich.console import Console
 from rich.table import Table
+
+from video.management.terminal import TerminalConsole
 
 CANNOT_ASK, BAD_USAGE, INTERRUPTED = 2, 2, 130
 UNREACHABLE = "The database can't be reached, so nothing can be told."
@@ -31,14 +32,14 @@ class ReportCommand(BaseCommand):
     def write_json(self, found: Any) -> None:
         self.stdout.write(json.dumps(found, indent=2))
 
-    def console(self) -> Console:
+    def console(self) -> TerminalConsole:
         """Where tables are printed."""
         width = None if self.stdout.isatty() else PLAIN_WIDTH
-        return Console(file=cast(IO[str], self.stdout), width=width, highlight=False)
+        return TerminalConsole(cast(IO[str], self.stdout), width=width)
 
-    def progress_console(self, *, quiet: bool) -> Console:
+    def progress_console(self, *, quiet: bool) -> TerminalConsole:
         """Where a bar is drawn."""
-        return Console(file=cast(IO[str], self.stderr), quiet=quiet)
+        return TerminalConsole(cast(IO[str], self.stderr), quiet=quiet)
 
 
 def table(*titles: str) -> Table:

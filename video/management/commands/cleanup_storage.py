@@ -13,6 +13,7 @@ from rich.progress import Progress
 from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
 from video.management.base import CANNOT_ASK, INTERRUPTED, ReportCommand, seconds
+from video.management.terminal import printable
 from video.processes import storage_sweep
 from video.processes.storage_sweep import LEAST_AGE_S, Orphan, Seen
 
@@ -81,13 +82,13 @@ class Command(ReportCommand):
                     storage.delete(orphan.key)
                 except (MediaError, OSError) as err:
                     left.append(orphan)
-                    self.stderr.write(f"{orphan.key} could not be deleted: {err}")
+                    self.stderr.write(printable(f"{orphan.key} could not be deleted: {err}"))
                 else:
                     gone.append(orphan)
 
     def _show(self, seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool) -> None:
         for orphan in gone[:MOST_SHOWN]:
-            self.stdout.write(f"{orphan.size_bytes:>14,}  {orphan.key}")
+            self.stdout.write(f"{orphan.size_bytes:>14,}  {printable(orphan.key)}")
         if len(gone) > MOST_SHOWN:
             self.stdout.write(f"… and {len(gone) - MOST_SHOWN} more")
         word = "would be deleted" if dry_run else "deleted"

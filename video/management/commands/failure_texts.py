@@ -15,6 +15,7 @@ from video.attempts.failure_texts import MEANINGS, DecisionRefused
 from video.infra.camel import camel
 from video.infra.durations import count, span
 from video.management.base import BAD_USAGE, ReportCommand, database_needed, table
+from video.management.terminal import printable
 from video.models import FailureText
 
 BY = "failure_texts"
@@ -58,12 +59,12 @@ class Command(ReportCommand):
             found = failure_texts.decide(text_id, "" if meaning == "undecided" else meaning, by=by)
         except DecisionRefused as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
-        self.stdout.write(f"{found}: {found.get_meaning_display()}. Tasks do so from now on.")
+        self.stdout.write(f"{printable(str(found))}: {found.get_meaning_display()}. Tasks do so from now on.")
 
     def _forget(self, ids: Sequence[int]) -> None:
         for text_id in ids:
             try:
-                self.stdout.write(f"Forgotten: {failure_texts.forget(text_id)}")
+                self.stdout.write(f"Forgotten: {printable(str(failure_texts.forget(text_id)))}")
             except DecisionRefused as err:
                 raise CommandError(str(err), returncode=BAD_USAGE) from None
 

@@ -19,7 +19,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
@@ -32,6 +32,7 @@ from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
 from video.management.base import INTERRUPTED, user_named
+from video.management.terminal import TerminalConsole, printable
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.scheduling import backlog
@@ -136,7 +137,7 @@ class Quiet:
         pass
 
     def message(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 class Lines(Quiet):
@@ -162,7 +163,7 @@ class Lines(Quiet):
             self._last = (task.stage, progress.note, task.progress)
 
     def message(self, text: str) -> None:
-        self._out.write(f"[{time.monotonic() - self._began:6.1f} s] {text}")
+        self._out.write(f"[{time.monotonic() - self._began:6.1f} s] {printable(text)}")
         self._out.flush()
 
 
@@ -171,7 +172,7 @@ class Live(Quiet):
 
     def __init__(self) -> None:
         self._spinner = Spinner("dots", style="cyan")
-        self._live = RichLive(console=Console(highlight=False), refresh_per_second=12, transient=False)
+        self._live = RichLive(console=TerminalConsole(), refresh_per_second=12, transient=False)
         self._messages: list[str] = []
 
     def __enter__(self) -> Live:
@@ -397,4 +398,4 @@ def _failure(task: VideoTask) -> str:
     if task.status == Status.CANCELLED:
         return f"{task.pk} was cancelled."
     money = " Its credits were given back." if _refunded(task) else ""
-    return f"{task.pk} failed in {task.stage}: {task.error_message} ({task.error_code}){money}"
+    return f"{task.pk} failed in {task.stage}: {printable(task.error_message)} ({task.error_code}){money}"
