@@ -6,9 +6,8 @@ import re
 from dataclasses import asdict
 from functools import cache
 
-import psycopg
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 
 from video import ids
 from video.credits import ledger, price
@@ -21,8 +20,6 @@ from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog
-
-ONE_PER_KEY = "task_one_per_idempotency_key"
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
 _GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "idempotency_key", "request_hash")
@@ -51,6 +48,7 @@ _INSERT = """
         INSERT INTO video_videotask ({columns})
         SELECT {values}
         FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
+        ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING id
     ), recorded AS (
         {record_event}
@@ -86,25 +84,40 @@ def create(
     )
     try:
         with transaction.atomic():
-            _insert(task)
-            ledger.debit(user_id, price.credits_of(order), task_id=task.pk, run=task.run)
-    except (IntegrityError, ledger.InsufficientCredits, backlog.TooManyWaiting) as err:
-        # An earlier run of the same call made it, and may have taken the user's last credits or place of the backlog.
-        if idempotency_key is None or (isinstance(err, IntegrityError) and _violated_constraint(err) != ONE_PER_KEY):
-            raise
-        earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=idempotency_key).first()
-        if earlier is None:
-            raise
-        if earlier.request_hash != order.fingerprint():
-            raise KeyReused(earlier.pk) from None
-        return earlier, False
+            made = _insert(task)
+            if made:
+                ledger.debit(user_id, price.credits_of(order), task_id=task.pk, run=task.run)
+    except (ledger.InsufficientCredits, backlog.TooManyWaiting):
+        # An earlier run of the same call may have taken the user's last credits or place of the backlog.
+        if earlier := _earlier(task):
+            return earlier, False
+        raise
+    if not made:
+        if earlier := _earlier(task):
+            return earlier, False
+        # It was deleted in this very moment, so the key is free again.
+        return create(user_id, order, idempotency_key=idempotency_key, priority=priority)
     after_commit(dispatch.request_admission)
     return task, True
 
 
-def _insert(task: VideoTask) -> None:
+def _earlier(task: VideoTask) -> VideoTask | None:
+    """The task that has this one's key. Raises KeyReused when it was made by another order."""
+    if task.idempotency_key is None:
+        return None
+    earlier = VideoTask.objects.filter(user_id=task.user_id, idempotency_key=task.idempotency_key).first()
+    if earlier is not None and earlier.request_hash != task.request_hash:
+        raise KeyReused(earlier.pk) from None
+    return earlier
+
+
+def _insert(task: VideoTask) -> bool:
     """The row and its first event, in one statement, which also counts the tasks that wait; creates at the same moment
-    may exceed the limit by as many as they are. Raises TooManyWaiting."""
+    may exceed the limit by as many as they are. False: the key has a task already. Raises TooManyWaiting.
+
+    A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
+    it the prompt. While another create of the same key is under way the statement waits for its end.
+    """
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
@@ -120,8 +133,9 @@ def _insert(task: VideoTask) -> None:
     )
     if counted is not None:
         backlog.total.note(counted)
-    if not made:
+    if not made and (own_is_full or (counted or 0) >= settings.MAX_WAITING):
         raise _too_many(task, own=own_is_full)
+    return bool(made)
 
 
 @cache
@@ -134,11 +148,6 @@ def _insert_statement() -> str:
 def _sql_type(column: str) -> str:
     """The type of a column of VideoTask, without its length: a cast to `varchar(80)` would cut a longer text short."""
     return re.sub(r"\(\d+\)", "", VideoTask._meta.get_field(column).db_type(connection) or "")
-
-
-def _violated_constraint(err: IntegrityError) -> str | None:
-    cause = err.__cause__
-    return cause.diag.constraint_name if isinstance(cause, psycopg.Error) else None
 
 
 def _too_many(task: VideoTask, *, own: bool) -> backlog.TooManyWaiting:
