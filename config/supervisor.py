@@ -5,6 +5,7 @@ socket closes: when we stop it, when we crash, after kill -9.
 """
 
 import contextlib
+import json
 import os
 import selectors
 import signal
@@ -16,8 +17,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 from config.embedded.holding import sitter_command
+from config.embedded.places import LOG_BYTES, server_environment
 
 #: A process may finish what it is at for so long after SIGTERM; then it and its children are killed. Longer than
 #: DRAIN_SECONDS, within which each ends by itself.
@@ -48,7 +51,7 @@ def read_procfile(path: Path) -> dict[str, str]:
 
 
 class Child:
-    """One program with its sitter."""
+    """One program with its sitter. Only the program gets `env`: the sitter reads it from a pipe and hands it on."""
 
     def __init__(
         self,
@@ -57,9 +60,18 @@ class Child:
         env: Mapping[str, str],
         cwd: Path,
         output: int | None = None,
+        log: Path | None = None,
         stop: tuple[tuple[int, float], ...] = ((signal.SIGTERM, STOP_SECONDS),),
     ) -> None:
-        plan = {"argv": argv, "stop": [[int(number), seconds] for number, seconds in stop], "whole_tree": True}
+        """What the program writes goes to `log`, a file of bounded size; else to `output`; else to our own output."""
+        env_fd, env_end = os.pipe()
+        plan: dict[str, object] = {
+            "argv": argv,
+            "stop": [[int(number), seconds] for number, seconds in stop],
+            "whole_tree": True,
+            "env_fd": env_fd,
+            **({"log": str(log), "log_bytes": LOG_BYTES} if log else {}),
+        }
         self.pid = 0
         self._lifeline, theirs = socket.socketpair()
         with theirs:
@@ -69,9 +81,13 @@ class Child:
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 cwd=cwd,
-                env=dict(env),
+                env=server_environment(),
+                pass_fds=[env_fd],
                 start_new_session=True,  # Ctrl-C is for us; the sitter then stops in good order
             )
+        os.close(env_fd)
+        with contextlib.suppress(BrokenPipeError), os.fdopen(env_end, "wb") as pipe:  # an end is seen by `poll`
+            pipe.write(json.dumps(dict(env)).encode())
         self._lifeline.settimeout(10)
         with contextlib.suppress(OSError, ValueError):
             self.pid = int(self._lifeline.recv(32))
@@ -125,17 +141,18 @@ class Supervisor:
         self,
         commands: Mapping[str, str],
         *,
-        env: Mapping[str, str],
+        env: Callable[[str], Mapping[str, str]],
         cwd: Path,
         log_dir: Path | None = None,
         tick: Callable[[], None] = lambda: None,
         stop_s: float = STOP_SECONDS,
     ) -> None:
-        """With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
+        """`env` tells the environment of a process by its name in the Procfile.
 
+        With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
         `tick` is called again and again meanwhile, about every quarter second from `run`.
         """
-        self.env = dict(env)
+        self.env = env
         self.cwd = cwd
         self.log_dir = log_dir
         self.tick = tick
@@ -220,21 +237,22 @@ class Supervisor:
         if self.log_dir is None:
             self._print("reelworks", text)
         else:
-            with (self.log_dir / "up.log").open("a") as log:
-                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            with _open_log(self.log_dir / "up.log") as log:
+                log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n".encode())
 
     def _start(self, service: Service) -> None:
         argv = ["/bin/sh", "-c", f"exec {service.command}"]
         stop = ((signal.SIGTERM, self.stop_s),)
+        env = self.env(service.name)
         if self.log_dir is not None:
-            output = os.open(self.log_dir / f"{service.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            service.child = Child(argv, env=self.env, cwd=self.cwd, output=output, stop=stop)
-            os.close(output)
+            log = self.log_dir / f"{service.name}.log"
+            with _open_log(log) as output:
+                service.child = Child(argv, env=env, cwd=self.cwd, output=output.fileno(), log=log, stop=stop)
             return
         self._hang_up(service)
         read_end, write_end = os.pipe()
         os.set_blocking(read_end, False)
-        service.child = Child(argv, env=self.env, cwd=self.cwd, output=write_end, stop=stop)
+        service.child = Child(argv, env=env, cwd=self.cwd, output=write_end, stop=stop)
         os.close(write_end)
         service.pipe = read_end
         self._selector.register(read_end, selectors.EVENT_READ, service)
@@ -299,6 +317,14 @@ class Supervisor:
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
         with contextlib.suppress(OSError):  # a closed terminal is no reason to leave processes behind
             print(prefix, line.rstrip("\r"), flush=True)
+
+
+def _open_log(path: Path) -> BinaryIO:
+    """To be written on; a full one makes room first. Private to us."""
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_name(f"{path.name}.1"))
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 
 def _describe(code: int) -> str:

@@ -61,7 +61,7 @@ class Fleet:
         commands |= {name: _named(lines["worker"], name) for name in WORKERS}
         commands |= {name: _named(lines["media"], name) for name in MEDIA}
         commands |= dict.fromkeys(SWEEPERS, lines["sweeper"])
-        self._supervisor = Supervisor(commands, env=self.env, cwd=ROOT, log_dir=home.logs)
+        self._supervisor = Supervisor(commands, env=lambda _name: self.env, cwd=ROOT, log_dir=home.logs)
 
     def run(self, work: Callable[[], T]) -> T:
         """Start everything, do `work` in a thread, stop everything. Raises what `work` raises."""

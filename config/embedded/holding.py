@@ -25,11 +25,10 @@ from pathlib import Path
 
 from config.embedded import postgres as pg
 from config.embedded import valkey as vk
-from config.embedded.places import EmbeddedError, Place
+from config.embedded.places import LOG_BYTES, EmbeddedError, Place, server_environment
 
 SITTER = Path(__file__).with_name("sitter.py")
 START_SECONDS = 60.0  # recovery after a crash may take its time
-LOG_BYTES = 5_000_000
 
 #: (signal, seconds it has to work), in turn
 Stop = tuple[tuple[int, float], ...]
@@ -123,7 +122,6 @@ def _hold(
         connection = _attach(where)
         if connection is None:
             with _alive_lock(where, stop[0][0]) as lock_fd:
-                _shorten(where.log)
                 argv = prepare()
                 where.prepare_run(user)
                 connection = _start_sitter(where, argv, stop, user, lock_fd)
@@ -161,10 +159,12 @@ def _start_sitter(
         "listen": str(where.sitter_socket),
         "folder": str(where.run),
         "user": user,
+        "log": str(where.log),
+        "log_bytes": LOG_BYTES,
     }
     _sitters[:] = [each for each in _sitters if each.poll() is None]
     ours, theirs = socket.socketpair()
-    with theirs, where.log.open("ab") as log, _locked(where.sitter_lock, where) as own_lock_fd:
+    with theirs, where.open_log() as log, _locked(where.sitter_lock, where) as own_lock_fd:
         plan["own_fds"] = [own_lock_fd]
         sitter = subprocess.Popen(
             sitter_command(plan),
@@ -172,7 +172,7 @@ def _start_sitter(
             stdout=log,
             stderr=log,
             cwd="/",
-            env=pg.environment(),
+            env=server_environment(),
             umask=0o077,
             pass_fds=[lock_fd, own_lock_fd],  # the first one goes on to the server
             start_new_session=True,  # a terminal's Ctrl-C is not for it
@@ -310,12 +310,6 @@ def _is_locked(path: Path) -> bool:
         finally:
             os.close(fd)
     return False
-
-
-def _shorten(log: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > LOG_BYTES:
-            log.replace(log.with_suffix(".log.1"))
 
 
 def _let_go_in_fork() -> None:

@@ -8,12 +8,25 @@ import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 #: Not TMPDIR: every shell and every cron job of a user must come to the same address. Short, too: see `prepare`.
 SOCKETS = Path("/tmp")  # noqa: S108 (the folder is ours alone, and `prepare` checks it)
 
 #: For root, what `nobody` has to reach and cannot reach below the home.
 ELSEWHERE = Path("/var/lib/reelworks")
+
+#: A log of this size becomes <name>.log.1, and a new one begins.
+LOG_BYTES = 5_000_000
+
+#: All that a server of ours gets of our environment: how programs and their libraries are found. No PGDATA, no locale
+#: that the machine may not have, and no key, password or address.
+_SERVERS_NEED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH")
+
+
+def server_environment() -> dict[str, str]:
+    """The environment of an embedded server, and of whatever sits beside a process: it holds no secret."""
+    return {name: os.environ[name] for name in _SERVERS_NEED if name in os.environ} | {"LC_ALL": "C"}
 
 
 class EmbeddedError(Exception):
@@ -72,6 +85,10 @@ class Place:
     @property
     def elsewhere(self) -> Path:
         return ELSEWHERE / _digest(self.home) / self.folder
+
+    def open_log(self) -> BinaryIO:
+        """The log, to be written on, and private to us."""
+        return os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
     def prepare_home(self) -> None:
         """Make the folders in the home. Raises EmbeddedError when the home is not ours to write."""

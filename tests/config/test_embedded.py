@@ -21,7 +21,7 @@ import pytest
 import redis
 
 from config import embedded
-from config.embedded import places
+from config.embedded import holding, places
 from config.embedded import postgres as pg
 from config.embedded import valkey as vk
 
@@ -288,6 +288,60 @@ def test_server_that_cannot_start_says_why(home: Path) -> None:
             embedded.hold(home, postgres=False)
     finally:
         manifest.write_bytes(before)
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    read = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+    return dict(line.split("=", 1) for line in read if "=" in line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_servers_and_their_sitters_get_nothing_of_our_environment(home: Path) -> None:
+    secrets = {"RUNWAY_API_KEY": "canary", "SECRET_KEY": "canary", "AWS_SECRET_ACCESS_KEY": "canary", "PGPASSWORD": "x"}
+    assert said(owner(home, env={**os.environ, **secrets})) == "started"
+    for place in (pg.place(home), vk.place(home)):
+        running = pids(place.alive_lock)
+        assert len(running) == 2
+        for pid in running:
+            assert set(environment_of(pid)) <= {"PATH", "LC_ALL", "LD_LIBRARY_PATH"}
+
+
+def test_no_users_words_are_in_the_log_of_the_database(home: Path) -> None:
+    words = "canary words of a user"
+    with embedded.hold(home, fast=True) as held, psycopg.connect(held.database_url, autocommit=True) as database:
+        database.execute("CREATE TEMP TABLE said (words text UNIQUE CHECK (length(words) < 100), number int NOT NULL)")
+        database.execute("INSERT INTO said VALUES (%s, 1)", [words])
+        for row in ([words, 1], [words * 10, 1], [f"{words} 2", None], [words, words]):
+            with pytest.raises(psycopg.Error):
+                database.execute("INSERT INTO said VALUES (%s, %s::int)", row)
+        with pytest.raises(psycopg.Error):
+            database.execute(f"SELECT '{words}', 1 / 0")
+    until(lambda: all_gone(home), "all is written")
+    text = pg.place(home).log.read_text()
+    assert "database system is ready to accept connections" in text
+    assert "canary" not in text
+
+
+def test_logs_are_private_and_bounded(tmp_path: Path) -> None:
+    log = tmp_path / "one.log"
+    log.write_text("from before\n")
+    log.chmod(0o644)
+    command = "for i in $(seq 2000); do echo line $i of many; done; echo an error >&2"
+    plan: dict[str, object] = {
+        "argv": ["/bin/sh", "-c", command],
+        "stop": [[signal.SIGTERM, 5]],
+        "log": str(log),
+        "log_bytes": 10_000,
+    }
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert subprocess.run(holding.sitter_command(plan), stdin=theirs, check=False, timeout=60).returncode == 0
+    before = tmp_path / "one.log.1"
+    assert sorted(tmp_path.iterdir()) == [log, before]
+    for file in (log, before):
+        assert 0 < file.stat().st_size <= 10_000 + 65_536  # what one read may bring
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert log.read_text().endswith("line 2000 of many\nan error\n")
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can make a folder that belongs to somebody else")

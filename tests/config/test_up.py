@@ -1,5 +1,6 @@
 """`manage.py up` with everything real: it starts, can be found, runs a command, and leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -85,6 +86,78 @@ def test_second_up_finds_the_first_and_kill_9_leaves_nothing(env: dict[str, str]
         first.kill()
         first.wait()
     until(lambda: not processes_of(home), "all its processes are gone", seconds=60)
+
+
+SECRETS = {
+    "SECRET_KEY": "canary-secret-key-" + "x" * 32,
+    "JWT_SIGNING_KEY": "canary-jwt-signing-key-" + "x" * 32,
+    "KLING_WEBHOOK_SECRET": "canary-webhook-secret-" + "x" * 32,
+    "RUNWAY_API_KEY": "canary-runway-key",
+    "AWS_ACCESS_KEY_ID": "canary-aws-id",
+    "AWS_SECRET_ACCESS_KEY": "canary-aws-secret",
+    "GITHUB_TOKEN": "canary-of-the-shell",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_each_process_has_only_the_secrets_that_it_needs(env: dict[str, str], home: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (home / "up.out").open("w") as out:
+        command = [sys.executable, "manage.py", "up"]
+        first = subprocess.Popen(command, cwd=ROOT, env=env | SECRETS | {"PORT": str(port)}, stdout=out, stderr=out)
+    try:
+        until(lambda: "Reelworks is ready" in (home / "up.out").read_text() or first.poll() is not None, "it is ready")
+        found = secrets_below(first.pid)
+    finally:
+        first.terminate()
+        first.wait()
+    nothing: set[str] = set()
+    workers = set(SECRETS) - {"JWT_SIGNING_KEY", "KLING_WEBHOOK_SECRET"}
+    assert found == {
+        "postgres": nothing,
+        "valkey": nothing,
+        "sitter": nothing,
+        "simulator": nothing,
+        "worker": workers,
+        "media": workers,
+        "sweeper": workers,
+        "web": set(SECRETS),
+    }
+
+
+#: What stands in the command line of each kind of process; the first one that does counts.
+KINDS = {
+    "sitter.py": "sitter",
+    "/postgres": "postgres",
+    "postgres:": "postgres",
+    "valkey-server": "valkey",
+    "providers.simulator": "simulator",
+    "videoQueue": "worker",
+    "mediaQueue": "media",
+    "manage.py sweeper": "sweeper",
+    "granian": "web",
+}
+
+
+def secrets_below(supervisor: int) -> dict[str, set[str]]:
+    """Kind of process → names in SECRETS whose values any of its kind has, for all below the supervisor."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found: dict[str, set[str]] = {}
+    pending = list(children.get(supervisor, []))
+    while pending:
+        pid = pending.pop()
+        pending += children.get(pid, [])
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            has = Path(f"/proc/{pid}/environ").read_text()
+            kind = next((kind for mark, kind in KINDS.items() if mark in line), line)
+            found.setdefault(kind, set()).update(name for name, value in SECRETS.items() if value in has + line)
+    return found
 
 
 def processes_of(home: Path) -> list[str]:

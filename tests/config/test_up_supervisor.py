@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from config.embedded.places import LOG_BYTES
 from config.running import Running, System
 from config.supervisor import Supervisor, read_procfile
 
@@ -31,7 +32,7 @@ def lives(mark: str) -> bool:
 
 
 def supervisor(tmp_path: Path, **commands: str) -> Supervisor:
-    return Supervisor(commands, env=dict(os.environ), cwd=tmp_path)
+    return Supervisor(commands, env=lambda _name: os.environ, cwd=tmp_path)
 
 
 def test_procfile_is_read_and_mistakes_are_named(tmp_path: Path) -> None:
@@ -96,6 +97,38 @@ def _starts(path: Path) -> int:
     return len(path.read_text().split()) if path.exists() else 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_only_the_process_itself_gets_its_environment(tmp_path: Path) -> None:
+    def canary(name: str) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "ONE": f"canary-of-{name}", "LONG": "x" * 100_000}
+
+    with Supervisor({"a": "sleep 60", "b": "sleep 60"}, env=canary, cwd=tmp_path) as running:
+        running.start()
+        for name, other in ("ab", "ba"):
+            pid = running.pid(name)
+            assert running.run_until(lambda pid=pid: Path(f"/proc/{pid}/cmdline").read_text().startswith("sleep"))
+            assert f"canary-of-{name}" in (seen := Path(f"/proc/{pid}/environ").read_text())
+            assert f"canary-of-{other}" not in seen
+            sitter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+            for part in ("environ", "cmdline"):
+                assert "canary" not in Path(f"/proc/{sitter}/{part}").read_text()
+
+
+def test_logs_in_files_are_private_and_hold_what_was_said(tmp_path: Path) -> None:
+    (tmp_path / "up.log").write_text("x" * (LOG_BYTES + 1))
+    environ = os.environ
+    with Supervisor(
+        {"a": "sh -c 'echo one; echo two >&2; sleep 60'"}, env=lambda _name: environ, cwd=tmp_path, log_dir=tmp_path
+    ) as running:
+        running.start()
+        running.say("three")
+        assert running.run_until(lambda: "two" in (tmp_path / "a.log").read_text())
+    assert (tmp_path / "a.log").read_text() == "one\ntwo\n"
+    assert (tmp_path / "up.log").read_text().endswith(" three\n")
+    assert (tmp_path / "up.log.1").stat().st_size > LOG_BYTES
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "a.log", tmp_path / "up.log")} == {0o600}
+
+
 def test_stop_is_polite_first(tmp_path: Path) -> None:
     command = "sh -c 'trap \"echo bye > bye; exit 0\" TERM; echo > up; while :; do sleep 0.05; done'"
     with supervisor(tmp_path, web=command) as running:
@@ -128,7 +161,7 @@ def test_nothing_survives_kill_9(tmp_path: Path, victim: str) -> None:
         import os, sys
         from pathlib import Path
         from config.supervisor import Supervisor
-        with Supervisor({{"web": "sleep 98764"}}, env=dict(os.environ), cwd=Path(sys.argv[1])) as running:
+        with Supervisor({{"web": "sleep 98764"}}, env=lambda _name: os.environ, cwd=Path(sys.argv[1])) as running:
             running.start()
             print(running._services[0].child._sitter.pid, flush=True)
             running.run_until(lambda: {victim == "sitter"} and running._services[0].child is None)

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,15 +21,25 @@ from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from config import embedded
+from config.embedded.places import server_environment
 from config.running import Running, System
 from config.servers import hold_embedded, require_fit_database
 from config.supervisor import Child, Supervisor, read_procfile
+from providers.registry import PROVIDERS
 from video.infra import timeouts
 
 #: Some processes need seconds of CPU to start, and a machine may be busy.
 READY_SECONDS = 90.0
 #: Two hosts may start against one database at once; any constant will do as the name of their lock.
 MIGRATION_LOCK = 7_233_641
+
+#: What logins and call-backs are checked with. Workers check neither.
+WEB_ONLY = frozenset({"JWT_SIGNING_KEY"}) | {
+    provider.callbacks.setting.name
+    for provider in PROVIDERS
+    if provider.callbacks is not None and not provider.callbacks.setting.is_address
+}
+_SIMULATOR_NEEDS = ("HOME", "TMPDIR", "IMAGEIO_FFMPEG_EXE", "PYTHONPATH", "PYTHONUNBUFFERED", "SIMULATOR_PORT")
 
 SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs money."
 
@@ -82,7 +92,7 @@ class Command(BaseCommand):
         try:
             with Supervisor(
                 commands,
-                env=env,
+                env=lambda name: _environment_of(name, env),
                 cwd=settings.BASE_DIR,
                 log_dir=log_dir,
                 tick=servers.check,
@@ -154,7 +164,7 @@ class Command(BaseCommand):
         if system.simulate:
             self.stderr.write(SIMULATED)
             env["REELWORKS_SIMULATOR_URL"] = system.simulator_url
-        with Supervisor({}, env=env, cwd=settings.BASE_DIR) as supervisor:
+        with Supervisor({}, env=lambda _name: env, cwd=settings.BASE_DIR) as supervisor:
             sys.exit(self._foreground(supervisor, then, env))
 
 
@@ -212,7 +222,7 @@ def _check_installation() -> None:
 
 
 def _environment(port: int, simulator_port: int) -> dict[str, str]:
-    """What every process of the Procfile gets: all that was read here, so that none reads another state of the file."""
+    """What the processes of the Procfile get: all that was read here, so that none reads another state of the file."""
     env = dict(os.environ)
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     env["PYTHONUNBUFFERED"] = "1"
@@ -233,6 +243,16 @@ def _environment(port: int, simulator_port: int) -> dict[str, str]:
         env["SIMULATOR_PORT"] = str(simulator_port)
         env["REELWORKS_SIMULATOR_URL"] = f"http://127.0.0.1:{simulator_port}"
     return env
+
+
+def _environment_of(name: str, everything: Mapping[str, str]) -> dict[str, str]:
+    """What one process of the Procfile gets of it. The web server gets all: a page of the admin asks about jobs."""
+    if name == "simulator":  # it reads no settings
+        needed = {**server_environment(), **dict.fromkeys(_SIMULATOR_NEEDS, "")}
+        return {each: everything[each] for each in needed if each in everything}
+    if name == "web":
+        return dict(everything)
+    return {each: value for each, value in everything.items() if each not in WEB_ONLY}
 
 
 def _prepare_database() -> None:

@@ -89,6 +89,27 @@ def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
     assert not _still_running(tmp_path)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kernel", KINDS)
+def test_it_has_nothing_of_our_environment(tmp_path: Path, kernel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNWAY_API_KEY", "canary")
+    runner = FFmpeg(FFMPEG, kernel_deathsig=kernel)
+    cancelled = threading.Event()
+    seen: dict[int, str] = {}
+
+    def look(_: float) -> None:
+        seen.update({pid: Path(f"/proc/{pid}/environ").read_text() for pid in running_with(str(tmp_path))})
+        cancelled.set()
+
+    argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
+    with pytest.raises(Cancelled):
+        runner.run(argv, deadline_s=30, duration_s=100, on_progress=look, cancelled=cancelled)
+    assert seen
+    for environment in seen.values():
+        assert f"PATH={os.defpath}" in environment
+        assert "canary" not in environment
+
+
 def test_cancelled_before_it_starts(ffmpeg: FFmpeg) -> None:
     cancelled = threading.Event()
     cancelled.set()

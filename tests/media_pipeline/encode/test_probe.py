@@ -174,6 +174,18 @@ def test_hanging_child_is_killed_and_replaced(clip: Clip, monkeypatch: pytest.Mo
         prober.close()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_decoder_has_nothing_of_our_environment(
+    clip: Clip, prober: Prober, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNWAY_API_KEY", "canary")
+    prober.probe(clip("h264_24.mp4"))
+    pids = _child_pids(prober)
+    assert pids
+    for pid in pids:
+        assert Path(f"/proc/{pid}/environ").read_text().split("\0") == [f"PATH={os.defpath}", "LANG=C.UTF-8", ""]
+
+
 def test_many_threads_share_the_children(clip: Clip, prober: Prober) -> None:
     results: list[int] = []
 
