@@ -13,6 +13,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from config.embedded import home as home_folder
+
 
 @dataclass(frozen=True)
 class System:
@@ -44,7 +46,8 @@ def running_simulator(home: Path) -> str:
 class Running:
     def __init__(self, home: Path) -> None:
         folder = home / "run"
-        folder.mkdir(parents=True, exist_ok=True)
+        home_folder.make(home)
+        folder.mkdir(mode=home_folder.FOLDER_MODE, exist_ok=True)
         self._lock = folder / "up.lock"
         self._guests = folder / "up.guests"
         self._note = folder / "up.json"
@@ -63,7 +66,8 @@ class Running:
 
     def tell(self, system: System) -> None:
         draft = self._note.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(system)))
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, home_folder.FILE_MODE), "w") as file:
+            file.write(json.dumps(asdict(system)))
         draft.replace(self._note)
 
     def find(self, seconds: float) -> System | None:

@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import addresses, web_addresses
 from config import env as read
+from config.embedded import home
 from config.names import KEY_NAMES
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
@@ -50,7 +51,7 @@ def _secret_key() -> str:
 
 
 def _make_secret(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    home.make(path.parent)
     mine = path.with_name(f"secret_key.{os.getpid()}")
     mine.touch(mode=0o600)
     mine.write_text(secrets.token_urlsafe(48))
@@ -63,6 +64,7 @@ def _make_secret(path: Path) -> None:
 
 
 SECRET_KEY = _secret_key()
+home.mend(REELWORKS_HOME)
 DEBUG = read.flag(env, "DEBUG")
 PORT = read.whole(env, "PORT", 8000, least=1, most=65535)
 HOST = read.address(env, "HOST", "127.0.0.1", read=web_addresses.interface)
@@ -359,6 +361,10 @@ _arm_failpoints()
 STORAGE_LOCAL_PATH = read.folder(env, "STORAGE_LOCAL_PATH", "./storage", root=BASE_DIR)
 # Unfinished work is always on a local disk; beside local storage, so that publishing never copies.
 SCRATCH_PATH = read.folder(env, "SCRATCH_PATH", str(STORAGE_LOCAL_PATH / ".scratch"), root=BASE_DIR)
+# Of a stored file. A folder gets the same, and may be entered by whom the files may be read by.
+STORAGE_FILE_MODE = int(
+    read.choice(env, "STORAGE_FILE_MODE", "0640", among=("0600", "0640", "0644", "0660", "0664")), base=8
+)
 LINK_LIFETIME_SECONDS = read.whole(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400)
 
 

@@ -25,7 +25,7 @@ for _name in _outside:
 # One run, one pair of embedded servers, shared by all its xdist workers and by nobody else.
 _OWNER = "TESTS_HOME" not in _outside
 HOME = Path(_outside.get("TESTS_HOME") or tempfile.mkdtemp(prefix="reelworks-tests-"))
-HOME.chmod(0o755)  # PostgreSQL may have to run as another user
+HOME.chmod(0o711)  # PostgreSQL may have to run as another user
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 STORAGE = HOME / "storage" / f"{WORKER}-{os.getpid()}"
 os.environ.update(

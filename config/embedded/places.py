@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from config.embedded import home
+
 #: Not TMPDIR: every shell and every cron job of a user must come to the same address. Short, too: see `prepare`.
 SOCKETS = Path("/tmp")  # noqa: S108 (the folder is ours alone, and `prepare` checks it)
 
@@ -93,8 +95,10 @@ class Place:
     def prepare_home(self) -> None:
         """Make the folders in the home. Raises EmbeddedError when the home is not ours to write."""
         try:
+            home.make(self.home)
             for path in (self.start_lock.parent, self.log.parent):
-                path.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=home.FOLDER_MODE, exist_ok=True)
+            home.mend(self.home)
         except OSError as error:
             raise EmbeddedError(
                 f"Reelworks cannot write its folder {self.home}: {error.strerror or error}.",

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+from config.embedded import home
 from config.embedded.places import (
     ELSEWHERE,
     EmbeddedError,
@@ -143,6 +144,8 @@ def _shared_copy(package: Path) -> Path:
 def _initialise(where: Place, binaries: Path, user: tuple[int, int] | None, *, fast: bool) -> None:
     """Make an empty cluster with our database in it, under another name until it is whole."""
     target = where.data
+    if user and reachable_by_all(where.home.parent):
+        where.home.chmod(home.PASSAGE_MODE)  # its name is known to that user, and the rest of the home is private
     if user and not reachable_by_all(where.home):
         target = where.elsewhere
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from media_pipeline.errors import disk_full_as_media_error
+from media_pipeline.storage.folders import FOLDER_MODE, make_folder
 from media_pipeline.storage.object_keys import check_key, one_part
 
 
@@ -58,9 +59,11 @@ class MediaStorage:
     not to copy.
     """
 
-    def __init__(self, store: Store, *, scratch_root: Path) -> None:
+    def __init__(self, store: Store, *, scratch_root: Path, folder_mode: int = FOLDER_MODE) -> None:
+        """`folder_mode`: of the folders above `scratch_root`, where they are missing."""
         self._store = store
         self.scratch_root = scratch_root
+        self._folder_mode = folder_mode
 
     def put_file(self, path: Path, key: str, *, move: bool = False) -> None:
         """Publish a whole file under a new key; on return it is durable. With `move` the file at `path` is gone then.
@@ -114,7 +117,8 @@ class MediaStorage:
         """A private folder for one piece of work, gone with everything in it when the block ends."""
         folder = self.scratch_root / f"{one_part(name)}-{secrets.token_hex(6)}"
         with disk_full_as_media_error():
-            folder.mkdir(parents=True)
+            make_folder(folder.parent, self._folder_mode)
+            folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:

@@ -18,11 +18,11 @@ from django.core.files.storage import FileSystemStorage
 
 from media_pipeline.errors import disk_full_as_media_error
 from media_pipeline.storage.base import sweep_folder
+from media_pipeline.storage.folders import FILE_MODE, folder_mode, make_folder
 from media_pipeline.storage.object_keys import is_part
 
 #: Folder inside the storage for unfinished files: on the same filesystem, so that publishing never copies.
 SCRATCH = ".scratch"
-FILE_MODE = 0o644
 
 
 class LocalStorage(FileSystemStorage):
@@ -31,6 +31,12 @@ class LocalStorage(FileSystemStorage):
     Where Django would save under another name, this raises FileExistsError; where it would leave half a file after a
     crash, this leaves none under the key.
     """
+
+    def __init__(self, location: str | Path, *, file_mode: int = FILE_MODE) -> None:
+        """`file_mode`: of each stored file, whatever the umask is; folders follow from it."""
+        super().__init__(location=location)
+        self._file_mode = file_mode
+        self._folder_mode = folder_mode(file_mode)
 
     @property
     def scratch_root(self) -> Path:
@@ -106,7 +112,7 @@ class LocalStorage(FileSystemStorage):
     @contextmanager
     def _temp(self) -> Iterator[Path]:
         """The path of a file that is not there yet, and gone when the block ends."""
-        self.scratch_root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.scratch_root, self._folder_mode)
         temp = self.scratch_root / f"save-{secrets.token_hex(8)}"
         try:
             yield temp
@@ -115,7 +121,7 @@ class LocalStorage(FileSystemStorage):
 
     def _publish_near(self, path: Path, name: str) -> None:
         with path.open("rb") as file:
-            os.fchmod(file.fileno(), FILE_MODE)
+            os.fchmod(file.fileno(), self._file_mode)
             os.fsync(file.fileno())
         self._link(path, Path(self.path(name)))
 
@@ -124,7 +130,7 @@ class LocalStorage(FileSystemStorage):
         # Another worker's delete_prefix may remove the folder between the two steps.
         for last in (*[False] * 9, True):
             try:
-                made |= _make_folder(dst.parent)
+                made |= make_folder(dst.parent, self._folder_mode)
                 os.link(src, dst)
                 break
             except FileExistsError:
@@ -139,13 +145,6 @@ class LocalStorage(FileSystemStorage):
             # Gone again already: then so is what we put there, and on purpose.
             with contextlib.suppress(FileNotFoundError):
                 _fsync_folder(folder)
-
-
-def _make_folder(folder: Path) -> set[Path]:
-    """Make it with all its parents; which ones were missing."""
-    missing = {parent for parent in (folder, *folder.parents) if not parent.exists()}
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
 
 
 def _fsync_folder(folder: Path) -> None:

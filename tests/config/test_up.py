@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from config import embedded
+from config.embedded import home as home_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.pipeline
@@ -62,6 +63,7 @@ def test_then_runs_the_command_and_ends_with_its_code(env: dict[str, str], home:
     assert done.returncode == 0, done.stderr
     assert "ALL VIDEOS ARE SIMULATED" in done.stderr
     assert (home / "log" / "web.log").exists()
+    assert not home_folder.readable_by_others(home)
     assert up(env, "--then", "migrate", "no_such_app").returncode == 1
     assert not processes_of(home)
 

@@ -15,6 +15,7 @@ from django.conf import settings
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.probe import Prober
 from media_pipeline.storage.base import MediaStorage
+from media_pipeline.storage.folders import folder_mode
 from media_pipeline.storage.local import LocalStorage
 from media_pipeline.storage.s3_address import S3Keys
 from providers.api_keys import ApiKey
@@ -80,8 +81,9 @@ class Toolkit:
     def storage(self) -> MediaStorage:
         """Where videos and work files live: the bucket of STORAGE_URL, else STORAGE_LOCAL_PATH."""
         if settings.OBJECT_STORAGE is None:
-            store = LocalStorage(location=settings.STORAGE_LOCAL_PATH)
-            return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
+            mode = settings.STORAGE_FILE_MODE
+            store = LocalStorage(location=settings.STORAGE_LOCAL_PATH, file_mode=mode)
+            return MediaStorage(store, scratch_root=settings.SCRATCH_PATH, folder_mode=folder_mode(mode))
         from media_pipeline.storage.s3 import S3Storage  # lazily: AWS's library is 50 MB and 0.7 s
 
         store = S3Storage(settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS)

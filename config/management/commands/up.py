@@ -88,7 +88,7 @@ class Command(BaseCommand):
             commands.pop("simulator", None)
         log_dir = settings.REELWORKS_HOME / "log" if then is not None else None
         if log_dir:
-            log_dir.mkdir(parents=True, exist_ok=True)
+            log_dir.mkdir(mode=0o700, exist_ok=True)
         try:
             with Supervisor(
                 commands,

@@ -200,7 +200,27 @@ def test_local_files_are_not_copied(local: MediaStorage, tmp_path: Path) -> None
         local.copy("work/t/1-out.mp4", "7/videos/v.mp4")
     stored = tmp_path / "storage" / "7" / "videos" / "v.mp4"
     assert stored.stat().st_ino == inode
-    assert stored.stat().st_mode & 0o777 == 0o644
+    assert stored.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(("file_mode", "folder"), [(0o640, 0o750), (0o600, 0o700), (0o644, 0o755), (0o660, 0o770)])
+@pytest.mark.parametrize("umask", [0, 0o077])
+def test_who_may_read_is_said_by_the_mode_and_not_by_the_umask(
+    tmp_path: Path, file_mode: int, folder: int, umask: int
+) -> None:
+    store = LocalStorage(location=tmp_path / "new" / "storage", file_mode=file_mode)
+    media = MediaStorage(store, scratch_root=store.scratch_root, folder_mode=folder)
+    before = os.umask(umask)
+    try:
+        with media.scratch_dir("work") as scratch:
+            assert scratch.stat().st_mode & 0o777 == 0o700
+            (scratch / "one").write_bytes(b"one")
+            media.put_file(scratch / "one", "7/videos/v.mp4")
+        store.save("7/thumbnails/t.jpg", ContentFile(b"two"))
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "new").rglob("*"):
+        assert path.stat().st_mode & 0o777 == (folder if path.is_dir() else file_mode), path
 
 
 @pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM])

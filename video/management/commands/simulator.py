@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         chosen = {name: options[name] for name in FLAGS}
         chosen["data_dir"] = options["data_dir"] or str(settings.REELWORKS_HOME / "simulator")
+        os.umask(0o077)  # its files are in our home
         try:
             wanted = SimulatorOptions(**chosen, ffmpeg=settings.FFMPEG_BINARY or None)
         except ValueError as err:
