@@ -48,7 +48,7 @@ class Environment(environ.Env):
 
 def load(root: Path) -> Environment:
     """The environment with `.env.local` (or REELWORKS_ENV_FILE) laid under it; what is exported wins."""
-    path = _file(root)
+    path = file_read(root)
     if path is not None:
         for name, value in env_file.read(path).items():
             os.environ.setdefault(name, value)
@@ -56,7 +56,7 @@ def load(root: Path) -> Environment:
     return Environment()
 
 
-def _file(root: Path) -> Path | None:
+def file_read(root: Path) -> Path | None:
     """The file to read, if there is one. A link that leads nowhere counts as there, so that it is told."""
     named = _characters_of("REELWORKS_ENV_FILE", os.environ.get("REELWORKS_ENV_FILE", ".env.local").strip())
     if not named:

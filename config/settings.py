@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config import addresses, web_addresses
 from config import env as read
 from config.embedded import home
+from config.env import file_read
 from config.names import KEY_NAMES
 from config.running import running_simulator
 from media_pipeline.storage import links, s3_links
@@ -27,7 +28,7 @@ from video.infra import failpoints
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = read.load(BASE_DIR)
-
+ENV_FILE = file_read(BASE_DIR)
 
 REELWORKS_HOME = read.folder(env, "REELWORKS_HOME", ".reelworks", root=BASE_DIR)
 

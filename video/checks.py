@@ -8,6 +8,12 @@ video.W002  everything is simulated although keys are configured
 video.W003  DEBUG is on while real keys are in use
 video.W004  PUBLIC_BASE_URL is not set (only with --deploy)
 video.W005  everything is simulated (only with --deploy)
+video.W006  others can read the file with the keys (only with --deploy)
+video.W007  others can read REELWORKS_HOME (only with --deploy)
+video.W008  a key that signs logins or links is short (only with --deploy)
+video.W009  the demo user, whose password everybody knows, can be reached from other machines (only with --deploy)
+video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
+video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
 
 All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
 away again.
@@ -30,6 +36,12 @@ from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
 
 Apps = Sequence[AppConfig] | None
+
+#: As HMAC-SHA256 wants it (RFC 7518, section 3.2): a key as long as the hash.
+LEAST_KEY_BYTES = 32
+#: What must be private in REELWORKS_HOME.
+_PRIVATE = ("secret_key", "log", "run")
+_OWN_MACHINE = {"127.0.0.1", "::1", "localhost"}
 
 
 @register("video")
@@ -129,3 +141,58 @@ def ready_for_others(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         hint = "Unset REELWORKS_SIMULATE on a server for others."
         found.append(Warning("Every video is simulated.", hint=hint, id="video.W005"))
     return found
+
+
+@register("video", deploy=True)
+def secrets_are_private(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W006 to W008."""
+    found: list[CheckMessage] = []
+    if settings.ENV_FILE is not None and _open_to_others(settings.ENV_FILE):
+        message = f"Every user of this machine can read {settings.ENV_FILE}, which holds keys."
+        found.append(Warning(message, hint=f"Run: chmod 600 {settings.ENV_FILE}", id="video.W006"))
+    home = settings.REELWORKS_HOME
+    readable = [path for path in (home, *(home / name for name in _PRIVATE)) if _open_to_others(path)]
+    if readable:
+        message = f"Other users of this machine can read {', '.join(map(str, readable))}."
+        hint = f"Give REELWORKS_HOME a folder of its own, owned by the user of Reelworks, and run: chmod 700 {home}"
+        found.append(Warning(message, hint=hint, id="video.W007"))
+    keys = {"SECRET_KEY": settings.SECRET_KEY, "JWT_SIGNING_KEY": str(settings.SIMPLE_JWT["SIGNING_KEY"])}
+    for name, key in keys.items():
+        if len(key.encode()) < LEAST_KEY_BYTES:
+            message = f"{name} has less than {LEAST_KEY_BYTES} bytes, so that it could be guessed."
+            hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(48))'. Logins begin anew with it."
+            found.append(Warning(message, hint=hint, id="video.W008"))
+    return found
+
+
+@register("video", deploy=True)
+def safe_on_the_net(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W009 to W011."""
+    found: list[CheckMessage] = []
+    if settings.SIMULATE and settings.HOST not in _OWN_MACHINE:
+        message = f"HOST is {settings.HOST}: everybody who reaches it can sign in as demo, with the password demo."
+        hint = "Set HOST=127.0.0.1 while simulating, or set a provider's key and unset REELWORKS_SIMULATE."
+        found.append(Warning(message, hint=hint, id="video.W009"))
+    if not settings.PUBLIC_BASE_URL:
+        return found  # W004 says so
+    if not settings.PUBLIC_BASE_URL.startswith("https://"):
+        message = "PUBLIC_BASE_URL is not https: passwords, tokens and videos can be read on their way."
+        hint = "Put a proxy with a certificate before Reelworks, and set PUBLIC_BASE_URL to its https address."
+        return [*found, Warning(message, hint=hint, id="video.W010")]
+    for name, is_on, why in (
+        ("BEHIND_TLS_PROXY", settings.SECURE_PROXY_SSL_HEADER, "no request counts as one that came by https"),
+        ("COOKIE_SECURE", settings.COOKIE_SECURE, "browsers send the cookies of a login over http, too"),
+    ):
+        if not is_on:
+            hint = f"Set {name}=1; for BEHIND_TLS_PROXY the proxy has to set X-Forwarded-Proto itself."
+            message = f"PUBLIC_BASE_URL is https, but {name} is off: {why}."
+            found.append(Warning(message, hint=hint, id="video.W011"))
+    return found
+
+
+def _open_to_others(path: Path) -> bool:
+    """Whether others may read that file or list that folder; False for what is not there."""
+    try:
+        return bool(path.stat().st_mode & 0o006)
+    except OSError:
+        return False

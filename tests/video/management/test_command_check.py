@@ -86,6 +86,71 @@ def test_a_server_for_others_has_an_address_and_real_videos(settings: Any) -> No
     assert checks.ready_for_others(None) == []
 
 
+@pytest.fixture
+def private(settings: Any, tmp_path: Path) -> Any:
+    """Settings of a good installation, all in a folder of their own."""
+    settings.ENV_FILE = tmp_path / ".env.local"
+    settings.ENV_FILE.write_text("RUNWAY_API_KEY=canary")
+    settings.ENV_FILE.chmod(0o600)
+    settings.REELWORKS_HOME = tmp_path / "home"
+    settings.REELWORKS_HOME.mkdir(mode=0o700)
+    settings.SIMULATE, settings.HOST, settings.PUBLIC_BASE_URL = False, "127.0.0.1", "https://video.example.com"
+    settings.COOKIE_SECURE, settings.SECURE_PROXY_SSL_HEADER = True, ("HTTP_X_FORWARDED_PROTO", "https")
+    return settings
+
+
+def of_all(private: Any) -> list[str | None]:
+    found = [*checks.secrets_are_private(None), *checks.safe_on_the_net(None)]
+    assert all(message.hint for message in found)
+    assert "canary" not in str(found)
+    return ids(found)
+
+
+def test_a_private_installation_is_quiet(private: Any) -> None:
+    assert of_all(private) == []
+    private.ENV_FILE = None
+    assert of_all(private) == []
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o666])
+def test_a_file_of_keys_that_others_can_read_is_a_warning(private: Any, mode: int) -> None:
+    private.ENV_FILE.chmod(mode)
+    assert of_all(private) == ["video.W006"]
+
+
+def test_a_home_that_others_can_read_is_a_warning(private: Any) -> None:
+    private.REELWORKS_HOME.chmod(0o755)
+    assert of_all(private) == ["video.W007"]
+    private.REELWORKS_HOME.chmod(0o711)
+    assert of_all(private) == []
+    (private.REELWORKS_HOME / "log").mkdir()
+    (private.REELWORKS_HOME / "log").chmod(0o755)
+    assert of_all(private) == ["video.W007"]
+
+
+def test_a_short_signing_key_is_a_warning_that_does_not_quote_it(private: Any) -> None:
+    private.SIMPLE_JWT = {**private.SIMPLE_JWT, "SIGNING_KEY": "canary" + "x" * 25}
+    assert of_all(private) == ["video.W008"]
+    private.SIMPLE_JWT = {**private.SIMPLE_JWT, "SIGNING_KEY": "canary" + "x" * 26}
+    assert of_all(private) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
+def test_the_demo_user_on_the_net_is_a_warning(private: Any, host: str) -> None:
+    private.HOST = host
+    assert of_all(private) == []
+    private.SIMULATE = True
+    assert of_all(private) == ["video.W009"]
+
+
+def test_what_is_not_encrypted_is_a_warning(private: Any) -> None:
+    private.PUBLIC_BASE_URL = "http://video.example.com"
+    assert of_all(private) == ["video.W010"]
+    private.PUBLIC_BASE_URL = "https://video.example.com"
+    private.COOKIE_SECURE, private.SECURE_PROXY_SSL_HEADER = False, None
+    assert of_all(private) == ["video.W011", "video.W011"]
+
+
 def test_the_docstring_lists_every_id() -> None:
     source = Path(checks.__file__).read_text()
     used = {part.split('"')[0] for part in source.split('id="')[1:]}
