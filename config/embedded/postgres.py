@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -90,12 +91,41 @@ def prepare(where: Place, user: tuple[int, int] | None, *, fast: bool) -> list[s
     if not where.data.exists():
         _initialise(where, binaries, user, fast=fast)
     _check(where, user)
+    _let_in_only_us(where, user, server_user_too=fast)
     # Its process is gone, the lock says so, but its number may be another one's by now: PostgreSQL would then refuse
     # to start.
     (where.data / "postmaster.pid").unlink(missing_ok=True)
     settings = SETTINGS | {"unix_socket_directories": str(where.run)} | (FAST if fast else {})
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return [str(binaries / "postgres"), "-D", str(where.data.resolve()), *options]
+
+
+def _let_in_only_us(where: Place, user: tuple[int, int] | None, *, server_user_too: bool) -> None:
+    """Whoever connects has to be the user who starts the server, as the kernel says (`peer`): for root, no process of
+    the data's owner gets in. `server_user_too` is for tests: a pooler that refuses to run as root.
+
+    Without a name in the user database, as in some containers, `peer` has nothing to go by. There only the folder of
+    the socket keeps others out.
+    """
+    uids = {os.geteuid(), *([user[0]] if user and server_user_too else [])}
+    try:
+        names = sorted(pwd.getpwuid(uid).pw_name for uid in uids)
+    except KeyError:
+        names = []
+    how = "peer map=reelworks" if names else "trust"
+    _replace(where.data / "pg_ident.conf", "".join(f'reelworks "{name}" all\n' for name in names), user)
+    _replace(where.data / "pg_hba.conf", f"local all all {how}\n", user)
+
+
+def _replace(path: Path, text: str, user: tuple[int, int] | None) -> None:
+    """Write it anew and under its name only when whole. The folder is another user's: no link of his is followed."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if user:
+            os.fchown(file.fileno(), *user)
+        file.write(text)
+    draft.replace(path)
 
 
 def is_ready(where: Place) -> bool:

@@ -306,6 +306,26 @@ def test_servers_and_their_sitters_get_nothing_of_our_environment(home: Path) ->
             assert set(environment_of(pid)) <= {"PATH", "LC_ALL", "LD_LIBRARY_PATH"}
 
 
+@pytest.mark.skipif(not AS_ROOT, reason="as another user only the owner of the data is there to be let in")
+def test_for_root_no_process_of_the_servers_user_gets_into_the_database(home: Path) -> None:
+    with embedded.hold(home, valkey=False) as held:
+        with psycopg.connect(held.database_url) as database:
+            assert database.execute("SELECT system_user").fetchone() == ("peer:root",)
+        uid = pg.place(home).data.stat().st_uid
+        pid = os.fork()
+        if pid == 0:  # nothing of the test may run on in this copy
+            try:
+                os.setgroups([])
+                os.setuid(uid)
+                psycopg.connect(held.database_url)
+                os._exit(0)
+            except psycopg.OperationalError as err:
+                os._exit(7 if "Peer authentication failed" in str(err) else 8)
+            finally:
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+
+
 def test_no_users_words_are_in_the_log_of_the_database(home: Path) -> None:
     words = "canary words of a user"
     with embedded.hold(home, fast=True) as held, psycopg.connect(held.database_url, autocommit=True) as database:
