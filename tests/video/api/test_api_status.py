@@ -214,7 +214,7 @@ def test_progress_goes_on_between_two_looks_and_the_next_look_never_takes_it_bac
     before = progress()
     assert before in range(43, 60)
     said = {generation.pk: JobStatus(JobState.RUNNING, "RUNNING", 0.3)}
-    monkeypatch.setattr(provider_calls, "poll_many", lambda asked: said)
+    monkeypatch.setattr(provider_calls, "poll_many", lambda asked, **more: said)
     assert runner.run_batch([task.pk]) == []
     assert progress() >= before
     age_job(accepted_at=900, last_polled_at=700)
