@@ -13,6 +13,9 @@ from django.test import RequestFactory
 
 from video.web import heads
 
+# Each request looks whether this thread's connection is still good, also where no statement is run.
+pytestmark = pytest.mark.django_db
+
 ODD = {
     "semicolons after a quote": 'application/json;x="' + ";" * 60_000,
     "many parameters": "application/json" + ";x=y" * 15_000,
@@ -88,7 +91,6 @@ def test_of_a_content_type_its_kind_and_boundary_are_kept(sent: str, kept: str) 
     assert heads.content_type(sent) == kept
 
 
-@pytest.mark.django_db
 def test_a_form_in_parts_is_still_read() -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\nnobody\r\n--x--\r\n'
     status, _, content = ask("/admin/login/", "POST", body, CONTENT_TYPE="multipart/form-data; boundary=x")
