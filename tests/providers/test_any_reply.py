@@ -147,7 +147,7 @@ def check(told: Any) -> None:
 
 
 @pytest.mark.parametrize("provider", ADAPTERS, ids=lambda provider: provider.name)
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(reply=REPLIES)
 @example(reply=HttpReply(200, {}, b"[" * 200_000))
 @example(reply=HttpReply(422, {}, b'{"detail": [{"loc": [' + b"[" * 900 + b"]" * 900 + b'], "msg": "x"}]}'))
