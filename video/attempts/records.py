@@ -89,7 +89,9 @@ def _hold_task(generation_id: str) -> None:
 def live(task_id: str) -> Generation | None:
     """The task's live generation; the database holds that there is at most one."""
     return (
-        Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).select_related("account", "task").first()
+        Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE)
+        .select_related("account", "task__user")
+        .first()
     )
 
 

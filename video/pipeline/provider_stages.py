@@ -70,7 +70,7 @@ def generate(claim: Claim) -> Outcome:
     if generation.state == State.ACCEPTED:  # by a worker that is gone, or by a call-back: it may have ended already
         return _to_poll(generation, at_once=True)
     if generation.state == State.PLANNED:
-        return _submit(claim, generation) if claim.task.user.is_active else _user_off(generation)
+        return _submit(claim, generation) if generation.task.user.is_active else _user_off(generation)
     settled = unknown_submits.settle(claim, generation)
     if settled is None:
         return _submit(claim, generation)
