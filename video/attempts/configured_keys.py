@@ -30,10 +30,11 @@ def open_slots() -> Slots:
     return found
 
 
-def refresh(max_age_s: float) -> int:
+def refresh(max_age_s: float | None) -> int:
     """Make missing rows, log again which keys are gone, and ask about every key whose last answer is too old.
 
-    Returns how many answered; never raises. `max_age_s`: of an answer. Takes some 10 seconds at the very most.
+    Returns how many answered; never raises. `max_age_s`: of an answer; None: only refused keys are asked about. Takes
+    some 10 seconds at the very most.
     """
     try:
         sync()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import socket
 import time
 from collections.abc import Callable
@@ -78,7 +77,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("work_files", 60, sweep_work_files),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
-    ("refused", 15, lambda: accounts.refresh(math.inf)),  # those whose pause is over
+    ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
     ("signs", 3600, workers.sweep_old),
 )
 

@@ -7,7 +7,6 @@ credits and a model that an account may not use are left alone for a while and t
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections import defaultdict
@@ -60,7 +59,6 @@ ASK_BUDGET_S = 8.0
 ASK_THREADS = 16
 LARGEST_BALANCE = Decimal("9999999999.9999")  # what the column holds
 MOST_SLOTS = 1_000_000
-LONGEST_AGE_S = 10 * 365 * 86_400.0  # what an interval of the database surely holds
 
 
 # --- a submit was refused ------------------------------------------------------------------------------------------
@@ -255,10 +253,10 @@ class AccountAnswer:
     error: ProviderError | None = None
 
 
-def refresh(max_age_s: float) -> int:
+def refresh(max_age_s: float | None) -> int:
     """Ask about every key whose last answer is older than `max_age_s`, and about refused ones whose pause is over.
 
-    `math.inf`: only about these. Returns how many answered.
+    None: only about these. Returns how many answered.
     """
     answers = ask(_due(max_age_s), deadline_s=ASK_DEADLINE_S, budget_s=ASK_BUDGET_S)
     return sum(record(answer) for answer in answers)
@@ -386,7 +384,7 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
         close_empty(answer.provider, answer.account, "the account has no credits")  # still: the next pause begins
 
 
-def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
+def _due(max_age_s: float | None) -> list[tuple[str, ApiKey]]:
     """The keys to ask about, those not asked for longest first. Of refused ones and empty accounts: when the pause is
     over."""
     due = database.fetch(
@@ -398,10 +396,11 @@ def _due(max_age_s: float) -> list[tuple[str, ApiKey]]:
         WHERE CASE WHEN k.state = 'quarantined' OR k.refusals > 0 OR empty.number > 0
             THEN coalesce(least(k.retry_at, empty.retry_at) <= statement_timestamp(),
                 k.checked_at < statement_timestamp() - interval '1 second' * %(slow)s, true)
-            ELSE coalesce(k.checked_at < statement_timestamp() - interval '1 second' * %(age)s, %(never)s) END
+            ELSE %(age)s::float8 IS NOT NULL
+                AND coalesce(k.checked_at < statement_timestamp() - interval '1 second' * %(age)s, true) END
         ORDER BY k.checked_at NULLS FIRST, k.id
         """,
-        {"age": min(max_age_s, LONGEST_AGE_S), "never": max_age_s < math.inf, "slow": refusals.LONGEST_PAUSE_S},
+        {"age": max_age_s, "slow": refusals.LONGEST_PAUSE_S},
     )
     mine = {
         (provider, key.fingerprint): key

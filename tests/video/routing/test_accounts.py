@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -473,7 +472,7 @@ def test_refused_checks_over_minutes_quarantine_and_a_good_one_brings_back(
     refused = provider.get(ORGANIZATION, status=401, json={"error": "no"})
     for _ in range(4):
         pass_time(retry_s(ProviderKey.objects.get()) + 0.1)
-        assert configured_keys.refresh(math.inf) == 1
+        assert configured_keys.refresh(None) == 1
         assert configured_keys.refresh(60) == 0  # in its pause nobody asks
     assert state() == "quarantined"
     assert refused.call_count == 4
@@ -490,7 +489,7 @@ def test_a_key_of_which_no_read_comes_is_tried_by_a_job(provider: responses.Requ
     refuse(KeyRefused("401"))
     provider.get(ORGANIZATION, status=503, body="<html>")
     pass_time(accounts.refusals.FIRST_PAUSE_S)
-    assert configured_keys.refresh(math.inf) == 0
+    assert configured_keys.refresh(None) == 0
     assert not opened()
     pass_time(accounts.refusals.READ_FIRST_S)
     assert opened()
@@ -527,7 +526,7 @@ def test_an_empty_account_is_asked_about_after_growing_pauses(provider: response
         found.append(round(retry_s(row())))
         assert configured_keys.refresh(60) == 0
         pass_time(found[-1] + 1)
-        assert configured_keys.refresh(math.inf) == 1
+        assert configured_keys.refresh(None) == 1
     assert call.call_count == 9
     assert found[0] == 15
     assert found == sorted(found)
