@@ -6,7 +6,7 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test scale lint format check bench chaos chaos-mutants lock dev
+.PHONY: help demo up test fuzz scale lint format check bench chaos chaos-mutants lock dev
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
@@ -22,6 +22,9 @@ up: .venv/runtime  ## start everything and stay up (PORT=8000)
 
 test: .venv/dev  ## the whole suite; TESTS=path chooses
 	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+fuzz: .venv/dev  ## the property tests with thousands of new examples each; TESTS=path chooses
+	@unset PYTHONDONTWRITEBYTECODE; TESTS_HYPOTHESIS_PROFILE=fuzz .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "hypothesis and not scale" $(TESTS)
 
 scale: .venv/dev  ## every index and the sweep's cost with 1,000,000 tasks, 10,000 jobs at the simulator, 30 jobs under chaos
 	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator

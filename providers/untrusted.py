@@ -82,7 +82,12 @@ def hide_credentials(text: str) -> str:
 
 def storable(text: str, limit: int) -> str:
     """The text as any row and any log takes it: on one line, cut, without what is in no printed text."""
-    return _UNPRINTABLE.sub("", " ".join(text.split()))[:limit]
+    return _one_line(text)[:limit].rstrip()
+
+
+def _one_line(text: str) -> str:
+    """Single blanks between words; a word of nothing but unprintable characters leaves no second blank behind."""
+    return " ".join(filter(None, (_UNPRINTABLE.sub("", word) for word in text.split())))
 
 
 def safe_text(value: object, limit: int = 300) -> str:
@@ -92,7 +97,7 @@ def safe_text(value: object, limit: int = 300) -> str:
     """
     if not isinstance(value, str):
         return ""
-    line = hide_credentials(_UNPRINTABLE.sub("", " ".join(value[: limit * 4].split())))
+    line = hide_credentials(_one_line(value[: limit * 4]))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 

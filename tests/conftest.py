@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from tests.s3 import S3Server
 
+
+# Of property tests. The same examples at each run of `make test`: its verdict is about the change, not about the dice.
+# `make fuzz` throws them.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("fuzz", max_examples=3000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("TESTS_HYPOTHESIS_PROFILE", "repeatable"))
 
 #: Files that start whole systems: few tests, long waits. They begin first, so that no core idles for the last of them.
 SYSTEMS = ("system", "e2e", "bench", "browser", "config")

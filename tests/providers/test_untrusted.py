@@ -121,6 +121,7 @@ def test_a_text_loses_what_no_row_takes_and_still_hides_a_credential() -> None:
     assert safe_text("a\0b\ud800c\u202ed\x1b[31m") == "abcd[31m"
     assert "0123456789abcdef" not in safe_text("key_01234567\x0089abcdef is wrong")
     assert storable("two\nlines\0", 300) == "two lines"
+    assert storable("\b a \b\x85\0 b", 300) == safe_text("\b a \b\x85\0 b") == "a b"
     assert storable("long" * 100, 10) == "longlonglo"
 
 
