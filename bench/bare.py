@@ -1,6 +1,6 @@
 """The least that a Django REST view with a token can be: JWT checked, one indexed query, no middleware.
 
-A WSGI application for the same server with the same settings of the database as the product's.
+Behind the same front and server, with the same settings of the database as the product's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "bench.bare_settings"
 
 from django.core.wsgi import get_wsgi_application
 
-application = get_wsgi_application()
+from video.web.front.server import Front
+
+application = Front(get_wsgi_application(), threads=16)
 
 from django.db import connection  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402

@@ -21,7 +21,7 @@ def cost(product: Reelworks, *, requests: int, creates: int, rounds: int, done_t
     """Each kind in turn, so that noise hits all. Only the web server runs: nothing works on what is created."""
     bare_port = free_port()
     product.start_own("web")
-    line = product.lines["web"].replace("config.wsgi:application", "bench.bare:application")
+    line = product.lines["web"].replace("config.front:application", "bench.bare:application")
     product.start("bare", line, {"PORT": str(bare_port)})
     product.wait_http("bare", f"http://127.0.0.1:{bare_port}/healthz")
     waiting = Client(product).create("a bench")

@@ -100,7 +100,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
-WSGI_APPLICATION = "config.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
@@ -306,14 +305,8 @@ TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10
 
 # --- web -----------------------------------------------------------------------------------------------------------
 
-# Requests at once in a web process, and how many of them may be videos that are being fetched: each holds a thread for
-# as long as its client reads.
+# Requests that a web process answers at once. None of them waits for its client: see video/web/front.
 WEB_THREADS = read.whole(env, "WEB_THREADS", 16, least=2, most=1000)
-MAX_STREAMS = read.whole(env, "MAX_STREAMS", max(1, WEB_THREADS * 3 // 4), least=1, most=1000)
-if MAX_STREAMS >= WEB_THREADS:
-    raise ImproperlyConfigured(
-        f"MAX_STREAMS must be less than WEB_THREADS ({WEB_THREADS}), or the API may stand still."
-    )
 
 # --- pipeline ------------------------------------------------------------------------------------------------------
 

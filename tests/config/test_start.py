@@ -64,8 +64,8 @@ def test_a_wrong_value_ends_it_too(tmp_path: Path, program: str, variables: dict
 
 
 def test_the_web_server_says_it_once_and_ends(tmp_path: Path) -> None:
-    argv = ("-m", "granian", "--interface", "wsgi", "--port", "0", "--workers", "1", "--log-level", "error")
-    ended = run(tmp_path, *argv, "config.wsgi:application", PORT="http")
+    argv = ("-m", "granian", "--interface", "rsgi", "--port", "0", "--workers", "1", "--log-level", "error")
+    ended = run(tmp_path, *argv, "config.front:application", PORT="http")
     assert ended.returncode != 0
     assert ended.said.count("PORT must be a whole number from 1 to 65,535.") == 1
     assert "Traceback" not in ended.said
@@ -107,7 +107,7 @@ def test_embedded_servers_that_will_not_start_are_told_as_plainly(tmp_path: Path
 def test_web_waits_less_for_the_database_unless_the_file_says_otherwise(tmp_path: Path) -> None:
     show = tmp_path / "show.py"
     show.write_text(
-        "import json, config.wsgi\nfrom django.conf import settings\n"
+        "import json, config.front\nfrom django.conf import settings\n"
         "print(json.dumps(settings.DATABASES['default']['OPTIONS']['pool']['timeout']))\n"
     )
     file = tmp_path / "local.env"

@@ -173,8 +173,8 @@ class System:
 
     def web(self, port: int) -> Process:
         """The API, answering when this returns."""
-        argv = ["-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-        process = self._start("web", [*argv, "--blocking-threads", "2", "config.wsgi:application"], self.env)
+        argv = ["-m", "granian", "--interface", "rsgi", "--http", "1", "--host", "127.0.0.1", "--port", str(port)]
+        process = self._start("web", [*argv, "config.front:application"], self.env)
 
         def answers() -> bool:
             with contextlib.suppress(requests.RequestException):

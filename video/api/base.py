@@ -30,7 +30,6 @@ class ApiView(APIView):
 
     content_negotiation_class = JsonWhateverIsAsked
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
-    takes_streams = False  # a body without a Content-Length, which a view must ask `parsing.read_streamed` for
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Before the login is read: who has none is told what is wrong all the same. OPTIONS is for CORS, which its
@@ -38,7 +37,7 @@ class ApiView(APIView):
         if request.method not in self.allowed_methods:
             raise MethodNotAllowed(str(request.method)[:20])
         super().initial(request, *args, **kwargs)
-        parsing.refuse_by_header(request.META, streams=self.takes_streams)
+        parsing.refuse_by_header(request.META)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)

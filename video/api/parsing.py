@@ -41,19 +41,6 @@ def read(stream: IO[Any] | HttpRequest) -> bytes:
     return raw
 
 
-def read_streamed(request: HttpRequest) -> bytes:
-    """The same, for a body that may come in pieces without a Content-Length (chunked), which Django takes for empty."""
-    if not _is_streamed(request.META):
-        return read(request)
-    source, most = request.META["wsgi.input"], settings.MAX_BODY_BYTES
-    raw = b""
-    while len(raw) <= most and (piece := source.read(most + 1 - len(raw))):
-        raw += piece
-    if len(raw) > most:
-        raise too_large()
-    return raw
-
-
 def unpacked(raw: bytes, encoding: str) -> bytes:
     """The body without its Content-Encoding: gzip, deflate, or none. Raises ApiError if it is over the limit then.
 
@@ -76,22 +63,17 @@ def unpacked(raw: bytes, encoding: str) -> bytes:
     return raw
 
 
-def _is_streamed(meta: Mapping[str, Any]) -> bool:
-    return bool(meta.get("HTTP_TRANSFER_ENCODING")) and not meta.get("CONTENT_LENGTH")
-
-
 def too_large() -> ApiError:
     """The answer to a body over the limit."""
     return ApiError(413, "body_too_large", f"The body may have at most {settings.MAX_BODY_BYTES} bytes.")
 
 
-def refuse_by_header(meta: Mapping[str, Any], *, streams: bool) -> None:
+def refuse_by_header(meta: Mapping[str, Any]) -> None:
     """Refuse by the headers, before a byte is read: a body that is too long, or without a Content-Length.
 
-    WSGI reads a body without a Content-Length as empty; the caller gets an error instead. `streams`: the view can read
-    one, if the server says that its end can be found (granian does; Django's own server would wait for ever).
+    The front receives bodies whole and gives each its length; Django's own server would read one without it as empty.
     """
-    if _is_streamed(meta) and not (streams and meta.get("wsgi.input_terminated")):
+    if meta.get("HTTP_TRANSFER_ENCODING") and not meta.get("CONTENT_LENGTH"):
         raise ApiError(411, "length_required", "Send the body whole, with a Content-Length.")
     try:
         length = int(meta.get("CONTENT_LENGTH") or 0)

@@ -6,15 +6,13 @@ The view reads no login and no database. In a bucket files are served by S3 itse
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.utils.http import parse_etags
 
 from media_pipeline.storage import links, ranges, s3_links
@@ -22,10 +20,6 @@ from media_pipeline.storage.s3_address import S3Address
 from video.web.answers import plain
 
 PREFIX = "/storage/"
-CHUNK_BYTES = 256 * 1024
-STREAM_RETRY_S = 2
-# Each holds one of the web process's threads for as long as its client reads; the API must always have some left.
-_streams = threading.BoundedSemaphore(settings.MAX_STREAMS)
 TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 
 
@@ -93,18 +87,9 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     elif request.method == "HEAD":
         file.close()
         response = HttpResponse(headers={"Content-Length": str(size_bytes)})
-    elif decision.length <= CHUNK_BYTES:  # handed over whole: a thumbnail's slow reader holds no thread
-        file.seek(decision.start)
-        with file:
-            response = HttpResponse(file.read(decision.length), status=decision.status)
-        response["Content-Length"] = str(decision.length)
-    elif not _streams.acquire(blocking=False):
-        file.close()
-        sentence = "As many videos as may are being fetched from here. Please try again in a moment."
-        return plain(503, sentence, {"Retry-After": str(STREAM_RETRY_S)})
     else:
         file.seek(decision.start)
-        response = StreamingHttpResponse(_Span(file, decision.length, _streams.release), status=decision.status)
+        response = _FileAnswer(_Span(file, decision.length), status=decision.status)
         response["Content-Length"] = str(decision.length)
     if decision.content_range:
         response["Content-Range"] = decision.content_range
@@ -125,30 +110,24 @@ def _has_it(request: HttpRequest, etag: str) -> bool:
     return "*" in known or etag in {one.removeprefix("W/") for one in known}
 
 
-class _Span(Iterator[bytes]):
-    """`length` bytes of an open file from its position, in chunks; closes it, also when the client disconnects early.
+class _Span:
+    """`length` bytes of an open file from its position, as a file of its own."""
 
-    `done` is called once: when it is closed, or collected as garbage.
-    """
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._left = file, length
+        self.name = file.name
+        self.tell = file.tell
+        self.close = file.close
 
-    def __init__(self, file: IO[bytes], length: int, done: Callable[[], None]) -> None:
-        self._file = file
-        self._left = length
-        self._done: Callable[[], None] | None = done
-
-    def __next__(self) -> bytes:
-        chunk: bytes = self._file.read(min(CHUNK_BYTES, self._left)) if self._left else b""
-        if not chunk:
-            self.close()
-            raise StopIteration
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes of what is left; all of it for -1."""
+        chunk = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(chunk)
         return chunk
 
-    def close(self) -> None:
-        self._file.close()
-        done, self._done = self._done, None
-        if done is not None:
-            done()
 
-    def __del__(self) -> None:
-        self.close()
+class _FileAnswer(FileResponse):
+    """A part of a file. The server reads it as its client does, and no thread of ours waits (see `video.web.front`)."""
+
+    def set_headers(self, filelike: object) -> None:
+        """They are the view's."""

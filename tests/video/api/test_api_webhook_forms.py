@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import io
 import json
 import time
 import zlib
@@ -60,12 +59,6 @@ def post(address: str, raw: bytes, encoding: str = "", headers: dict[str, str] |
     headers = {**(headers or {}), **({"Content-Encoding": encoding} if encoding else {})}
     client = Client(raise_request_exception=False)
     return client.post(address, raw, content_type="application/json", headers=headers, **more)
-
-
-def post_in_pieces(address: str, source: io.BytesIO, **more: Any) -> Any:
-    """As granian hands a chunked body on: no length, and a stream that ends."""
-    streamed = {"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input": source}
-    return post(address, b"", **{**streamed, "wsgi.input_terminated": True, **more})
 
 
 def code_of(reply: Any, status: int) -> str:
@@ -186,38 +179,9 @@ def test_what_cannot_be_unpacked_is_refused_like_other_garbage(settings: Setting
 # --- in pieces -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_chunked_one_is_taken(pack: Callable[[bytes], bytes]) -> None:
-    generation = waiting("kling")
-    assert post_in_pieces(KLING, io.BytesIO(pack(BODY))).status_code == 200
-    assert is_due(generation)
-
-
-def test_an_endless_one_is_read_no_further_than_the_limit() -> None:
-    class Endless(io.BytesIO):
-        given = 0
-
-        def read(self, size: int | None = -1) -> bytes:
-            assert size is not None
-            assert size > 0
-            self.given += min(size, 1000)
-            return b" " * min(size, 1000)
-
-    source = Endless()
-    assert code_of(post_in_pieces(KLING, source), 413) == "body_too_large"
-    assert source.given == MOST + 1
-
-
-def test_an_empty_one_is_refused_as_before() -> None:
-    assert code_of(post_in_pieces(KLING, io.BytesIO()), 400) == "invalid_request"
-
-
-def test_a_server_that_cannot_tell_the_end_is_not_waited_for() -> None:
-    class Never(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
-            raise AssertionError("this would wait for ever")
-
-    assert code_of(post_in_pieces(KLING, Never(), **{"wsgi.input_terminated": False}), 411) == "length_required"
+def test_one_without_a_length_is_refused_by_a_server_that_does_not_receive_bodies_whole() -> None:
+    """Ours does, and gives each its length: see tests/video/web/test_front.py."""
+    assert code_of(post(KLING, b"", HTTP_TRANSFER_ENCODING="chunked", CONTENT_LENGTH=""), 411) == "length_required"
 
 
 # --- the address ---------------------------------------------------------------------------------------------------

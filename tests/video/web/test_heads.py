@@ -11,7 +11,7 @@ import pytest
 from django.core.wsgi import get_wsgi_application
 from django.test import RequestFactory
 
-from video.web import heads
+from video.web.front import heads
 
 # Each request looks whether this thread's connection is still good, also where no statement is run.
 pytestmark = pytest.mark.django_db

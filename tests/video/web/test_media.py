@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,27 +213,6 @@ def test_the_file_is_closed_when_the_client_goes_early(web: Client, monkeypatch:
     next(iter(reply.streaming_content))
     reply.close()
     assert opened[0].closed
-
-
-@pytest.mark.django_db  # as above
-def test_slow_readers_leave_threads_for_the_api(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media, "_streams", threading.BoundedSemaphore(2))
-    slow = [web.get(link()) for _ in range(2)]  # their clients have read nothing yet
-    reply = web.get(link())
-    assert (reply.status_code, reply["Retry-After"]) == (503, "2")
-    # What is small, or no body at all, is answered all the same.
-    assert web.get(link(THUMB)).status_code == 200
-    assert web.head(link()).status_code == 200
-    assert web.get(link(), HTTP_RANGE="bytes=0-99").status_code == 206
-    assert body(slow[0]) == CONTENT  # read to its end
-    slow.append(web.get(link()))
-    assert slow[-1].status_code == 200
-    for reply in slow[1:]:
-        reply.close()  # as the server does when a client goes early
-    again = [web.get(link()) for _ in range(3)]
-    assert [reply.status_code for reply in again] == [200, 200, 503]
-    for reply in again:
-        reply.close()
 
 
 def test_a_small_part_is_right_and_closes_its_file(web: Client) -> None:

@@ -23,12 +23,11 @@ class WebhookView(PublicApiView):
     """
 
     parser_classes = ()
-    takes_streams = True
 
     def post(self, request: Request, provider: str | None = None) -> Response:
         if provider is not None and not callbacks.may_call(provider):
             raise errors.not_found("address")
-        raw = parsing.read_streamed(request._request)
+        raw = parsing.read(request._request)
         body = parsing.unpacked(raw, request.headers.get("Content-Encoding", ""))
         if provider is None:
             provider = registry.sender_of(request.headers, body)

@@ -1,13 +1,15 @@
-"""WSGI entry point, served by granian."""
+"""The web server's entry point, an RSGI application; served by granian (see the Procfile)."""
 
+from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
 from config.servers import require_fit_database
 from config.start import read_settings
-from video.web import heads
+from video.web.front import heads
+from video.web.front.server import Front
 
 # A client waits for each answer: a request is refused after this long without a connection, a worker may wait longer.
 read_settings(DATABASE_WAIT_SECONDS="2")
 
-application = heads.bounded(get_wsgi_application())
+application = Front(heads.bounded(get_wsgi_application()), threads=settings.WEB_THREADS)
 require_fit_database()

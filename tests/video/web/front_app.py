@@ -1,0 +1,35 @@
+"""A small application behind the front, for granian in a process of its own: it says what it was asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from video.web.front.bodies import Receiver
+from video.web.front.server import Front
+
+
+def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    """`/file`: all of FRONT_FILE or its bytes 5 to 14. `/busy`: reads a named pipe, for as long as nobody writes."""
+    path = environ["PATH_INFO"]
+    if path in ("/file", "/part"):
+        file = Path(os.environ["FRONT_FILE"]).open("rb")  # noqa: SIM115 - the server closes it
+        file.seek(5 if path == "/part" else 0)
+        length = 10 if path == "/part" else os.path.getsize(file.name)
+        start_response("200 OK", [("Content-Length", str(length))])
+        found: Iterable[bytes] = environ["wsgi.file_wrapper"](file, 4096)
+        return found
+    if path == "/busy":
+        Path(os.environ["FRONT_PIPE"]).read_bytes()
+    if path == "/fails":
+        raise RuntimeError("as asked")
+    body = environ["wsgi.input"].read()
+    told = {name: value for name, value in environ.items() if isinstance(value, str)}
+    start_response("200 OK", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Type", "application/json")])
+    return [json.dumps(told | {"body": len(body)}).encode()]
+
+
+front = Front(application, threads=2, receiver=Receiver(within_s=1.5, most_bytes=300_000), waiting=4)

@@ -1,0 +1,227 @@
+"""The front, served by granian: no client holds a thread, and none is waited for without an end."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from video.web.front import server
+from video.web.front.bodies import LONGEST_OF_API
+
+ROOT = Path(__file__).resolve().parents[3]
+SIZE = 30_000_000  # more than the kernel keeps of an answer that nobody reads
+
+
+class Served:
+    """granian with the front before `front_app`, whose heads may take 1.5 s, as may its bodies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.pipe = folder / "file", folder / "pipe"
+        with self.file.open("wb") as made:
+            made.write(b"0123456789abcdefghij")
+            made.truncate(SIZE)
+        os.mkfifo(self.pipe)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        line = next(one for one in (ROOT / "Procfile").read_text().splitlines() if one.startswith("web:"))
+        options = line.split("granian ")[1].split(" config.front")[0].replace("30000", "1500")
+        options = options.replace('"${HOST:-127.0.0.1}"', "127.0.0.1").replace('"${PORT:-8000}"', str(self.port))
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "granian", *options.split(), "tests.video.web.front_app:front"],
+                cwd=ROOT,
+                env={**os.environ, "FRONT_FILE": str(self.file), "FRONT_PIPE": str(self.pipe)},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 60
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                if self.get("/healthz").ok:
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+
+    def get(self, path: str, **more: Any) -> requests.Response:
+        """A connection of its own: the server may close one that was kept alive."""
+        return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=20, **more)
+
+    def post(self, path: str, data: Any, **more: Any) -> requests.Response:
+        return requests.post(f"http://127.0.0.1:{self.port}{path}", data=data, timeout=20, **more)
+
+    def says(self, text: str) -> socket.socket:
+        """A connection on which this was sent."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.sendall(text.encode())
+        return connection
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    made = Served(tmp_path_factory.mktemp("front"))
+    try:
+        yield made
+    finally:
+        made.process.terminate()
+        assert made.process.wait(30) == 0
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What is answered until the server closes the connection."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/api/auth/login", b"application/json"),
+        ("/api/video/create", b"application/json"),
+        ("/api/video/webhook/kling", b"application/json"),
+        ("/admin/", b"text/plain"),
+    ],
+)
+def test_half_sent_bodies_hold_nothing_and_end(served: Served, path: str, kind: bytes) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\n"
+    half = [served.says(f"{head}Content-Length: 100\r\n\r\n{{") for _ in range(32)]
+    half += [served.says(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nab") for _ in range(32)]
+    for _ in range(5):
+        assert served.get("/healthz").ok
+        assert served.get("/anything").ok
+    for connection in half:
+        answer = all_of(connection)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert kind in answer
+        assert b"did not arrive within 1.5 s" in answer
+
+
+def test_silent_and_half_open_connections_end(served: Served) -> None:
+    quiet = [served.says("") for _ in range(200)]
+    quiet += [served.says("GET / HTTP/1.1\r\nHost: x\r\nA") for _ in range(100)]
+    assert served.get("/anything").ok
+    assert {all_of(connection) for connection in quiet} == {b""}
+
+
+def test_a_connection_that_is_kept_alive_and_idle_ends(served: Served) -> None:
+    answer = all_of(served.says("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_in_pieces_arrives_whole_with_its_length(served: Served) -> None:
+    told = served.post("/api/x", iter([b"a" * 30_000, b"b" * 30_000])).json()
+    assert (told["body"], told["CONTENT_LENGTH"]) == (60_000, "60000")
+    assert "HTTP_TRANSFER_ENCODING" not in told
+
+
+def test_a_body_in_pieces_is_received_no_further_than_its_limit(served: Served) -> None:
+    endless = (b"a" * 10_000 for _ in range(100_000))
+    with contextlib.suppress(requests.ConnectionError):  # the server does not wait for the rest
+        answer = served.post("/api/x", endless)
+        assert answer.status_code == 413
+        assert answer.json()["error"]["code"] == "body_too_large"
+    assert served.get("/healthz").ok
+
+
+def test_a_body_that_says_it_is_too_long_is_left_to_the_application(served: Served) -> None:
+    head = f"POST /api/x HTTP/1.1\r\nHost: x\r\nContent-Length: {LONGEST_OF_API + 1}\r\n\r\n"
+    with served.says(head) as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")  # which does not mind here; ours says 413
+
+
+def test_bodies_have_one_bound_of_memory(served: Served) -> None:
+    head = "POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n"
+    first = served.says(head + "a" * 199_000)
+    second = served.says(head + "a" * 199_000)
+    answers = {all_of(connection)[9:12] for connection in (first, second)}
+    assert b"503" in answers
+    assert answers <= {b"408", b"503"}
+    assert served.post("/x", b"a" * 200_000).json()["body"] == 200_000  # nothing of them is held any more
+
+
+def test_slow_readers_hold_no_thread(served: Served) -> None:
+    slow = []
+    for _ in range(64):
+        slow.append(served.says("GET /file HTTP/1.1\r\nHost: x\r\n\r\n"))
+        assert slow[-1].recv(15) == b"HTTP/1.1 200 OK"
+    assert len(served.get("/file").content) == SIZE
+    for connection in slow:
+        connection.close()
+
+
+def test_a_part_of_a_file_is_sent(served: Served) -> None:
+    assert served.get("/part").content == b"56789abcde"
+    head = requests.head(f"http://127.0.0.1:{served.port}/part", timeout=20)
+    assert (head.headers["Content-Length"], head.content) == ("10", b"")
+
+
+def test_busy_threads_leave_health_alone_and_the_queue_is_bounded(served: Served) -> None:
+    writer = os.open(served.pipe, os.O_RDWR)  # both read from it until it is closed
+    busy = [served.says("GET /busy HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(2)]
+    waiting: list[socket.socket] = []
+    refused = b""
+    while not refused:  # as many as may wait, and one more
+        connection = served.says("GET /api/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.settimeout(0.3)
+        try:
+            refused = connection.recv(65536)
+            connection.close()
+        except TimeoutError:
+            waiting.append(connection)
+        assert len(waiting) <= 8
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    assert b'"overloaded"' in refused
+    assert b"retry-after: 2" in refused
+    assert served.get("/healthz").ok
+    assert served.post("/api/auth/login", b"{}").ok  # passwords have threads of their own
+    os.close(writer)
+    for connection in busy + waiting:
+        connection.settimeout(20)
+        with connection:
+            assert connection.recv(65536)[9:12] == b"200"
+    assert served.get("/api/x").ok
+
+
+def test_the_application_is_told_of_the_request_as_it_was(served: Served) -> None:
+    connection = served.says(
+        "GET /a%20b%C3%A9?x=%41 HTTP/1.1\r\nHost: x\r\nAccept: a\r\nAccept: b\r\nCookie: c=1\r\nCookie: d=2\r\n"
+        "X_Forwarded_Proto: https\r\nConnection: close\r\n\r\n"
+    )
+    head, _, body = all_of(connection).partition(b"\r\n\r\n")
+    told = json.loads(body)
+    assert told["PATH_INFO"].encode("latin-1").decode() == "/a bé"
+    assert (told["QUERY_STRING"], told["HTTP_HOST"], told["REMOTE_ADDR"]) == ("x=%41", "x", "127.0.0.1")
+    assert (told["HTTP_ACCEPT"], told["HTTP_COOKIE"]) == ("a,b", "c=1; d=2")
+    assert "HTTP_X_FORWARDED_PROTO" not in told
+    assert head.lower().count(b"set-cookie:") == 2
+
+
+def test_an_application_that_fails_is_answered_for(served: Served) -> None:
+    assert served.get("/fails").status_code == 500
+    assert served.get("/anything").ok
+
+
+@pytest.mark.parametrize("path", ["/api/x", "/"])
+def test_two_lengths_in_one_head_are_refused(served: Served, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"
+    assert all_of(served.says(head)).startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_kernel_ends_what_takes_no_byte_for_a_minute() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        server._bound_silence()
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
+        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -1,0 +1,173 @@
+"""The RSGI application: takes requests from granian, lets Django answer them, and sends what it answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from granian._granian import RSGIHTTPProtocol as HTTPProtocol
+from granian._granian import RSGIProtocolClosed as ProtocolClosed
+from granian.rsgi import Scope
+
+from video.web.front import bodies, wsgi
+from video.web.front.lanes import Lane
+
+log = logging.getLogger(__name__)
+
+#: A connection ends when its client has not taken a byte, or has not answered the kernel, for so long.
+SILENT_S = 60
+#: After SIGTERM, for what the threads have begun.
+STOPS_WITHIN_S = 5.0
+#: Each costs a password's hash: some 0.2 s of a core. More threads at once would slow all others down.
+PASSWORDS = frozenset({"/api/auth/login", "/api/auth/password", "/admin/login/", "/admin/password_change/"})
+NO_BODY = frozenset({204, 304})
+
+
+class Front:
+    """One a process. The application answers `threads` requests at once; `waiting` more may wait for their turn."""
+
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        threads: int,
+        waiting: int = 2000,
+        receiver: bodies.Receiver | None = None,
+    ) -> None:
+        self._application = application
+        self._bodies = receiver or bodies.Receiver()
+        self._pages = Lane("web", threads=threads, waiting=waiting)
+        self._passwords = Lane("passwords", threads=2, waiting=100)
+        self._health = Lane("health", threads=1, waiting=100)
+        self._lanes = (self._pages, self._passwords, self._health)
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        _bound_silence()
+        for lane in self._lanes:
+            lane.start()
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        for lane in self._lanes:
+            lane.stop(STOPS_WITHIN_S)
+
+    async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
+        """Answer one request. The body first: it is whole before a thread is taken."""
+        is_api = scope.path.startswith("/api/")
+        headers = scope.headers.items()
+        try:
+            longest = bodies.LONGEST_OF_API if is_api else bodies.LONGEST
+            body = await self._bodies.receive(headers, protocol, longest=longest)
+        except bodies.BadBody as bad:
+            _refuse(protocol, bad.status, bad.code, bad.sentence, is_api=is_api)
+            return
+        except ProtocolClosed:
+            return  # its sender has gone
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        request = partial(self._answer, scope, headers, body, protocol, done)
+        if self._lane(scope.path).take(request):
+            await done
+        else:
+            _overloaded(protocol, is_api=is_api)
+
+    def _lane(self, path: str) -> Lane:
+        if path in PASSWORDS:
+            return self._passwords
+        return self._health if path == "/healthz" else self._pages
+
+    def _answer(
+        self,
+        scope: Scope,
+        headers: wsgi.Headers,
+        body: bytes,
+        protocol: HTTPProtocol,
+        done: asyncio.Future[None],
+        in_time: bool,
+    ) -> None:
+        """In a thread of a lane. The answer leaves from here, which spares the loop a turn."""
+        try:
+            if in_time:
+                _send(protocol, scope.method, wsgi.ask(self._application, wsgi.environ_of(scope, headers, body)))
+            else:
+                _overloaded(protocol, is_api=scope.path.startswith("/api/"))
+        finally:
+            done.get_loop().call_soon_threadsafe(_finish, done)
+
+
+def _finish(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _send(protocol: HTTPProtocol, method: str, answer: wsgi.Answer) -> None:
+    """Hand an answer to the server, which waits for the client by itself."""
+    if isinstance(answer.body, wsgi.FileBody):
+        _send_file(protocol, method, answer.status, answer.headers, answer.body.file)
+    elif answer.status in NO_BODY:
+        protocol.response_empty(answer.status, answer.headers)
+    else:
+        protocol.response_bytes(answer.status, answer.headers, answer.body)
+
+
+def _send_file(protocol: HTTPProtocol, method: str, status: int, headers: wsgi.Headers, file: wsgi.OpenFile) -> None:
+    """The part of a file that Content-Length names, from its position: the server reads it, as its client does."""
+    try:
+        name = getattr(file, "name", None)
+        length = next((int(value) for key, value in headers if key.lower() == "content-length"), None)
+        if method != "HEAD" and isinstance(name, str) and Path(name).is_absolute() and length:
+            start = file.tell()
+            protocol.response_file_range(status, headers, name, start, start + length)
+        else:
+            protocol.response_bytes(status, headers, b"" if method == "HEAD" else file.read())
+    finally:
+        file.close()
+
+
+def _overloaded(protocol: HTTPProtocol, *, is_api: bool) -> None:
+    sentence = "More is being asked here than can be answered. Please try again in a moment."
+    _refuse(protocol, 503, "overloaded", sentence, is_api=is_api)
+
+
+def _refuse(protocol: HTTPProtocol, status: int, code: str, sentence: str, *, is_api: bool) -> None:
+    """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
+    headers = [("cache-control", "no-store"), ("connection", "close"), ("x-content-type-options", "nosniff")]
+    if status == 503:
+        headers.append(("retry-after", "2"))
+    if is_api:
+        error: dict[str, Any] = {"code": code, "message": sentence, "details": {}}
+        text = json.dumps({"success": False, "error": error})
+        protocol.response_str(status, [*headers, ("content-type", "application/json")], text)
+    else:
+        protocol.response_str(status, [*headers, ("content-type", "text/plain; charset=utf-8")], sentence + "\n")
+
+
+def _bound_silence() -> None:
+    """Let the kernel end connections whose client takes nothing: accepted sockets inherit this from the listening one.
+
+    granian has no option for it, and does not hand its socket out; it is the one bound socket without a peer.
+    """
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(link.name))) as probe:
+                _bound_silence_of(probe)
+        except OSError:
+            continue  # no socket
+
+
+def _bound_silence_of(listening: socket.socket) -> None:
+    if listening.family not in (socket.AF_INET, socket.AF_INET6) or listening.type != socket.SOCK_STREAM:
+        return
+    try:
+        listening.getpeername()
+    except OSError:
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S // 2)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_S // 6)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
