@@ -323,6 +323,8 @@ MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, 
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
+# What processes that read foreign media give up: all that the host allows, the same or nothing is done, nothing.
+MEDIA_ISOLATION = read.choice(env, "MEDIA_ISOLATION", "auto", among=("auto", "require", "off"))
 # Threads of a worker for what mostly waits; the Procfile starts as many.
 VIDEO_CONCURRENCY = read.whole(env, "VIDEO_CONCURRENCY", 16, least=1, most=1024)
 # Transcodes at once on this host; the Procfile starts as many threads.

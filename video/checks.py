@@ -3,6 +3,7 @@
 video.E001  the storage or scratch folder can't be written
 video.E002  ffmpeg can't be run
 video.E003  the bucket of STORAGE_URL can't be used (only with --deploy)
+video.E004  MEDIA_ISOLATION=require, and this host can't isolate what reads foreign media
 video.W001  no provider has a key, and nothing is simulated: no video can be made
 video.W002  everything is simulated although keys are configured
 video.W003  DEBUG is on while real keys are in use
@@ -14,9 +15,10 @@ video.W008  a key that signs logins or links is short (only with --deploy)
 video.W009  the demo user, whose password everybody knows, can be reached from other machines (only with --deploy)
 video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
 video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
+video.W012  what reads foreign media can reach other files or the network (only with --deploy)
 
 All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
-away again.
+away again, and the ffmpeg that E004 and W012 try.
 """
 
 from __future__ import annotations
@@ -105,6 +107,27 @@ def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         except RuntimeError:  # what the package raises when it has no binary for this platform
             found = None
     return [] if found else [Error("ffmpeg can't be run, so no video can be finished.", hint=hint, id="video.E002")]
+
+
+@register("video")
+def media_is_isolated_where_required(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E004, before any command and any worker starts."""
+    if settings.MEDIA_ISOLATION != "require" or toolkit().ffmpeg.isolation.is_complete:
+        return []
+    message = f"MEDIA_ISOLATION is require, but ffmpeg has here: {toolkit().ffmpeg.isolation}."
+    hint = "It takes Linux 5.13 or later with Landlock and seccomp. With MEDIA_ISOLATION=auto it does without."
+    return [Error(message, hint=hint, id="video.E004")]
+
+
+@register("video", deploy=True)
+def media_is_isolated(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W012."""
+    here = toolkit().ffmpeg.isolation
+    if settings.MEDIA_ISOLATION == "require" or here.is_complete:
+        return []
+    message = f"A hostile video that takes over ffmpeg can reach more than itself; its isolation here: {here}."
+    hint = "docs/operations.md#hostile-videos says what it takes; else run media workers on a host of their own."
+    return [Warning(message, hint=hint, id="video.W012")]
 
 
 @register("video")

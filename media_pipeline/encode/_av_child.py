@@ -1,9 +1,11 @@
-"""The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; imports none of
-our code.
+"""The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; of our code it
+imports only `isolation`.
 
-One JSON object a line in, one a line out. The first line in is the parent's `sys.path`. Ends at end of file on
-stdin (the parent is gone), after `idle_s` without work, and at the latest when a request's own alarm or CPU limit
-strikes. It can create no file that has any bytes in it (RLIMIT_FSIZE 0): results leave through the pipe.
+One JSON object a line in, by a socket; one a line out, by a pipe. The first line in is the parent's `sys.path`, and
+what this process gives up once it has all its libraries (`isolation.Isolation`). With each further line comes the open
+file that it is about, so that under Landlock nothing but libraries can be opened here. Ends at end of file on stdin
+(the parent is gone), after `idle_s` without work, and at the latest when a request's own alarm or CPU limit strikes.
+It can create no file that has any bytes in it (RLIMIT_FSIZE 0): results leave through the pipe.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ import os
 import resource
 import select
 import signal
+import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 #: Bytes of address space. A 4K H.264 stream needs about 500 MiB of it here, imports included.
@@ -49,10 +54,12 @@ def limit_request(timeout_s: float) -> None:
 
 
 def open_container(av: Any, request: dict[str, Any]) -> Any:
-    options = {"protocol_whitelist": "file", "format_whitelist": "mov,mp4,matroska,webm"}
+    os.lseek(request["file"], 0, os.SEEK_SET)
+    # `fd` reads the open file; it is all that a container may lead to.
+    options = {"fd": str(request["file"]), "protocol_whitelist": "fd", "format_whitelist": "mov,mp4,matroska,webm"}
     if request["demuxer"] == "mov":
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}
-    return av.open("file:" + request["path"], format=request["demuxer"], options=options)
+    return av.open("fd:", format=request["demuxer"], options=options)
 
 
 def video_stream(container: Any, request: dict[str, Any]) -> Any:
@@ -198,31 +205,52 @@ def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
     return {"jpeg": base64.b64encode(out.getvalue()).decode()}
 
 
+def messages(idle_s: float) -> Iterator[dict[str, Any]]:
+    """Each message from stdin, with the number of the file that came along as `file`; the file is closed after it."""
+    requests = socket.socket(fileno=0)
+    buffer, files = b"", []
+    while select.select([requests], [], [], idle_s)[0]:
+        data, came, _, _ = socket.recv_fds(requests, 65536, 1)
+        if not data:
+            return
+        files += came
+        *lines, buffer = (buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if "sys_path" in message:
+                yield message
+                continue
+            file = files.pop(0)
+            yield {**message, "file": file}
+            os.close(file)
+
+
+def prepare(message: dict[str, Any]) -> Any:
+    """Load all that is needed, then give up the rest. Returns the module `av`."""
+    sys.path[:] = message["sys_path"]
+    import av
+    import PIL
+    from PIL import Image
+
+    from media_pipeline.encode import isolation
+
+    av.logging.set_level(av.logging.PANIC)
+    Image.preinit()
+    limit_self()
+    # Some modules are imported only when first needed.
+    libraries = {str(Path(str(module.__file__)).parent) for module in (av, PIL, os)}
+    isolation.give_up(isolation.Isolation(**message["isolation"]), read=libraries)
+    return av
+
+
 def main() -> None:
-    idle_s = float(sys.argv[1])
     # Nothing a library prints may get between our lines.
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
-    requests = os.fdopen(0, "rb", buffering=0)
-    buffer = b""
     av: Any = None
-    while True:
-        while b"\n" not in buffer:
-            if not select.select([requests], [], [], idle_s)[0]:
-                return
-            data = requests.read(65536)
-            if not data:
-                return
-            buffer += data
-        line, _, buffer = buffer.partition(b"\n")
-        message = json.loads(line)
-        if "sys_path" in message:
-            sys.path[:] = message["sys_path"]
-            import av as av_module
-
-            av = av_module
-            av.logging.set_level(av.logging.PANIC)
-            limit_self()
+    for message in messages(float(sys.argv[1])):
+        if av is None:
+            av = prepare(message)
             continue
         limit_request(message["timeout_s"])
         try:
@@ -230,7 +258,7 @@ def main() -> None:
         except ChildRefused as err:
             reply = {"refused": str(err)}
         except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:
-            # Type and FFmpeg's own word for it, never the text: that has the path in it.
+            # Type and FFmpeg's own word for it, never the text: it may have a path in it.
             reply = {"refused": f"{type(err).__name__} {getattr(err, 'strerror', '') or ''}".strip()}
         signal.setitimer(signal.ITIMER_REAL, 0)
         replies.write(json.dumps(reply).encode() + b"\n")

@@ -4,17 +4,19 @@ How the child dies with its worker, also after kill -9 (measured on 2 cores with
 
 - Linux: `setpriv --pdeathsig KILL -- prlimit … -- ffmpeg` (util-linux): 2.3 ms wall, 2.1 ms CPU. The kernel does
   it, and the three exec each other, so ffmpeg is our direct child. The signal is tied to the *thread* that forked;
-  that thread waits here until the child is reaped.
+  that thread waits until the child is reaped.
 - Elsewhere (macOS, BusyBox): a `/bin/sh` watcher holds the read end of a pipe and kills ffmpeg at its end of file:
   1.1 ms. Weaker only in that the watcher itself could be killed first; limits come from `ulimit`.
 
-No `preexec_fn`: it is unsafe in a process with threads, and workers run threads.
+No `preexec_fn`: it is unsafe in a process with threads, and workers run threads. What else the child gives up is in
+`isolation`; that starts it from a thread of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import os
 import re
@@ -26,9 +28,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
+from media_pipeline.encode.isolation import Isolation, isolated_child, of_this_kernel
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
+
+log = logging.getLogger(__name__)
 
 #: All that a child gets: it reads files of strangers, and so must hold no key, password or address.
 CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
@@ -74,11 +81,40 @@ def has_kernel_deathsig() -> bool:
     return trial.returncode == 0
 
 
+@functools.cache
+def isolation_of(binary: str) -> Isolation:
+    """All that this kernel has, less Landlock if that ffmpeg can't be started under it (it may have libraries of its
+    own in an odd place); tried once a process.
+    """
+    found = of_this_kernel()
+    if not found.landlock:
+        return found
+    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    try:
+        with isolated_child([binary, "-version"], found, run=_programs(binary), options=options) as trial:
+            try:
+                if trial.wait(timeout=10) == 0:
+                    return found
+            finally:
+                trial.kill()
+                trial.wait()
+    except (OSError, subprocess.TimeoutExpired):
+        log.warning("%s does not start under Landlock", binary, exc_info=True)
+    return replace(found, landlock=0, missing=f"{Path(binary).name} does not start under Landlock")
+
+
+def _programs(binary: str) -> list[str]:
+    """It, and the folder of its libraries beside its own, if it was unpacked somewhere."""
+    lib = Path(binary).resolve().parent.parent / "lib"
+    return [binary, *([str(lib)] if lib.is_dir() else [])]
+
+
 class FFmpeg:
     """One ffmpeg binary and the limits it runs under. Holds no state of a run: share it between threads.
 
     `binary` is resolved to an absolute path (ValueError if there is none). `kernel_deathsig` is for tests; by
-    default the better way that this machine has is taken.
+    default the better way that this machine has is taken. `isolation` is what each child gives up, by default
+    all that can be had here.
     """
 
     def __init__(
@@ -88,6 +124,7 @@ class FFmpeg:
         file_size_bytes: int = FILE_SIZE_BYTES,
         stall_s: float = 60.0,
         kernel_deathsig: bool | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         found = shutil.which(str(binary))
         if found is None:
@@ -95,6 +132,7 @@ class FFmpeg:
         self.binary = str(Path(found).absolute())
         self.file_size_bytes = file_size_bytes
         self.stall_s = stall_s
+        self.isolation = isolation_of(self.binary) if isolation is None else isolation
         self._kernel_deathsig = has_kernel_deathsig() if kernel_deathsig is None else kernel_deathsig
 
     def launch_argv(self, argv: Sequence[str]) -> list[str]:
@@ -111,11 +149,15 @@ class FFmpeg:
         argv: Sequence[str],
         *,
         deadline_s: float,
+        read: Sequence[Path] = (),
+        write: Sequence[Path] = (),
         duration_s: float | None = None,
         on_progress: Callable[[float], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> str:
         """Run `argv` (whose first word is `self.binary`) to its end; returns the end of its stderr, without paths.
+
+        It may open the files `read` and `write`, and under Landlock no other; what is missing of the latter is made.
 
         With `-progress pipe:1` in `argv` and `duration_s` given, `on_progress` gets fractions from 0 to 1, and a
         run whose output does not change for `stall_s` is killed. Whatever happens, also an exception from
@@ -130,27 +172,36 @@ class FFmpeg:
         if cancelled.is_set():
             raise Cancelled("cancelled before ffmpeg started")
         deadline = time.monotonic() + deadline_s
-        child = subprocess.Popen(
-            self.launch_argv(argv),
-            stdin=subprocess.DEVNULL if self._kernel_deathsig else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=CHILD_ENVIRONMENT,
-            start_new_session=True,
-        )
         tail = bytearray()
         stall_s = self.stall_s if "-progress" in argv else math.inf
-        try:
-            _follow(child, tail, deadline, stall_s, duration_s, on_progress, cancelled)
-            code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise MediaTimeout("ffmpeg closed its output but did not end") from None
-        finally:
-            _stop(child)
+        with self._started(argv, read, write) as child:
+            try:
+                _follow(child, tail, deadline, stall_s, duration_s, on_progress, cancelled)
+                code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise MediaTimeout("ffmpeg closed its output but did not end") from None
+            finally:
+                _stop(child)
         text = redact(tail.decode("utf-8", "replace"), argv)
         if code != 0:
             raise _failure(code, text)
         return text
+
+    def _started(
+        self, argv: Sequence[str], read: Sequence[Path], write: Sequence[Path]
+    ) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        for path in write:
+            path.touch()
+        launched = self.launch_argv(argv)
+        options = {
+            "stdin": subprocess.DEVNULL if self._kernel_deathsig else subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "env": CHILD_ENVIRONMENT,
+            "start_new_session": True,
+        }
+        programs = _programs(self.binary)
+        return isolated_child(launched, self.isolation, run=programs, read=read, write=write, options=options)
 
 
 def _follow(

@@ -21,18 +21,21 @@ import json
 import os
 import queue
 import select
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
 from media_pipeline.encode.ffmpeg import CHILD_ENVIRONMENT
+from media_pipeline.encode.isolation import Isolation, of_this_kernel
 from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
@@ -98,6 +101,7 @@ class Prober:
     """Asks questions about files, in at most `workers` child processes, which are started when first needed.
 
     Safe to share between threads. `timeout_s` bounds one question; a child that hangs or crashes is replaced.
+    `isolation` is what each child gives up, by default all that can be had here.
     """
 
     def __init__(
@@ -107,13 +111,14 @@ class Prober:
         timeout_s: float = 20.0,
         workers: int = 2,
         idle_s: float = 300.0,
+        isolation: Isolation | None = None,
     ) -> None:
         self.limits = limits
         self._timeout_s = timeout_s
         # Last in, first out: a second child is started only if two threads ask at once.
         self._children: queue.LifoQueue[_Child] = queue.LifoQueue()
         for _ in range(workers):
-            self._children.put(_Child(idle_s))
+            self._children.put(_Child(idle_s, of_this_kernel() if isolation is None else isolation))
 
     def probe(self, path: Path, *, decode_first_frame: bool = True) -> MediaInfo:
         """The facts. `decode_first_frame=False` is for files that we have just made ourselves.
@@ -147,7 +152,6 @@ class Prober:
     def _ask(self, op: str, path: Path, layout: Layout, **details: Any) -> dict[str, Any]:
         request = {
             "op": op,
-            "path": str(path.absolute()),
             "demuxer": DEMUXER[layout.container],
             "timeout_s": self._timeout_s,
             "max_pixels": self.limits.max_pixels,
@@ -156,8 +160,10 @@ class Prober:
         }
         child = self._children.get()
         try:
-            # Twice, because a child may have been ended from outside (idle, OOM killer): then the file is not at fault.
-            reply = child.ask(request, self._timeout_s) or child.ask(request, self._timeout_s)
+            with path.open("rb") as file:
+                ask = partial(child.ask, request, file.fileno(), self._timeout_s)
+                # Twice, because a child may have been ended from outside (idle, OOM killer): the file is not at fault.
+                reply = ask() or ask()
         finally:
             self._children.put(child)
         if reply is None:
@@ -202,23 +208,26 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
 
 
 class _Child:
-    """One decoder process and the pipe to it. Used by one thread at a time."""
+    """One decoder process, the socket to it and the pipe from it. Used by one thread at a time."""
 
-    def __init__(self, idle_s: float) -> None:
+    def __init__(self, idle_s: float, isolation: Isolation) -> None:
         self._idle_s = idle_s
+        self._isolation = isolation
+        self._requests: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._owner_pid = 0
         self._answers = 0
         self._lock = threading.Lock()
 
-    def ask(self, request: Mapping[str, Any], timeout_s: float) -> dict[str, Any] | None:
-        """The reply, or None if the child ended instead. Raises MediaTimeout after killing a child that hangs."""
+    def ask(self, request: Mapping[str, Any], file: int, timeout_s: float) -> dict[str, Any] | None:
+        """The reply about that open file, or None if the child ended instead. Raises MediaTimeout after killing a
+        child that hangs.
+        """
         with self._lock:
             process = self._running()
-            assert process.stdin is not None
+            assert self._requests is not None
             try:
-                process.stdin.write(json.dumps(request).encode() + b"\n")
-                process.stdin.flush()
+                self._send(request, file)
                 # Start-up is paid by the first question: half a second of import, more on a busy machine.
                 reply = json.loads(self._read_line(process, time.monotonic() + timeout_s + 10))
             except MediaTimeout:
@@ -241,22 +250,32 @@ class _Child:
         if self._process is None or self._process.poll() is not None or self._answers >= _ANSWERS_OF_A_CHILD:
             self._kill()
             self._answers = 0
-            self._process = subprocess.Popen(
-                # Isolated: no PYTHON* variables, no user site, no current folder on the path.
-                [sys.executable, "-I", str(_CHILD), str(self._idle_s)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=CHILD_ENVIRONMENT,
-                cwd="/",
-                start_new_session=True,
-            )
+            # A socket, since an open file can be sent along only by one.
+            self._requests, theirs = socket.socketpair()
+            with theirs:
+                self._process = subprocess.Popen(
+                    # Isolated: no PYTHON* variables, no user site, no current folder on the path.
+                    [sys.executable, "-I", str(_CHILD), str(self._idle_s)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env=CHILD_ENVIRONMENT,
+                    cwd="/",
+                    start_new_session=True,
+                )
             self._owner_pid = os.getpid()
-            assert self._process.stdin is not None
-            hello = {"sys_path": [str(Path(entry).absolute()) for entry in sys.path if entry]}
+            hello = {
+                "sys_path": [*(str(Path(entry).absolute()) for entry in sys.path if entry), str(_CHILD.parents[2])],
+                "isolation": asdict(self._isolation),
+            }
             with contextlib.suppress(OSError):
-                self._process.stdin.write(json.dumps(hello).encode() + b"\n")
+                self._send(hello)
         return self._process
+
+    def _send(self, message: Mapping[str, Any], *files: int) -> None:
+        """In one piece: a message has some hundred bytes, a buffer has room for thousands."""
+        assert self._requests is not None
+        socket.send_fds(self._requests, [json.dumps(message).encode() + b"\n"], files)
 
     def _read_line(self, process: subprocess.Popen[bytes], deadline: float) -> bytes:
         assert process.stdout is not None
@@ -277,7 +296,6 @@ class _Child:
             return
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        for end in (self._requests, process.stdout):
+            if end is not None:
+                end.close()

@@ -231,7 +231,13 @@ def transcode(
         limit_s = info.duration_s + 1
         argv = command(ffmpeg.binary, src, part, info=info, chosen=way, threads=threads, max_duration_s=limit_s)
         stderr_tail = ffmpeg.run(
-            argv, deadline_s=deadline_s, duration_s=info.duration_s, on_progress=on_progress, cancelled=cancelled
+            argv,
+            read=[src],
+            write=[part],
+            deadline_s=deadline_s,
+            duration_s=info.duration_s,
+            on_progress=on_progress,
+            cancelled=cancelled,
         )
         try:
             made = prober.probe(part, decode_first_frame=False)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.isolation import NO_ISOLATION
 from media_pipeline.encode.probe import Prober
 from media_pipeline.storage.base import MediaStorage
 from media_pipeline.storage.folders import folder_mode
@@ -70,12 +71,12 @@ class Toolkit:
     @cached_property
     def ffmpeg(self) -> FFmpeg:
         """The ffmpeg binary: FFMPEG_BINARY, else the static one that came with the packages."""
-        return FFmpeg(ffmpeg_binary())
+        return FFmpeg(ffmpeg_binary(), isolation=NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else None)
 
     @cached_property
     def prober(self) -> Prober:
         """Reads files of unknown origin in a limited child process."""
-        return Prober()
+        return Prober(isolation=NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else None)
 
     @cached_property
     def storage(self) -> MediaStorage:

@@ -18,6 +18,7 @@ from tests.media_pipeline.conftest import FFMPEG
 
 ENDLESS = (
     "-nostdin",
+    "-y",
     "-v",
     "error",
     "-progress",
@@ -63,9 +64,9 @@ def test_runs_and_reports_progress(tmp_path: Path, kernel: bool) -> None:
     seen: list[float] = []
     runner = FFmpeg(FFMPEG, kernel_deathsig=kernel)
     out = tmp_path / "out.mp4"
-    argv = [runner.binary, *("-v", "error", "-progress", "pipe:1", "-stats_period", "0.05")]
+    argv = [runner.binary, *("-y", "-v", "error", "-progress", "pipe:1", "-stats_period", "0.05")]
     argv += ["-f", "lavfi", "-i", "testsrc2=s=640x360:d=2", f"file:{out}"]
-    runner.run(argv, deadline_s=30, duration_s=2, on_progress=seen.append)
+    runner.run(argv, write=[out], deadline_s=30, duration_s=2, on_progress=seen.append)
     assert out.stat().st_size > 0
     assert seen[-1] == 1.0
     assert seen == sorted(seen)
@@ -84,7 +85,14 @@ def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
 
     argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
     with pytest.raises(Cancelled):
-        runner.run(argv, deadline_s=30, duration_s=100, on_progress=cancel_when_moving, cancelled=cancelled)
+        runner.run(
+            argv,
+            write=[tmp_path / "out.mp4"],
+            deadline_s=30,
+            duration_s=100,
+            on_progress=cancel_when_moving,
+            cancelled=cancelled,
+        )
     assert time.monotonic() - fired_at[0] < 1.5
     assert not _still_running(tmp_path)
 
@@ -103,7 +111,14 @@ def test_it_has_nothing_of_our_environment(tmp_path: Path, kernel: bool, monkeyp
 
     argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
     with pytest.raises(Cancelled):
-        runner.run(argv, deadline_s=30, duration_s=100, on_progress=look, cancelled=cancelled)
+        runner.run(
+            argv,
+            write=[tmp_path / "out.mp4"],
+            deadline_s=30,
+            duration_s=100,
+            on_progress=look,
+            cancelled=cancelled,
+        )
     assert seen
     for environment in seen.values():
         assert f"PATH={os.defpath}" in environment
@@ -120,8 +135,9 @@ def test_cancelled_before_it_starts(ffmpeg: FFmpeg) -> None:
 @pytest.mark.parametrize("kernel", KINDS)
 def test_deadline(tmp_path: Path, kernel: bool) -> None:
     runner = FFmpeg(FFMPEG, kernel_deathsig=kernel)
+    out = tmp_path / "out.mp4"
     with pytest.raises(MediaTimeout, match="deadline"):
-        runner.run([runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"], deadline_s=0.4)
+        runner.run([runner.binary, *ENDLESS, f"file:{out}"], write=[out], deadline_s=0.4)
     assert not _still_running(tmp_path)
 
 
@@ -132,9 +148,19 @@ def test_standing_still_is_noticed(tmp_path: Path) -> None:
     keep_open = os.open(fifo, os.O_RDWR)
     try:
         runner = FFmpeg(FFMPEG, stall_s=0.5)
-        argv = [runner.binary, "-v", "error", "-progress", "pipe:1", "-i", f"file:{fifo}", f"file:{tmp_path}/out.mp4"]
+        argv = [
+            runner.binary,
+            "-y",
+            "-v",
+            "error",
+            "-progress",
+            "pipe:1",
+            "-i",
+            f"file:{fifo}",
+            f"file:{tmp_path}/out.mp4",
+        ]
         with pytest.raises(MediaTimeout, match="no progress"):
-            runner.run(argv, deadline_s=30)
+            runner.run(argv, read=[fifo], write=[tmp_path / "out.mp4"], deadline_s=30)
     finally:
         os.close(keep_open)
     assert not _still_running(tmp_path)
@@ -157,7 +183,7 @@ def test_exception_from_the_callback_ends_the_child(tmp_path: Path, ffmpeg: FFmp
 
     argv = [ffmpeg.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
     with pytest.raises(LookupError):
-        ffmpeg.run(argv, deadline_s=30, duration_s=9, on_progress=lease_lost)
+        ffmpeg.run(argv, write=[tmp_path / "out.mp4"], deadline_s=30, duration_s=9, on_progress=lease_lost)
     assert not _still_running(tmp_path)
 
 
@@ -176,9 +202,9 @@ def test_failure_tells_why_without_paths(tmp_path: Path, kernel: bool) -> None:
 def test_output_size_is_limited(tmp_path: Path, kernel: bool) -> None:
     runner = FFmpeg(FFMPEG, file_size_bytes=100 * 1024, kernel_deathsig=kernel)
     out = tmp_path / "out.nut"
-    argv = [runner.binary, "-v", "error", "-f", "lavfi", "-i", "testsrc2=d=2", "-c:v", "rawvideo", f"file:{out}"]
+    argv = [runner.binary, "-y", "-v", "error", "-f", "lavfi", "-i", "testsrc2=d=2", "-c:v", "rawvideo", f"file:{out}"]
     with pytest.raises(TranscodeFailed, match="size limit"):
-        runner.run(argv, deadline_s=20)
+        runner.run(argv, write=[out], deadline_s=20)
     assert out.stat().st_size <= 100 * 1024
 
 
@@ -196,9 +222,10 @@ def test_huge_stderr_is_kept_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kernel", KINDS)
 def test_kill_9_of_the_worker_takes_ffmpeg_along(tmp_path: Path, kernel: bool) -> None:
     script = (
-        "import sys; from media_pipeline.encode.ffmpeg import FFmpeg;"
+        "import sys; from pathlib import Path; from media_pipeline.encode.ffmpeg import FFmpeg;"
         "r = FFmpeg(sys.argv[1], kernel_deathsig=sys.argv[2] == 'True');"
-        "r.run([r.binary, *sys.argv[3:]], deadline_s=60, duration_s=9, on_progress=lambda f: print('on', flush=True))"
+        "r.run([r.binary, *sys.argv[3:]], write=[Path(sys.argv[-1].removeprefix('file:'))], deadline_s=60,"
+        "duration_s=9, on_progress=lambda f: print('on', flush=True))"
     )
     worker = subprocess.Popen(
         [sys.executable, "-c", script, FFMPEG, str(kernel), *ENDLESS, f"file:{tmp_path}/out.mp4"],

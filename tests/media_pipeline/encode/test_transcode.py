@@ -199,6 +199,7 @@ def test_full_disk_is_told_apart(prober: Prober, tmp_path: Path) -> None:
     with pytest.raises(DiskFull):
         runner.run(
             [runner.binary, *("-v", "error", "-y", "-f", "lavfi", "-i", "testsrc=d=1"), *("-f", "nut", str(full))],
+            write=[full],
             deadline_s=20,
         )
 

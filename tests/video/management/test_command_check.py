@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 
+from media_pipeline.encode.isolation import Isolation
 from providers.api_keys import parse_keys
 from video import checks
 
@@ -51,6 +52,24 @@ def test_an_ffmpeg_that_is_not_there_is_an_error_that_names_the_setting(settings
     [message] = checks.ffmpeg_is_runnable(None)
     assert message.id == "video.E002"
     assert "FFMPEG_BINARY" in str(message.hint)
+
+
+@pytest.mark.parametrize(
+    ("mode", "complete", "found"),
+    [
+        *(("require", False, ["video.E004"]), ("auto", False, ["video.W012"]), ("off", False, ["video.W012"])),
+        *(("require", True, []), ("auto", True, [])),
+    ],
+)
+def test_isolation_that_is_not_complete_is_said_and_an_error_where_it_is_required(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, mode: str, complete: bool, found: list[str]
+) -> None:
+    settings.MEDIA_ISOLATION = mode
+    here = Isolation(landlock=7, seccomp=True) if complete else Isolation(missing="no such kernel")
+    monkeypatch.setattr(checks.toolkit().ffmpeg, "isolation", here)
+    messages = checks.media_is_isolated_where_required(None) + checks.media_is_isolated(None)
+    assert ids(messages) == found
+    assert all("no such kernel" in message.msg for message in messages)
 
 
 def test_simulating_without_keys_is_quiet() -> None:
