@@ -15,10 +15,10 @@ video.W008  a key that signs logins or links is short (only with --deploy)
 video.W009  the demo user, whose password everybody knows, can be reached from other machines (only with --deploy)
 video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
 video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
-video.W012  what reads foreign media can reach other files or the network (only with --deploy)
+video.W013  what reads foreign media can reach other files or the network (only with --deploy)
 
 All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
-away again, and the ffmpeg that E004 and W012 try.
+away again, and the ffmpeg that E004 and W013 try.
 """
 
 from __future__ import annotations
@@ -121,13 +121,13 @@ def media_is_isolated_where_required(app_configs: Apps, **kwargs: Any) -> list[C
 
 @register("video", deploy=True)
 def media_is_isolated(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W012."""
+    """W013."""
     here = toolkit().ffmpeg.isolation
     if settings.MEDIA_ISOLATION == "require" or here.is_complete:
         return []
     message = f"A hostile video that takes over ffmpeg can reach more than itself; its isolation here: {here}."
     hint = "docs/operations.md#hostile-videos says what it takes; else run media workers on a host of their own."
-    return [Warning(message, hint=hint, id="video.W012")]
+    return [Warning(message, hint=hint, id="video.W013")]
 
 
 @register("video")

@@ -57,7 +57,7 @@ def test_an_ffmpeg_that_is_not_there_is_an_error_that_names_the_setting(settings
 @pytest.mark.parametrize(
     ("mode", "complete", "found"),
     [
-        *(("require", False, ["video.E004"]), ("auto", False, ["video.W012"]), ("off", False, ["video.W012"])),
+        *(("require", False, ["video.E004"]), ("auto", False, ["video.W013"]), ("off", False, ["video.W013"])),
         *(("require", True, []), ("auto", True, [])),
     ],
 )
