@@ -87,17 +87,16 @@ INSTALLED_APPS = [
     "rest_framework",
 ]
 MIDDLEWARE = [
+    "video.web.headers_middleware.HeadersMiddleware",
     "video.web.outage_middleware.OutageMiddleware",
     "video.web.strange_requests.StrangeRequestsMiddleware",
     "corsheaders.middleware.CorsMiddleware",
-    "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "config.urls"
 TEMPLATES = [
@@ -120,12 +119,15 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 STATIC_URL = "/static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True  # no collectstatic step to forget
+WHITENOISE_ALLOW_ALL_ORIGINS = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 LOGIN_URL = "/admin/login/"
+CSRF_FAILURE_VIEW = "video.web.pages.csrf_failure"
 MAX_BODY_BYTES = 64 * 1024  # of a JSON call; a prompt has at most a few thousand characters
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
@@ -140,6 +142,14 @@ def _embedded_urls() -> tuple[str, str]:
 
     return embedded.urls(REELWORKS_HOME)
 
+
+def _embedded_postgres() -> str:
+    from config import embedded
+
+    return embedded.postgres_version()
+
+
+EMBEDDED_POSTGRES_VERSION = _embedded_postgres() if EMBEDDED_DATABASE else ""
 
 DATABASES = {
     "default": addresses.database(
@@ -161,7 +171,29 @@ COOKIE_SAMESITE: Literal["Lax", "Strict", "None"] = read.choice(
 FRONTEND_ORIGINS = read.each(env, "FRONTEND_ORIGINS", read=web_addresses.origin)
 COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if read.flag(env, "BEHIND_TLS_PROXY") else None
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+# By such a name a browser takes the cookie from this very host only, and over TLS only.
+_prefix = "__Host-" if COOKIE_SECURE else ""
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"{_prefix}sessionid", f"{_prefix}csrftoken"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no third cookie
+BEHIND_TLS_PROXY = read.flag(env, "BEHIND_TLS_PROXY")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if BEHIND_TLS_PROXY else None
+
+_by_https = PUBLIC_BASE_URL.startswith("https://")
+# A day: long enough to count for who comes back, short enough to get over a certificate that lapsed.
+HSTS_SECONDS = read.whole(env, "HSTS_SECONDS", 86400 if _by_https else 0, least=0, most=63_072_000)
+HSTS_INCLUDE_SUBDOMAINS = read.flag(env, "HSTS_INCLUDE_SUBDOMAINS")
+HSTS_PRELOAD = read.flag(env, "HSTS_PRELOAD")
+if HSTS_PRELOAD and not (HSTS_INCLUDE_SUBDOMAINS and HSTS_SECONDS >= 31_536_000):
+    raise ImproperlyConfigured("HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=1 and HSTS_SECONDS=31536000 or more.")
+HTTPS_REDIRECT = read.flag(env, "HTTPS_REDIRECT", default=_by_https and BEHIND_TLS_PROXY)
+if HTTPS_REDIRECT and not (_by_https and BEHIND_TLS_PROXY):
+    raise ImproperlyConfigured("HTTPS_REDIRECT needs BEHIND_TLS_PROXY=1 and a PUBLIC_BASE_URL that is https.")
+SILENCED_SYSTEM_CHECKS = [
+    "security.W001", "security.W002",  # HeadersMiddleware sends what those two would, on more answers
+    "security.W012", "security.W016",  # video.W004, W010 and W011 say it with the names of our settings
+]  # fmt: skip
 _own_origin = [web_addresses.origin_of(PUBLIC_BASE_URL)] if PUBLIC_BASE_URL else []
 CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 

@@ -86,7 +86,12 @@ def picture_of_page(url: str, task_id: str, session: str, chromium: str) -> byte
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium or None, args=["--no-sandbox"])
-        context = browser.new_context(viewport=PAGE_SIZE, device_scale_factor=1.5, color_scheme="light")  # type: ignore[arg-type]
+        context = browser.new_context(
+            viewport=PAGE_SIZE,  # type: ignore[arg-type]
+            device_scale_factor=1.5,
+            color_scheme="light",
+            bypass_csp=True,
+        )
         context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
         page = context.new_page()
         page.goto(f"{url}/admin/video/videotask/{task_id.replace('_', '_5F')}/change/", wait_until="load")

@@ -15,6 +15,7 @@ video.W008  a key that signs logins or links is short (only with --deploy)
 video.W009  the demo user, whose password everybody knows, can be reached from other machines (only with --deploy)
 video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
 video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
+video.W012  the embedded PostgreSQL lacks a release that mends security faults (only with --deploy)
 video.W013  what reads foreign media can reach other files or the network (only with --deploy)
 
 All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
@@ -41,6 +42,8 @@ Apps = Sequence[AppConfig] | None
 
 #: As HMAC-SHA256 wants it (RFC 7518, section 3.2): a key as long as the hash.
 LEAST_KEY_BYTES = 32
+#: PostgreSQL's newest release when this was written (https://www.postgresql.org/support/versioning/, 2026-11-28).
+MENDED_POSTGRES = (18, 6)
 #: What must be private in REELWORKS_HOME.
 _PRIVATE = ("secret_key", "log", "run")
 _OWN_MACHINE = {"127.0.0.1", "::1", "localhost"}
@@ -203,14 +206,29 @@ def safe_on_the_net(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         hint = "Put a proxy with a certificate before Reelworks, and set PUBLIC_BASE_URL to its https address."
         return [*found, Warning(message, hint=hint, id="video.W010")]
     for name, is_on, why in (
-        ("BEHIND_TLS_PROXY", settings.SECURE_PROXY_SSL_HEADER, "no request counts as one that came by https"),
-        ("COOKIE_SECURE", settings.COOKIE_SECURE, "browsers send the cookies of a login over http, too"),
+        ("BEHIND_TLS_PROXY=1", settings.BEHIND_TLS_PROXY, "no request counts as one that came by https"),
+        ("COOKIE_SECURE=1", settings.COOKIE_SECURE, "browsers send the cookies of a login over http, too"),
+        ("HSTS_SECONDS=86400", settings.HSTS_SECONDS, "browsers may be led to plain http"),
+        # Without BEHIND_TLS_PROXY it can't be on.
+        ("HTTPS_REDIRECT=1", settings.HTTPS_REDIRECT or not settings.BEHIND_TLS_PROXY, "plain http is answered"),
     ):
         if not is_on:
-            hint = f"Set {name}=1; for BEHIND_TLS_PROXY the proxy has to set X-Forwarded-Proto itself."
-            message = f"PUBLIC_BASE_URL is https, but {name} is off: {why}."
+            hint = f"Set {name}; for BEHIND_TLS_PROXY the proxy has to set X-Forwarded-Proto itself."
+            message = f"PUBLIC_BASE_URL is https, but {name.partition('=')[0]} is off: {why}."
             found.append(Warning(message, hint=hint, id="video.W011"))
     return found
+
+
+@register("video", deploy=True)
+def embedded_postgres_is_mended(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W012. The package with its binaries follows PostgreSQL's own releases late."""
+    has = settings.EMBEDDED_POSTGRES_VERSION
+    if not has or tuple(int(part) for part in has.split(".")) >= MENDED_POSTGRES:
+        return []
+    newest = ".".join(map(str, MENDED_POSTGRES))
+    message = f"The embedded PostgreSQL is {has}; {newest} mends faults of it, security faults among them."
+    hint = f"Set DATABASE_URL to a PostgreSQL of your own that is kept up to date, {newest} or newer."
+    return [Warning(message, hint=hint, id="video.W012")]
 
 
 def _open_to_others(path: Path) -> bool:

@@ -22,5 +22,6 @@ link to it. Binaries that it cannot reach are copied to /var/lib/reelworks. No f
 
 from config.embedded.holding import Held, hold, remove, urls
 from config.embedded.places import EmbeddedError
+from config.embedded.postgres import version as postgres_version
 
-__all__ = ["EmbeddedError", "Held", "hold", "remove", "urls"]
+__all__ = ["EmbeddedError", "Held", "hold", "postgres_version", "remove", "urls"]

@@ -137,6 +137,16 @@ def is_ready(where: Place) -> bool:
     return len(lines) >= 8 and lines[7].strip() == "ready"
 
 
+def version() -> str:
+    """The version of the binaries in the package, "18.4", without starting one; "" where the package doesn't say."""
+    try:
+        package = package_folder(PACKAGE, server="PostgreSQL", setting="DATABASE_URL")
+        told = (package / f"pginstall{MAJOR}" / "lib" / "pkgconfig" / "libpq.pc").read_text(encoding="utf-8")
+    except (EmbeddedError, OSError):
+        return ""
+    return next((line.removeprefix("Version: ") for line in told.splitlines() if line.startswith("Version: ")), "")
+
+
 def _binaries(*, shared: bool) -> Path:
     """The folder with `postgres` and `initdb`; `shared`: one that another user can reach too."""
     # Resolved: a .venv that is a symbolic link may be reached by a path that another user cannot follow.

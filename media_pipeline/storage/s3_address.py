@@ -58,6 +58,11 @@ class S3Address:
         """The same bucket under another origin; empty: as it is."""
         return replace(self, endpoint=endpoint) if endpoint else self
 
+    @property
+    def client_origin(self) -> str:
+        """The origin that links into the bucket have."""
+        return f"{urlsplit(self.endpoint).scheme}://{self.host_and_path('')[0]}"
+
     def host_and_path(self, key: str) -> tuple[str, str]:
         """The Host header and the encoded path of a request for a key."""
         host = urlsplit(self.endpoint).netloc

@@ -64,4 +64,4 @@ def test_it_follows_by_itself(open_page: Open) -> None:
     first = page.locator(".rw-tile strong").first
     assert first.inner_text() == "0"
     make_task()
-    page.wait_for_function("document.querySelector('.rw-tile strong').innerText === '1'")
+    page.wait_for_selector(".rw-tile strong:text-is('1')")

@@ -62,6 +62,14 @@ BAD = {
         {**BUCKET, "LINK_LIFETIME_SECONDS": "500000"},
         "LINK_LIFETIME_SECONDS may be 483840",
     ),
+    "a list of preloads without what it wants": (
+        {"HSTS_PRELOAD": "1", "HSTS_INCLUDE_SUBDOMAINS": "1", "HSTS_SECONDS": "86400"},
+        "HSTS_PRELOAD needs HSTS_INCLUDE_SUBDOMAINS=1 and HSTS_SECONDS=31536000",
+    ),
+    "a redirect that would go round": (
+        {"HTTPS_REDIRECT": "1", "PUBLIC_BASE_URL": "https://video.example.com"},
+        "HTTPS_REDIRECT needs BEHIND_TLS_PROXY=1",
+    ),
     "a file that is not there": ({"REELWORKS_ENV_FILE": "nowhere.env"}, "nowhere.env"),
 }
 
@@ -73,6 +81,22 @@ def test_a_wrong_value_stops_the_start_and_names_the_variable(
     done = load(tmp_path, **variables)
     done.is_one_sentence(message)
     assert "key_aaaaaaaa" not in done.said
+
+
+def test_https_brings_its_cookies_and_its_redirect(tmp_path: Path) -> None:
+    """A browser takes a cookie called __Host-… from this very host only, over TLS, for every path."""
+    show = (
+        "settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME, settings.SESSION_COOKIE_SECURE, "
+        "settings.HSTS_SECONDS, settings.HTTPS_REDIRECT"
+    )
+    by_https = {"PUBLIC_BASE_URL": "https://video.example.com"}
+    for variables, said in (
+        ({}, "sessionid csrftoken False 0 False"),
+        (by_https, "__Host-sessionid __Host-csrftoken True 86400 False"),
+        ({**by_https, "BEHIND_TLS_PROXY": "1"}, "__Host-sessionid __Host-csrftoken True 86400 True"),
+        ({**by_https, "COOKIE_SECURE": "0"}, "sessionid csrftoken False 86400 False"),
+    ):
+        assert load(tmp_path, show, **variables).said.strip() == said
 
 
 def test_the_file_is_read_and_the_environment_wins(tmp_path: Path) -> None:

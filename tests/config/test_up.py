@@ -16,6 +16,7 @@ import pytest
 
 from config import embedded
 from config.embedded import home as home_folder
+from tests.config.starting import run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.pipeline
@@ -56,6 +57,11 @@ def test_port_that_is_taken_is_said_plainly(env: dict[str, str]) -> None:
         done = up(env | {"PORT": str(other.getsockname()[1])})
     assert done.returncode == 1
     assert "cannot be used (Address already in use)" in done.stderr
+
+
+def test_without_a_key_it_simulates_for_this_machine_only(tmp_path: Path) -> None:
+    done = run(tmp_path, "manage.py", "up", HOST="0.0.0.0")
+    done.is_one_sentence("CommandError", "HOST is 0.0.0.0", "demo", "REELWORKS_SIMULATE=1")
 
 
 def test_then_runs_the_command_and_ends_with_its_code(env: dict[str, str], home: Path) -> None:

@@ -137,7 +137,7 @@ def badge(word: str, label: str = "") -> SafeString:
 def bar(percent: int, tone: str) -> SafeString:
     """A progress bar with its figure."""
     return format_html(
-        '<span class="rw-bar rw-{}" role="img" aria-label="{} percent"><i style="width:{}%"></i></span>'
+        '<svg class="rw-bar rw-{}" role="img" aria-label="{} percent"><rect width="{}%" height="100%"/></svg>'
         '<span class="rw-num rw-percent">{}%</span>',
         tone,
         percent,

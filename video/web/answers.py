@@ -17,7 +17,7 @@ def is_api(request: HttpRequest) -> bool:
 
 def plain(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
     """One sentence for a person; never kept by a cache."""
-    headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", **(headers or {})}
+    headers = {"Cache-Control": "no-store", **(headers or {})}
     return HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 

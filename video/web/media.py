@@ -100,7 +100,6 @@ def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) ->
     inline = kind is not None and request.GET.get("download") != "1"
     response["Content-Type"] = kind or "application/octet-stream"
     response["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{name}"'
-    response["X-Content-Type-Options"] = "nosniff"
     response["ETag"] = etag
     return response
 

@@ -12,7 +12,7 @@ from django.shortcuts import render
 
 from video.infra import broker, outage
 from video.infra.causes import kind_of
-from video.web import outage_middleware
+from video.web import answers, outage_middleware
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,12 @@ _compared_at = float("-inf")
 def front_page(request: HttpRequest) -> HttpResponse:
     """GET /: what this is and where things are. It also is an own origin for front-end code."""
     return render(request, "demo/front_page.html")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form whose token is missing or old. (Django's own page has a style in it, which our policy forbids.)"""
+    sentence = "This form can't be taken: its CSRF token is missing or old. Please go back, load the page anew and try"
+    return answers.plain(403, f"{sentence} again; cookies must be allowed.")
 
 
 def healthz(request: HttpRequest) -> JsonResponse:

@@ -25,6 +25,7 @@ from config.embedded.places import server_environment
 from config.running import Running, System
 from config.servers import hold_embedded, require_fit_database
 from config.supervisor import Child, Supervisor, read_procfile
+from config.web_addresses import is_loopback
 from providers.registry import PROVIDERS
 from video.infra import timeouts
 
@@ -42,6 +43,8 @@ WEB_ONLY = frozenset({"JWT_SIGNING_KEY"}) | {
 _SIMULATOR_NEEDS = ("HOME", "TMPDIR", "IMAGEIO_FFMPEG_EXE", "PYTHONPATH", "PYTHONUNBUFFERED", "SIMULATOR_PORT")
 
 SIMULATED = "ALL VIDEOS ARE SIMULATED: no provider is called, and nothing costs money."
+
+EXPOSED = "HOST lets other machines in: everybody there can sign in as demo, with the password demo."
 
 
 class Command(BaseCommand):
@@ -61,6 +64,7 @@ class Command(BaseCommand):
         if then == []:
             raise CommandError("--then needs a command, for example: up --then generate 'A cat' --wait")
         if not settings.SIMULATE and not any(settings.PROVIDER_KEYS.values()):
+            _refuse_to_simulate_for_others()
             _start_again_simulated()
         _check_installation()
         running = Running(settings.REELWORKS_HOME)
@@ -129,7 +133,8 @@ class Command(BaseCommand):
         if then is not None:
             self.stderr.write(SIMULATED)
             return
-        for line in ("*" * len(SIMULATED), SIMULATED, "*" * len(SIMULATED)):
+        stars = "*" * len(SIMULATED)
+        for line in (stars, SIMULATED, *([] if is_loopback(settings.HOST) else [EXPOSED]), stars):
             supervisor.say(line)
 
     def _foreground(self, supervisor: Supervisor, then: list[str], env: dict[str, str]) -> int:
@@ -166,6 +171,16 @@ class Command(BaseCommand):
             env["REELWORKS_SIMULATOR_URL"] = system.simulator_url
         with Supervisor({}, env=lambda _name: env, cwd=settings.BASE_DIR) as supervisor:
             sys.exit(self._foreground(supervisor, then, env))
+
+
+def _refuse_to_simulate_for_others() -> None:
+    """A server for others that lost its keys must not become one that everybody may sign in to. Raises CommandError."""
+    if not is_loopback(settings.HOST):
+        raise CommandError(
+            f"HOST is {settings.HOST}, and no provider has a key: everything would be simulated, and everybody who "
+            "reaches this machine could sign in as demo, with the password demo. Set a provider's key, "
+            "HOST=127.0.0.1, or REELWORKS_SIMULATE=1 if this is meant."
+        )
 
 
 class Servers:

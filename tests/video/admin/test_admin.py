@@ -255,7 +255,7 @@ class TestReadOnly:
 class TestBanner:
     @pytest.mark.parametrize("url", ["/admin/", LIST, "/admin/auth/user/", "/admin/video/account/grant/"])
     def test_is_on_every_page_while_simulating(self, operator: Client, url: str) -> None:
-        assert "rw-banner" in text(operator, url).partition("</style>")[2]
+        assert "rw-banner" in text(operator, url).partition("</head>")[2]
 
     def test_is_on_the_login_page(self, client: Client) -> None:
         assert "Simulation." in text(client, "/admin/login/")

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from django.core.checks import CheckMessage
 
+from config.names import KNOWN
 from media_pipeline.encode.isolation import Isolation
 from providers.api_keys import parse_keys
+from tests.config.starting import Ended, run
 from video import checks
 
 
@@ -114,7 +116,8 @@ def private(settings: Any, tmp_path: Path) -> Any:
     settings.REELWORKS_HOME = tmp_path / "home"
     settings.REELWORKS_HOME.mkdir(mode=0o700)
     settings.SIMULATE, settings.HOST, settings.PUBLIC_BASE_URL = False, "127.0.0.1", "https://video.example.com"
-    settings.COOKIE_SECURE, settings.SECURE_PROXY_SSL_HEADER = True, ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.COOKIE_SECURE = settings.BEHIND_TLS_PROXY = settings.HTTPS_REDIRECT = True
+    settings.HSTS_SECONDS = 86400
     return settings
 
 
@@ -166,8 +169,59 @@ def test_what_is_not_encrypted_is_a_warning(private: Any) -> None:
     private.PUBLIC_BASE_URL = "http://video.example.com"
     assert of_all(private) == ["video.W010"]
     private.PUBLIC_BASE_URL = "https://video.example.com"
-    private.COOKIE_SECURE, private.SECURE_PROXY_SSL_HEADER = False, None
-    assert of_all(private) == ["video.W011", "video.W011"]
+    private.COOKIE_SECURE, private.HSTS_SECONDS, private.HTTPS_REDIRECT = False, 0, False
+    assert of_all(private) == ["video.W011", "video.W011", "video.W011"]
+    private.BEHIND_TLS_PROXY = False  # then there is nothing to redirect by
+    assert of_all(private) == ["video.W011", "video.W011", "video.W011"]
+
+
+def test_an_embedded_postgresql_that_is_behind_is_a_warning(settings: Any) -> None:
+    for version, found in (("18.4", ["video.W012"]), ("18.6", []), ("18.10", []), ("", [])):
+        settings.EMBEDDED_POSTGRES_VERSION = version
+        assert ids(checks.embedded_postgres_is_mended(None)) == found
+
+
+DEPLOYED = """
+from config.start import read_settings; read_settings()
+import django; django.setup()
+from django.core.checks import run_checks
+found = run_checks(include_deployment_checks=True)
+print([one.id for one in found], [one.id for one in found if not one.is_silenced()])
+for one in found:
+    if not one.is_silenced():
+        print(one.msg, one.hint)
+"""
+SET_UP = {
+    "RUNWAY_API_KEY": "key_aaaaaaaa",
+    "SECRET_KEY": "tests of check, deploy 0123456789 abcdefghijklmnopqrstuvwxyz",
+}
+
+
+def deployed(tmp_path: Path, **variables: str) -> Ended:
+    """The ids of all findings, of those that are not silenced, and a line with the text of each of these."""
+    script = tmp_path / "deployed.py"
+    script.write_text(DEPLOYED)
+    return run(tmp_path, str(script), **variables)
+
+
+def test_an_installation_behind_tls_has_no_finding_at_all(tmp_path: Path) -> None:
+    by_https = {"PUBLIC_BASE_URL": "https://video.example.com", "BEHIND_TLS_PROXY": "1"}
+    done = run(tmp_path, "manage.py", "check", "--deploy", **SET_UP, **by_https)
+    assert (done.returncode, done.said) == (0, "System check identified no issues (2 silenced).\n")
+    done = deployed(tmp_path, **SET_UP, **by_https)
+    assert done.said == "['security.W001', 'security.W002'] []\n"  # the cookies' checks have nothing to say either
+
+
+def test_without_tls_each_finding_names_what_to_set(tmp_path: Path) -> None:
+    for variables, found in (
+        ({"DATABASE_URL": ""}, "['video.W004', 'video.W012']"),
+        ({"PUBLIC_BASE_URL": "http://video.example.com"}, "['video.W010']"),
+        ({"PUBLIC_BASE_URL": "https://video.example.com", "HSTS_SECONDS": "0"}, "['video.W011', 'video.W011']"),
+    ):
+        done = deployed(tmp_path, **SET_UP, **variables)
+        told, *findings = done.said.splitlines()
+        assert told.endswith(found), done.said
+        assert all(any(name in finding for name in KNOWN) for finding in findings)
 
 
 def test_the_docstring_lists_every_id() -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from video.web import headers as security
+
 LONGEST_HEADER = LONGEST_QUERY = 16 * 1024  # characters; all cookies are one header
 LONGEST_PATH = 4096
 _LONGEST_KIND = 128
@@ -68,6 +70,7 @@ def _refuse(environ: WSGIEnvironment, start_response: StartResponse, status: str
     body = json.dumps({"success": False, "error": error}) if is_api else f"{sentence}\n"
     kind = "application/json" if is_api else "text/plain; charset=utf-8"
     raw = body.encode()
-    headers = [("Content-Type", kind), ("Content-Length", str(len(raw))), ("Cache-Control", "no-store")]
-    start_response(status, headers)
+    headers = {"Content-Type": kind, "Content-Length": str(len(raw)), "Cache-Control": "no-store"}
+    headers |= security.of(environ.get("PATH_INFO", ""), secure=False)
+    start_response(status, list(headers.items()))
     return [raw]

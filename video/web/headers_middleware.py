@@ -1,0 +1,29 @@
+"""Gives every answer of Django's its security headers, and sends plain http on to https."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
+
+from video.web import headers
+
+
+class HeadersMiddleware:
+    """The first middleware: what those behind it refuse, redirect or fail at gets the headers, too."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self._get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        onward = headers.https_address(request.get_full_path(), request.headers.get("X-Forwarded-Proto"))
+        # 308: a POST stays one. Kept by no cache, so that a change of the setting counts at once.
+        response = (
+            self._get_response(request)
+            if onward is None
+            else HttpResponsePermanentRedirect(onward, preserve_request=True)
+        )
+        for name, value in headers.of(request.path_info, secure=request.is_secure()).items():
+            response.headers[name] = value
+        response.headers.setdefault("Cache-Control", headers.CACHE_CONTROL)
+        return response
