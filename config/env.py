@@ -93,6 +93,14 @@ def secret(env: Environment, name: str, *, least: int = 1) -> str:
     return value
 
 
+def secrets(env: Environment, name: str, *, least: int) -> list[str]:
+    """Secrets of at least `least` characters each, separated by commas."""
+    found = words(env, name)
+    if any(len(one) < least for one in found):
+        raise ImproperlyConfigured(f"{name}: each entry of the list must have at least {least} characters.")
+    return found
+
+
 def token(env: Environment, name: str) -> str:
     """A part of a key that goes into a header: visible ASCII without blanks; "" when it is not set."""
     value = text(env, name)

@@ -65,6 +65,8 @@ def _make_secret(path: Path) -> None:
 
 
 SECRET_KEY = _secret_key()
+# Former ones: what they signed (sessions, links, tokens) is good until it ends.
+SECRET_KEY_FALLBACKS = read.secrets(env, "SECRET_KEY_FALLBACKS", least=32)
 home.mend(REELWORKS_HOME)
 DEBUG = read.flag(env, "DEBUG")
 PORT = read.whole(env, "PORT", 8000, least=1, most=65535)
@@ -125,6 +127,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "video.web.security_log.PasswordChanges"},
 ]
 LOGIN_URL = "/admin/login/"
 CSRF_FAILURE_VIEW = "video.web.pages.csrf_failure"
@@ -168,8 +171,16 @@ JWT_ACCESS_MINUTES = read.number(env, "JWT_ACCESS_MINUTES", 60, least=1, most=24
 COOKIE_SAMESITE: Literal["Lax", "Strict", "None"] = read.choice(
     env, "COOKIE_SAMESITE", "Lax", among=("Lax", "Strict", "None")
 )
+# Days after a login at which its user has to log in again, however often it is refreshed.
+LOGIN_DAYS = read.number(env, "LOGIN_DAYS", 30, least=1, most=365)
+REFRESH_DAYS = 14  # a login that is not refreshed for so long is over
 FRONTEND_ORIGINS = read.each(env, "FRONTEND_ORIGINS", read=web_addresses.origin)
 COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
+_NAMES = ("token", "__Host-token")  # browsers take the second one from this very host and over TLS only
+COOKIE_NAME = read.choice(env, "COOKIE_NAME", _NAMES[COOKIE_SECURE], among=_NAMES)
+if COOKIE_NAME != "token" and not COOKIE_SECURE:
+    raise ImproperlyConfigured("COOKIE_NAME may be __Host-token only with COOKIE_SECURE=1.")
+REFRESH_COOKIE_NAME = "__Secure-refresh" if COOKIE_SECURE else "refresh"  # not __Host-: it has a path
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = COOKIE_SECURE
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
@@ -194,6 +205,8 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W001", "security.W002",  # HeadersMiddleware sends what those two would, on more answers
     "security.W012", "security.W016",  # video.W004, W010 and W011 say it with the names of our settings
 ]  # fmt: skip
+# Proxies whose X-Forwarded-For is believed.
+TRUSTED_PROXIES = read.each(env, "TRUSTED_PROXIES", read=web_addresses.network)
 _own_origin = [web_addresses.origin_of(PUBLIC_BASE_URL)] if PUBLIC_BASE_URL else []
 CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 
@@ -203,12 +216,23 @@ CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key"]
 CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after"]
 
+# What `aud` of a token must be, or have in its list, and what `iss` may be besides our own; a token may lack both.
+JWT_AUDIENCE = read.text(env, "JWT_AUDIENCE", "reelworks")
+JWT_ISSUERS = read.words(env, "JWT_ISSUERS")
+# A login of your own may sign with the same key; its tokens are accepted here.
+_shared_key = read.secret(env, "JWT_SIGNING_KEY", least=32)
+
+
+def _derived_key(secret_key: str) -> str:
+    return hashlib.sha256(b"reelworks jwt " + secret_key.encode()).hexdigest()
+
+
+# Tokens are also good under these.
+JWT_KEY_FALLBACKS = [] if _shared_key else [_derived_key(one) for one in SECRET_KEY_FALLBACKS]
 SIMPLE_JWT = {
     "ACCESS_TOKEN_LIFETIME": timedelta(minutes=JWT_ACCESS_MINUTES),
-    "REFRESH_TOKEN_LIFETIME": timedelta(days=14),
-    # A login of your own may sign with the same key; its tokens are accepted here.
-    "SIGNING_KEY": read.secret(env, "JWT_SIGNING_KEY", least=16)
-    or hashlib.sha256(b"reelworks jwt " + SECRET_KEY.encode()).hexdigest(),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=REFRESH_DAYS),
+    "SIGNING_KEY": _shared_key or _derived_key(SECRET_KEY),
     "AUTH_HEADER_TYPES": ("Bearer",),
     "UPDATE_LAST_LOGIN": False,
 }

@@ -89,6 +89,14 @@ def private_host(text: str) -> str:
     return f"{bracketed(address.host)}:{address.port or DEFAULT_PORTS['http']}"
 
 
+def network(text: str) -> str:
+    """An IP address, or a network such as 10.0.0.0/8. Raises BadAddress."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise BadAddress("must be an IP address or a network, such as 127.0.0.1 or 10.0.0.0/8") from None
+
+
 def interface(text: str) -> str:
     """The name or address of an interface to listen on. Raises BadAddress."""
     if not is_host(text):

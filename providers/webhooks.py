@@ -21,6 +21,8 @@ TOLERANCE_S = 300.0
 
 _MOST_SIGNATURES = 16
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - what every such secret begins with
+#: Standard Webhooks asks for 24 to 64. Providers make these secrets, and no document of theirs says how long they are.
+_LEAST_SECRET_BYTES = 16
 _ID_NUMBERS_END = 10**40
 #: The names under which APIs put the thing itself into an envelope, and how many may lie in one another.
 _ENVELOPES = ("data", "payload", "result", "body", "task")
@@ -136,6 +138,8 @@ def webhook_key(secret: str) -> bytes:
         key = b""
     if not secret.startswith(_SECRET_PREFIX) or not key:
         raise BadSecret("must be whsec_ followed by base64, as Kling's console shows it")
+    if len(key) < _LEAST_SECRET_BYTES:
+        raise BadSecret(f"must have at least {_LEAST_SECRET_BYTES} bytes behind whsec_, or it can be guessed")
     return key
 
 

@@ -11,6 +11,7 @@ from django.db import connection
 
 from providers.contract import Submitted
 from video.actions import create
+from video.api import tokens
 from video.attempts import records
 from video.credits import ledger
 from video.engine import claims, transitions
@@ -19,6 +20,7 @@ from video.engine.outcomes import Park
 from video.models import Generation, Stage, VideoTask
 from video.models.order import Order
 from video.scheduling import admission
+from video.web.logins import sessions
 
 
 def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
@@ -27,6 +29,13 @@ def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:
     if credit:
         ledger.grant(user.pk, credit)
     return user
+
+
+def access_token(user: AbstractBaseUser) -> str:
+    """A token of a new login of this user."""
+    login = sessions.start(user, address="", user_agent="")
+    assert login is not None
+    return str(tokens.pair_of(user, login)[0])
 
 
 def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **more: object) -> VideoTask:
@@ -137,6 +146,7 @@ def reload(task: VideoTask) -> VideoTask:
 
 __all__ = [
     "accepted",
+    "access_token",
     "admitted",
     "age",
     "claimed",

@@ -85,6 +85,17 @@ def test_only_one_module_writes_failure_texts() -> None:
     assert _writers("FailureText", "video_failuretext") == {"attempts/failure_texts.py"}
 
 
+@pytest.mark.parametrize(
+    ("model", "table", "module"),
+    [
+        ("LoginSession", "video_loginsession", "web/logins/sessions.py"),
+        ("LoginThrottle", "video_loginthrottle", "web/logins/throttle.py"),
+    ],
+)
+def test_only_the_logins_write_logins(model: str, table: str, module: str) -> None:
+    assert _writers(model, table) == {module}
+
+
 def test_only_the_ledger_writes_the_ledger() -> None:
     writes = re.compile(
         r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)"

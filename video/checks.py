@@ -11,7 +11,6 @@ video.W004  PUBLIC_BASE_URL is not set (only with --deploy)
 video.W005  everything is simulated (only with --deploy)
 video.W006  others can read the file with the keys (only with --deploy)
 video.W007  others can read REELWORKS_HOME (only with --deploy)
-video.W008  a key that signs logins or links is short (only with --deploy)
 video.W009  the demo user, whose password everybody knows, can be reached from other machines (only with --deploy)
 video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
 video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
@@ -40,8 +39,6 @@ from video.infra.toolkit import toolkit
 
 Apps = Sequence[AppConfig] | None
 
-#: As HMAC-SHA256 wants it (RFC 7518, section 3.2): a key as long as the hash.
-LEAST_KEY_BYTES = 32
 #: PostgreSQL's newest release when this was written (https://www.postgresql.org/support/versioning/, 2026-11-28).
 MENDED_POSTGRES = (18, 6)
 #: What must be private in REELWORKS_HOME.
@@ -171,7 +168,7 @@ def ready_for_others(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @register("video", deploy=True)
 def secrets_are_private(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """W006 to W008."""
+    """W006 and W007."""
     found: list[CheckMessage] = []
     if settings.ENV_FILE is not None and _open_to_others(settings.ENV_FILE):
         message = f"Every user of this machine can read {settings.ENV_FILE}, which holds keys."
@@ -182,12 +179,6 @@ def secrets_are_private(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         message = f"Other users of this machine can read {', '.join(map(str, readable))}."
         hint = f"Give REELWORKS_HOME a folder of its own, owned by the user of Reelworks, and run: chmod 700 {home}"
         found.append(Warning(message, hint=hint, id="video.W007"))
-    keys = {"SECRET_KEY": settings.SECRET_KEY, "JWT_SIGNING_KEY": str(settings.SIMPLE_JWT["SIGNING_KEY"])}
-    for name, key in keys.items():
-        if len(key.encode()) < LEAST_KEY_BYTES:
-            message = f"{name} has less than {LEAST_KEY_BYTES} bytes, so that it could be guessed."
-            hint = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(48))'. Logins begin anew with it."
-            found.append(Warning(message, hint=hint, id="video.W008"))
     return found
 
 

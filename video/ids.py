@@ -31,6 +31,11 @@ def generation_id() -> str:
     return _new("gen_")
 
 
+def login_id() -> str:
+    """Id of a login."""
+    return _new("login_")
+
+
 def made_at(public_id: str) -> float | None:
     """When an id was made, in Unix seconds; None for a text that is not one of these ids."""
     text = public_id.partition("_")[2]

@@ -38,7 +38,16 @@ BESIDE = {name: BUCKET for name in KNOWN if name.startswith("AWS_") or name == "
 #: Nothing of it is read by the settings: a convention of others, and a switch of the tests.
 NOT_READ = {"NO_COLOR", "REELWORKS_REQUIRE_BROWSER"}
 #: Any text may be the right one.
-TEXTS = {"SECRET_KEY", "JWT_SIGNING_KEY", "FFMPEG_BINARY", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+TEXTS = {
+    "SECRET_KEY",
+    "SECRET_KEY_FALLBACKS",
+    "JWT_SIGNING_KEY",
+    "JWT_AUDIENCE",
+    "JWT_ISSUERS",
+    "FFMPEG_BINARY",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+}
 TEXTS |= {"AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"}
 FOLDERS = {"REELWORKS_HOME", "STORAGE_LOCAL_PATH", "SCRATCH_PATH"}
 KEYS = {name for name in KNOWN if name.endswith("_API_KEY")}

@@ -39,6 +39,12 @@ BAD = {
     "a base URL that is none": ({"RUNWAY_BASE_URL": "api.example.com"}, "RUNWAY_BASE_URL must be"),
     "a short secret": ({"SECRET_KEY": "short"}, "SECRET_KEY must have at least 32"),
     "a webhook secret that is none": ({"KLING_WEBHOOK_SECRET": "key_aaaaaaaa"}, "KLING_WEBHOOK_SECRET must be whsec_"),
+    "a webhook secret that can be guessed": (
+        {"KLING_WEBHOOK_SECRET": "whsec_eA=="},
+        "KLING_WEBHOOK_SECRET must have at",
+    ),
+    "a short key of tokens": ({"JWT_SIGNING_KEY": "x" * 31}, "JWT_SIGNING_KEY must have at least 32"),
+    "a short former secret": ({"SECRET_KEY_FALLBACKS": f"{'x' * 40},short"}, "SECRET_KEY_FALLBACKS: each entry"),
     "webhook keys without TLS": ({"PIKA_WEBHOOK_JWKS_URL": "http://rest.fal.ai/jwks"}, "must be an https address"),
     "an origin with a path": ({"FRONTEND_ORIGINS": "https://a.example/app"}, "FRONTEND_ORIGINS"),
     "an odd SameSite": ({"COOKIE_SAMESITE": "some"}, "COOKIE_SAMESITE must be"),
@@ -125,12 +131,15 @@ def test_with_simulation_on_no_configured_key_or_address_is_even_looked_at(tmp_p
 
 def test_call_backs_are_checked_with_the_simulators_keys_exactly_while_simulating(tmp_path: Path) -> None:
     show = "settings.PIKA_WEBHOOK_JWKS_URL, repr(settings.KLING_WEBHOOK_SECRET)"
-    mine = {"PIKA_WEBHOOK_JWKS_URL": "http://127.0.0.1:7/jwks", "KLING_WEBHOOK_SECRET": "whsec_c2VjcmV0"}
+    mine = {
+        "PIKA_WEBHOOK_JWKS_URL": "http://127.0.0.1:7/jwks",
+        "KLING_WEBHOOK_SECRET": "whsec_YSBzZWNyZXQgb2YgS2xpbmcncw==",
+    }
     done = load(tmp_path, show, REELWORKS_SIMULATE="1", REELWORKS_SIMULATOR_URL="http://127.0.0.1:9", **mine)
     assert done.said.strip() == "http://127.0.0.1:9/.well-known/jwks.json ''", done.said
     # Plain http only from where the jobs go too.
     done = load(tmp_path, show, PIKA_BASE_URL="http://127.0.0.1:7", **mine)
-    assert done.said.strip() == "http://127.0.0.1:7/jwks 'whsec_c2VjcmV0'", done.said
+    assert done.said.strip() == "http://127.0.0.1:7/jwks 'whsec_YSBzZWNyZXQgb2YgS2xpbmcncw=='", done.said
     done = load(tmp_path, show)
     assert done.said.strip() == "https://rest.fal.ai/.well-known/jwks.json ''", done.said
 

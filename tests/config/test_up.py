@@ -99,6 +99,7 @@ def test_second_up_finds_the_first_and_kill_9_leaves_nothing(env: dict[str, str]
 SECRETS = {
     "SECRET_KEY": "canary-secret-key-" + "x" * 32,
     "JWT_SIGNING_KEY": "canary-jwt-signing-key-" + "x" * 32,
+    "SECRET_KEY_FALLBACKS": "canary-former-secret-key-" + "x" * 32,
     "KLING_WEBHOOK_SECRET": "canary-webhook-secret-" + "x" * 32,
     "RUNWAY_API_KEY": "canary-runway-key",
     "AWS_ACCESS_KEY_ID": "canary-aws-id",
@@ -122,7 +123,7 @@ def test_each_process_has_only_the_secrets_that_it_needs(env: dict[str, str], ho
         first.terminate()
         first.wait()
     nothing: set[str] = set()
-    workers = set(SECRETS) - {"JWT_SIGNING_KEY", "KLING_WEBHOOK_SECRET"}
+    workers = set(SECRETS) - {"JWT_SIGNING_KEY", "SECRET_KEY_FALLBACKS", "KLING_WEBHOOK_SECRET"}
     assert found == {
         "postgres": nothing,
         "valkey": nothing,

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.test import Client
-from rest_framework_simplejwt.tokens import AccessToken
 
-from tests.factories import make_user
+from tests.factories import access_token, make_user
 from tests.video.machine.crash import Stranger
 from tests.video.machine.model import MOST_ATTEMPTS
 from tests.video.machine.reading import RECENTLY_S
@@ -53,7 +52,7 @@ def stranger(db: None) -> AbstractBaseUser:
 def client_of(user: AbstractBaseUser, **headers: Any) -> Client:
     """A browser that is logged in: the token is in its cookie."""
     client = Client(raise_request_exception=False, **headers)
-    client.cookies["token"] = str(AccessToken.for_user(user))
+    client.cookies["token"] = access_token(user)
     return client
 
 

@@ -1,4 +1,4 @@
-"""Users: Django's own page, with what waits of each, and the action that cancels it."""
+"""Users: Django's own page, with what waits of each, and the actions that cancel it and end logins."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.template.response import TemplateResponse
 
 from video.actions import cancel
 from video.actions.task_rows import ActionRefused
+from video.admin import logins
 from video.infra.durations import count
 from video.models import VideoTask
 
@@ -35,7 +36,7 @@ class UserAdmin(PageOfUsers):
     """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
 
     list_display = ("username", "is_active", "is_staff", "waiting", "last_login")
-    actions = ("cancel_what_waits",)
+    actions = ("cancel_what_waits", "end_logins")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")
@@ -70,6 +71,14 @@ class UserAdmin(PageOfUsers):
         if more := tasks.count():
             self.message_user(request, f"{count(more, 'more task')} wait: run it again.", messages.WARNING)
         return None
+
+    @admin.action(description="End all logins", permissions=["change"])
+    def end_logins(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """End all logins of the selected users, in the admin too."""
+        for user in queryset:
+            ended = logins.end_logins(request, user)
+            self.log_change(request, user, f"End all logins: {ended}.")
+            self.message_user(request, f"{user.get_username()}: {count(ended, 'login')} ended.")
 
     def _confirm(self, request: HttpRequest, users: QuerySet[Any]) -> HttpResponse:
         rows = [(user, user.waiting_tasks) for user in users.order_by("username")]

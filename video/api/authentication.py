@@ -1,4 +1,4 @@
-"""The caller of a request: from a Bearer token, else from the cookie `token`."""
+"""The caller of a request: from a Bearer token, else from the cookie."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from video.api import tokens
+from video.api import cookies, tokens
 from video.api.origins import refuse_cross_site
 
 
 class TokenAuthentication(BaseAuthentication):
-    """A wrong Bearer token is an error, also beside a good cookie. One query for the user."""
+    """A wrong Bearer token is an error, also beside a good cookie. One query for the user and the login."""
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, tokens.AcceptedToken] | None:
-        raw = _bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        raw = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw is None:
-            raw = request.COOKIES.get(tokens.ACCESS_COOKIE)
+            raw = cookies.access(request)
             if not raw:
                 return None
             # A browser adds cookies to other sites' requests too; it never adds an Authorization header by itself.
@@ -30,7 +30,7 @@ class TokenAuthentication(BaseAuthentication):
         return 'Bearer realm="api"'
 
 
-def _bearer(header: str) -> str | None:
+def bearer(header: str) -> str | None:
     """The token of a Bearer header; None for no header or another scheme (a proxy's Basic, say)."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer":

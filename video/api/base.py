@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from django.contrib.auth.models import User
 from django.http import HttpRequest
 from rest_framework.exceptions import MethodNotAllowed
 from rest_framework.negotiation import BaseContentNegotiation
@@ -64,7 +65,12 @@ def success(data: Any, status: int = 200) -> Response:
     return Response({"success": True, "data": data}, status=status)
 
 
+def caller(request: Request) -> User:
+    """The caller; only for views that need a login."""
+    user: User = request.user  # type: ignore[assignment]
+    return user
+
+
 def user_id(request: Request) -> int:
-    """The caller's id; only for views that need a login."""
-    pk: int = request.user.pk  # type: ignore[assignment]
-    return pk
+    """The same, its id."""
+    return caller(request).pk

@@ -22,6 +22,19 @@ class RefreshSerializer(Strict):
     refreshToken = Text(required=False, allow_null=True, source="refresh_token")
 
 
+class LogoutSerializer(RefreshSerializer):
+    """POST /api/auth/logout."""
+
+    everywhere = Flag(required=False, allow_null=True)
+
+
+class PasswordSerializer(Strict):
+    """POST /api/auth/password."""
+
+    currentPassword = Text(max_length=1024, source="current_password")
+    newPassword = Text(max_length=1024, source="new_password")
+
+
 class CancelSerializer(Strict):
     """POST /api/video/cancel."""
 

@@ -27,6 +27,8 @@ from video.infra import outage
 from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
 from video.web import answers, outage_middleware
+from video.web.logins.sign_in import LoginsBusy
+from video.web.logins.throttle import TooManyTries
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +147,9 @@ def _refused(exc: Refusal) -> ApiError | None:
                 f"This video costs {exc.needed} credits, and your account holds {exc.balance}.",
                 {"needed": exc.needed, "balance": exc.balance},
             )
-        case TooManyWaiting():
+        case LoginsBusy():
+            return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
+        case TooManyWaiting() | TooManyTries():
             return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case NoSuchTask():
             return not_found()

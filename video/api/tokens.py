@@ -1,4 +1,4 @@
-"""The JWTs that are accepted and issued, and the cookies that carry them."""
+"""The JWTs that are accepted and issued."""
 
 from __future__ import annotations
 
@@ -11,73 +11,140 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django.utils.crypto import constant_time_compare, salted_hmac
 from rest_framework.exceptions import AuthenticationFailed
-from rest_framework.response import Response
-from rest_framework_simplejwt.exceptions import ExpiredTokenError, TokenError
+from rest_framework_simplejwt.backends import TokenBackend
+from rest_framework_simplejwt.exceptions import (
+    ExpiredTokenError,
+    TokenBackendError,
+    TokenBackendExpiredToken,
+    TokenError,
+)
 from rest_framework_simplejwt.settings import api_settings
-from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+from rest_framework_simplejwt.tokens import Token
 
-from video.infra.camel import utc
 from video.web import demo_login
+from video.web.logins.sessions import Login, is_id
 
-ACCESS_COOKIE = "token"
-REFRESH_COOKIE = "refresh"
-REFRESH_PATH = "/api/auth"
+#: `iss` of our own tokens: each belongs to a session.
+ISSUER = "reelworks"
+ALGORITHM = "HS256"
 
 EXPIRED = "Your login has expired; refresh it, or log in again."
-REFUSED = "This token is not valid here; log in again."
+REFUSED = "This token is not valid here, or its login has ended; log in again."
 
 
-class AcceptedToken(AccessToken):
+class RotatingKeys(TokenBackend):
+    """Signs with the present key, and also takes what a former one has signed."""
+
+    def __init__(self, key: str, *former: str) -> None:
+        super().__init__(ALGORITHM, key)
+        self._former = [TokenBackend(ALGORITHM, one) for one in former]
+
+    def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
+        try:
+            return super().decode(token, verify)
+        except TokenBackendExpiredToken:
+            raise
+        except TokenBackendError:
+            for backend in self._former:
+                try:
+                    return backend.decode(token, verify)
+                except TokenBackendExpiredToken:
+                    raise
+                except TokenBackendError:
+                    continue  # the next former key, or none
+            raise
+
+
+@cache
+def _backend(*keys: str) -> RotatingKeys:
+    return RotatingKeys(*keys)
+
+
+class _CheckedToken(Token):
+    """A token of our keys whose `aud` and `iss`, where it has them, are meant for us."""
+
+    def get_token_backend(self) -> TokenBackend:
+        return _backend(settings.SIMPLE_JWT["SIGNING_KEY"], *settings.JWT_KEY_FALLBACKS)
+
+    @property
+    def session_id(self) -> str:
+        """The session that it belongs to; empty for a token of another login."""
+        return str(self.payload["sid"]) if self.payload.get("iss") == ISSUER else ""
+
+    def check_origin(self) -> None:
+        """Raise TokenError for another issuer or audience, and for one of ours without a session."""
+        issuer, audience = self.payload.get("iss"), self.payload.get("aud")
+        if issuer is not None and issuer not in (ISSUER, *settings.JWT_ISSUERS):
+            raise TokenError("Token of another issuer")
+        if issuer == ISSUER and not is_id(self.payload.get("sid")):
+            raise TokenError("Token of no session")
+        if audience is not None and settings.JWT_AUDIENCE not in (audience if type(audience) is list else [audience]):
+            raise TokenError("Token for another audience")
+
+
+class AcceptedToken(_CheckedToken):
     """An access token: ours, or one that another login signed with the same key.
 
-    Such a login may leave out `jti` and `token_type`, but never `exp` and `user_id` (the id of a user here). A token
-    that says it is of another type, such as refresh, is refused.
+    Such a login may leave out `jti`, `token_type`, `aud` and `iss`, but never `exp` and `user_id` (the id of a user
+    here). A token that says it is of another type, such as refresh, is refused.
     """
+
+    token_type = "access"  # noqa: S105 - a type
+    lifetime = api_settings.ACCESS_TOKEN_LIFETIME
 
     def verify(self) -> None:
         self.check_exp()
         if self.payload.get(api_settings.TOKEN_TYPE_CLAIM, self.token_type) != self.token_type:
             raise TokenError("Token has wrong type")
+        self.check_origin()
 
 
-class BoundRefreshToken(RefreshToken):
-    """A refresh token that ends with the password it was made under; there is no list of revoked tokens."""
+class SessionRefreshToken(_CheckedToken):
+    """A refresh token of ours."""
 
-    @classmethod
-    def of(cls, user: AbstractBaseUser) -> BoundRefreshToken:
-        token: BoundRefreshToken = cls.for_user(user)  # type: ignore[assignment]
-        token["pw"] = _password_mark(user)
-        return token
+    token_type = "refresh"  # noqa: S105 - a type
+    lifetime = api_settings.REFRESH_TOKEN_LIFETIME
 
-    def fits(self, user: AbstractBaseUser) -> bool:
-        return constant_time_compare(str(self.payload.get("pw", "")), _password_mark(user))
-
-
-def _password_mark(user: AbstractBaseUser) -> str:
-    return salted_hmac("reelworks refresh token", user.password).hexdigest()[:24]
+    def verify(self) -> None:
+        super().verify()
+        self.check_origin()
+        if not self.session_id or not str(self.payload[api_settings.JTI_CLAIM]).isalnum():
+            raise TokenError("Token of another login")
 
 
-Kind = TypeVar("Kind", AcceptedToken, BoundRefreshToken)
+Kind = TypeVar("Kind", AcceptedToken, SessionRefreshToken)
+
+
+def pair_of(user: AbstractBaseUser, login: Login) -> tuple[AcceptedToken, SessionRefreshToken]:
+    """Both tokens of a session, the refresh token being its next one. Neither outlives the session's greatest age."""
+    access, refresh = AcceptedToken.for_user(user), SessionRefreshToken.for_user(user)
+    refresh[api_settings.JTI_CLAIM] = login.refresh_id
+    for token in (access, refresh):
+        token["iss"], token["aud"], token["sid"] = ISSUER, settings.JWT_AUDIENCE, login.id
+        token["exp"] = min(token["exp"], int(login.ends_at.timestamp()))
+    return access, refresh
+
+
+def expiry(token: Token) -> datetime:
+    """When it ends, in UTC."""
+    return datetime.fromtimestamp(token["exp"], UTC)
 
 
 def user_of_access(raw: str) -> tuple[AbstractBaseUser, AcceptedToken]:
     """The active user that an access token stands for, with one query. Raises AuthenticationFailed."""
-    token = _decoded(AcceptedToken, raw)
-    return _active_user(token.payload.get(api_settings.USER_ID_CLAIM)), token
+    token = decoded(AcceptedToken, raw)
+    return user_of(token), token
 
 
-def user_of_refresh(raw: str) -> AbstractBaseUser:
-    """The same for a refresh token."""
-    token = _decoded(BoundRefreshToken, raw)
-    user = _active_user(token.payload.get(api_settings.USER_ID_CLAIM))
-    if not token.fits(user):
-        raise AuthenticationFailed(EXPIRED, code="invalid_token")
-    return user
+def user_of_refresh(raw: str) -> tuple[AbstractBaseUser, SessionRefreshToken]:
+    """The same for a refresh token; whether it is the session's next one is for `sessions.exchange` to say."""
+    token = decoded(SessionRefreshToken, raw)
+    return user_of(token), token
 
 
-def _decoded(kind: type[Kind], raw: str) -> Kind:
+def decoded(kind: type[Kind], raw: str) -> Kind:
+    """The token, if its signature and claims hold; no session is looked at. Raises AuthenticationFailed."""
     try:
         return kind(raw)  # type: ignore[arg-type]  # the stubs want a Token, the code takes its encoded form
     except ExpiredTokenError:
@@ -86,12 +153,13 @@ def _decoded(kind: type[Kind], raw: str) -> Kind:
         raise AuthenticationFailed(REFUSED, code="invalid_token") from None
 
 
-def _active_user(user_id: Any) -> AbstractBaseUser:
-    users = get_user_model()
+def user_of(token: _CheckedToken) -> AbstractBaseUser:
+    """The active user of a token whose session, if it has one, is alive. Raises AuthenticationFailed."""
+    users, user_id = get_user_model(), token.payload.get(api_settings.USER_ID_CLAIM)
     user = None
     if isinstance(user_id, int | str) and not isinstance(user_id, bool):
         try:
-            user = _user_by_id(users._meta.pk.to_python(user_id))
+            user = _read(users._meta.pk.to_python(user_id), token.session_id)
         except (ValidationError, ValueError):  # no id at all
             user = None
     if user is None or not user.is_active or not demo_login.may_use(user):
@@ -99,51 +167,20 @@ def _active_user(user_id: Any) -> AbstractBaseUser:
     return user
 
 
-def _user_by_id(pk: Any) -> AbstractBaseUser | None:
-    """The user's row. Read at each request; a query set costs four times the CPU of this."""
+def _read(pk: Any, session_id: str) -> AbstractBaseUser | None:
+    """The user's row, if the session is alive. Read at each request; a query set costs four times the CPU of this."""
     users = get_user_model()
     names = [field.attname for field in users._meta.concrete_fields]
     with connection.cursor() as cursor:
-        cursor.execute(_user_sql(users), [pk])
+        cursor.execute(_sql(users, of_session=bool(session_id)), {"user": pk, "session": session_id})
         row = cursor.fetchone()
     return None if row is None else users.from_db(connection.alias, names, row)
 
 
 @cache
-def _user_sql(users: type[AbstractBaseUser]) -> str:
+def _sql(users: type[AbstractBaseUser], *, of_session: bool) -> str:
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(str(field.column)) for field in users._meta.concrete_fields)
-    pk = quote(str(users._meta.pk.column))
-    return f"SELECT {columns} FROM {quote(users._meta.db_table)} WHERE {pk} = %s"  # noqa: S608 - names of the model
-
-
-def hand_out(user: AbstractBaseUser, response: Response) -> dict[str, Any]:
-    """Make both tokens, set their cookies on the response, and return what the body says of them."""
-    refresh = BoundRefreshToken.of(user)
-    access = AccessToken.for_user(user)
-    _set(response, ACCESS_COOKIE, str(access), max_age_s=int(settings.JWT_ACCESS_MINUTES * 60), path="/")
-    refresh_s = int(api_settings.REFRESH_TOKEN_LIFETIME.total_seconds())
-    _set(response, REFRESH_COOKIE, str(refresh), max_age_s=refresh_s, path=REFRESH_PATH)
-    return {
-        "user": {"id": user.pk, "username": user.get_username()},
-        "accessToken": str(access),
-        "expiresAt": utc(datetime.fromtimestamp(access["exp"], UTC)),
-    }
-
-
-def clear(response: Response) -> None:
-    """Take both cookies back."""
-    _set(response, ACCESS_COOKIE, "", max_age_s=0, path="/")
-    _set(response, REFRESH_COOKIE, "", max_age_s=0, path=REFRESH_PATH)
-
-
-def _set(response: Response, name: str, value: str, *, max_age_s: int, path: str) -> None:
-    response.set_cookie(
-        name,
-        value,
-        max_age=max_age_s,
-        path=path,
-        httponly=True,
-        secure=settings.COOKIE_SECURE,
-        samesite=settings.COOKIE_SAMESITE,
-    )
+    columns = ", ".join(f"u.{quote(str(field.column))}" for field in users._meta.concrete_fields)
+    alive = "JOIN video_loginsession s ON s.user_id = u.id AND s.id = %(session)s AND s.ended_at IS NULL"
+    table = f"{quote(users._meta.db_table)} u {alive if of_session else ''}"
+    return f"SELECT {columns} FROM {table} WHERE u.id = %(user)s"  # noqa: S608 - names of the model

@@ -3,11 +3,12 @@
 from django.urls import path, re_path
 
 from video.api.base import UnknownAddress
-from video.api.views.auth import LoginView, LogoutView, RefreshView
+from video.api.views.auth import LoginView, LogoutView, PasswordView, RefreshView
 from video.api.views.cancel_retry import CancelView, RetryView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
+from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
 
@@ -28,6 +29,9 @@ urlpatterns = [
     path("api/auth/login", LoginView.as_view(), name="api-login"),
     path("api/auth/refresh", RefreshView.as_view(), name="api-refresh"),
     path("api/auth/logout", LogoutView.as_view(), name="api-logout"),
+    path("api/auth/password", PasswordView.as_view(), name="api-password"),
+    path("api/auth/sessions", SessionsView.as_view(), name="api-sessions"),
+    path("api/auth/sessions/<str:session_id>", SessionView.as_view(), name="api-session"),
     # Last: new addresses go above.
     re_path(r"^api(?:/.*)?\Z", UnknownAddress.as_view()),
 ]

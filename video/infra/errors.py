@@ -6,6 +6,8 @@
     │   └── ModelUnavailable         a model could, but none is available here: the operator can change that
     ├── InsufficientCredits          the account holds too little: grant credits, then repeat
     ├── TooManyWaiting               the backlog is full: repeat after `retry_after_s`
+    ├── TooManyTries                 too many logins have failed: repeat after `retry_after_s`
+    ├── LoginsBusy                   too many logins come at once: repeat after `retry_after_s`
     ├── KeyReused                    the Idempotency-Key stands for another order: use a new key
     ├── ActionRefused                the task's state forbids it: read the task again
     │   └── NoSuchTask               there is no such task, or it is another user's

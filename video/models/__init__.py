@@ -1,11 +1,13 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
 Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
-`video.credits` the ledger. What must never be false is a constraint here, so that a mistake there fails loudly.
+`video.credits` the ledger, only `video.web.logins` a login. What must never be false is a constraint here, so that a
+mistake there fails loudly.
 """
 
 from video.models.failures import FailureText
 from video.models.generations import Generation
+from video.models.logins import LoginSession, LoginThrottle
 from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserShare, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
@@ -18,6 +20,8 @@ __all__ = [
     "CreditEntry",
     "FailureText",
     "Generation",
+    "LoginSession",
+    "LoginThrottle",
     "ModelSetting",
     "PeriodicRun",
     "ProviderAccount",

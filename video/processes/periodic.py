@@ -21,6 +21,7 @@ from video.models import PeriodicRun, Status, VideoTask
 from video.pipeline import media_stages
 from video.routing import accounts
 from video.scheduling import admission
+from video.web.logins import sessions, throttle
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
     ("signs", 3600, workers.sweep_old),
+    ("logins", 3600, lambda: sessions.sweep() + throttle.sweep()),
 )
 
 

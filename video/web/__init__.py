@@ -1,4 +1,5 @@
-"""Pages and files outside the API and the admin: signed links, health, the front page, the demo's login, outages.
+"""Pages and files outside the API and the admin: signed links, health, the front page, logins (the
+demo's too), outages.
 
-Writes no table.
+Writes no table but those of the logins.
 """

@@ -52,7 +52,7 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
         return plain(405, "Only GET and HEAD are answered here.", {"Allow": "GET, HEAD"})
     now = time.time()
     expires = request.GET.get("expires", "")
-    if not links.verify(key, expires, request.GET.get("signature", ""), secret=settings.SECRET_KEY, now=now):
+    if not _is_ours(key, expires, request.GET.get("signature", ""), now):
         return plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
     if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
         where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
@@ -67,6 +67,12 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
     # A key names one file for ever, but the link's holder may keep it only as long as the link is good.
     response["Cache-Control"] = f"private, max-age={max(0, int(expires) - int(now))}"
     return response
+
+
+def _is_ours(key: str, expires: str, signature: str, now: float) -> bool:
+    """Whether the present SECRET_KEY or a former one signed this link, and it has not ended."""
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    return any(links.verify(key, expires, signature, secret=secret, now=now) for secret in secrets)
 
 
 def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) -> HttpResponseBase:

@@ -35,7 +35,7 @@ READY_SECONDS = 90.0
 MIGRATION_LOCK = 7_233_641
 
 #: What logins and call-backs are checked with. Workers check neither.
-WEB_ONLY = frozenset({"JWT_SIGNING_KEY"}) | {
+WEB_ONLY = frozenset({"JWT_SIGNING_KEY", "SECRET_KEY_FALLBACKS"}) | {
     provider.callbacks.setting.name
     for provider in PROVIDERS
     if provider.callbacks is not None and not provider.callbacks.setting.is_address

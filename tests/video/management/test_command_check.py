@@ -150,13 +150,6 @@ def test_a_home_that_others_can_read_is_a_warning(private: Any) -> None:
     assert of_all(private) == ["video.W007"]
 
 
-def test_a_short_signing_key_is_a_warning_that_does_not_quote_it(private: Any) -> None:
-    private.SIMPLE_JWT = {**private.SIMPLE_JWT, "SIGNING_KEY": "canary" + "x" * 25}
-    assert of_all(private) == ["video.W008"]
-    private.SIMPLE_JWT = {**private.SIMPLE_JWT, "SIGNING_KEY": "canary" + "x" * 26}
-    assert of_all(private) == []
-
-
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5"])
 def test_the_demo_user_on_the_net_is_a_warning(private: Any, host: str) -> None:
     private.HOST = host

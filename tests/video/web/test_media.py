@@ -175,6 +175,16 @@ def test_a_link_signed_with_another_secret_is_403(web: Client, settings: Setting
     assert web.get(old).status_code == 403
 
 
+def test_a_link_from_before_the_secret_was_rotated_works_until_it_ends(web: Client, settings: Settings) -> None:
+    old = link()
+    settings.SECRET_KEY_FALLBACKS = ["an older secret " * 4, settings.SECRET_KEY]
+    settings.SECRET_KEY = "another secret " * 4
+    assert web.get(old).status_code == 200
+    assert web.get(link()).status_code == 200
+    settings.SECRET_KEY_FALLBACKS = []
+    assert web.get(old).status_code == 403
+
+
 def test_nothing_is_opened_before_the_signature_holds(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("media_pipeline.storage.base.MediaStorage.open", lambda *_: pytest.fail("the disk was touched"))
     assert web.get(f"/storage/{KEY}").status_code == 403

@@ -133,7 +133,8 @@ def test_the_api_says_so_in_its_envelope_with_and_without_a_login(api: Client) -
     for address, client in tried:
         for method in ("OPTIONS", "PUT", "DELETE", *UNKNOWN_METHODS):
             reply = client.generic(method, address)
-            if reply.status_code == 404:  # a provider that is nobody
+            # A provider that is nobody; and a login that may be deleted.
+            if reply.status_code == 404 or (method == "DELETE" and address.startswith("/api/auth/sessions/")):
                 continue
             assert reply.status_code == 405, method
             assert reply.json()["error"]["code"] == "method_not_allowed"

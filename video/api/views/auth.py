@@ -1,17 +1,34 @@
-"""Log in, stay logged in, log out."""
+"""Log in, stay logged in, log out, change the password."""
 
 from __future__ import annotations
 
-from django.contrib.auth import authenticate
+from typing import Any
+
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
+from django.db import transaction
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from video.api import tokens
-from video.api.base import PublicApiView, success
-from video.api.bodies import LoginSerializer, RefreshSerializer, fields_of
+from video.api import cookies, tokens
+from video.api.authentication import bearer
+from video.api.base import ApiView, PublicApiView, caller, success
+from video.api.bodies import LoginSerializer, LogoutSerializer, PasswordSerializer, RefreshSerializer, fields_of
+from video.api.errors import invalid
 from video.api.origins import refuse_cross_site
+from video.api.tokens import AcceptedToken, Kind, SessionRefreshToken
+from video.infra.camel import utc
+from video.models import LoginSession
+from video.web import security_log
+from video.web.client_address import client_address
+from video.web.logins import sessions, sign_in
+from video.web.logins.sessions import Login
+
+AnyToken = AcceptedToken | SessionRefreshToken
+WRONG = "The name or the password is wrong."
 
 
 class _AuthView(PublicApiView):
@@ -26,40 +43,131 @@ class _AuthView(PublicApiView):
 
 
 class LoginView(_AuthView):
-    """POST /api/auth/login: name and password for the cookies `token` and `refresh`."""
+    """POST /api/auth/login: name and password for the cookies of both tokens."""
 
     def post(self, request: Request) -> Response:
         fields = fields_of(request, LoginSerializer)
-        # Django hashes a password for unknown names too, so the time taken tells nothing.
-        user = authenticate(request._request, username=fields["username"], password=fields["password"])
-        if user is None:
-            raise AuthenticationFailed("The name or the password is wrong.", code="invalid_credentials")
-        return _welcome(user)
+        user = sign_in.sign_in(request._request, fields["username"], fields["password"], door="api")
+        login = None if user is None else sessions.start(user, **_client(request))
+        if user is None or login is None:
+            raise AuthenticationFailed(WRONG, code="invalid_credentials")
+        return _welcome(request, user, login, "login")
 
 
 class RefreshView(_AuthView):
-    """POST /api/auth/refresh: fresh tokens for the cookie `refresh`, or for `refreshToken` in the body."""
+    """POST /api/auth/refresh: fresh tokens for the refresh token in the cookie, or for `refreshToken` in the body."""
 
     def post(self, request: Request) -> Response:
         fields = fields_of(request, RefreshSerializer)
-        raw = fields.get("refresh_token") or request.COOKIES.get(tokens.REFRESH_COOKIE)
+        raw = fields.get("refresh_token") or cookies.refresh(request)
         if not raw:
             raise AuthenticationFailed(
                 "There is no refresh token in the cookie or the body; log in.", code="no_refresh_token"
             )
-        return _welcome(tokens.user_of_refresh(raw))
+        user, token = tokens.user_of_refresh(raw)
+        login = sessions.exchange(token.session_id, str(token["jti"]), **_client(request))
+        if login is None:
+            if sessions.end(token.session_id, user.pk, LoginSession.End.REUSED):
+                _record(request, "refresh_token_reused", user, session=token.session_id)
+            raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
+        return _welcome(request, user, login)
 
 
 class LogoutView(_AuthView):
-    """POST /api/auth/logout: takes both cookies back, whether or not they were still good."""
+    """POST /api/auth/logout: ends the login of each token that comes along, and takes both cookies back.
+
+    With `everywhere` it ends all logins of their user, and needs one that is good.
+    """
 
     def post(self, request: Request) -> Response:
+        fields = fields_of(request, LogoutSerializer)
+        everywhere = fields.get("everywhere", False)
+        users = [self._end(request, token, everywhere=everywhere) for token in _tokens(request, fields)]
+        found = {user.pk: user for user in users if user is not None}
+        if everywhere and not found:
+            raise AuthenticationFailed("To log out everywhere, log in first.", code="invalid_token")
+        for user in found.values() if everywhere else ():
+            ended = sessions.end_all(user, LoginSession.End.ENDED)
+            _record(request, "logout_everywhere", user, ended=ended)
         response = success({})
-        tokens.clear(response)
+        cookies.clear(response)
         return response
 
+    def _end(self, request: Request, token: AnyToken, *, everywhere: bool) -> AbstractBaseUser | None:
+        """The user of a token that was good; its session is over now."""
+        try:
+            user = tokens.user_of(token)
+        except AuthenticationFailed:
+            return None
+        if token.session_id and sessions.end(token.session_id, user.pk, LoginSession.End.LOGOUT):
+            _record(request, "logout", user, session=token.session_id)
+        return user
 
-def _welcome(user: AbstractBaseUser) -> Response:
-    response = success({})
-    response.data = {"success": True, "data": tokens.hand_out(user, response)}
+
+class PasswordView(ApiView):
+    """POST /api/auth/password: a new password for the present one. Ends all logins of the user, and makes a new one."""
+
+    def post(self, request: Request) -> Response:
+        refuse_cross_site(request)  # sets cookies, also for a Bearer token
+        fields = fields_of(request, PasswordSerializer)
+        user = caller(request)
+        if not sign_in.confirm(request._request, user, fields["current_password"]):
+            raise invalid("currentPassword", "is not your present password", code="wrong_password")
+        try:
+            validate_password(fields["new_password"], user)
+        except ValidationError as err:
+            raise invalid("newPassword", " ".join(err.messages), code="weak_password") from None
+        with transaction.atomic():
+            # Whoever changed it since it was confirmed has ended this login, too.
+            fresh = get_user_model().objects.select_for_update().filter(pk=user.pk, password=user.password).first()
+            if fresh is None:
+                raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
+            fresh.set_password(fields["new_password"])
+            fresh.save(update_fields=["password"])
+            login = sessions.start(fresh, **_client(request))
+        if login is None:
+            raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
+        return _welcome(request, fresh, login, "login_after_password_change")
+
+
+def _tokens(request: Request, fields: dict[str, Any]) -> list[AnyToken]:
+    """The tokens of a request whose signatures and claims hold."""
+    access = {bearer(request.META.get("HTTP_AUTHORIZATION", "")), cookies.access(request)}
+    refresh = {fields.get("refresh_token"), cookies.refresh(request)}
+    found = [*(_held(AcceptedToken, raw) for raw in access), *(_held(SessionRefreshToken, raw) for raw in refresh)]
+    return [token for token in found if token is not None]
+
+
+def _held(kind: type[Kind], raw: str | None) -> Kind | None:
+    """The token; None if there is none, or its time is over, or it never was one."""
+    try:
+        return tokens.decoded(kind, raw) if raw else None
+    except AuthenticationFailed:
+        return None
+
+
+def _client(request: Request) -> dict[str, str]:
+    return {
+        "address": client_address(request._request),
+        "user_agent": request.META.get("HTTP_USER_AGENT", ""),
+    }
+
+
+def _record(request: Request, event: str, user: AbstractBaseUser, **facts: Any) -> None:
+    security_log.record(event, address=client_address(request._request), user=user, **facts)
+
+
+def _welcome(request: Request, user: AbstractBaseUser, login: Login, event: str = "") -> Response:
+    """Both tokens, in cookies and as far as scripts may have them in the body."""
+    access, refresh = tokens.pair_of(user, login)
+    if event:
+        _record(request, event, user, door="api", session=login.id)
+    response = success(
+        {
+            "user": {"id": user.pk, "username": user.get_username()},
+            "accessToken": str(access),
+            "expiresAt": utc(tokens.expiry(access)),
+        }
+    )
+    cookies.put(response, access, refresh)
     return response

@@ -1,0 +1,47 @@
+"""The cookies that carry the tokens. Each has one name, by the settings: what has another name is neither read nor
+cleared."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.api.tokens import AcceptedToken, SessionRefreshToken
+
+REFRESH_PATH = "/api/auth"
+
+
+def access(request: HttpRequest | Request) -> str:
+    """The access token that came in the cookie; empty if none did."""
+    return request.COOKIES.get(settings.COOKIE_NAME, "")
+
+
+def refresh(request: HttpRequest | Request) -> str:
+    """The same of the refresh token."""
+    return request.COOKIES.get(settings.REFRESH_COOKIE_NAME, "")
+
+
+def put(response: Response, access: AcceptedToken, refresh: SessionRefreshToken) -> None:
+    """Set both cookies, each for as long as its token is good."""
+    _set(response, settings.COOKIE_NAME, access, "/")
+    _set(response, settings.REFRESH_COOKIE_NAME, refresh, REFRESH_PATH)
+
+
+def clear(response: Response) -> None:
+    """Take both cookies back."""
+    _set(response, settings.COOKIE_NAME, None, "/")
+    _set(response, settings.REFRESH_COOKIE_NAME, None, REFRESH_PATH)
+
+
+def _set(response: Response, name: str, token: AcceptedToken | SessionRefreshToken | None, path: str) -> None:
+    response.set_cookie(
+        name,
+        "" if token is None else str(token),
+        max_age=0 if token is None else token["exp"] - token["iat"],
+        path=path,
+        httponly=True,
+        secure=settings.COOKIE_SECURE,
+        samesite=settings.COOKIE_SAMESITE,
+    )

@@ -1,0 +1,39 @@
+"""One's own logins: list them, end one."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.api.base import ApiView, caller, success, user_id
+from video.api.errors import not_found
+from video.infra.camel import camel
+from video.models import LoginSession
+from video.web import security_log
+from video.web.client_address import client_address
+from video.web.logins import sessions
+
+MOST = 200
+
+
+class SessionsView(ApiView):
+    """GET /api/auth/sessions: the logins of the caller that are alive, the last used first."""
+
+    def get(self, request: Request) -> Response:
+        current = request.auth.session_id  # type: ignore[union-attr]  # our own token
+        fields = "id made_at last_used_at ends_at address user_agent"
+        found = [
+            {**camel(one, fields), "current": one.pk == current} for one in sessions.alive(user_id(request))[:MOST]
+        ]
+        return success({"sessions": found})
+
+
+class SessionView(ApiView):
+    """DELETE /api/auth/sessions/{id}: end one of them."""
+
+    def delete(self, request: Request, session_id: str) -> Response:
+        if not sessions.is_id(session_id) or not sessions.end(session_id, user_id(request), LoginSession.End.ENDED):
+            raise not_found("login")
+        address = client_address(request._request)
+        security_log.record("session_ended", address=address, user=caller(request), session=session_id)
+        return success({})
