@@ -387,6 +387,16 @@ def test_logging_out_everywhere_ends_the_admin_too(ann: AbstractBaseUser) -> Non
     assert (staff.get("/admin/").status_code, other.get("/admin/").status_code) == (302, 200)
 
 
+def test_operators_see_logins_and_no_tokens(ann: AbstractBaseUser) -> None:
+    device, operator = Device(), Client()
+    operator.force_login(get_user_model().objects.create_superuser("olga"))
+    for page in ("", f"{device.id}/change/"):
+        text = operator.get(f"/admin/video/loginsession/{page}").content.decode()
+        assert device.id in text
+        assert "127.0.0.1" in text
+        assert LoginSession.objects.get().refresh_id not in text
+
+
 # --- the password --------------------------------------------------------------------------------------------------
 
 

@@ -115,6 +115,15 @@ def test_strangers_do_not_lock_a_name_out(ann: AbstractBaseUser) -> None:
     assert pauses(1, address="192.0.2.1") == [1], "but each guess makes a pause now"
 
 
+def test_an_attack_of_days_is_forgotten_in_hours(ann: AbstractBaseUser) -> None:
+    fail(1)
+    LoginThrottle.objects.update(level=100_000)
+    fail(1)
+    assert row("name", "ann").get().level == throttle.MOST_LEVEL
+    slowest = max(throttle.PAIR.forget_s, throttle.NETWORK.forget_s, throttle.NAME.forget_s)
+    assert throttle.MOST_LEVEL * slowest <= throttle.FORGOTTEN_HOURS * 3600
+
+
 def test_a_good_login_makes_its_network_known(ann: AbstractBaseUser) -> None:
     assert log_in().status_code == 200
     network = row("network", HOME)
@@ -178,10 +187,10 @@ def test_guesses_at_the_admin_count(ann: AbstractBaseUser) -> None:
 def test_rows_go_when_they_count_nothing(ann: AbstractBaseUser) -> None:
     fail(1)
     assert throttle.sweep() == 0
-    let_pass(2 * 86400)
+    let_pass(throttle.FORGOTTEN_HOURS * 3600 + 1)
     assert throttle.sweep() == 3
     log_in()
-    let_pass(2 * 86400)
+    let_pass(86400)
     throttle.sweep()
     assert LoginThrottle.objects.filter(good_at__isnull=False).count() == 1
     let_pass(30 * 86400)

@@ -21,7 +21,7 @@ from video.web.logins import throttle
 from video.web.logins.throttle import TooManyTries
 
 HASHES_AT_ONCE = 2
-WAIT_S = 2.0
+WAIT_S = 5.0
 # Tries that are hashed or wait for it. Those of networks that know the name have places of their own, which a flood
 # from elsewhere can't take.
 PLACES, PLACES_OF_KNOWN = 4, 2

@@ -29,7 +29,8 @@ from video.models import LoginThrottle
 from video.web.client_address import network_of
 
 KNOWN_DAYS = 30
-FORGOTTEN_DAYS = 1  # by then each level has fallen to nothing
+MOST_LEVEL = 40  # so that an attack of days is forgotten in hours
+FORGOTTEN_HOURS = 7  # by then each level has fallen to nothing
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def look(name: str, address: str) -> Attempt:
 
 def sweep() -> int:
     """Delete the rows that count nothing any more. Returns how many."""
-    idle = Q(counted_at__lt=Now() - timedelta(days=FORGOTTEN_DAYS))
+    idle = Q(counted_at__lt=Now() - timedelta(hours=FORGOTTEN_HOURS))
     unknown = Q(good_at__isnull=True) | Q(good_at__lt=Now() - timedelta(days=KNOWN_DAYS))
     return LoginThrottle.objects.filter(idle & unknown).delete()[0]
 
@@ -138,8 +139,8 @@ SELECT key, level - greatest(0, extract(epoch FROM statement_timestamp() - count
 FROM video_loginthrottle WHERE key = ANY(%s)
 """
 _LEVEL = (
-    "(greatest(0, t.level - greatest(0, extract(epoch FROM statement_timestamp() - t.counted_at)::float8)"
-    " / %(forget_s)s::float8) + 1)"
+    "least(greatest(0, t.level - greatest(0, extract(epoch FROM statement_timestamp() - t.counted_at)::float8)"
+    f" / %(forget_s)s::float8) + 1, {MOST_LEVEL})"
 )
 _COUNT = f"""
 INSERT INTO video_loginthrottle AS t (key, level, counted_at, paused_until)
