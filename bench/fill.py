@@ -226,7 +226,6 @@ def _run(statements: list[str], params: dict[str, Any]) -> None:
     from django.db import connection, transaction
 
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")  # no look at foreign keys
         cursor.execute("SET LOCAL statement_timeout = 0")
         for statement in statements:
             cursor.execute(statement, params)

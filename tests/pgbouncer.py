@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from config.embedded import postgres
+from config.embedded import owners, postgres
 from tests.environment import HOME
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
@@ -54,7 +54,7 @@ logfile = {log}
 """
     )
     # PgBouncer refuses to run as root, and only the server's own user can open its socket.
-    owner = postgres.server_user(where)
+    owner = owners.user_of(where)
     as_user: dict[str, int] = {} if owner is None else {"user": owner[0], "group": owner[1]}
     folder.chmod(0o755)
     log.touch()

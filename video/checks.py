@@ -16,9 +16,10 @@ video.W010  PUBLIC_BASE_URL is not https (only with --deploy)
 video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (only with --deploy)
 video.W012  the embedded PostgreSQL lacks a release that mends security faults (only with --deploy)
 video.W013  what reads foreign media can reach other files or the network (only with --deploy)
+video.W014  the role of DATABASE_URL is a superuser (only with --deploy)
 
 All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
-away again, and the ffmpeg that E004 and W013 try.
+away again, and the ffmpeg that E004 and W013 try. W014 asks the database one question.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import OperationalError, connection
 
 from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
@@ -220,6 +222,22 @@ def embedded_postgres_is_mended(app_configs: Apps, **kwargs: Any) -> list[CheckM
     message = f"The embedded PostgreSQL is {has}; {newest} mends faults of it, security faults among them."
     hint = f"Set DATABASE_URL to a PostgreSQL of your own that is kept up to date, {newest} or newer."
     return [Warning(message, hint=hint, id="video.W012")]
+
+
+@register("video", deploy=True)
+def role_is_no_superuser(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """W014. Without an answer of the database nothing can be said, and other commands tell why."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+            is_superuser = bool(cursor.fetchone()[0])
+    except OperationalError:
+        return []
+    if not is_superuser:
+        return []
+    message = "The role of DATABASE_URL is a superuser: a hole in the application would be one in the database's host."
+    hint = "Make a role that owns the database and may nothing else: CREATE ROLE … LOGIN; ALTER DATABASE … OWNER TO …"
+    return [Warning(message, hint=hint, id="video.W014")]
 
 
 def _open_to_others(path: Path) -> bool:

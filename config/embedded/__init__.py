@@ -15,9 +15,10 @@ Where things are, by default with home = `.reelworks`:
     <home>/run/                      lock files; stale ones are harmless, the kernel drops a lock with its process
     /tmp/rw-<uid>-<hash>-pg, …-vk    unix sockets, private to the user (a socket's path may have 104 bytes only)
 
-PostgreSQL refuses to run as root. Started by root, it runs as the owner of its data, at first `nobody`. When that
-user cannot reach <home> (say, below /root), the data is in /var/lib/reelworks/<hash>/pg and <home>/pg is a symbolic
-link to it. Binaries that it cannot reach are copied to /var/lib/reelworks. No folder of yours is opened for it.
+PostgreSQL refuses to run as root. Started by root, each server runs as the owner of its data, at first a number that no
+other process has as its user (`owners.py`). When that user cannot reach <home> (say, below /root), the data is in
+/var/lib/reelworks/<hash> and <home>/pg or <home>/valkey is a symbolic link to it. Binaries that it cannot reach are
+copied to /var/lib/reelworks. No folder of yours is opened for it.
 """
 
 from config.embedded.holding import Held, hold, remove, urls

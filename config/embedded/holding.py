@@ -25,6 +25,7 @@ from pathlib import Path
 
 from config.embedded import postgres as pg
 from config.embedded import valkey as vk
+from config.embedded.owners import User
 from config.embedded.places import LOG_BYTES, EmbeddedError, Place, server_environment
 
 SITTER = Path(__file__).with_name("sitter.py")
@@ -83,10 +84,9 @@ def hold(home: Path, *, postgres: bool = True, valkey: bool = True, fast: bool =
     vk_place, pg_place = vk.place(home), pg.place(home)
     try:
         if valkey:
-            _hold(held, vk_place, vk.STOP, None, partial(vk.prepare, vk_place), vk.is_ready)
+            _hold(held, vk_place, vk.STOP, partial(vk.prepare, vk_place), vk.is_ready)
         if postgres:
-            user = pg.server_user(pg_place)
-            _hold(held, pg_place, pg.STOP, user, partial(pg.prepare, pg_place, user, fast=fast), pg.is_ready)
+            _hold(held, pg_place, pg.STOP, partial(pg.prepare, pg_place, fast=fast), pg.is_ready)
     except BaseException:
         held.release()
         raise
@@ -113,8 +113,7 @@ def _hold(
     held: Held,
     where: Place,
     stop: Stop,
-    user: tuple[int, int] | None,
-    prepare: Callable[[], list[str]],
+    prepare: Callable[[], tuple[list[str], User | None]],
     is_ready: Callable[[Place], bool],
 ) -> None:
     where.prepare_home()
@@ -122,7 +121,7 @@ def _hold(
         connection = _attach(where)
         if connection is None:
             with _alive_lock(where, stop[0][0]) as lock_fd:
-                argv = prepare()
+                argv, user = prepare()
                 where.prepare_run(user)
                 connection = _start_sitter(where, argv, stop, user, lock_fd)
             held.started = True
@@ -150,9 +149,7 @@ def _attach(where: Place) -> socket.socket | None:
     return None
 
 
-def _start_sitter(
-    where: Place, argv: list[str], stop: Stop, user: tuple[int, int] | None, lock_fd: int
-) -> socket.socket:
+def _start_sitter(where: Place, argv: list[str], stop: Stop, user: User | None, lock_fd: int) -> socket.socket:
     plan: dict[str, object] = {
         "argv": argv,
         "stop": stop,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
-#: Started by root, PostgreSQL works as another user, who has to pass through to its data, and can do no more.
+#: Started by root, the servers work as other users, who have to pass through to their data, and can do no more.
 PASSAGE_MODE = 0o711
 
 #: Folders whose files are all ours. The servers look after their own, and STORAGE_LOCAL_PATH may be in the home, too.
@@ -72,9 +72,8 @@ def _mend(path: Path, home: Path) -> bool:
 
 
 def _others_pass_through(home: Path) -> bool:
-    """Whether the database in there belongs to another user, or is about to: see `config.embedded.postgres`."""
-    data = home / "pg"
-    return os.geteuid() == 0 and not data.is_symlink() and (not data.exists() or data.stat().st_uid != 0)
+    """Whether a server's data in there belongs to another user, or is about to: see `config.embedded.owners`."""
+    return os.geteuid() == 0 and not all((home / name).is_symlink() for name in _SERVERS)
 
 
 def _is_mine(found: os.stat_result) -> bool:

