@@ -9,7 +9,7 @@ from video.web.front import heads
 from video.web.front.server import Front
 
 # A client waits for each answer: a request is refused after this long without a connection, a worker may wait longer.
-read_settings(DATABASE_WAIT_SECONDS="2")
+read_settings(calls_providers=False, DATABASE_WAIT_SECONDS="2")
 
 application = Front(heads.bounded(get_wsgi_application()), threads=settings.WEB_THREADS)
 require_fit_database()

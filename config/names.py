@@ -9,6 +9,9 @@ from django.core.exceptions import ImproperlyConfigured
 
 from providers.registry import PROVIDERS
 
+#: Stands for the keys in the web process, which has no values of them: see config/key_names.py.
+KEY_FINGERPRINTS = "REELWORKS_KEY_FINGERPRINTS"
+
 # Every REELWORKS_* name that means something; any other stops the start, since it is a typing error.
 REELWORKS_NAMES = frozenset(
     {
@@ -16,6 +19,7 @@ REELWORKS_NAMES = frozenset(
         "REELWORKS_SIMULATE",  # 1: every provider is the simulator, all keys are ignored
         "REELWORKS_SIMULATOR_URL",  # where the simulator listens; set by `manage.py up`
         "REELWORKS_ENV_FILE",  # the file read beside the environment; empty: none
+        KEY_FINGERPRINTS,
         "REELWORKS_FAILPOINT",  # crash tests only, see video/infra/failpoints.py
         "REELWORKS_REQUIRE_BROWSER",  # tests: a missing Chromium is an error, not a skip
     }

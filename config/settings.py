@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, web_addresses
+from config import addresses, key_names, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -250,7 +250,9 @@ REST_FRAMEWORK = {
 # Simulation is all or nothing: with it on, no configured key and no base URL is even read, and without it a provider
 # that has no key is simply unavailable.
 # A command typed beside a `make up` that simulates for want of any key belongs to that system.
-_beside = "" if any(read.text(env, name) for name in KEY_NAMES) else running_simulator(REELWORKS_HOME)
+_named_keys = key_names.parse(read.text(env, "REELWORKS_KEY_FINGERPRINTS"))
+_has_keys = bool(_named_keys) or any(read.text(env, name) for name in KEY_NAMES)
+_beside = "" if _has_keys else running_simulator(REELWORKS_HOME)
 SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
 _simulator = _beside or "http://127.0.0.1:8900"
 SIMULATOR_URL = read.address(env, "REELWORKS_SIMULATOR_URL", _simulator, read=web_addresses.plain)
@@ -258,6 +260,8 @@ SIMULATOR_PORT = read.whole(env, "SIMULATOR_PORT", 8900, least=1, most=65535)
 
 
 def _keys(provider: ProviderEntry) -> tuple[ApiKey, ...]:
+    if not SIMULATE and provider.name in _named_keys:
+        return _named_keys[provider.name]
     name = provider.keys_setting
     text = f"simulated-{provider.name}-key" if SIMULATE else read.text(env, name)
     try:

@@ -24,6 +24,7 @@ FINGERPRINT_LENGTH = 12
 _DOMAIN = b"reelworks-api-key:"  # so that a fingerprint equals no plain sha256 that was published elsewhere
 _ACCOUNT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _GROUP = re.compile(r"(?P<provider>[a-z]+):(?P<account>[^=:]+)=(?P<prints>.+)")
+_NAME = re.compile(rf"(?P<provider>[a-z]+)/(?P<fingerprint>[0-9a-f]{{{FINGERPRINT_LENGTH}}})/(?P<shape>[x:]+)")
 # What a bearer token may have (RFC 6750, section 2.1, "b64token"), and the colon of fal's and Kling's pairs.
 _KEY = re.compile(r"[A-Za-z0-9._~+/:=-]+", re.ASCII)
 _MOST_CHARACTERS = 2048
@@ -39,15 +40,37 @@ def fingerprint(value: str) -> str:
     return hashlib.sha256(_DOMAIN + value.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
+class ValueWithheld(RuntimeError):
+    """This process knows the key by its fingerprint only."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiKey:
     """One key. Shows its fingerprint wherever it may be printed, and refuses to be pickled (so to enter a message)."""
 
-    value: str = field(repr=False)
-    fingerprint: str = field(init=False, compare=False)
+    _value: str = field(repr=False, compare=False)
+    fingerprint: str = field(init=False)
+    #: Tells what kind of key it is in place of the key: `x`, or `x:x` for one of two halves.
+    shape: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fingerprint", fingerprint(self.value))
+        object.__setattr__(self, "fingerprint", fingerprint(self._value))
+        object.__setattr__(self, "shape", re.sub("[^:]+", "x", self._value))
+
+    @classmethod
+    def named(cls, fingerprint: str, shape: str) -> ApiKey:
+        """A key without its value: for a process that calls no provider."""
+        key = cls("")
+        object.__setattr__(key, "fingerprint", fingerprint)
+        object.__setattr__(key, "shape", shape)
+        return key
+
+    @property
+    def value(self) -> str:
+        """The key itself. Raises ValueWithheld where only its fingerprint is known."""
+        if not self._value:
+            raise ValueWithheld(f"the value of the key {self.fingerprint} is not known to this process")
+        return self._value
 
     def __copy__(self) -> ApiKey:
         return self
@@ -100,6 +123,23 @@ def parse_key_accounts(text: str, *, variable: str = "KEY_ACCOUNTS") -> dict[tup
                 raise BadKeys(f"{variable}: fingerprint {fp} is listed twice")
             accounts[match["provider"], fp] = account
     return accounts
+
+
+def names_of(keys: Mapping[str, Iterable[ApiKey]]) -> str:
+    """`runway/1f2e3d4c5b6a/x,…`: the keys of each provider without their values, as `parse_names` takes it."""
+    return ",".join(f"{provider}/{key.fingerprint}/{key.shape}" for provider in keys for key in keys[provider])
+
+
+def parse_names(text: str, *, variable: str) -> dict[str, tuple[ApiKey, ...]]:
+    """What `names_of` wrote, by provider. Raises BadKeys."""
+    found: dict[str, tuple[ApiKey, ...]] = {}
+    for position, part in enumerate(filter(None, text.split(",")), start=1):
+        match = _NAME.fullmatch(part)
+        if match is None:
+            raise BadKeys(f"{variable}: entry {position} must look like runway/<fingerprint>/x")
+        key = ApiKey.named(match["fingerprint"], match["shape"])
+        found[match["provider"]] = (*found.get(match["provider"], ()), key)
+    return found
 
 
 def account_of(provider: str, key: ApiKey, accounts: Mapping[tuple[str, str], str]) -> str:

@@ -246,7 +246,10 @@ class Provider(ABC):
         return False
 
     def offers(self, model_id: str, key: str) -> bool:
-        """Whether this kind of key speaks an API that has the model. False: a submit would raise ModelForbidden."""
+        """Whether this kind of key speaks an API that has the model. False: a submit would raise ModelForbidden.
+
+        `key` may be its shape only (`ApiKey.shape`).
+        """
         return True
 
     @abstractmethod

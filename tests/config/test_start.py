@@ -10,6 +10,7 @@ import pytest
 from django.conf import LazySettings
 
 from config.management.commands import up
+from providers.api_keys import fingerprint
 from tests.config.starting import bare, run, servers
 
 KEY = "key_canary7f3a"
@@ -115,3 +116,27 @@ def test_web_waits_less_for_the_database_unless_the_file_says_otherwise(tmp_path
     assert json.loads(run(tmp_path, str(show)).said) == 2
     assert json.loads(run(tmp_path, str(show), REELWORKS_ENV_FILE=str(file)).said) == 7
     assert "DATABASE_WAIT_SECONDS" not in bare(tmp_path)
+
+
+def test_web_keeps_no_value_of_a_key_that_it_was_started_with(tmp_path: Path) -> None:
+    show = tmp_path / "show.py"
+    show.write_text(
+        "import json, os, config.wsgi\nfrom django.conf import settings\n"
+        "keys = [(name, key.fingerprint, key.shape) for name in settings.PROVIDER_KEYS "
+        "for key in settings.PROVIDER_KEYS[name]]\n"
+        "values = [key._value for several in settings.PROVIDER_KEYS.values() for key in several]\n"
+        "named = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}\n"
+        "print(json.dumps([keys, repr((values, named, dict(os.environ)))]))\n"
+    )
+    file = tmp_path / "local.env"
+    file.write_text(f"RUNWAY_API_KEY={KEY}_1,{KEY}_2\nKEY_ACCOUNTS=runway:one={fingerprint(KEY + '_1')}\n")
+    ended = run(tmp_path, str(show), REELWORKS_ENV_FILE=str(file), KLING_API_KEY=f"access:{KEY}")
+    keys, everything = json.loads(ended.said)
+    assert keys == [
+        ["runway", fingerprint(f"{KEY}_1"), "x"],
+        ["runway", fingerprint(f"{KEY}_2"), "x"],
+        ["kling", fingerprint(f"access:{KEY}"), "x:x"],
+    ]
+    assert KEY not in everything
+    wrong = run(tmp_path, str(show), RUNWAY_API_KEY=f"{KEY} x")
+    wrong.is_one_sentence("RUNWAY_API_KEY: key 1 of the list has white space inside.")

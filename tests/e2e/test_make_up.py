@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -10,6 +13,7 @@ import pytest
 import requests
 from playwright.sync_api import Page
 
+from providers.api_keys import fingerprint
 from tests.browser.conftest import chromium, page  # noqa: F401 - fixtures
 from tests.browser.snippet import READY, log_in, run_snippet
 from tests.e2e.conftest import Up, processes_of
@@ -135,6 +139,34 @@ def test_no_key_and_no_signature_is_in_the_log(up: Up, finished: dict[str, Any])
     for log in logs:
         assert "key_e2e" not in log
         assert signature not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_web_server_has_the_fingerprint_of_a_key_and_its_value_nowhere(up: Up, finished: dict[str, Any]) -> None:
+    kinds = {"granian": False, "videoQueue": True}
+    found = dict.fromkeys(kinds, False)
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_text()
+            kind = next((kind for kind in kinds if kind in line and "sitter.py" not in line), None)
+            if kind and (process / "cwd").readlink() == up.project:
+                found[kind] |= b"key_e2e" in memory(process)
+                assert kind != "granian" or fingerprint("key_e2e") in (process / "environ").read_text()
+    assert found == kinds
+
+
+def memory(process: Path) -> bytes:
+    """All that the process may write to: its heap and its stacks, its environment too."""
+    parts = []
+    with (process / "mem").open("rb") as mem:
+        for line in (process / "maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            first, end = (int(number, 16) for number in span.split("-"))
+            if rights.startswith("rw"):
+                with contextlib.suppress(OSError):
+                    mem.seek(first)
+                    parts.append(mem.read(end - first))
+    return b"".join(parts)
 
 
 @pytest.mark.browser

@@ -6,10 +6,13 @@ import pytest
 from providers.api_keys import (
     ApiKey,
     BadKeys,
+    ValueWithheld,
     account_of,
     fingerprint,
+    names_of,
     parse_key_accounts,
     parse_keys,
+    parse_names,
     unmatched,
 )
 from providers.kling.adapter import is_pair
@@ -52,6 +55,20 @@ def test_key_does_not_show_its_value():
         assert key.fingerprint in shown
 
 
+def test_a_key_that_is_named_has_everything_but_its_value():
+    keys = {"runway": (ApiKey(ONE), ApiKey(TWO)), "kling": (ApiKey("access:secret"),), "pika": ()}
+    named = parse_names(names_of(keys), variable="NAMES")
+    assert named == {name: several for name, several in keys.items() if several}
+    assert [key.shape for several in named.values() for key in several] == ["x", "x", "x:x"]
+    for key in (key for several in named.values() for key in several):
+        with pytest.raises(ValueWithheld, match=key.fingerprint):
+            _ = key.value
+    for bad in (ONE, f"runway={ONE}", "runway/0123456789ab", "runway/0123456789ab/x/", "runway/0123456789AB/x"):
+        with pytest.raises(BadKeys) as caught:
+            parse_names(bad, variable="NAMES")
+        assert bad not in str(caught.value)
+
+
 def test_key_cannot_be_pickled_into_a_message():
     with pytest.raises(TypeError) as caught:
         pickle.dumps(ApiKey(ONE))
@@ -67,7 +84,7 @@ def test_key_is_a_value_that_does_not_change():
     assert copy.deepcopy(key) is key
     assert copy.copy(key) is key
     with pytest.raises(AttributeError):
-        key.value = TWO  # type: ignore[misc]
+        key.fingerprint = "0123456789ab"  # type: ignore[misc]
 
 
 def test_fingerprint_is_stable_short_and_no_plain_sha256():

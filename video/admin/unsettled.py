@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from video.admin import timeline
 from video.admin.read_only import PageAdmin, clock
-from video.attempts import unsettled
+from video.attempts import attach_requests, unsettled
 from video.infra.durations import span
 from video.models import Generation
 
@@ -83,14 +83,12 @@ class OpenCases(PageAdmin):
         if "settle" in request.POST:
             return self._settle(request, generation_id)
         if "attach" in request.POST and form.is_valid():
-            job_id = form.cleaned_data["job_id"]
             try:
-                attached = unsettled.attach_job(generation_id, job_id, request.user.get_username())
+                job_id = attach_requests.ask(generation_id, form.cleaned_data["job_id"], request.user.get_username())
             except unsettled.SettlementRefused as err:
                 form.add_error("job_id", str(err))
             else:
-                self.log_change(request, attached.generation, f"Attached job {job_id}")
-                self.message_user(request, f"Job {job_id} is attached and will be looked at within seconds.")
+                self.log_change(request, case.generation, f"Asked to attach job {job_id}")
                 return HttpResponseRedirect(request.path)
         return self.page(
             request,
@@ -98,6 +96,7 @@ class OpenCases(PageAdmin):
             shown=_show(case),
             facts=_facts(case),
             form=form,
+            asked=attach_requests.of(generation_id),
             may_settle=self.has_settle_permission(request),
             title="Open case" if case.open else "Attempt",
         )

@@ -259,11 +259,7 @@ def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
     The provider is asked first whether it has such a job: an id can't be changed afterwards. Raises SettlementRefused.
     """
     job_id = clean_job_id(job_id)
-    generation = Generation.objects.select_related("task", "account").filter(pk=generation_id).first()
-    if generation is None:
-        raise SettlementRefused(f"There is no attempt {generation_id}.")
-    _refuse_to_attach(generation)
-    _refuse_taken(generation, job_id)
+    generation = refuse_at_once(generation_id, job_id)
     said = _ask_about(generation, job_id)
     try:
         with transaction.atomic():
@@ -279,6 +275,16 @@ def attach_job(generation_id: str, job_id: str, by: str) -> UnsettledAttempt:
         _refuse_taken(generation, job_id)
         raise SettlementRefused("Its task got another live attempt a moment ago: look again.") from None
     return _reread(generation.pk)
+
+
+def refuse_at_once(generation_id: str, job_id: str) -> Generation:
+    """The attempt, if its rows let this job be attached. Raises SettlementRefused."""
+    generation = Generation.objects.select_related("task", "account").filter(pk=generation_id).first()
+    if generation is None:
+        raise SettlementRefused(f"There is no attempt {generation_id}.")
+    _refuse_to_attach(generation)
+    _refuse_taken(generation, job_id)
+    return generation
 
 
 def clean_job_id(text: str) -> str:

@@ -6,7 +6,7 @@ mistake there fails loudly.
 """
 
 from video.models.failures import FailureText
-from video.models.generations import Generation
+from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle
 from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserShare, UserUsage, WorkerSign
@@ -16,6 +16,7 @@ from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
 __all__ = [
     "ACTIVE",
     "Account",
+    "AttachRequest",
     "Circuit",
     "CreditEntry",
     "FailureText",

@@ -132,3 +132,17 @@ class Generation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} ({self.provider} {self.model}, {self.state})"
+
+
+class AttachRequest(models.Model):
+    """An operator's wish to attach a job to an attempt. It is deleted when that is done."""
+
+    generation = models.OneToOneField(Generation, on_delete=models.CASCADE, primary_key=True)
+    job_id = models.CharField(max_length=120, help_text="The provider's id of the job.")
+    asked_by = models.CharField(max_length=150, help_text="The operator's name.")
+    refusal = models.CharField(
+        max_length=300, blank=True, default="", help_text="Why it can't be attached; empty while a worker is to ask."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.generation_id} ({self.job_id})"

@@ -13,7 +13,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
-from video.attempts import configured_keys, reconcile
+from video.attempts import attach_requests, configured_keys, reconcile
 from video.engine import due, transitions, workers
 from video.infra import database, outage
 from video.infra.toolkit import toolkit
@@ -73,6 +73,7 @@ def sweep_scratch() -> int:
 #: Name, period in seconds, job.
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
+    ("attach", 15, attach_requests.take_up_all),
     ("overdue", 15, due.wake_overdue),
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),

@@ -12,7 +12,7 @@ import threading
 from celery import Task, shared_task
 from django.db import connection
 
-from video.attempts import reconcile
+from video.attempts import attach_requests, reconcile
 from video.engine import dispatch, due, queues, shutdown
 from video.infra import outage
 from video.models import Stage
@@ -115,5 +115,6 @@ def admit() -> None:
 
 @shared_task(name=queues.CHECK)
 def look(generation_id: str) -> None:
-    """Check an attempt whose task has ended: stop its job, or record its end."""
-    reconcile.check_if_due(generation_id)
+    """Attach a job to an attempt, or check one whose task has ended: stop its job, or record its end."""
+    if not attach_requests.take_up(generation_id):
+        reconcile.check_if_due(generation_id)

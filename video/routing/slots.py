@@ -127,7 +127,7 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted)
         if (key.provider, key.fingerprint) in wanted:
             mine[key.provider, wanted[key.provider, key.fingerprint]].append(key)
     taken = _live_by_account()
-    values = {(provider, key.fingerprint): key.value for provider, key, _ in configured()}
+    shapes = {(provider, key.fingerprint): key.shape for provider, key, _ in configured()}
 
     found: list[Slot] = []
     reasons: dict[str, tuple[int, str]] = {}  # the most hopeful of each model
@@ -136,7 +136,7 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted)
         if not of_account:
             continue
         adapter = toolkit().provider(row.provider)
-        offering = [key for key in of_account if adapter.offers(row.model, values[key.provider, key.fingerprint])]
+        offering = [key for key in of_account if adapter.offers(row.model, shapes[key.provider, key.fingerprint])]
         active = [key.fingerprint for key in offering if key.state == ProviderKey.State.ACTIVE and not key.refusals]
         to_try = [key.fingerprint for key in offering if _may_try_key(key)]
         reason = _why_closed(row, offering, is_usable=bool(active or to_try))

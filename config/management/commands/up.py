@@ -20,7 +20,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import OperationalError, connection
 from django.db.migrations.executor import MigrationExecutor
 
-from config import embedded
+from config import embedded, key_names
 from config.embedded.places import server_environment
 from config.running import Running, System
 from config.servers import hold_embedded, require_fit_database
@@ -261,12 +261,12 @@ def _environment(port: int, simulator_port: int) -> dict[str, str]:
 
 
 def _environment_of(name: str, everything: Mapping[str, str]) -> dict[str, str]:
-    """What one process of the Procfile gets of it. The web server gets all: a page of the admin asks about jobs."""
+    """What one process of the Procfile gets of it."""
     if name == "simulator":  # it reads no settings
         needed = {**server_environment(), **dict.fromkeys(_SIMULATOR_NEEDS, "")}
         return {each: everything[each] for each in needed if each in everything}
     if name == "web":
-        return dict(everything)
+        return key_names.without_values(everything)
     return {each: value for each, value in everything.items() if each not in WEB_ONLY}
 
 

@@ -12,8 +12,9 @@ from pytest_django import DjangoAssertNumQueries
 from providers.contract import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
-from video.attempts import provider_calls, records, task_moves
+from video.attempts import attach_requests, provider_calls, records, task_moves
 from video.models import Generation, Stage, TaskEvent
+from video.processes import periodic, tasks
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/generation/open-cases/"
@@ -132,14 +133,47 @@ class TestSettle:
 
 
 class TestAttach:
-    def test_attaches_and_logs_who(
+    def test_a_worker_attaches_what_was_asked_for_and_the_page_follows(
+        self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        url = f"{LIST}{unknown.pk}/"
+        answer = operator.post(url, {"attach": "1", "job_id": " job-7 "}, follow=True)
+        text = answer.content.decode()
+        assert "A worker asks Runway about job job-7, as olga wished." in text
+        assert 'http-equiv="refresh"' in text
+        assert LogEntry.objects.get().get_change_message() == "Asked to attach job job-7"
+        assert (state(unknown), Generation.objects.get(pk=unknown.pk).job_id) == ("unknown", "")
+        monkeypatch.setattr(provider_calls, "poll", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
+        tasks.look(unknown.pk)
+        assert Generation.objects.get(pk=unknown.pk).job_id == "job-7"
+        assert TaskEvent.objects.filter(worker="operator olga").count() == 1
+        assert "A worker asks" not in page(operator, url)
+
+    def test_a_lost_message_costs_seconds(
         self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(provider_calls, "poll", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
-        answer = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": " job-7 "}, follow=True)
-        assert "Job job-7 is attached" in answer.content.decode()
+        operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": "job-7"})
+        assert "attach" in [name for name, _, _ in periodic.PERIODIC]
+        assert attach_requests.take_up_all() == 1
+        assert attach_requests.take_up_all() == 0
         assert Generation.objects.get(pk=unknown.pk).job_id == "job-7"
-        assert LogEntry.objects.get().get_change_message() == "Attached job job-7"
+
+    def test_what_the_provider_does_not_know_is_said_and_another_id_may_follow(
+        self, operator: Client, unknown: Generation, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def look(probe: Generation) -> JobStatus:
+            raise JobNotFound("no such task")
+
+        monkeypatch.setattr(provider_calls, "poll", look)
+        url = f"{LIST}{unknown.pk}/"
+        operator.post(url, {"attach": "1", "job_id": "job-wrong"})
+        assert attach_requests.take_up(unknown.pk)
+        text = page(operator, url)
+        assert "Job job-wrong was not attached, as olga had asked for: Runway knows no job job-wrong" in text
+        assert 'http-equiv="refresh"' not in text
+        assert not attach_requests.take_up(unknown.pk)
+        assert "about job job-8" in operator.post(url, {"attach": "1", "job_id": "job-8"}, follow=True).content.decode()
 
     @pytest.mark.parametrize(
         ("job_id", "sentence"),
@@ -148,21 +182,14 @@ class TestAttach:
             ("a b", "letters, digits and"),
             ("x" * 121, "at most 120 characters"),
             ("job-taken", "Job job-taken belongs to attempt gen_"),
-            ("job-wrong", "Runway knows no job job-wrong"),
         ],
     )
-    def test_says_at_the_field_why_not(
-        self, operator: Client, unknown: Generation, job_id: str, sentence: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def look(probe: Generation) -> JobStatus:
-            raise JobNotFound("no such task")
-
-        monkeypatch.setattr(provider_calls, "poll", look)
+    def test_says_at_the_field_why_not(self, operator: Client, unknown: Generation, job_id: str, sentence: str) -> None:
         accepted(make_task(), "job-taken")
         text = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": job_id}).content.decode()
         assert "Nothing was attached." in text
         assert sentence in text
-        assert (state(unknown), LogEntry.objects.count()) == ("unknown", 0)
+        assert (state(unknown), LogEntry.objects.count(), attach_requests.of(unknown.pk)) == ("unknown", 0, None)
 
 
 class TestRights:
