@@ -535,6 +535,9 @@ def copy_for_all(base: Path) -> Path:
         package = Path(spec.submodule_search_locations[0])
         for folder in package.parent.glob(f"{name}*"):
             shutil.copytree(folder, code / folder.name, symlinks=True)
+    for path in (code, *code.rglob("*")):  # whatever umask the originals were made with
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() or os.access(path, os.X_OK) else 0o444))
     return code
 
 

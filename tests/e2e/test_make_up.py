@@ -24,6 +24,9 @@ BODY = {"prompt": "A cat walking in a garden", "duration": 5, "aspectRatio": "16
 
 def signed_in(up: Up, name: str) -> requests.Session:
     session = requests.Session()
+    # Each request on a connection of its own: the server may close one whose body it did not read, or that was idle,
+    # in the very moment when the next request is on its way.
+    session.headers["Connection"] = "close"
     reply = session.post(
         f"{up.url}/api/auth/login", json={"username": name, "password": "secret-of-the-suite"}, timeout=30
     )
@@ -116,8 +119,6 @@ def test_a_body_that_is_no_json_or_too_large_is_refused(up: Up, alice: requests.
 
 def test_a_post_from_another_site_is_refused(up: Up, alice: requests.Session) -> None:
     url = f"{up.url}/api/video/create"
-    # Each on a connection of its own: the server may close one whose body it did not read.
-    alice.headers["Connection"] = "close"
     form = alice.post(url, data={"prompt": "x"}, headers={"Origin": "https://evil.example"}, timeout=30)
     text = alice.post(
         url, data="{}", headers={"Content-Type": "text/plain", "Sec-Fetch-Site": "same-origin"}, timeout=30
