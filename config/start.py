@@ -8,7 +8,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from config import env, key_names
+from config import env, key_names, logs
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -20,6 +20,7 @@ def read_settings(*, calls_providers: bool = True, **defaults: str) -> None:
     calls no provider keeps no value of a key, whatever it was started with.
     """
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+    logs.say_uncaught()
     try:
         env.load(ROOT)
         for name, value in defaults.items():

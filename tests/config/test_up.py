@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
+import redis
 
 from config import embedded
 from config.embedded import home as home_folder
@@ -38,7 +40,7 @@ def home() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def env(home: Path) -> dict[str, str]:
     dropped = ("DATABASE_URL", "CELERY_BROKER_URL", "PORT", "HOST")
     clean = {name: value for name, value in os.environ.items() if name not in dropped}
@@ -108,20 +110,27 @@ SECRETS = {
 }
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_each_process_has_only_the_secrets_that_it_needs(env: dict[str, str], home: Path) -> None:
+@pytest.fixture(scope="module")
+def with_secrets(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Process id of an `up` that has them all; the last tests of this file share it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with (home / "up.out").open("w") as out:
+    said = tmp_path_factory.mktemp("up") / "out"
+    with said.open("w") as out:
         command = [sys.executable, "manage.py", "up"]
         first = subprocess.Popen(command, cwd=ROOT, env=env | SECRETS | {"PORT": str(port)}, stdout=out, stderr=out)
     try:
-        until(lambda: "Reelworks is ready" in (home / "up.out").read_text() or first.poll() is not None, "it is ready")
-        found = secrets_below(first.pid)
+        until(lambda: "Reelworks is ready" in said.read_text() or first.poll() is not None, "it is ready")
+        yield first.pid
     finally:
         first.terminate()
         first.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_each_process_has_only_the_secrets_that_it_needs(with_secrets: int) -> None:
+    found = secrets_below(with_secrets)
     nothing: set[str] = set()
     workers = set(SECRETS) - {"JWT_SIGNING_KEY", "SECRET_KEY_FALLBACKS", "KLING_WEBHOOK_SECRET"}
     assert found == {
@@ -134,6 +143,57 @@ def test_each_process_has_only_the_secrets_that_it_needs(env: dict[str, str], ho
         "sweeper": workers,
         "web": set(SECRETS) - {"RUNWAY_API_KEY"},
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("uid", [65534, 12345])
+def test_no_other_user_has_a_key_in_sight_or_gets_into_a_server(with_secrets: int, home: Path, uid: int) -> None:
+    database_url, broker_url = embedded.urls(home)
+    broker = redis.Redis(unix_socket_path=broker_url.partition("?")[0].removeprefix("redis+socket://"))
+    tried: dict[str, Callable[[], object]] = {
+        "the database": lambda: psycopg.connect(database_url).close(),
+        "the broker": broker.ping,
+        "the folder of the sockets": lambda: os.listdir(database_url.partition("host=")[2].partition("&")[0]),
+        "the home": lambda: os.listdir(home),
+        "a log": (home / "log" / "postgres.log").read_text,
+        "the data": lambda: os.listdir(home / "pg"),
+        "an environment": lambda: Path(f"/proc/{with_secrets}/environ").read_text(),
+    }
+    assert [what for what, get in tried.items() if works(get)] == list(tried)  # as root
+    broker.close()
+    got, said = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # nothing of the test may run on in this copy
+        try:
+            os.setgroups([])
+            os.setgid(uid)
+            os.setuid(uid)
+            os.write(said, json.dumps([what for what, get in tried.items() if works(get)] + canaries()).encode())
+        finally:
+            os._exit(0)
+    os.close(said)
+    with os.fdopen(got) as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    assert json.loads(answer) == []
+
+
+def works(get: Callable[[], object]) -> bool:
+    try:
+        get()
+    except (OSError, psycopg.OperationalError, redis.RedisError):
+        return False
+    return True
+
+
+def canaries() -> list[str]:
+    """Processes whose environment or arguments this user can read, with a secret in them."""
+    found = []
+    for file in (*Path("/proc").glob("[0-9]*/environ"), *Path("/proc").glob("[0-9]*/cmdline")):
+        with contextlib.suppress(OSError):
+            if b"canary" in file.read_bytes():
+                found.append(str(file))
+    return found
 
 
 #: What stands in the command line of each kind of process; the first one that does counts.
