@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ os.environ.update(
 import pytest  # noqa: E402 - the environment must be clean before anything reads it
 
 from config import embedded  # noqa: E402
+from tests import leaks  # noqa: E402
 
 
 def _start_servers() -> None:
@@ -55,6 +57,15 @@ def _remove_servers(held: embedded.Held) -> None:
     held.release()
     embedded.remove(HOME)
     shutil.rmtree(HOME, ignore_errors=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """After the last test of the run: what it left in the logs of its servers, and open to others."""
+    if _OWNER:
+        told = [*leaks.in_logs((HOME / "log").iterdir()), *leaks.readable_by_others(HOME)]
+        if told:
+            sys.stderr.write("\n".join(("", "In logs, or readable by others:", *told[:20], "")))
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 _start_servers()

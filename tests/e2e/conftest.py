@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests import leaks
 from tests.system.system import Simulator, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -187,3 +188,6 @@ def up(project: Path, provider: Simulator) -> Iterator[Up]:
     assert granted.returncode == 0, granted.stderr
     yield up
     up.stop()
+    home = project / ".reelworks"
+    assert not leaks.in_logs([up.log_path, *(home / "log").iterdir()])
+    assert not leaks.readable_by_others(home)

@@ -19,8 +19,9 @@ from django.conf import settings
 from django.db import connection
 
 from config import embedded
+from tests import leaks
 from tests.system.zygote import zygote
-from video.models import WorkerSign
+from video.models import VideoTask, WorkerSign
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -216,3 +217,5 @@ def running(folder: Path, simulator: Simulator) -> Iterator[System]:
         yield system
     finally:
         system.stop()
+    told = leaks.in_logs(folder.glob("*.log"), VideoTask.objects.values_list("prompt", flat=True))
+    assert not told, told[:5]
