@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0013_circuit_witnesses'),
+        ("video", "0014_login_sessions"),
     ]
 
     operations = [
