@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db import connection
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -18,6 +17,7 @@ from video.api.base import ApiView, success, user_id
 from video.api.bodies import fields_of
 from video.attempts import poll_policy
 from video.engine import transitions
+from video.infra import database
 from video.models import Status
 from video.scheduling import estimates
 from video.web import media
@@ -25,6 +25,23 @@ from video.web import media
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_STATUS = """
+    SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
+        g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
+            extract(epoch FROM g.last_polled_at - g.accepted_at),
+            extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
+        t.eligible_models, t.rerun, t.created_at,
+        CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
+            SELECT FROM video_videotask o
+            WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
+                AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %(most)s
+        ) own) END
+    FROM video_videotask t LEFT JOIN LATERAL (
+        SELECT model, state, accepted_at, last_polled_at FROM video_generation
+        WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
+    ) g ON true
+    WHERE t.id = %(task)s AND t.user_id = %(user)s
+"""
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
 
@@ -84,29 +101,8 @@ def status_of(task_id: str, request: Request, *, owner_id: int | None = None) ->
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
     """One statement in SQL: each waiting client sends this request every few seconds."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
-                g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
-                    extract(epoch FROM g.last_polled_at - g.accepted_at),
-                    extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
-                t.eligible_models, t.rerun, t.created_at,
-                CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
-                    SELECT FROM video_videotask o
-                    WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
-                        AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %s
-                ) own) END
-            FROM video_videotask t LEFT JOIN LATERAL (
-                SELECT model, state, accepted_at, last_polled_at FROM video_generation
-                WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
-            ) g ON true
-            WHERE t.id = %s AND t.user_id = %s
-            """,
-            [OWN_COUNTED, task_id, user_id],
-        )
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
+    rows = database.fetch_prepared(_STATUS, {"task": task_id, "user": user_id, "most": OWN_COUNTED})
+    return rows[0] if rows else None
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
