@@ -22,6 +22,7 @@ from rest_framework_simplejwt.exceptions import (
 from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
+from video.infra import database
 from video.web import demo_login
 from video.web.logins.sessions import Login, is_id
 
@@ -171,10 +172,9 @@ def _read(pk: Any, session_id: str) -> AbstractBaseUser | None:
     """The user's row, if the session is alive. Read at each request; a query set costs four times the CPU of this."""
     users = get_user_model()
     names = [field.attname for field in users._meta.concrete_fields]
-    with connection.cursor() as cursor:
-        cursor.execute(_sql(users, of_session=bool(session_id)), {"user": pk, "session": session_id})
-        row = cursor.fetchone()
-    return None if row is None else users.from_db(connection.alias, names, row)
+    sql = _sql(users, of_session=bool(session_id))
+    rows = database.fetch_prepared(sql, {"user": pk, "session": session_id} if session_id else {"user": pk})
+    return users.from_db(connection.alias, names, rows[0]) if rows else None
 
 
 @cache
