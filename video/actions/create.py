@@ -1,4 +1,4 @@
-"""Create a task: its row, its debit and its first event in one transaction; admission is requested after the commit."""
+"""Create a task: its row, its debit and its first event in one statement; admission is requested after the commit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import cache
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import connection
 
 from video import ids
 from video.credits import ledger, price
@@ -44,17 +44,20 @@ _INSERT = """
         SELECT count(*) AS waiting FROM (
             SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
             LIMIT (SELECT most_own FROM room)) waiting
-    ), made AS (
+    ), allowed AS MATERIALIZED (
+        SELECT FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
+    ), {purse}, made AS (
         INSERT INTO video_videotask ({columns})
         SELECT {values}
-        FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
+        FROM allowed WHERE %(price)s = 0 OR EXISTS (SELECT FROM purse)
         ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-        RETURNING id
-    ), recorded AS (
+        RETURNING id, user_id, run
+    ), {debit}, recorded AS (
         {record_event}
-        SELECT id, 1, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
+        SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
-    SELECT EXISTS (SELECT FROM made), own.waiting >= room.most_own, room.all_users FROM room, own
+    SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users
+    FROM room, own
 """
 
 
@@ -83,10 +86,7 @@ def create(
         **asdict(order),
     )
     try:
-        with transaction.atomic():
-            made = _insert(task)
-            if made:
-                ledger.debit(user_id, price.credits_of(order), task_id=task.pk, run=task.run)
+        made = _insert(task, price.credits_of(order))
     except (ledger.InsufficientCredits, backlog.TooManyWaiting):
         # An earlier run of the same call may have taken the user's last credits or place of the backlog.
         if earlier := _earlier(task):
@@ -111,9 +111,10 @@ def _earlier(task: VideoTask) -> VideoTask | None:
     return earlier
 
 
-def _insert(task: VideoTask) -> bool:
-    """The row and its first event, in one statement, which also counts the tasks that wait; creates at the same moment
-    may exceed the limit by as many as they are. False: the key has a task already. Raises TooManyWaiting.
+def _insert(task: VideoTask, cost: int) -> bool:
+    """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
+    same moment may exceed the limit by as many as they are. False: the key has a task already. Raises TooManyWaiting
+    and InsufficientCredits.
 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
@@ -121,10 +122,11 @@ def _insert(task: VideoTask) -> bool:
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
-    ((made, own_is_full, counted),) = database.fetch(
+    ((made, can_pay, own_is_full, counted),) = database.fetch_prepared(
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in _GIVEN},
+            "price": cost,
             "outcome": TaskEvent.Outcome.CREATED.value,
             "most_own": settings.MAX_WAITING_PER_USER,
             "most": settings.MAX_WAITING,
@@ -135,6 +137,8 @@ def _insert(task: VideoTask) -> bool:
         backlog.total.note(counted)
     if not made and (own_is_full or (counted or 0) >= settings.MAX_WAITING):
         raise _too_many(task, own=own_is_full)
+    if not (made or can_pay or cost == 0):
+        raise ledger.InsufficientCredits(needed=cost, balance=ledger.balance(task.user_id))
     return bool(made)
 
 
@@ -142,7 +146,13 @@ def _insert(task: VideoTask) -> bool:
 def _insert_statement() -> str:
     given = {name: f"%({name})s::{_sql_type(name)}" for name in _GIVEN}
     row = {**given, **_NEW_TASK}
-    return _INSERT.format(columns=", ".join(row), values=", ".join(row.values()), record_event=RECORD_EVENT)
+    return _INSERT.format(
+        columns=", ".join(row),
+        values=", ".join(row.values()),
+        purse=ledger.PURSE,
+        debit=ledger.DEBIT,
+        record_event=RECORD_EVENT,
+    )
 
 
 def _sql_type(column: str) -> str:

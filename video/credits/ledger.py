@@ -6,12 +6,30 @@ nothing changes, and concurrent callers never bring a balance below zero.
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import transaction
 from django.db.models import F
 
 from video.infra import database
 from video.infra.errors import Refusal
 from video.models import Account, CreditEntry
+
+#: CTEs of a statement that makes a run and pays for it: first the account, if it holds %(price)s credits for
+#: %(user_id)s, locked from here on; only where a CTE `allowed` has a row. `made` has to ask whether it is there.
+#: Both are joined, never asked by a subquery: that can't be evaluated again for an account that has changed meanwhile.
+PURSE: Final = """purse AS MATERIALIZED (
+    SELECT a.user_id FROM allowed CROSS JOIN video_account a
+    WHERE a.user_id = %(user_id)s AND a.balance >= %(price)s FOR UPDATE OF a
+)"""
+#: Then, after a CTE `made` with the run's id, user_id and run: balance and entry. A price of 0 writes neither.
+DEBIT: Final = """paid AS (
+    UPDATE video_account a SET balance = a.balance - %(price)s
+    FROM made WHERE a.user_id = made.user_id AND %(price)s > 0 RETURNING made.id, made.user_id, made.run
+), debited AS (
+    INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+    SELECT user_id, 'debit', -%(price)s, id, run, '' FROM paid
+)"""
 
 
 class InsufficientCredits(Refusal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 
@@ -24,15 +25,17 @@ def database_log() -> str:
     return (HOME / "log" / "postgres.log").read_text(errors="replace")
 
 
-def make_together(user_id: int, times: int) -> list[tuple[VideoTask, bool]]:
-    """That many creates with one key, off at once, on as many connections as the process has."""
+def make_together(user_id: int, times: int, *, key: str | None = "k") -> list[tuple[VideoTask, bool]]:
+    """That many creates with one key or none, off at once, on as many connections as the process has; those that were
+    not short of credits."""
     together = threading.Barrier(times)
     made: list[tuple[VideoTask, bool]] = []
 
     def one() -> None:
         try:
             together.wait(60)
-            made.append(create(user_id, ORDER, idempotency_key="k"))
+            with contextlib.suppress(ledger.InsufficientCredits):
+                made.append(create(user_id, ORDER, idempotency_key=key))
         finally:
             connection.close()
 
@@ -56,6 +59,25 @@ def test_fifty_creates_at_once_with_one_key_make_one_task_and_one_debit(credit: 
     assert TaskEvent.objects.count() == 1
     assert ledger.balance(user.pk) == credit - price.credits_of(ORDER)
     assert CANARY not in database_log()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_creates_at_once_spend_what_is_there_and_no_more() -> None:
+    enough_for = 20
+    user = make_user(credit=enough_for * price.credits_of(ORDER))
+    made = make_together(user.pk, AT_ONCE, key=None)
+    assert len({task.pk for task, _ in made}) == len(made) == enough_for == VideoTask.objects.count()
+    assert ledger.balance(user.pk) == 0
+    assert CreditEntry.objects.filter(kind=CreditEntry.Kind.DEBIT).count() == enough_for == TaskEvent.objects.count()
+    assert ledger.differences() == []
+
+
+@pytest.mark.django_db
+def test_a_video_that_costs_nothing_needs_no_account(settings: Any) -> None:
+    settings.CREDITS_PER_VIDEO = 0
+    user = make_user(credit=0)
+    assert create(user.pk, ORDER)[1]
+    assert not CreditEntry.objects.filter(kind=CreditEntry.Kind.DEBIT).exists()
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from tests.factories import accepted, make_task, make_user
 from video.scheduling import estimates
 
-MOST_FOR_CREATE = 6
+MOST_FOR_CREATE = 3  # its user, its row with the debit, and now and then how long it will take
 MOST_FOR_STATUS = 2
 
 
@@ -24,7 +24,7 @@ def statements(call: Any, status: int) -> int:
 
 
 @pytest.mark.django_db(transaction=True)  # so that BEGIN and COMMIT are counted as in production
-def test_create_costs_at_most_six_statements_however_full_the_tables_are(
+def test_create_costs_at_most_three_statements_however_full_the_tables_are(
     client_for: Any, order: dict[str, Any]
 ) -> None:
     user = make_user()
@@ -43,7 +43,7 @@ def test_create_costs_at_most_six_statements_however_full_the_tables_are(
     replay = statements(lambda: create(HTTP_IDEMPOTENCY_KEY="k"), 200)
     assert cold <= MOST_FOR_CREATE
     assert warm == later == with_key == cold - 1
-    assert replay <= MOST_FOR_CREATE
+    assert replay <= MOST_FOR_CREATE + 1  # the task of before
 
 
 def test_status_costs_two_statements_whatever_the_task_went_through(api: Client, user: AbstractBaseUser) -> None:
