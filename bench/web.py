@@ -36,14 +36,14 @@ def cost(product: Reelworks, *, requests: int, creates: int, rounds: int, done_t
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in loads}
     for load in loads.values():
-        _run(replace(load, requests=100))
+        run_load(replace(load, requests=100))
     for number in range(rounds):
         say(f"requests: round {number + 1} of {rounds}")
         for name, load in loads.items():
             server = "bare" if load.port == bare_port else "web"
             roots = {"web": product.roots(server)[server], **product.home.servers}
             before = cpu.spent(roots)
-            result = _run(load)
+            result = run_load(load)
             spent = cpu.difference(cpu.spent(roots), before)
             found[name].append({**result, **{f"{part}_s": s / load.requests for part, s in spent.items()}})
             product.check()
@@ -51,7 +51,8 @@ def cost(product: Reelworks, *, requests: int, creates: int, rounds: int, done_t
     return {"rounds": found, "connections": get.connections}
 
 
-def _run(load: Load) -> dict[str, float]:
+def run_load(load: Load) -> dict[str, float]:
+    """What the load client, in a process of its own, tells of this load. Raises BenchError."""
     ran = subprocess.run(
         [sys.executable, "-m", "bench.client", client.spec(load)], cwd=ROOT, capture_output=True, text=True, check=False
     )

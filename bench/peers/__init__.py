@@ -1,0 +1,1 @@
+"""Reelworks beside other people's software that does a part of the same."""
