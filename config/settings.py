@@ -94,11 +94,11 @@ MIDDLEWARE = [
     "video.web.strange_requests.StrangeRequestsMiddleware",
     "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "video.web.pages_only.Sessions",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
+    "video.web.pages_only.Users",
+    "video.web.pages_only.Messages",
 ]
 ROOT_URLCONF = "config.urls"
 TEMPLATES = [
