@@ -47,7 +47,8 @@ def fetch_prepared(statement: str, params: Params = None) -> list[tuple[Any, ...
     connection.ensure_connection()
     raw = connection.connection
     if raw not in _looked_at:
-        raw.prepare_threshold = 0 if _is_direct(raw) else None
+        with connection.wrap_database_errors:
+            raw.prepare_threshold = 0 if _is_direct(raw) else None
         _looked_at.add(raw)
     # Django's own cursor writes the values into the text, which is then another statement each time.
     wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
