@@ -126,7 +126,7 @@ MUTANTS = (
         "slots are given by one pass at a time, and counted under the lock of their account's row",
         (
             Edit("video/routing/slots.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
-            Edit("video/scheduling/admission.py", "        if not _only_pass():\n            return []\n", ""),
+            Edit("video/scheduling/admission.py", "\n    AND pg_try_advisory_xact_lock(%(lock)s)\n", "\n"),
         ),
         # No submit of unknown outcome, which would keep one of few slots for an hour.
         "--jobs 60 --rate 20 --slots 3 --render-seconds 1 --script render=1 --model gen4.5 --kinds echo --faults 3",
@@ -134,8 +134,8 @@ MUTANTS = (
         slower=(
             Edit(
                 "video/scheduling/admission.py",
-                "        _add_fallbacks(capacity)\n        admitted",
-                '        database.fetch("SELECT pg_sleep(0.1)")\n        _add_fallbacks(capacity)\n        admitted',
+                "        _add_fallbacks(capacity, wanted)\n",
+                '        database.fetch("SELECT pg_sleep(0.1)")\n        _add_fallbacks(capacity, wanted)\n',
             ),
         ),
     ),

@@ -11,13 +11,14 @@ import json
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from providers.contract import Submitted
 from providers.untrusted import storable
 from video.credits import ledger
 from video.engine.claims import Claim
-from video.engine.transitions import mark_running
+from video.engine.transitions import MARK_RUNNING
 from video.models import Generation
 
 State = Generation.State
@@ -86,6 +87,14 @@ def _hold_task(generation_id: str) -> None:
         )
 
 
+#: The attempt's task, locked as `_hold_task` does, for a statement that depends on the state of this row alone: after a
+#: wait for the lock it sees this row as it is then, but all others as they were when it began.
+_HELD_TASK = """held AS MATERIALIZED (
+                SELECT * FROM video_videotask
+                WHERE id = (SELECT task_id FROM video_generation WHERE id = %(id)s) FOR NO KEY UPDATE
+            )"""
+
+
 def live(task_id: str) -> Generation | None:
     """The task's live generation; the database holds that there is at most one."""
     return (
@@ -112,17 +121,23 @@ def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = Fals
     Committed right before the socket is opened. Needs the fence and a lease that still holds; False: do not send.
     `expects_call`: a call-back address goes along.
     """
-    with transaction.atomic():
-        marked = mark_running(claim) and _change(
-            """
-            UPDATE video_generation SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
-            WHERE id = %(id)s AND task_id = %(task)s AND state = 'planned'
-            """,
-            {"id": generation.pk, "task": claim.task.pk, "call": expects_call},
+    return _change(
+        f"""
+        WITH running AS (
+            {MARK_RUNNING} AND EXISTS (SELECT FROM video_generation WHERE id = %(id)s AND state = 'planned')
+            RETURNING id
         )
-        if not marked:
-            transaction.set_rollback(True)
-        return marked
+        UPDATE video_generation g SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
+        FROM running WHERE g.id = %(id)s AND g.task_id = running.id AND g.state = 'planned'
+        """,  # noqa: S608 - a constant
+        {
+            "id": generation.pk,
+            "task": claim.task.pk,
+            "fence": claim.fence,
+            "deadline": settings.TASK_DEADLINE_SECONDS,
+            "call": expects_call,
+        },
+    )
 
 
 def put_back(generation_id: str) -> bool:
@@ -130,20 +145,19 @@ def put_back(generation_id: str) -> bool:
 
     If the task has ended meanwhile it is never sent: it is rejected, which frees its slot.
     """
-    with transaction.atomic():
-        _hold_task(generation_id)
-        return _end(
-            """
-            UPDATE video_generation g SET look_at = NULL,
-                state = CASE WHEN t.finished_at IS NULL THEN 'planned' ELSE 'rejected' END,
-                sent_at = CASE WHEN t.finished_at IS NOT NULL THEN g.sent_at END,
-                ended_at = CASE WHEN t.finished_at IS NOT NULL THEN statement_timestamp() END,
-                error_code = CASE WHEN t.finished_at IS NULL THEN g.error_code ELSE 'task_ended' END
-            FROM video_videotask t WHERE g.id = %(id)s AND g.state = 'unknown' AND t.id = g.task_id
-            """,
-            {"id": generation_id},
-            refunds=True,
-        )
+    return _end(
+        f"""
+        WITH {_HELD_TASK}
+        UPDATE video_generation g SET look_at = NULL,
+            state = CASE WHEN t.finished_at IS NULL THEN 'planned' ELSE 'rejected' END,
+            sent_at = CASE WHEN t.finished_at IS NOT NULL THEN g.sent_at END,
+            ended_at = CASE WHEN t.finished_at IS NOT NULL THEN statement_timestamp() END,
+            error_code = CASE WHEN t.finished_at IS NULL THEN g.error_code ELSE 'task_ended' END
+        FROM held t WHERE g.id = %(id)s AND g.state = 'unknown'
+        """,  # noqa: S608 - a constant
+        {"id": generation_id},
+        refunds=True,
+    )
 
 
 def record_accepted(generation_id: str, submitted: Submitted) -> bool:
@@ -291,31 +305,29 @@ def record_ended(
     """
     if state not in {State.SUCCEEDED, State.FAILED, State.CANCELLED}:
         raise ValueError(f"{state} is not a job's end")
-    with transaction.atomic():
-        _hold_task(generation_id)
-        return _end(
-            """
-            UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
-                reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
-                error_message = %(message)s, another_model_could = %(another)s,
-                last_polled_at = statement_timestamp(), polls = g.polls + 1,
-                look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
-                result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
-            FROM video_videotask t
-            WHERE g.id = %(id)s AND g.job_id <> '' AND g.state IN ('accepted', 'lost') AND t.id = g.task_id
-            """,
-            {
-                "id": generation_id,
-                "state": state.value,
-                "cost": cost,
-                "word": storable(provider_status, 60),
-                "code": storable(code, 60),
-                "message": storable(message, 1000),
-                "another": another_model_could,
-                "life": result_life_s,
-            },
-            refunds=took_nothing and state is not State.SUCCEEDED,
-        )
+    return _end(
+        f"""
+        WITH {_HELD_TASK}
+        UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
+            reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
+            error_message = %(message)s, another_model_could = %(another)s,
+            last_polled_at = statement_timestamp(), polls = g.polls + 1,
+            look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
+            result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
+        FROM held t WHERE g.id = %(id)s AND g.job_id <> '' AND g.state IN ('accepted', 'lost')
+        """,  # noqa: S608 - a constant
+        {
+            "id": generation_id,
+            "state": state.value,
+            "cost": cost,
+            "word": storable(provider_status, 60),
+            "code": storable(code, 60),
+            "message": storable(message, 1000),
+            "another": another_model_could,
+            "life": result_life_s,
+        },
+        refunds=took_nothing and state is not State.SUCCEEDED,
+    )
 
 
 def record_lost(generation_id: str, *, code: str, message: str = "") -> bool:

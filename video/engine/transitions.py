@@ -9,19 +9,17 @@ database's, never a worker's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Coalesce, Now
 
 from providers.untrusted import storable
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
 from video.engine.sql import RECORD_EVENT
 from video.infra import database
-from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
+from video.models import Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
 
@@ -76,6 +74,28 @@ CAME_LATE = "the video came after the task had failed; delivered, the refund sta
 #: Grants a core to tasks `t` that wait for one, and marks them as enqueued. `transcode_slots` says which, in a WHERE.
 GRANT_CORE = """UPDATE video_videotask t
     SET core_at = statement_timestamp(), rung_at = statement_timestamp(), park_reason = ''"""
+
+
+#: The tasks of planned attempts are due now, as `due`, with their events: what follows a WITH. Their messages are sent
+#: after the commit. `admission` says which tasks.
+ADMIT = f"""due AS (
+    UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
+        rung_at = statement_timestamp(), park_reason = '', tries = 0,
+        deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
+    FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
+    WHERE t.id = g.task RETURNING t.id, t.user_id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
+), recorded AS (
+    {RECORD_EVENT}
+    SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, detail, '', created_at FROM due
+)"""  # noqa: S608 - a constant
+#: The submit of a held task is about to be sent: it runs from now on, and its deadline counts from here. So a job is
+#: never paid for that would be given up at its first poll, however long its task waited for a slot or a worker. No row:
+#: the fence or the lease no longer holds. `records.mark_sent` marks the attempt in the same statement.
+MARK_RUNNING = """UPDATE video_videotask
+    SET status = 'running', started_at = coalesce(started_at, statement_timestamp()),
+        deadline_at = statement_timestamp() + %(deadline)s * interval '1 second'
+    WHERE id = %(task)s AND fence = %(fence)s AND stage = 'generate' AND status IN ('pending', 'running')
+        AND lease_until > statement_timestamp()"""
 
 
 class IllegalMove(Exception):
@@ -182,19 +202,6 @@ def _update(
     )
 
 
-def mark_running(claim: Claim) -> bool:
-    """The task's submit is about to be sent: it runs from now on, and its deadline counts from here.
-
-    So a job is never paid for that would be given up at its first poll, however long its task waited for a slot or a
-    worker. False: the fence or the lease no longer holds.
-    """
-    held = VideoTask.objects.filter(
-        pk=claim.task.pk, fence=claim.fence, stage=Stage.GENERATE, status__in=ACTIVE, lease_until__gt=Now()
-    )
-    deadline_at = Now() + timedelta(seconds=settings.TASK_DEADLINE_SECONDS)
-    return held.update(status=Status.RUNNING, started_at=Coalesce("started_at", Now()), deadline_at=deadline_at) == 1
-
-
 def advance(
     claim: Claim,
     to: Stage,
@@ -288,31 +295,6 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
         if moved:
             ledger.refund(claim.task.pk, claim.task.run)
         return moved
-
-
-def admit(generations: Sequence[Generation]) -> None:
-    """The tasks of these planned attempts are due now; their messages are sent after the caller's commit."""
-    database.execute(
-        f"""
-        WITH due AS (
-            UPDATE video_videotask t SET admit_at = NULL, next_run_at = statement_timestamp(),
-                rung_at = statement_timestamp(), park_reason = '', tries = 0,
-                deadline_at = coalesce(deadline_at, statement_timestamp() + %(deadline)s * interval '1 second')
-            FROM unnest(%(tasks)s::text[], %(generations)s::text[], %(details)s::text[]) AS g (task, id, detail)
-            WHERE t.id = g.task RETURNING t.id, t.run, t.fence, g.id AS generation, g.detail, t.created_at
-        )
-        {RECORD_EVENT}
-        SELECT id, run, generation, 'generate', 'admitted', fence, %(worker)s, detail, detail, '', created_at
-        FROM due
-        """,  # noqa: S608 - a constant
-        {
-            "deadline": settings.TASK_DEADLINE_SECONDS,
-            "tasks": [generation.task_id for generation in generations],
-            "generations": [generation.pk for generation in generations],
-            "details": [f"{generation.provider} {generation.model}" for generation in generations],
-            "worker": str(WORKER),
-        },
-    )
 
 
 def prioritise(task_ids: Sequence[str], priority: int) -> set[str]:

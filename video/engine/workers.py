@@ -145,12 +145,14 @@ def media_cores() -> int:
     )
 
 
+#: In SQL: whether no worker that could fetch a video has room for one. Without any live worker nothing is known: false.
+DISK_FULL = f"(SELECT coalesce(bool_and(disk_low), false) FROM video_workersign WHERE {LISTENING})"  # noqa: S608
+DISK_FULL_PARAMS = {"alive": ALIVE_S, "queue": VIDEO_QUEUE}
+
+
 def is_disk_full() -> bool:
-    """Whether no worker that could fetch a video has room for one. Without any live worker nothing is known: False."""
-    return database.value(
-        f"SELECT coalesce(bool_and(disk_low), false) FROM video_workersign WHERE {LISTENING}",  # noqa: S608
-        {"alive": ALIVE_S, "queue": VIDEO_QUEUE},
-    )
+    """Whether no worker that could fetch a video has room for one."""
+    return database.value(f"SELECT {DISK_FULL}", DISK_FULL_PARAMS)
 
 
 def sweep_old() -> int:

@@ -131,7 +131,7 @@ def send(wakes: Iterable[Wake]) -> bool:
 
 def _grant_cores(chained: str | None) -> bool:
     """Whether the task of this chain was among those that got a core."""
-    granted = transcode_slots.grant()
+    granted = transcode_slots.grant(one_waits=chained is not None)
     dispatch.resume_all(one for one in granted if one[0] != chained)
     return any(task_id == chained for task_id, _ in granted)
 

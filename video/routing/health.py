@@ -29,7 +29,6 @@ from django.conf import settings
 from providers import catalogue, errors
 from providers.ranking import ModelHealth, Override
 from video.infra import database
-from video.models import ModelSetting
 
 log = logging.getLogger(__name__)
 
@@ -116,10 +115,11 @@ class CircuitState:
 
 @dataclass(frozen=True)
 class Health:
-    """What was measured of every model, and every circuit with faults, at one moment."""
+    """What was measured of every model, every circuit with faults, and what operators decided, at one moment."""
 
     measured: dict[str, ModelHealth]
     circuits: dict[str, CircuitState]
+    overrides: dict[str, Override]
 
     def seen_by(self, user_id: int) -> dict[str, ModelHealth]:
         """Every model of the catalogue, by id, with its circuit as it stands for the jobs of this user."""
@@ -148,17 +148,22 @@ class Health:
 
 
 def snapshot(user_id: int = ANOTHER_USER) -> dict[str, ModelHealth]:
-    """Every model of the catalogue, by id, as the jobs of this user find it; two statements."""
+    """Every model of the catalogue, by id, as the jobs of this user find it; one statement."""
     return read().seen_by(user_id)
 
 
 def read() -> Health:
-    """Measurements and circuits; two statements. Simulated jobs and real ones are never mixed."""
-    ids = [model.id for model in catalogue.MODELS]
+    """Measurements, circuits and decisions; one statement. Simulated jobs and real ones are never mixed."""
     rows = database.fetch(
-        """
-        SELECT m.model, s.counted, s.succeeded, s.render_p50_s
-        FROM unnest(%(models)s::text[]) AS m (model) CROSS JOIN LATERAL (
+        f"""
+        SELECT m.model, s.counted, s.succeeded, s.render_p50_s,
+            c.faults, c.open_until IS NOT NULL, coalesce(c.open_until > statement_timestamp(), false),
+            c.is_for_all, c.fault_users, CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END,
+            o.enabled, o.price_usd_per_s, o.quality, o.speed
+        FROM unnest(%(models)s::text[]) AS m (model)
+        LEFT JOIN video_circuit c ON c.model = m.model AND c.faults > 0
+        LEFT JOIN video_modelsetting o ON o.model = m.model
+        CROSS JOIN LATERAL (
             SELECT count(*) AS counted, count(*) FILTER (WHERE state = 'succeeded') AS succeeded,
                 CASE WHEN count(*) FILTER (WHERE state = 'succeeded') >= %(fewest)s THEN
                     percentile_cont(0.5) WITHIN GROUP (ORDER BY render_s) FILTER (WHERE state = 'succeeded')
@@ -175,9 +180,10 @@ def read() -> Health:
                 ORDER BY ended_at DESC LIMIT %(sample)s
             ) counted
         ) s
-        """,
+        """,  # noqa: S608 - constants
         {
-            "models": ids,
+            "models": [model.id for model in catalogue.MODELS],
+            "probe": PROBE_S,
             "fewest": FEWEST_RENDERS,
             "hours": SINCE_HOURS,
             "most_read": MOST_READ,
@@ -186,45 +192,27 @@ def read() -> Health:
             "sample": SAMPLE,
         },
     )
-    measured = {row[0]: row[1:] for row in rows}
-    found = {}
-    for model in ids:
-        counted, succeeded, render_p50_s = measured.get(model, (0, 0, None))
-        found[model] = ModelHealth(
-            success_rate=succeeded / counted if counted else None,
-            render_p50_s=render_p50_s,
-            samples=counted,
-            circuit_open=False,
-            recent_faults=0,
-        )
-    return Health(found, _circuits())
-
-
-def _circuits() -> dict[str, CircuitState]:
-    """Those with faults, by model; one statement."""
-    rows = database.fetch(
-        f"""
-        SELECT c.model, c.faults, c.open_until IS NOT NULL, coalesce(c.open_until > statement_timestamp(), false),
-            c.is_for_all, c.fault_users,
-            CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END
-        FROM video_circuit c WHERE c.faults > 0
-        """,  # noqa: S608 - constants
-        {"probe": PROBE_S},
+    return Health(
+        {model: _measured(*row[:3]) for model, *row in rows},
+        {model: _circuit(*row[3:9]) for model, *row in rows if row[3] is not None},
+        {model: Override(*row[9:]) for model, *row in rows if row[9] is not None},
     )
-    return {
-        model: CircuitState(faults, is_tripped, is_open, is_for_all, alone(fault_users), frozenset(probing))
-        for model, faults, is_tripped, is_open, is_for_all, fault_users, probing in rows
-    }
 
 
-def overrides() -> dict[str, Override]:
-    """What operators decided, by model; one statement."""
-    return {
-        row.model: Override(
-            enabled=row.enabled, price_usd_per_s=row.price_usd_per_s, quality=row.quality, speed=row.speed
-        )
-        for row in ModelSetting.objects.all()
-    }
+def _measured(counted: int, succeeded: int, render_p50_s: float | None) -> ModelHealth:
+    return ModelHealth(
+        success_rate=succeeded / counted if counted else None,
+        render_p50_s=render_p50_s,
+        samples=counted,
+        circuit_open=False,
+        recent_faults=0,
+    )
+
+
+def _circuit(
+    faults: int, is_tripped: bool, is_open: bool, is_for_all: bool, fault_users: list[int], probing: list[int]
+) -> CircuitState:
+    return CircuitState(faults, is_tripped, is_open, is_for_all, alone(fault_users), frozenset(probing))
 
 
 def is_fault(error: errors.ProviderError) -> bool:

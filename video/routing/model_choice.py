@@ -134,15 +134,16 @@ def candidates(
     """Every model of the catalogue for one task: the usable first, best first, the others with the reason why not.
 
     `available`: None for each model with a free slot, else why not; models without a key are not in it. `health` and
-    `overrides` are read (three statements) unless given. `eligible`: the models that may run it, else the task's own
+    `overrides` are read (one statement) unless given. `eligible`: the models that may run it, else the task's own
     or those of the order. `tried` only words the reason of models that the task may no longer use.
 
     Raises UnknownModel and NoCapableModel for an order, never for a task.
     """
-    if health is None:
+    if health is None or overrides is None:
+        found = health_of_models.read()
         owner = wanted.user_id if isinstance(wanted, VideoTask) else health_of_models.ANOTHER_USER
-        health = health_of_models.snapshot(owner)
-    overrides = health_of_models.overrides() if overrides is None else overrides
+        health = found.seen_by(owner) if health is None else health
+        overrides = found.overrides if overrides is None else overrides
     if eligible is None:
         eligible = wanted.eligible_models if isinstance(wanted, VideoTask) else eligible_models(wanted)
     open_to = {
@@ -176,12 +177,13 @@ def _rank(
 
 
 def quote(order: Order, *, user_id: int = health_of_models.ANOTHER_USER) -> Quote:
-    """What admission would decide if this user created the task now; writes nothing. About eight statements.
+    """What admission would decide if this user created the task now; writes nothing. About four statements.
 
     Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all capable models.
     """
     eligible = eligible_models(order)
-    health, overrides, slots = health_of_models.snapshot(user_id), health_of_models.overrides(), availability()
+    found, slots = health_of_models.read(), availability()
+    health, overrides = found.seen_by(user_id), found.overrides
 
     def serves(model: str) -> bool:
         """Whether the model takes jobs now, though its slots may be full."""

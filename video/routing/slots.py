@@ -7,7 +7,7 @@ live Generation, counted under the account row's lock in the transaction that in
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +38,7 @@ class Slot:
     account: ProviderAccount
     free: int
     keys: list[str]  # fingerprints, those with the fewest live generations first
-    live: dict[str, int] = field(default_factory=dict)  # by fingerprint; filled where there is a choice
+    live: dict[str, int] = field(default_factory=dict)  # by fingerprint, over all models of the key
     #: Keys that were refused lately, and whose pause is over: one job tries each.
     to_try: list[str] = field(default_factory=list)
     is_try: bool = False  # the account was refused lately itself: its only job tries
@@ -52,6 +52,14 @@ class Slot:
         self.live[chosen] = self.live.get(chosen, 0) + 1
         self.keys.sort(key=lambda fingerprint: self.live.get(fingerprint, 0))
         return chosen
+
+
+@dataclass
+class Live:
+    """How many generations are live."""
+
+    of_account: Counter[int] = field(default_factory=Counter)  # by its row: an account and a model
+    of_key: Counter[tuple[str, str]] = field(default_factory=Counter)  # by provider and fingerprint
 
 
 class Slots(list[Slot]):
@@ -90,16 +98,17 @@ def limit(account: ProviderAccount, *, lowered: bool) -> int:
 
 def read() -> Slots:
     """Every open account with its free slots, for display: a quote, the list of models. It may be outdated at once."""
-    return _slots(accounts(lock=False), _keys(), wanted_keys())
+    return _slots(accounts(lock=False), *_keys(), wanted_keys())
 
 
 def lock_all() -> Slots | None:
-    """The same, with the accounts locked until the transaction ends; call it inside one. At most four statements.
+    """The same, with the accounts locked until the transaction ends; call it inside one. Two statements.
 
     None: a configured key has no rows yet, or outdated ones (`attempts.configured_keys` makes them).
     """
-    wanted, rows, keys = wanted_keys(), accounts(lock=True), _keys()
-    return _slots(rows, keys, wanted) if _complete(wanted, rows, keys) else None
+    wanted, rows = wanted_keys(), accounts(lock=True)
+    keys, live = _keys()
+    return _slots(rows, keys, live, wanted) if _complete(wanted, rows, keys) else None
 
 
 def availability(slots: Slots, *, full: Reason | None = None) -> dict[str, Reason | None]:
@@ -121,12 +130,11 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
     return dict(found)
 
 
-def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted) -> Slots:
+def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wanted: Wanted) -> Slots:
     mine: dict[tuple[str, str], list[ProviderKey]] = defaultdict(list)
     for key in keys:
         if (key.provider, key.fingerprint) in wanted:
             mine[key.provider, wanted[key.provider, key.fingerprint]].append(key)
-    taken = _live_by_account()
     shapes = {(provider, key.fingerprint): key.shape for provider, key, _ in configured()}
 
     found: list[Slot] = []
@@ -144,11 +152,11 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], wanted: Wanted)
             reasons[row.model] = min(reason, reasons.get(row.model, reason))
             continue
         most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
-        room = max(0, most - taken.get(row.pk, 0))
+        room = max(0, most - live.of_account[row.pk])
         is_try = row.refusals > 0
         free = min(room, 1) if is_try else room if active else min(room, len(to_try))
-        found.append(Slot(row, free, active, to_try=to_try, is_try=is_try))
-    _sort_keys(found)
+        of_key = {key: live.of_key[row.provider, key] for key in active}
+        found.append(Slot(row, free, sorted(active, key=of_key.__getitem__), of_key, to_try=to_try, is_try=is_try))
     return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()})
 
 
@@ -167,8 +175,27 @@ def accounts(*, lock: bool) -> list[ProviderAccount]:
 _RETRY_S = "extract(epoch FROM retry_at - statement_timestamp())::float8 AS retry_s"
 
 
-def _keys() -> list[ProviderKey]:
-    return list(ProviderKey.objects.raw(f"SELECT *, {_RETRY_S} FROM video_providerkey ORDER BY id"))  # noqa: S608
+def _keys() -> tuple[list[ProviderKey], Live]:
+    """Every key by id, and the live generations, counted after the accounts were locked; one statement."""
+    found = ProviderKey.objects.raw(
+        f"""
+        SELECT k.*, {_RETRY_S}, live.provider AS live_provider, live.key_fingerprint, live.account_id, live.jobs
+        FROM video_providerkey k FULL JOIN (
+            SELECT provider, key_fingerprint, account_id, count(*) AS jobs FROM video_generation
+            WHERE state {Generation.LIVE_SQL} GROUP BY provider, key_fingerprint, account_id
+        ) live ON live.provider = k.provider AND live.key_fingerprint = k.fingerprint
+        ORDER BY k.id
+        """  # noqa: S608 - constants
+    )
+    keys: dict[int, ProviderKey] = {}
+    live = Live()
+    for row in found:
+        if row.pk is not None:
+            keys[row.pk] = row
+        if row.jobs:  # type: ignore[attr-defined]  # columns of the query
+            live.of_account[row.account_id] += row.jobs  # type: ignore[attr-defined]
+            live.of_key[row.live_provider, row.key_fingerprint] += row.jobs  # type: ignore[attr-defined]
+    return list(keys.values()), live
 
 
 def _complete(wanted: Wanted, rows: Iterable[ProviderAccount], keys: Iterable[ProviderKey]) -> bool:
@@ -195,17 +222,6 @@ def accounts_of(wanted: Wanted) -> list[tuple[str, str, str]]:
             if model.provider == provider
         }
     )
-
-
-def _live_by_account() -> dict[int, int]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT account_id, count(*) FROM video_generation
-            WHERE state {Generation.LIVE_SQL} GROUP BY account_id
-            """  # noqa: S608 - a constant
-        )
-        return dict(cursor.fetchall())
 
 
 def _may_try_key(key: ProviderKey) -> bool:
@@ -257,26 +273,6 @@ def _why_closed(row: ProviderAccount, keys: list[ProviderKey], *, is_usable: boo
 def _again(row: Any) -> str:
     """When a refused key or account is tried again, in words."""
     return f"; it is tried again in {round(row.retry_s)} s" if row.retry_s and row.retry_s > 0 else ""
-
-
-def _sort_keys(slots: list[Slot]) -> None:
-    """Least live first, over all models of a key. Asks nothing where no account has a choice."""
-    with_choice = [slot for slot in slots if len(slot.keys) > 1]
-    if not with_choice:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""
-            SELECT provider, key_fingerprint, count(*) FROM video_generation
-            WHERE state {Generation.LIVE_SQL} AND account_id = ANY(%s)
-            GROUP BY provider, key_fingerprint
-            """,  # noqa: S608 - a constant
-            [[slot.account.pk for slot in with_choice]],
-        )
-        live = {(row[0], row[1]): row[2] for row in cursor.fetchall()}
-    for slot in with_choice:
-        slot.live = {key: live.get((slot.account.provider, key), 0) for key in slot.keys}
-        slot.keys.sort(key=slot.live.__getitem__)
 
 
 # --- rows of what is configured ------------------------------------------------------------------------------------

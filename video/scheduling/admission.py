@@ -22,6 +22,7 @@ from providers import catalogue, ranking
 from providers.ranking import Candidate, Override
 from video.attempts import configured_keys, records, task_moves
 from video.engine import transitions, workers
+from video.engine.claims import WORKER
 from video.engine.sql import UNHELD
 from video.infra import database
 from video.infra.failpoints import failpoint
@@ -50,7 +51,6 @@ class Capacity:
 
     slots: Slots
     health: health.Health
-    overrides: dict[str, Override]
 
     def serving(self) -> set[str]:
         """Models that take jobs at all now, though their slots may be full, and their circuits keep out one user."""
@@ -59,7 +59,7 @@ class Capacity:
             model
             for model, why in slots.availability(self.slots).items()
             if why is None
-            and self.overrides.get(model, Override()).enabled
+            and self.health.overrides.get(model, Override()).enabled
             and not (model in found and found[model].circuit_open)
         }
 
@@ -81,16 +81,16 @@ def admit() -> list[tuple[str, Stage]]:
     One pass at a time; a call meanwhile does nothing, so that no messages queue behind calls that wait for a lock. The
     sweeper's next pass, half a second later, finds what this one did not see.
     """
-    if not VideoTask.objects.filter(admit_at__isnull=False).exists() or workers.is_disk_full():
-        return []  # tasks under way may use the space that is left
     with transaction.atomic():
-        if not _only_pass():
+        begun = database.fetch_one(_BEGIN, _BEGIN_PARAMS)
+        if begun is None:
             return []
-        most = min(BATCH, MOST_READY - _ready())
+        ready, wanted = begun
+        most = min(BATCH, MOST_READY - ready)
         if most <= 0:  # before what costs more the more jobs are in flight: their slots are counted
             return []
-        capacity = Capacity(configured_keys.open_slots(), health.read(), health.overrides())
-        _add_fallbacks(capacity)
+        capacity = Capacity(configured_keys.open_slots(), health.read())
+        _add_fallbacks(capacity, wanted)
         admitted: list[str] = []
         ended = 0
         passed_over: set[str] = set()
@@ -98,63 +98,71 @@ def admit() -> list[tuple[str, Stage]]:
             free = capacity.free()
             limit = min(AT_ONCE, most - len(admitted) - ended, sum(free.values()))
             fairest = fair_share.waiting(sorted(free), limit, without=passed_over, kept_out=capacity.health.kept_out())
-            if not fairest:
-                break
             generations, failed = _plan_all(fairest, capacity)
             admitted += [generation.task_id for generation in generations]
             ended += len(failed)
             # The others waited for a model that the first ones filled, or can't be run after all.
-            passed_over |= {task.pk for task in fairest}.difference(admitted, failed)
+            passed_over |= {one.task.pk for one in fairest}.difference(admitted, failed)
+            if len(fairest) < limit or not fairest:
+                break  # nobody else waits for these models
         if admitted:
             failpoint("admit.before_commit")
     failpoint("admit.committed")
     return [(task_id, Stage.GENERATE) for task_id in admitted]
 
 
-def _ready() -> int:
-    """How many admitted tasks wait for a worker; at most MOST_READY are counted."""
-    return database.value(
-        f"""
-        SELECT count(*) FROM (
-            SELECT FROM video_videotask
-            WHERE stage = 'generate' AND next_run_at <= statement_timestamp()
-                AND {UNHELD}
-            LIMIT %s
-        ) ready
-        """,  # noqa: S608 - a constant
-        [MOST_READY],
-    )
+# Whether a pass may begin: a row where any user's task waits, a worker has room on its disk (tasks under way may use
+# the space that is left), and no other pass is under way, until the transaction ends. In it: how many admitted tasks
+# wait for a worker, MOST_READY at most, and all models that waiting tasks name.
+_BEGIN = f"""
+WITH RECURSIVE {fair_share.LINES}
+SELECT (
+    SELECT count(*) FROM (
+        SELECT FROM video_videotask WHERE stage = 'generate' AND next_run_at <= statement_timestamp() AND {UNHELD}
+        LIMIT %(most_ready)s) ready
+), (SELECT array_agg(DISTINCT model) FROM line, unnest(eligible_models) model)
+WHERE EXISTS (SELECT FROM line) AND NOT {workers.DISK_FULL}
+    AND pg_try_advisory_xact_lock(%(lock)s)
+"""  # noqa: S608 - constants
+_BEGIN_PARAMS = {"most_ready": MOST_READY, "lock": _LOCK, **workers.DISK_FULL_PARAMS}
 
 
-def _only_pass() -> bool:
-    """Whether no other pass is under way; until the transaction ends."""
-    return database.value("SELECT pg_try_advisory_xact_lock(%s)", [_LOCK])
-
-
-def _plan_all(fairest: list[VideoTask], capacity: Capacity) -> tuple[list[Generation], list[str]]:
+def _plan_all(fairest: list[fair_share.Waiting], capacity: Capacity) -> tuple[list[Generation], list[str]]:
     """An attempt for each of these tasks, as far as there are slots, and the ids of those that ended: they had used up
     their attempts."""
-    attempts = _attempts_of_run([task.pk for task in fairest])
-    refused_at = _refused_lately(
-        [task_id for task_id, made in attempts.items() if made[2] in accounts.MAY_BE_THE_TASKS]
-    )
+    refused_at = _refused_lately([one.task.pk for one in fairest if one.last_error_code in accounts.MAY_BE_THE_TASKS])
     generations: list[Generation] = []
     ended: list[str] = []
-    for task in fairest:
-        made = attempts.get(task.pk, (0, 0, "", ""))
-        if made[1] >= MAX_ATTEMPTS:
-            transitions.fail_waiting(task, code=made[2] or "no_attempt_left", message=made[3] or "All tries failed.")
+    for task, last_attempt, tries_of_run, error_code, error_message in fairest:
+        if tries_of_run >= MAX_ATTEMPTS:
+            code, message = error_code or "no_attempt_left", error_message or "All tries failed."
+            transitions.fail_waiting(task, code=code, message=message)
             ended.append(task.pk)
             continue
-        generation = _choose(task, capacity, attempt=made[0] + 1, without=refused_at.get(task.pk, ()))
+        generation = _choose(task, capacity, attempt=last_attempt + 1, without=refused_at.get(task.pk, ()))
         if generation is not None:
             generations.append(generation)
     if generations:
         task_moves.plan(generations)
-        transitions.admit(generations)
+        _admit(generations)
         refusals.begin_tries(generations)
-        fair_share.record_granted(fair_share.Resource.SLOT, [generation.user_id for generation in generations])
     return generations, ended
+
+
+def _admit(generations: list[Generation]) -> None:
+    """The tasks of these planned attempts are due, and each counts as a grant of its user; one statement."""
+    database.execute(
+        f"WITH {transitions.ADMIT} {fair_share.COUNT_GRANTED.format(rows='due')}",
+        {
+            "deadline": settings.TASK_DEADLINE_SECONDS,
+            "tasks": [generation.task_id for generation in generations],
+            "generations": [generation.pk for generation in generations],
+            "details": [f"{generation.provider} {generation.model}" for generation in generations],
+            "worker": str(WORKER),
+            "resource": fair_share.Resource.SLOT.value,
+            "half_life": fair_share.HALF_LIFE_S,
+        },
+    )
 
 
 def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Collection[int] = ()) -> Generation | None:
@@ -164,7 +172,7 @@ def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Colle
     """
     available = slots.availability(capacity.slots, full=ranking.FULL)
     seen = capacity.health.seen_by(task.user_id)
-    ranked = model_choice.candidates(task, available, health=seen, overrides=capacity.overrides)
+    ranked = model_choice.candidates(task, available, health=seen, overrides=capacity.health.overrides)
     for candidate in ranked:
         if not candidate.usable:
             break
@@ -201,12 +209,15 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
     )
 
 
-def _add_fallbacks(capacity: Capacity) -> None:
-    """Tasks whose models take no job at all now may go to another, where their client allows it."""
+def _add_fallbacks(capacity: Capacity, wanted: Collection[str]) -> None:
+    """Tasks whose models take no job at all now may go to another, where their client allows it.
+
+    `wanted`: all models that waiting tasks name.
+    """
     serving = sorted(capacity.serving())
-    if not serving:
-        return
     kept_out = capacity.health.kept_out()
+    if not serving or (not kept_out and set(wanted).issubset(serving)):
+        return
     without = _unplaceable.known((serving, kept_out))
     for task in fair_share.blocked(serving, BATCH, without=without, kept_out=kept_out):
         open_to_it = {model for model in serving if (task.user_id, model) not in kept_out}
@@ -241,25 +252,6 @@ class _Unplaceable:
 
 
 _unplaceable = _Unplaceable()
-
-
-def _attempts_of_run(task_ids: list[str]) -> dict[str, tuple[int, int, str, str]]:
-    """(highest attempt, attempts in this run, last error code, last error message) of each task that has any."""
-    if not task_ids:
-        return {}
-    rows = database.fetch(
-        """
-        SELECT t.id, max(g.attempt),
-            -- Trouble of the key, its account or the user is not the task's: it only waits for a better one.
-            count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)),
-            (array_agg(g.error_code ORDER BY g.attempt DESC))[1],
-            (array_agg(g.error_message ORDER BY g.attempt DESC))[1]
-        FROM video_videotask t JOIN video_generation g ON g.task_id = t.id
-        WHERE t.id = ANY(%(ids)s) GROUP BY t.id
-        """,
-        {"ids": task_ids, "not_its_fault": [*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF]},
-    )
-    return {row[0]: (row[1], row[2], row[3], row[4]) for row in rows}
 
 
 def _refused_lately(task_ids: list[str]) -> dict[str, set[int]]:

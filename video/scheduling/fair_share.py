@@ -12,12 +12,13 @@ counts here, so each line costs one index probe however long it is.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+from video.attempts import records
 from video.engine.sql import USERS
-from video.infra import database
 from video.models import Generation, UserUsage, VideoTask
+from video.routing import accounts
 
 HALF_LIFE_S = 300.0
 Resource = UserUsage.Resource
@@ -29,6 +30,12 @@ _LEFT = """0.5::float8 ^ least(1000, greatest(0, extract(epoch FROM statement_ti
 LATELY = f"""coalesce((
     SELECT l.amount * {_LEFT.format(row="l")}
     FROM video_userusage l WHERE l.user_id = u.user_id AND l.resource = %(resource)s), 0)"""  # noqa: S608 - constants of this module
+
+#: Counts one more grant for the user of each of these rows; needs %(resource)s and %(half_life)s.
+COUNT_GRANTED = f"""INSERT INTO video_userusage AS u (user_id, resource, amount)
+SELECT user_id, %(resource)s, count(*) FROM {{rows}} GROUP BY user_id ORDER BY user_id
+ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
+    + u.amount * {_LEFT.format(row="u")}"""  # noqa: S608 - constants of this module
 
 # Every line of a user who is not switched off, by a loose scan of task_waiting_for_slot: one probe of it for each, and
 # one of the users' primary key.
@@ -106,7 +113,13 @@ ranked AS (
         ORDER BY t.rerun, t.priority DESC, t.created_at LIMIT %(limit)s) t
 ),
 fairest AS MATERIALIZED (SELECT * FROM ranked ORDER BY rerun, level, created_at, id LIMIT %(limit)s)
-SELECT t.* FROM fairest JOIN video_videotask t ON t.id = fairest.id
+SELECT t.*, made.* FROM fairest JOIN video_videotask t ON t.id = fairest.id CROSS JOIN LATERAL (
+    SELECT coalesce(max(g.attempt), 0) AS last_attempt,
+        -- Trouble of the key, its account or the user is not the task's: it only waits for a better one.
+        count(*) FILTER (WHERE g.run = t.run AND NOT g.error_code = ANY(%(not_its_fault)s)) AS tries_of_run,
+        coalesce((array_agg(g.error_code ORDER BY g.attempt DESC))[1], '') AS last_error_code,
+        coalesce((array_agg(g.error_message ORDER BY g.attempt DESC))[1], '') AS last_error_message
+    FROM video_generation g WHERE g.task_id = t.id) made
 WHERE t.admit_at IS NOT NULL
 ORDER BY fairest.rerun, fairest.level, fairest.created_at, fairest.id
 FOR UPDATE OF t SKIP LOCKED
@@ -129,9 +142,19 @@ ORDER BY t.created_at FOR UPDATE OF t SKIP LOCKED
 """  # noqa: S608 - constants of this module
 
 
+class Waiting(NamedTuple):
+    """A waiting task, and what is known of its attempts so far."""
+
+    task: VideoTask
+    last_attempt: int  # 0: none
+    tries_of_run: int
+    last_error_code: str
+    last_error_message: str
+
+
 def waiting(
     models: list[str], limit: int, *, without: Iterable[str] = (), kept_out: Sequence[tuple[int, str]] = ()
-) -> list[VideoTask]:
+) -> list[Waiting]:
     """Up to `limit` tasks that one of these models may run, in the order in which slots are due to them; locked.
 
     One statement, for a transaction. Tasks that another transaction has locked, and the ids `without`, are left out.
@@ -145,9 +168,10 @@ def waiting(
         "without": list(without),
         "resource": Resource.SLOT.value,
         "half_life": HALF_LIFE_S,
+        "not_its_fault": [*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF],
         **_kept(kept_out),
     }
-    return list(VideoTask.objects.raw(WAITING, params))
+    return [Waiting(task, *(getattr(task, name) for name in Waiting._fields[1:])) for task in _tasks(WAITING, params)]
 
 
 def blocked(
@@ -158,30 +182,12 @@ def blocked(
     One statement, for a transaction. `without`: ids that are left out. `kept_out` as for `waiting`.
     """
     params = {"serving": serving, "limit": limit, "without": list(without), **_kept(kept_out)}
-    return list(VideoTask.objects.raw(BLOCKED, params))
+    return _tasks(BLOCKED, params)
+
+
+def _tasks(statement: str, params: dict[str, Any]) -> list[VideoTask]:
+    return list(VideoTask.objects.raw(statement, params))
 
 
 def _kept(kept_out: Sequence[tuple[int, str]]) -> dict[str, list[int] | list[str]]:
     return {"kept_users": [user_id for user_id, _ in kept_out], "kept_models": [model for _, model in kept_out]}
-
-
-def record_granted(resource: UserUsage.Resource, user_ids: Iterable[int]) -> None:
-    """Count one more grant for each of these users; a user may be named several times. One statement."""
-    given = Counter(user_ids)
-    if not given:
-        return
-    database.execute(
-        f"""
-        INSERT INTO video_userusage AS u (user_id, resource, amount)
-        SELECT user_id, %(resource)s, number
-        FROM unnest(%(users)s::int[], %(numbers)s::int[]) AS g (user_id, number) ORDER BY user_id
-        ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
-            + u.amount * {_LEFT.format(row="u")}
-        """,  # noqa: S608
-        {
-            "resource": resource.value,
-            "users": list(given.keys()),
-            "numbers": list(given.values()),
-            "half_life": HALF_LIFE_S,
-        },
-    )

@@ -73,14 +73,21 @@ given AS (
     -- No join: the planner can't know that they are few, and would read the whole table.
     WHERE t.id = ANY(ARRAY(SELECT id FROM fairest)) AND {_IS_WAITING}
     RETURNING t.id, t.user_id
-)
-SELECT id, user_id FROM given JOIN fairest USING (id) ORDER BY rerun, level, created_at, id
+),
+counted AS ({fair_share.COUNT_GRANTED.format(rows="given")})
+SELECT id FROM given JOIN fairest USING (id) ORDER BY rerun, level, created_at, id
 """  # noqa: S608 - constants of this module
 
 
-def grant() -> list[tuple[str, Stage]]:
+_ANY_WAITS = f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IS_WAITING})"  # noqa: S608 - a constant
+
+
+def grant(*, one_waits: bool = False) -> list[tuple[str, Stage]]:
     """Grant free cores to waiting transcodes, the fairest first. Returns those to dispatch; call it outside a
-    transaction. Calls at the same time grant no more cores than there are."""
+    transaction. Calls at the same time grant no more cores than there are.
+
+    `one_waits`: the caller knows that a transcode waits; else it is looked for first, without a lock.
+    """
     params: dict[str, float | str] = {
         "rung": RESEND_S,
         "queue": MEDIA_QUEUE,
@@ -88,13 +95,12 @@ def grant() -> list[tuple[str, Stage]]:
         "resource": fair_share.Resource.CORE.value,
         "half_life": fair_share.HALF_LIFE_S,
     }
-    if not database.value(f"SELECT EXISTS (SELECT FROM video_videotask t WHERE {_IS_WAITING})", params):  # noqa: S608
+    if not one_waits and not database.value(_ANY_WAITS, params):
         return []
     with transaction.atomic():
         database.fetch("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         granted = database.fetch(WAITING, params)  # sees what the pass before this one has granted
-        fair_share.record_granted(fair_share.Resource.CORE, [user_id for _, user_id in granted])
-    return [(task_id, Stage.TRANSCODE) for task_id, _ in granted]
+    return [(task_id, Stage.TRANSCODE) for (task_id,) in granted]
 
 
 def dispatch_granted() -> int:

@@ -106,7 +106,7 @@ def test_the_chain_goes_on_only_with_a_core_of_its_own(
     monkeypatch: pytest.MonkeyPatch, granted: list[tuple[str, Stage]]
 ) -> None:
     sent: list[tuple[str, Stage]] = []
-    monkeypatch.setattr(transcode_slots, "grant", lambda: granted)
+    monkeypatch.setattr(transcode_slots, "grant", lambda *, one_waits: granted)
     monkeypatch.setattr(wakes.dispatch, "resume_all", sent.extend)
     assert wakes.send([GrantCores(chained=T)]) is ((T, TRANSCODE) in granted)
     assert sent == [one for one in granted if one[0] != T]

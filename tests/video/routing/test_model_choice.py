@@ -236,7 +236,7 @@ class TestCandidates:
         task = make_task()
         with django_assert_num_queries(0):
             model_choice.candidates(task, free(), health={}, overrides={})
-        with django_assert_num_queries(3):
+        with django_assert_num_queries(1):
             model_choice.candidates(task, free())
 
 

@@ -114,12 +114,12 @@ def test_open_slots_makes_missing_rows_by_itself(configure: Any) -> None:
     assert slot_of(TWO.fingerprint) is not None
 
 
-def test_four_statements_are_enough(configure: Any, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
+def test_two_statements_are_enough(configure: Any, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     configure(ONE, TWO, THREE, studio=[ONE, TWO])
     configured_keys.sync()
-    with transaction.atomic(), django_assert_max_num_queries(4):
+    with transaction.atomic(), django_assert_max_num_queries(2):
         configured_keys.open_slots()
-    with django_assert_max_num_queries(4):
+    with django_assert_max_num_queries(2):
         slots.availability(slots.read())
 
 

@@ -41,7 +41,7 @@ def test_they_take_no_place_among_the_fairest(user: AbstractBaseUser, stranger: 
         make_task(user)
     other = make_task(stranger)
     switch(user, on=False)
-    assert [task.pk for task in fair_share.waiting(["gen4.5"], 1)] == [other.pk]
+    assert [one.task.pk for one in fair_share.waiting(["gen4.5"], 1)] == [other.pk]
 
 
 def test_no_other_model_is_looked_for_their_tasks(user: AbstractBaseUser) -> None:

@@ -31,7 +31,8 @@ class ModelsView(ApiView):
 
     def get(self, request: Request) -> Response:
         user_id = request.user.pk or health.ANOTHER_USER
-        slots, measured, decided = model_choice.availability(), health.snapshot(user_id), health.overrides()
+        slots, found = model_choice.availability(), health.read()
+        measured, decided = found.seen_by(user_id), found.overrides
         return success(
             {
                 "models": [
