@@ -56,10 +56,15 @@ def make_task(user: AbstractBaseUser | None = None, prompt: str = "A cat", **mor
     return VideoTask.objects.get(pk=task.pk)
 
 
+def live(task_id: str) -> Generation | None:
+    """The task's live generation."""
+    return Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE).first()
+
+
 def admitted(task: VideoTask) -> Generation:
     """Its planned generation, after admission."""
     admission.admit()
-    generation = records.live(task.pk)
+    generation = live(task.pk)
     assert generation is not None
     return generation
 

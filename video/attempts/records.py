@@ -95,20 +95,6 @@ _HELD_TASK = """held AS MATERIALIZED (
             )"""
 
 
-def live(task_id: str) -> Generation | None:
-    """The task's live generation; the database holds that there is at most one."""
-    return (
-        Generation.objects.filter(task_id=task_id, state__in=Generation.LIVE)
-        .select_related("account", "task__user")
-        .first()
-    )
-
-
-def latest(task_id: str) -> Generation | None:
-    """The task's last generation, live or not."""
-    return Generation.objects.filter(task_id=task_id).select_related("account", "task").order_by("-attempt").first()
-
-
 def models_tried(task_id: str, run: int) -> set[str]:
     """Models that were tried in this run and failed; trouble of a key or its account is not a model's fault."""
     ended = Generation.objects.filter(task_id=task_id, run=run).exclude(state__in=Generation.LIVE)
@@ -255,12 +241,6 @@ def record_rejected(generation_id: str, *, code: str, message: str) -> bool:
         {"id": generation_id, "code": storable(code, 60), "message": storable(message, 1000)},
         refunds=True,
     )
-
-
-def latest_of(task_ids: list[str]) -> dict[str, Generation]:
-    """The last generation of each of these tasks, by task; without the candidates, which are long."""
-    found = Generation.objects.filter(task_id__in=task_ids).defer("candidates").order_by("task_id", "-attempt")
-    return {generation.task_id: generation for generation in found.distinct("task_id")}
 
 
 NOT_FOUND_TIMES = 3

@@ -13,15 +13,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from django.conf import settings
 from django.utils.functional import SimpleLazyObject
 
 from providers.untrusted import storable
 from video.engine.outcomes import Park
-from video.engine.sql import RECORD_EVENT, UNHELD
+from video.engine.sql import RECORD_EVENT, UNHELD, USERS
 from video.infra import database
-from video.models import Stage, VideoTask
+from video.infra.rows import Columns
+from video.models import Generation, Stage, VideoTask
 
 #: A task whose claims crash this often is failed rather than let kill workers for ever.
 MAX_CRASHED_CLAIMS = 6
@@ -42,6 +44,9 @@ class Claim:
     stage: Stage
     fence: int
     claimed_at: datetime
+    #: What generate, poll and download work on: the last one; in generate the live one, if there is any.
+    attempt: Generation | None = None
+    user_is_active: bool = True
     last_by: str = ""  # the worker of the claim before this one
     last_at: datetime | None = None  # when that claim was made
     lost: threading.Event = field(default_factory=threading.Event)
@@ -60,9 +65,10 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
     """Take those of these tasks that are due in `stage` and unheld, each for one lease and under a new fence.
 
     A transcode is left out while no core was granted to it: a message that was delivered twice must not start it before
-    its turn.
+    its turn. An attempt may have changed while the statement waited for its task: what is written about it says what it
+    believes.
     """
-    rows = VideoTask.objects.raw(
+    rows = database.fetch(
         f"""
         WITH free AS MATERIALIZED (
             SELECT id, claimed_by, claimed_at FROM video_videotask
@@ -71,12 +77,19 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
                 AND {UNHELD}
                 AND (stage <> 'transcode' OR core_at IS NOT NULL)
             ORDER BY id FOR NO KEY UPDATE
+        ), claimed AS (
+            UPDATE video_videotask t SET fence = fence + 1, claimed_at = statement_timestamp(),
+                claimed_by = %(worker)s, lease_until = statement_timestamp() + %(lease)s * interval '1 second',
+                rung_at = NULL, deaths = deaths + 1, core_at = CASE
+                    WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
+            FROM free WHERE t.id = free.id RETURNING t.*, free.claimed_by AS last_by, free.claimed_at AS last_at
         )
-        UPDATE video_videotask t SET fence = fence + 1, claimed_at = statement_timestamp(), claimed_by = %(worker)s,
-            lease_until = statement_timestamp() + %(lease)s * interval '1 second',
-            rung_at = NULL, deaths = deaths + 1,
-            core_at = CASE WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
-        FROM free WHERE t.id = free.id RETURNING t.*, free.claimed_by AS last_by, free.claimed_at AS last_at
+        SELECT t.last_by, t.last_at, u.is_active, {_TASK.of("t")}, {_ATTEMPT.of("g")}
+        FROM claimed t JOIN {USERS} u ON u.id = t.user_id LEFT JOIN LATERAL (
+            SELECT * FROM video_generation
+            WHERE task_id = t.id AND t.stage IN ('generate', 'poll', 'download')
+            ORDER BY t.stage = 'generate' AND state {Generation.LIVE_SQL} DESC, attempt DESC LIMIT 1
+        ) g ON true
         """,  # noqa: S608 - a constant
         {
             "ids": list(task_ids),
@@ -85,18 +98,28 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
             "lease": settings.STAGE_LEASE_SECONDS,
         },
     )
-    return [_claim_of(task, stage) for task in rows]
+    return [_claim_of(stage, *row) for row in rows]
 
 
-def _claim_of(task: VideoTask, stage: Stage) -> Claim:
+_TASK = Columns(VideoTask)
+_ATTEMPT = Columns(Generation, without={"candidates"})  # they are long
+
+
+def _claim_of(stage: Stage, last_by: str, last_at: datetime | None, user_is_active: bool, *values: Any) -> Claim:
+    task: VideoTask = _TASK.row(values[: len(_TASK)])
+    attempt: Generation | None = _ATTEMPT.row(values[len(_TASK) :])
     assert task.claimed_at is not None
+    if attempt is not None:
+        attempt.task = task
     return Claim(
         task=task,
         stage=stage,
         fence=task.fence,
         claimed_at=task.claimed_at,
-        last_by=task.last_by,  # type: ignore[attr-defined]  # columns that the raw statement adds
-        last_at=task.last_at,  # type: ignore[attr-defined]
+        attempt=attempt,
+        user_is_active=user_is_active,
+        last_by=last_by,
+        last_at=last_at,
         progress=task.progress,
     )
 

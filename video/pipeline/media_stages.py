@@ -25,7 +25,7 @@ from media_pipeline.storage import object_keys
 from providers.errors import JobNotFound
 from providers.untrusted import safe_share
 from video import ids
-from video.attempts import provider_calls, records
+from video.attempts import provider_calls
 from video.engine import shutdown
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
@@ -48,7 +48,7 @@ TRIES_OF_A_BAD_FILE = 2
 
 def download(claim: Claim) -> Outcome:
     """Fetch the provider's file into storage, and make sure that it is a video."""
-    generation = records.latest(claim.task.pk)
+    generation = claim.attempt
     if generation is None or generation.state != Generation.State.SUCCEEDED:
         raise RuntimeError(f"{claim.task.pk} downloads without a finished job")
     claim.generation_id = generation.pk

@@ -63,14 +63,14 @@ TRIES_TO_REACH = 3
 
 def generate(claim: Claim) -> Outcome:
     """Submit the planned attempt, once; or go on from what an earlier try of this stage left behind."""
-    generation = records.live(claim.task.pk)
-    if generation is None:
-        return _after_attempt(claim, records.latest(claim.task.pk))
+    generation = claim.attempt
+    if generation is None or generation.state not in Generation.LIVE:
+        return _after_attempt(claim, generation)
     claim.generation_id = generation.pk
     if generation.state == State.ACCEPTED:  # by a worker that is gone, or by a call-back: it may have ended already
         return _to_poll(generation, at_once=True)
     if generation.state == State.PLANNED:
-        return _submit(claim, generation) if generation.task.user.is_active else _user_off(generation)
+        return _submit(claim, generation) if claim.user_is_active else _user_off(generation)
     settled = unknown_submits.settle(claim, generation)
     if settled is None:
         return _submit(claim, generation)
@@ -230,15 +230,12 @@ def poll(claims: Sequence[Claim]) -> list[tuple[Claim, Callable[[], Outcome]]]:
 
     A fixed number of statements for those whose jobs go on, however many they are.
     """
-    found = records.latest_of([claim.task.pk for claim in claims])
-    for claim in claims:
-        if claim.task.pk in found:
-            found[claim.task.pk].task = claim.task
-    last = {found[claim.task.pk].pk for claim in claims if claim.is_past_deadline and claim.task.pk in found}
-    answers = provider_calls.poll_many([one for one in found.values() if one.state == State.ACCEPTED], last=last)
+    found = [claim.attempt for claim in claims if claim.attempt is not None]
+    last = {claim.attempt.pk for claim in claims if claim.is_past_deadline and claim.attempt is not None}
+    answers = provider_calls.poll_many([one for one in found if one.state == State.ACCEPTED], last=last)
     failpoint("poll.after_read")
-    observe.note_failed(found.values(), answers)
-    return [(claim, partial(_decide, claim, found.get(claim.task.pk), answers)) for claim in claims]
+    observe.note_failed(found, answers)
+    return [(claim, partial(_decide, claim, claim.attempt, answers)) for claim in claims]
 
 
 def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, provider_calls.PollAnswer]) -> Outcome:

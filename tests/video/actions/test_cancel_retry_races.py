@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 
 from providers.contract import Submitted
-from tests.factories import accepted, admitted, claimed, make_task, reload
+from tests.factories import accepted, admitted, claimed, live, make_task, reload
 from tests.system.system import until
 from video.actions import cancel as cancel_action
 from video.actions import retry as retry_action
@@ -241,7 +241,7 @@ def test_cancel_against_admission_leaves_no_slot_taken() -> None:
         together(turn, cancel(task), admission.admit)
         admission.admit()
         assert reload(task).status == "cancelled"
-        assert records.live(task.pk) is None
+        assert live(task.pk) is None
         assert kinds(task) == REFUNDED
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from providers.contract import HttpReply, HttpRequest, JobState, JobStatus, Submitted
 from providers.errors import Busy, ProviderDown, SubmissionUnknown
-from tests.factories import accepted, admitted, age, claimed, make_task, reload
+from tests.factories import accepted, admitted, age, claimed, live, make_task, reload
 from tests.providers.strange import REPLIES, TEXTS
 from video.actions import cancel
 from video.attempts import observe, poll_records, provider_calls, reconcile, records
@@ -232,7 +232,7 @@ def test_an_answer_with_the_job_of_another_attempt_proves_nothing(monkeypatch: p
     generation.refresh_from_db()
     assert (generation.state, generation.job_id) == ("unknown", "")
     assert reload(second).error_code == "outcome_unknown"
-    assert records.live(first.pk) is not None
+    assert live(first.pk) is not None
 
 
 def test_a_poll_that_fails_with_any_wait_is_asked_again_within_minutes() -> None:

@@ -127,7 +127,7 @@ def test_a_wave_where_nothing_changed_costs_as_many_statements_for_forty_as_for_
         with CaptureQueriesContext(connection) as captured:
             assert runner.run_batch(wave) == []
         costs.append(len(captured))
-    assert costs == [4, 4]
+    assert costs == [3, 3]
     assert TaskEvent.objects.count() == events
     assert set(Generation.objects.values_list("polls", flat=True)) == {2}
     assert not claims.claim(Stage.POLL, ids)

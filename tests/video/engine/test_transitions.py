@@ -5,7 +5,7 @@ import itertools
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from tests.factories import accepted, admitted, age, claim_one, claimed, make_task, park_one, reload
+from tests.factories import accepted, admitted, age, claim_one, claimed, live, make_task, park_one, reload
 from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import claims, due, transitions
@@ -123,7 +123,7 @@ def test_a_late_worker_can_write_no_progress(task: VideoTask) -> None:
 
 
 def test_a_late_worker_may_not_send(task: VideoTask) -> None:
-    generation = records.live(task.pk)
+    generation = live(task.pk)
     assert generation is not None
     late = claimed(task)
     age(task.pk)
@@ -138,7 +138,7 @@ def test_a_late_worker_may_not_send(task: VideoTask) -> None:
 def test_a_late_worker_still_records_the_job_that_it_paid_for(task: VideoTask) -> None:
     from providers.contract import Submitted
 
-    generation = records.live(task.pk)
+    generation = live(task.pk)
     assert generation is not None
     late = claimed(task)
     assert records.mark_sent(late, generation)
@@ -198,7 +198,7 @@ def test_only_due_unheld_and_unrung_tasks_are_rung_and_only_once(task: VideoTask
 
 
 def test_each_transition_is_one_event_with_its_times(task: VideoTask) -> None:
-    generation = records.live(task.pk)
+    generation = live(task.pk)
     assert generation is not None
     claim = claimed(task)
     records.mark_sent(claim, generation)
@@ -275,7 +275,7 @@ def test_the_database_refuses(task: VideoTask, change: dict[str, object]) -> Non
 
 
 def test_the_database_refuses_a_second_live_attempt(task: VideoTask) -> None:
-    first = records.live(task.pk)
+    first = live(task.pk)
     assert first is not None
     with pytest.raises(IntegrityError, match="generation_one_live_a_task"), transaction.atomic():
         Generation.objects.create(

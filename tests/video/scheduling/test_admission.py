@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from providers import catalogue
 from providers.api_keys import ApiKey
-from tests.factories import admitted, age, claim_one, claimed, make_task, make_user, park_one, reload
+from tests.factories import admitted, age, claim_one, claimed, live, make_task, make_user, park_one, reload
 from video.actions import cancel
 from video.attempts import records, task_moves
 from video.engine import transitions
@@ -57,7 +57,7 @@ def test_an_unknown_attempt_keeps_its_slot_after_its_task_has_failed() -> None:
     task = make_task()
     slots(1)
     admission.admit()
-    generation = records.live(task.pk)
+    generation = live(task.pk)
     assert generation is not None
     claim = claimed(task)
     records.mark_sent(claim, generation)
