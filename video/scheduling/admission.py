@@ -120,7 +120,7 @@ SELECT (
     SELECT count(*) FROM (
         SELECT FROM video_videotask WHERE stage = 'generate' AND next_run_at <= statement_timestamp() AND {UNHELD}
         LIMIT %(most_ready)s) ready
-), (SELECT array_agg(DISTINCT model) FROM line, unnest(eligible_models) model)
+), (SELECT coalesce(array_agg(DISTINCT model), '{{}}') FROM line, unnest(eligible_models) model)
 WHERE EXISTS (SELECT FROM line) AND NOT {workers.DISK_FULL}
     AND pg_try_advisory_xact_lock(%(lock)s)
 """  # noqa: S608 - constants
