@@ -5,6 +5,7 @@ from django.urls import path, re_path
 from video.api.base import UnknownAddress
 from video.api.views.auth import LoginView, LogoutView, PasswordView, RefreshView
 from video.api.views.cancel_retry import CancelView, RetryView
+from video.api.views.events import EventsView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
@@ -15,6 +16,7 @@ from video.api.views.webhook import WebhookView
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),
     path("api/video/status", StatusView.as_view(), name="api-status"),
+    path("api/video/events", EventsView.as_view(), name="api-events"),
     path("api/video/cancel", CancelView.as_view(), name="api-cancel"),
     path("api/video/retry", RetryView.as_view(), name="api-retry"),
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from video.api import errors
 from video.api.base import ApiView, success, user_id
-from video.api.views.video import TASK_ID, shown
+from video.api.views.video import TASK_ID, origin_of, shown
 from video.credits import ledger
 from video.infra.camel import camel, utc
 from video.models import ACTIVE, CreditEntry, Status
@@ -108,7 +108,7 @@ def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str | No
 def _task(row: tuple[Any, ...], request: Request) -> dict[str, Any]:
     task_id, prompt, created_at, finished_at, run, *status = row
     return {
-        **shown(task_id, tuple(status), request),
+        **shown(task_id, tuple(status), origin_of(request)),
         "prompt": prompt,
         "run": run,
         "createdAt": utc(created_at),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -21,11 +23,13 @@ from video.infra import database
 from video.models import Status
 from video.scheduling import estimates
 from video.web import media
+from video.web.front.changes import ENDED, Listener
+from video.web.front.streams import Later, can_wait
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-_STATUS = """
+_COLUMNS = """
     SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
         g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
@@ -40,8 +44,13 @@ _STATUS = """
         SELECT model, state, accepted_at, last_polled_at FROM video_generation
         WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
     ) g ON true
-    WHERE t.id = %(task)s AND t.user_id = %(user)s
 """
+_STATUS = f"{_COLUMNS} WHERE t.id = %(task)s AND t.user_id = %(user)s"
+_STATUSES = f"""
+    SELECT one.id, one.user_id, found.* FROM video_videotask one
+    CROSS JOIN LATERAL ({_COLUMNS} WHERE t.id = one.id) found WHERE one.id = ANY(%(tasks)s)
+"""  # noqa: S608 - a constant
+LONGEST_WAIT_S = 60
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
 
@@ -74,13 +83,36 @@ def _idempotency_key(request: Request) -> str | None:
 
 
 class StatusView(ApiView):
-    """GET /api/video/status?taskId=…: how far a task is; its links once it is done."""
+    """GET /api/video/status?taskId=…[&wait=30]: how far a task is; its links once it is done.
 
-    def get(self, request: Request) -> Response:
+    `wait`: seconds. A task that has not ended is answered when it changes (a stage or its end, not each step of its
+    progress), or when they are over. No thread waits.
+    """
+
+    def get(self, request: Request) -> HttpResponseBase:
         task_id = request.GET.get("taskId", "")
         if not task_id:
             raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
-        return success(status_of(task_id, request))
+        wait_s = _wait_s(request.GET.get("wait"))
+        since = newest_event() if wait_s and can_wait(request._request) else None  # before what it must not miss
+        status = status_of(task_id, request)
+        if since is None or status["status"] in ENDED:
+            return success(status)
+        return Later(Listener(user_id(request), task_id, since), wait_s)
+
+
+def _wait_s(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not re.fullmatch(r"[0-9]{1,2}", text, re.ASCII) or int(text) > LONGEST_WAIT_S:
+        raise errors.invalid("wait", f"must be a whole number of seconds from 0 to {LONGEST_WAIT_S}")
+    return int(text)
+
+
+def newest_event() -> int:
+    """The number of the last event of any task."""
+    found: int = database.value("SELECT coalesce(max(id), 0) FROM video_taskevent")
+    return found
 
 
 def checked_id(task_id: str) -> str:
@@ -96,7 +128,22 @@ def status_of(task_id: str, request: Request, *, owner_id: int | None = None) ->
     row = _find(checked_id(task_id), owner)
     if row is None:
         raise errors.not_found()
-    return shown(task_id, _up_to_now(row[:9]), request) | _place(*row[9:], user_id=owner)
+    return _whole(task_id, owner, row, origin_of(request))
+
+
+def statuses(task_ids: Sequence[str], base: str) -> dict[str, dict[str, Any]]:
+    """The same for many tasks, by id, whoever's they are, with links of this origin; one statement."""
+    rows = database.fetch(_STATUSES, {"tasks": list(task_ids), "most": OWN_COUNTED})
+    return {task_id: _whole(task_id, owner, tuple(row), base) for task_id, owner, *row in rows}
+
+
+def origin_of(request: Request) -> str:
+    """Where the caller finds this server: links begin with it."""
+    return settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
+
+
+def _whole(task_id: str, owner: int, row: tuple[Any, ...], base: str) -> dict[str, Any]:
+    return shown(task_id, _up_to_now(row[:9]), base) | _place(*row[9:], user_id=owner)
 
 
 def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
@@ -125,14 +172,13 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return status, progress, *more
 
 
-def shown(task_id: str, row: tuple[Any, ...], request: Request) -> dict[str, Any]:
-    """A task's status in the API's words; `row` as `_find` begins."""
+def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
+    """A task's status in the API's words; `row` as `_find` begins, `base` as of `origin_of`."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
         shown["model"] = model
     if status == Status.SUCCESS.value:
-        base = settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
         shown["result"] = {
             "videoUrl": media.link(output_key, base=base),
             "thumbnailUrl": media.link(thumbnail_key, base=base),

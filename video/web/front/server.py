@@ -6,18 +6,21 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from video.web.front import bodies, wsgi
+from video.web.front import bodies, streams, wsgi
+from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
+from video.web.front.streams import EventStream, Later
 
 log = logging.getLogger(__name__)
 
@@ -48,13 +51,21 @@ class Front:
         self._passwords = Lane("passwords", threads=8, waiting=100)
         self._health = Lane("health", threads=1, waiting=100)
         self._lanes = (self._pages, self._passwords, self._health)
+        self._changes = Changes()
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         _bound_silence()
         for lane in self._lanes:
             lane.start()
+        self._changes.start(loop)
+        self._stopping: asyncio.Future[None] = loop.create_future()
+        # granian waits for open streams, and tells no application that it does. Its own handler hears of the signal all
+        # the same: asyncio's come by the wake-up descriptor.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _finish(self._stopping))
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._changes.stop()
         for lane in self._lanes:
             lane.stop(STOPS_WITHIN_S)
 
@@ -70,12 +81,34 @@ class Front:
             return
         except ProtocolClosed:
             return  # its sender has gone
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        request = partial(self._answer, scope, headers, body, protocol, done)
-        if self._lane(scope.path).take(request):
-            await done
-        else:
+        answer = await self._ask(scope, headers, body, protocol, can_wait=True)
+        if answer is None:
+            return
+        listener = answer.body.listener
+        try:
+            self._changes.add(listener)
+        except TooMany:
             _overloaded(protocol, is_api=is_api)
+            return
+        try:
+            if isinstance(answer.body, EventStream):
+                await streams.send(answer.body, answer.headers, protocol, self._stopping)
+                return
+            await streams.changed(listener, answer.body.seconds, self._stopping)
+        finally:
+            self._changes.remove(listener)
+        await self._ask(scope, headers, body, protocol, can_wait=False)
+
+    async def _ask(
+        self, scope: Scope, headers: wsgi.Headers, body: bytes, protocol: HTTPProtocol, *, can_wait: bool
+    ) -> Any:
+        """Let a thread answer. None, or the answer if it is one that comes later."""
+        done: asyncio.Future[wsgi.Answer | None] = asyncio.get_running_loop().create_future()
+        environ = wsgi.environ_of(scope, headers, body, can_wait=can_wait)
+        if self._lane(scope.path).take(partial(self._answer, environ, protocol, done)):
+            return await done
+        _overloaded(protocol, is_api=scope.path.startswith("/api/"))
+        return None
 
     def _lane(self, path: str) -> Lane:
         if path in PASSWORDS:
@@ -84,36 +117,39 @@ class Front:
 
     def _answer(
         self,
-        scope: Scope,
-        headers: wsgi.Headers,
-        body: bytes,
+        environ: WSGIEnvironment,
         protocol: HTTPProtocol,
-        done: asyncio.Future[None],
+        done: asyncio.Future[wsgi.Answer | None],
         in_time: bool,
     ) -> None:
         """In a thread of a lane. The answer leaves from here, which spares the loop a turn."""
+        later = None
         try:
-            if in_time:
-                _send(protocol, scope.method, wsgi.ask(self._application, wsgi.environ_of(scope, headers, body)))
+            if not in_time:
+                _overloaded(protocol, is_api=environ["PATH_INFO"].startswith("/api/"))
+                return
+            answer = wsgi.ask(self._application, environ)
+            if isinstance(answer.body, EventStream | Later):
+                later = answer
             else:
-                _overloaded(protocol, is_api=scope.path.startswith("/api/"))
+                _send(protocol, environ["REQUEST_METHOD"], answer, answer.body)
         finally:
-            done.get_loop().call_soon_threadsafe(_finish, done)
+            done.get_loop().call_soon_threadsafe(_finish, done, later)
 
 
-def _finish(done: asyncio.Future[None]) -> None:
+def _finish(done: asyncio.Future[Any], result: Any = None) -> None:
     if not done.done():
-        done.set_result(None)
+        done.set_result(result)
 
 
-def _send(protocol: HTTPProtocol, method: str, answer: wsgi.Answer) -> None:
+def _send(protocol: HTTPProtocol, method: str, answer: wsgi.Answer, body: bytes | wsgi.FileBody) -> None:
     """Hand an answer to the server, which waits for the client by itself."""
-    if isinstance(answer.body, wsgi.FileBody):
-        _send_file(protocol, method, answer.status, answer.headers, answer.body.file)
+    if isinstance(body, wsgi.FileBody):
+        _send_file(protocol, method, answer.status, answer.headers, body.file)
     elif answer.status in NO_BODY:
         protocol.response_empty(answer.status, answer.headers)
     else:
-        protocol.response_bytes(answer.status, answer.headers, answer.body)
+        protocol.response_bytes(answer.status, answer.headers, body)
 
 
 def _send_file(protocol: HTTPProtocol, method: str, status: int, headers: wsgi.Headers, file: wsgi.OpenFile) -> None:

@@ -12,6 +12,8 @@ from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from granian.rsgi import Scope
 
+from video.web.front.streams import CAN_WAIT, EventStream, Later
+
 Headers = list[tuple[str, str]]
 
 
@@ -35,11 +37,11 @@ class FileBody:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the application said; the body is whole, or a file of which `headers` name the length."""
+    """What the application said; the body is whole, a file of which `headers` name the length, or comes later."""
 
     status: int
     headers: Headers
-    body: bytes | FileBody
+    body: bytes | FileBody | EventStream | Later
 
 
 def ask(application: WSGIApplication, environ: WSGIEnvironment) -> Answer:
@@ -50,7 +52,11 @@ def ask(application: WSGIApplication, environ: WSGIEnvironment) -> Answer:
         begun[:] = [(status, headers)]
 
     found: Any = application(environ, start_response)
-    body = found if isinstance(found, FileBody) else _whole(found)
+    if isinstance(found, EventStream | Later) and environ["REQUEST_METHOD"] == "GET":
+        found.close()  # the end of the request for Django
+        body: Any = found
+    else:
+        body = found if isinstance(found, FileBody) else _whole(found)
     status, headers = begun[0]
     return Answer(int(status[:3]), headers, body)
 
@@ -63,8 +69,8 @@ def _whole(parts: Iterable[bytes]) -> bytes:
             close()
 
 
-def environ_of(scope: Scope, headers: Headers, body: bytes) -> WSGIEnvironment:
-    """The request as PEP 3333 has it.
+def environ_of(scope: Scope, headers: Headers, body: bytes, *, can_wait: bool) -> WSGIEnvironment:
+    """The request as PEP 3333 has it. `can_wait`: its answer may be one that comes later.
 
     Names with an underscore are left out, as other servers do: `X_Forwarded_Proto` would pass for `X-Forwarded-Proto`.
     """
@@ -86,6 +92,7 @@ def environ_of(scope: Scope, headers: Headers, body: bytes) -> WSGIEnvironment:
         "wsgi.multiprocess": False,
         "wsgi.run_once": False,
         "wsgi.file_wrapper": FileBody,
+        CAN_WAIT: can_wait,
     }
     for name, value in headers:
         if "_" in name or name == "transfer-encoding":
