@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, key_names, web_addresses
+from config import addresses, key_names, secret_key, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -31,42 +30,9 @@ env = read.load(BASE_DIR)
 ENV_FILE = file_read(BASE_DIR)
 
 REELWORKS_HOME = read.folder(env, "REELWORKS_HOME", ".reelworks", root=BASE_DIR)
-
-
-def _secret_key() -> str:
-    """SECRET_KEY, or one made once and kept in REELWORKS_HOME, so that links and logins outlive a restart."""
-    if configured := read.secret(env, "SECRET_KEY", least=32):
-        return configured
-    path = REELWORKS_HOME / "secret_key"
-    try:
-        if not path.is_file():
-            _make_secret(path)
-        made = path.read_text(encoding="ascii").strip()
-    except OSError as err:
-        raise ImproperlyConfigured(f"REELWORKS_HOME must be a folder that can be written ({err.strerror}).") from None
-    except UnicodeDecodeError:
-        made = ""
-    if len(made) < 32:
-        raise ImproperlyConfigured(f"{path} is damaged: delete it, and links and logins begin anew, or set SECRET_KEY.")
-    return made
-
-
-def _make_secret(path: Path) -> None:
-    home.make(path.parent)
-    mine = path.with_name(f"secret_key.{os.getpid()}")
-    mine.touch(mode=0o600)
-    mine.write_text(secrets.token_urlsafe(48))
-    try:
-        os.link(mine, path)  # the first of two starts at once wins; both then read the same
-    except FileExistsError:
-        pass
-    finally:
-        mine.unlink()
-
-
-SECRET_KEY = _secret_key()
+SECRET_KEY = read.secret(env, "SECRET_KEY", least=secret_key.LEAST) or secret_key.kept_in(REELWORKS_HOME)
 # Former ones: what they signed (sessions, links, tokens) is good until it ends.
-SECRET_KEY_FALLBACKS = read.secrets(env, "SECRET_KEY_FALLBACKS", least=32)
+SECRET_KEY_FALLBACKS = read.secrets(env, "SECRET_KEY_FALLBACKS", least=secret_key.LEAST)
 home.mend(REELWORKS_HOME)
 DEBUG = read.flag(env, "DEBUG")
 PORT = read.whole(env, "PORT", 8000, least=1, most=65535)
@@ -203,7 +169,7 @@ if HTTPS_REDIRECT and not (_by_https and BEHIND_TLS_PROXY):
     raise ImproperlyConfigured("HTTPS_REDIRECT needs BEHIND_TLS_PROXY=1 and a PUBLIC_BASE_URL that is https.")
 SILENCED_SYSTEM_CHECKS = [
     "security.W001", "security.W002",  # HeadersMiddleware sends what those two would, on more answers
-    "security.W012", "security.W016",  # video.W004, W010 and W011 say it with the names of our settings
+    "security.W010", "security.W016",  # video.W004, W010 and W011 say it with the names of our settings
 ]  # fmt: skip
 # Proxies whose X-Forwarded-For is believed.
 TRUSTED_PROXIES = read.each(env, "TRUSTED_PROXIES", read=web_addresses.network)

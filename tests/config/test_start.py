@@ -121,7 +121,7 @@ def test_web_waits_less_for_the_database_unless_the_file_says_otherwise(tmp_path
 def test_web_keeps_no_value_of_a_key_that_it_was_started_with(tmp_path: Path) -> None:
     show = tmp_path / "show.py"
     show.write_text(
-        "import json, os, config.wsgi\nfrom django.conf import settings\n"
+        "import json, os, config.front\nfrom django.conf import settings\n"
         "keys = [(name, key.fingerprint, key.shape) for name in settings.PROVIDER_KEYS "
         "for key in settings.PROVIDER_KEYS[name]]\n"
         "values = [key._value for several in settings.PROVIDER_KEYS.values() for key in several]\n"

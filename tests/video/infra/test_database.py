@@ -9,7 +9,9 @@ import psycopg
 import pytest
 from django.db import connection
 
+from config.embedded import postgres
 from tests.pgbouncer import need_pgbouncer, pgbouncer
+from tests.system.system import database_url
 from video.infra import database
 
 
@@ -53,7 +55,7 @@ def test_it_works_on_after_a_transaction_was_rolled_back() -> None:
 def test_a_pooler_is_told_from_postgresql_itself() -> None:
     need_pgbouncer()
     name, role = connection.settings_dict["NAME"], f"pooled_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(**{**connection.get_connection_params(), "autocommit": True}) as direct:
+    with psycopg.connect(database_url(), user=postgres.ADMIN, autocommit=True) as direct:
         assert database._is_direct(direct)
         direct.execute(f"CREATE ROLE {role} LOGIN SUPERUSER")
         try:

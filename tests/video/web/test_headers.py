@@ -15,7 +15,8 @@ from pytest_django import Settings
 from media_pipeline.storage.s3_address import parse
 from video.api.views.models import ModelsView
 from video.infra import outage, toolkit
-from video.web import headers, heads, media
+from video.web import headers, media
+from video.web.front import heads
 
 pytestmark = pytest.mark.django_db
 
