@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
+from video.web import headers as security
 from video.web.front import bodies, streams, wsgi
 from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
@@ -71,13 +73,12 @@ class Front:
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Answer one request. The body first: it is whole before a thread is taken."""
-        is_api = scope.path.startswith("/api/")
         headers = scope.headers.items()
         try:
-            longest = bodies.LONGEST_OF_API if is_api else bodies.LONGEST
+            longest = bodies.LONGEST_OF_API if scope.path.startswith("/api/") else bodies.LONGEST
             body = await self._bodies.receive(headers, protocol, longest=longest)
         except bodies.BadBody as bad:
-            _refuse(protocol, bad.status, bad.code, bad.sentence, is_api=is_api)
+            _refuse(protocol, scope.path, bad.status, bad.code, bad.sentence)
             return
         except ProtocolClosed:
             return  # its sender has gone
@@ -88,7 +89,7 @@ class Front:
         try:
             self._changes.add(listener)
         except TooMany:
-            _overloaded(protocol, is_api=is_api)
+            _overloaded(protocol, scope.path)
             return
         try:
             if isinstance(answer.body, EventStream):
@@ -107,7 +108,7 @@ class Front:
         environ = wsgi.environ_of(scope, headers, body, can_wait=can_wait)
         if self._lane(scope.path).take(partial(self._answer, environ, protocol, done)):
             return await done
-        _overloaded(protocol, is_api=scope.path.startswith("/api/"))
+        _overloaded(protocol, scope.path)
         return None
 
     def _lane(self, path: str) -> Lane:
@@ -126,7 +127,7 @@ class Front:
         later = None
         try:
             if not in_time:
-                _overloaded(protocol, is_api=environ["PATH_INFO"].startswith("/api/"))
+                _overloaded(protocol, environ["PATH_INFO"])
                 return
             answer = wsgi.ask(self._application, environ)
             if isinstance(answer.body, EventStream | Later):
@@ -166,29 +167,34 @@ def _send_file(protocol: HTTPProtocol, method: str, status: int, headers: wsgi.H
         file.close()
 
 
-def _overloaded(protocol: HTTPProtocol, *, is_api: bool) -> None:
+def _overloaded(protocol: HTTPProtocol, path: str) -> None:
     sentence = "More is being asked here than can be answered. Please try again in a moment."
-    _refuse(protocol, 503, "overloaded", sentence, is_api=is_api)
+    _refuse(protocol, path, 503, "overloaded", sentence)
 
 
-def _refuse(protocol: HTTPProtocol, status: int, code: str, sentence: str, *, is_api: bool) -> None:
+def _refuse(protocol: HTTPProtocol, path: str, status: int, code: str, sentence: str) -> None:
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
-    headers = [("cache-control", "no-store"), ("connection", "close"), ("x-content-type-options", "nosniff")]
-    if status == 503:
-        headers.append(("retry-after", "2"))
-    if is_api:
-        error: dict[str, Any] = {"code": code, "message": sentence, "details": {}}
-        text = json.dumps({"success": False, "error": error})
-        protocol.response_str(status, [*headers, ("content-type", "application/json")], text)
-    else:
-        protocol.response_str(status, [*headers, ("content-type", "text/plain; charset=utf-8")], sentence + "\n")
+    is_api = path.startswith("/api/")
+    headers = {
+        **security.of(path, secure=False),
+        "Cache-Control": "no-store",
+        "Connection": "close",
+        "Content-Type": "application/json" if is_api else "text/plain; charset=utf-8",
+        **({"Retry-After": "2"} if status == 503 else {}),
+    }
+    error: dict[str, Any] = {"code": code, "message": sentence, "details": {}}
+    text = json.dumps({"success": False, "error": error}) if is_api else sentence + "\n"
+    protocol.response_str(status, list(headers.items()), text)
 
 
 def _bound_silence() -> None:
     """Let the kernel end connections whose client takes nothing: accepted sockets inherit this from the listening one.
 
-    granian has no option for it, and does not hand its socket out; it is the one bound socket without a peer.
+    granian has no option for it, and does not hand its socket out; it is the one bound socket without a peer. Linux
+    only, as is TCP_USER_TIMEOUT (tcp(7)).
     """
+    if sys.platform != "linux":
+        return
     for link in Path("/proc/self/fd").iterdir():
         try:
             with socket.socket(fileno=os.dup(int(link.name))) as probe:

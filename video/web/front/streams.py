@@ -21,8 +21,8 @@ CAN_WAIT = "reelworks.can_wait"
 HEARTBEAT_S = 15.0
 #: Then the client comes again, and its login is looked at again.
 LONGEST_S = 300.0
-#: Sent in one stream. What a client does not take stays in memory.
-MOST_BYTES = 4 * 1024 * 1024
+#: Sent in one stream; then, too, the client comes again. What it does not take stays in memory.
+MOST_BYTES = 512 * 1024
 CONTENT_TYPE = "text/event-stream"
 
 
