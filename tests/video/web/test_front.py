@@ -102,7 +102,8 @@ def all_of(connection: socket.socket) -> bytes:
 def test_half_sent_bodies_hold_nothing_and_end(served: Served, path: str, kind: bytes) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\n"
     half = [served.says(f"{head}Content-Length: 100\r\n\r\n{{") for _ in range(32)]
-    half += [served.says(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nab") for _ in range(32)]
+    chunked = "Transfer-Encoding: chunked\r\n\r\n5\r\nab" if path.startswith("/api/") else "Content-Length: 9\r\n\r\n"
+    half += [served.says(f"{head}{chunked}") for _ in range(32)]
     for _ in range(5):
         assert served.get("/healthz").ok
         assert served.get("/anything").ok
@@ -219,10 +220,55 @@ def test_an_application_that_fails_is_answered_for(served: Served) -> None:
     assert served.get("/anything").ok
 
 
-@pytest.mark.parametrize("path", ["/api/x", "/"])
-def test_two_lengths_in_one_head_are_refused(served: Served, path: str) -> None:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"
-    assert all_of(served.says(head)).startswith(b"HTTP/1.1 400 ")
+def test_a_body_whose_sender_has_gone_reaches_no_application(served: Served) -> None:
+    connection = served.says("POST /gone HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+    connection.shutdown(socket.SHUT_WR)
+    assert b"CONTENT_LENGTH" not in all_of(connection)
+
+
+FRAMES = {
+    "two lengths": ("Content-Length: 2\r\nContent-Length: 3\r\n\r\nabc", 400),
+    "a list of lengths": ("Content-Length: 1, 1\r\n\r\na", 400),
+    "a length with a sign": ("Content-Length: +5\r\n\r\nabcde", 400),
+    "a negative length": ("Content-Length: -1\r\n\r\n", 400),
+    "a length beyond any": (f"Content-Length: {10**30}\r\n\r\n", 400),
+    "an unknown coding": ("Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+    "a second coding": ("Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "a folded line": ("A: b\r\n c\r\n\r\n", 400),
+    "a blank before the colon": ("A : b\r\n\r\n", 400),
+    "NUL": ("A: a\0b\r\n\r\n", 400),
+    "a bare CR": ("A: a\rb\r\n\r\n", 400),
+    "a head of 1 MB": (f"A: {'a' * 1_000_000}\r\n\r\n", 431),
+    "200 lines": ("".join(f"A{number}: b\r\n" for number in range(200)) + "\r\n", 431),
+}
+
+
+@pytest.mark.parametrize("path", ["/api/x", "/x"])
+@pytest.mark.parametrize(("rest", "status"), FRAMES.values(), ids=FRAMES.keys())
+def test_a_frame_that_two_readers_could_read_differently_is_refused(
+    served: Served, path: str, rest: str, status: int
+) -> None:
+    with served.says("") as connection:
+        with contextlib.suppress(ConnectionError):  # refused before all was sent
+            connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{rest}".encode())
+        assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
+
+
+def test_a_form_in_chunks_is_refused(served: Served) -> None:
+    assert served.post("/admin/", iter([b"a=1&", b"b=2"])).status_code == 411
+
+
+@pytest.mark.parametrize("line", [f"GET /{'a' * 100_000} HTTP/1.1", "GET /x", "\x16\x03\x01\x02"])
+def test_a_first_line_that_is_none_is_refused(served: Served, line: str) -> None:
+    with served.says(f"{line}\r\nHost: x\r\n\r\n") as connection:
+        assert connection.recv(12) in (b"HTTP/1.1 400", b"HTTP/1.1 414")
+
+
+def test_a_client_that_asks_whether_to_send_is_told_to(served: Served) -> None:
+    with served.says("POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n") as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(b"a")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_the_kernel_ends_what_takes_no_byte_for_a_minute() -> None:

@@ -25,28 +25,37 @@ class BadBody(Exception):
         self.status, self.code, self.sentence = status, code, sentence
 
 
+class SenderGone(Exception):
+    """The connection ended before the body did."""
+
+
 class Receiver:
     """Receives bodies, as many at once as there are senders, within one bound of memory. For one event loop."""
 
     def __init__(self, *, within_s: float = WITHIN_S, most_bytes: int = MOST_BYTES) -> None:
         self._within_s, self._most, self._held = within_s, most_bytes, 0
 
-    async def receive(self, headers: Iterable[tuple[str, str]], protocol: HTTPProtocol, *, longest: int) -> bytes:
-        """The body; empty when the head announces none, and for one that the head says is longer than `longest`.
+    async def receive(self, headers: Iterable[tuple[str, str]], protocol: HTTPProtocol, *, is_api: bool) -> bytes:
+        """The body; empty when the head announces none, and for one that the head says is too long.
 
-        The application refuses the latter by its head. Raises BadBody for one that comes too slowly, or never ends.
+        The application refuses the latter by its head. Raises BadBody for one that comes too slowly, in a form that we
+        do not read, or never ends, and SenderGone.
         """
-        announced = _announced(headers)
+        longest = LONGEST_OF_API if is_api else LONGEST
+        announced = _announced(headers, is_api=is_api)
         if announced == 0 or (announced is not None and announced > longest):
             return b""
         taken = [0]
         try:
-            return await asyncio.wait_for(self._read(protocol, longest, taken), self._within_s)
+            body = await asyncio.wait_for(self._read(protocol, longest, taken), self._within_s)
         except TimeoutError:
             sentence = f"The body did not arrive within {self._within_s:g} s. Nothing was done; please send it again."
             raise BadBody(408, "request_timeout", sentence) from None
         finally:
             self._held -= taken[0]
+        if announced is not None and len(body) != announced:
+            raise SenderGone
+        return body
 
     async def _read(self, protocol: HTTPProtocol, longest: int, taken: list[int]) -> bytes:
         chunks = []
@@ -62,11 +71,19 @@ class Receiver:
         return b"".join(chunks)
 
 
-def _announced(headers: Iterable[tuple[str, str]]) -> int | None:
-    """The length by the head, 0 for no body; None for one that is sent in chunks."""
+def _announced(headers: Iterable[tuple[str, str]], *, is_api: bool) -> int | None:
+    """The length by the head, 0 for no body; None for one that is sent in chunks. Raises BadBody.
+
+    granian does not tell a body in chunks that is over from one whose sender has gone or made a mistake. Where JSON is
+    sent, compressed or not, what is cut off can't be read. A form could: so it needs a length.
+    """
     length = 0
     for name, value in headers:
         if name == "transfer-encoding":
+            if value.strip().lower() != "chunked":
+                raise BadBody(501, "not_implemented", "Send the body without a Transfer-Encoding, or just chunked.")
+            if not is_api:
+                raise BadBody(411, "length_required", "Send the body whole, with a Content-Length.")
             return None
         if name == "content-length":
             length = int(value)  # the server has refused what is no number, and two that differ

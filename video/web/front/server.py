@@ -75,13 +75,12 @@ class Front:
         """Answer one request. The body first: it is whole before a thread is taken."""
         headers = scope.headers.items()
         try:
-            longest = bodies.LONGEST_OF_API if scope.path.startswith("/api/") else bodies.LONGEST
-            body = await self._bodies.receive(headers, protocol, longest=longest)
+            body = await self._bodies.receive(headers, protocol, is_api=scope.path.startswith("/api/"))
         except bodies.BadBody as bad:
             _refuse(protocol, scope.path, bad.status, bad.code, bad.sentence)
             return
-        except ProtocolClosed:
-            return  # its sender has gone
+        except (bodies.SenderGone, ProtocolClosed):
+            return
         answer = await self._ask(scope, headers, body, protocol, can_wait=True)
         if answer is None:
             return
