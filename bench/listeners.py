@@ -23,7 +23,7 @@ from bench.runs import say
 from bench.system import BenchError, Home, Reelworks, home, reelworks
 from bench.tables import table
 from bench.watch import own_bytes
-from bench.web import _run
+from bench.web import run_load
 
 TOLD_WITHIN_S = 0.5
 LEAST_RATE = 0.9
@@ -90,7 +90,7 @@ def measure(place: Home, product: Reelworks, *, listeners: int, requests: int, r
     client = Client(product)
     task_ids = [client.create(f"listened to {number}") for number in range(TASKS)]
     load = Load(place.port, f"/api/video/status?taskId={client.create('asked for')}", requests, place.token)
-    _run(replace(load, requests=200))
+    run_load(replace(load, requests=200))
 
     async def all_of_it() -> dict[str, Any]:
         rates: dict[str, list[float]] = {"without": [], "with": []}
@@ -98,10 +98,10 @@ def measure(place: Home, product: Reelworks, *, listeners: int, requests: int, r
         listening = Listeners(place, task_ids, listeners)
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}: without, then with {listeners} listeners")
-            rates["without"].append((await asyncio.to_thread(_run, load))["per_s"])
+            rates["without"].append((await asyncio.to_thread(run_load, load))["per_s"])
             listening = Listeners(place, task_ids, listeners)
             await listening.open()
-            rates["with"].append((await asyncio.to_thread(_run, load))["per_s"])
+            rates["with"].append((await asyncio.to_thread(run_load, load))["per_s"])
             if number + 1 < rounds:
                 await listening.close()
         full = own_bytes(product.roots("web")["web"])

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +65,10 @@ class Listener:
     is_over: bool = False  # its only task has ended
     is_new: bool = True  # no pass has seen it yet
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def wake(self, _: object = None) -> None:
+        """Let the one who waits look. For the event loop."""
+        self.woken.set()
 
 
 class Changes:
@@ -154,7 +158,7 @@ class Changes:
         self._tell(changed, newest)
 
     def _tell(self, changed: dict[Listener, set[str]], newest: int) -> None:
-        found: dict[str, dict[str, Status]] = {}
+        found: dict[str, dict[str, tuple[Status, bytes]]] = {}
         for base in {listener.base for listener in changed if listener.render}:
             mine = [listener for listener in changed if listener.render and listener.base == base]
             wanted = sorted(set().union(*(changed[listener] for listener in mine)))
@@ -162,26 +166,28 @@ class Changes:
             assert render is not None
             found[base] = {}
             for start in range(0, len(wanted), MOST_TASKS):
-                found[base] |= render(wanted[start : start + MOST_TASKS], base)
-        woken = [one for one in changed if changed[one] and self._fill(one, changed[one], found.get(one.base), newest)]
+                statuses = render(wanted[start : start + MOST_TASKS], base)
+                found[base] |= {one: (status, message(status, newest)) for one, status in statuses.items()}
+        woken = [one for one in changed if changed[one] and _fill(one, changed[one], found.get(one.base, {}))]
         if woken and self._loop is not None:
             self._loop.call_soon_threadsafe(_wake, woken)
 
-    def _fill(self, listener: Listener, tasks: set[str], found: dict[str, Status] | None, newest: int) -> bool:
-        """Whether there is anything to tell it."""
-        if listener.render is None:
-            return True
-        for task_id in tasks:
-            status = (found or {}).get(task_id)
-            if status is None or listener.told.get(task_id) == status:
-                continue
-            listener.messages.append(message(status, newest))
-            if status["status"] in ENDED:
-                listener.told.pop(task_id, None)
-                listener.is_over = listener.task_id is not None
-            else:
-                listener.told[task_id] = status
-        return bool(listener.messages)
+
+def _fill(listener: Listener, tasks: set[str], found: Mapping[str, tuple[Status, bytes]]) -> bool:
+    """Whether there is anything to tell it; its messages."""
+    if listener.render is None:
+        return True
+    for task_id in tasks & found.keys():
+        status, text = found[task_id]
+        if listener.told.get(task_id) == status:
+            continue
+        listener.messages.append(text)
+        if status["status"] in ENDED:
+            listener.told.pop(task_id, None)
+            listener.is_over = listener.task_id is not None
+        else:
+            listener.told[task_id] = status
+    return bool(listener.messages)
 
 
 #: Of the statuses that clients see.
@@ -190,7 +196,7 @@ ENDED = frozenset({"success", "failed"})
 
 def _wake(listeners: Iterable[Listener]) -> None:
     for listener in listeners:
-        listener.woken.set()
+        listener.wake()
 
 
 def _by(listeners: Iterable[Listener]) -> tuple[dict[int, list[Listener]], dict[str, list[Listener]]]:

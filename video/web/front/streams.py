@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
@@ -58,10 +57,11 @@ async def send(
     endless = [(name, value) for name, value in headers if name.lower() != "content-length"]
     transport = protocol.response_stream(200, endless)
     gone = asyncio.ensure_future(protocol.client_disconnect())
+    gone.add_done_callback(listener.wake)
     try:
         await transport.send_bytes(stream.content)
         while not (gone.done() or stopping.done() or listener.is_over) and sent < MOST_BYTES and loop.time() < ends:
-            if not await changed(listener, HEARTBEAT_S, gone, stopping):
+            if not await changed(listener, HEARTBEAT_S, stopping):
                 await transport.send_bytes(b":\n\n")
             while listener.messages:
                 message = listener.messages.popleft()
@@ -73,11 +73,15 @@ async def send(
         gone.cancel()
 
 
-async def changed(listener: Listener, seconds: float, *others: asyncio.Future[Any]) -> bool:
-    """Wait until the listener is woken, for so long at most, or until one of the others is done; whether it was."""
-    woken = asyncio.ensure_future(listener.woken.wait())
-    await asyncio.wait({woken, *others}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    woken.cancel()
-    was_woken = listener.woken.is_set()
-    listener.woken.clear()
-    return was_woken
+async def changed(listener: Listener, seconds: float, stopping: asyncio.Future[None]) -> bool:
+    """Wait until the listener is woken, for so long at most, or until this process is to stop; whether it was."""
+    stopping.add_done_callback(listener.wake)
+    try:
+        async with asyncio.timeout(seconds):
+            await listener.woken.wait()
+    except TimeoutError:
+        return False
+    finally:
+        stopping.remove_done_callback(listener.wake)
+        listener.woken.clear()
+    return True
