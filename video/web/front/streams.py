@@ -17,7 +17,7 @@ from video.web.front.changes import Listener
 
 #: Set by a server that can wait; absent when it has waited, so that a view answers.
 CAN_WAIT = "reelworks.can_wait"
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 25.0
 #: Then the client comes again, and its login is looked at again.
 LONGEST_S = 300.0
 #: Sent in one stream; then, too, the client comes again. What it does not take stays in memory.
