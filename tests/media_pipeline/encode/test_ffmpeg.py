@@ -72,6 +72,21 @@ def test_runs_and_reports_progress(tmp_path: Path, kernel: bool) -> None:
     assert seen == sorted(seen)
 
 
+def run_until_cancelled(
+    runner: FFmpeg, folder: Path, *, on_progress: Callable[[float], None], cancelled: threading.Event
+) -> None:
+    """An ffmpeg that would never end, until it is cancelled."""
+    with pytest.raises(Cancelled):
+        runner.run(
+            [runner.binary, *ENDLESS, f"file:{folder}/out.mp4"],
+            write=[folder / "out.mp4"],
+            deadline_s=30,
+            duration_s=100,
+            on_progress=on_progress,
+            cancelled=cancelled,
+        )
+
+
 @pytest.mark.parametrize("kernel", KINDS)
 def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
     runner = FFmpeg(FFMPEG, kernel_deathsig=kernel)
@@ -83,16 +98,7 @@ def test_cancel_stops_it_quickly(tmp_path: Path, kernel: bool) -> None:
             fired_at.append(time.monotonic())
             cancelled.set()
 
-    argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
-    with pytest.raises(Cancelled):
-        runner.run(
-            argv,
-            write=[tmp_path / "out.mp4"],
-            deadline_s=30,
-            duration_s=100,
-            on_progress=cancel_when_moving,
-            cancelled=cancelled,
-        )
+    run_until_cancelled(runner, tmp_path, on_progress=cancel_when_moving, cancelled=cancelled)
     assert time.monotonic() - fired_at[0] < 1.5
     assert not _still_running(tmp_path)
 
@@ -109,16 +115,7 @@ def test_it_has_nothing_of_our_environment(tmp_path: Path, kernel: bool, monkeyp
         seen.update({pid: Path(f"/proc/{pid}/environ").read_text() for pid in running_with(str(tmp_path))})
         cancelled.set()
 
-    argv = [runner.binary, *ENDLESS, f"file:{tmp_path}/out.mp4"]
-    with pytest.raises(Cancelled):
-        runner.run(
-            argv,
-            write=[tmp_path / "out.mp4"],
-            deadline_s=30,
-            duration_s=100,
-            on_progress=look,
-            cancelled=cancelled,
-        )
+    run_until_cancelled(runner, tmp_path, on_progress=look, cancelled=cancelled)
     assert seen
     for environment in seen.values():
         assert f"PATH={os.defpath}" in environment

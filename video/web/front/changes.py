@@ -13,7 +13,7 @@ import json
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +76,7 @@ class Changes:
 
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
+        self._of_user: Counter[int] = Counter()
         self._lock = threading.Lock()
         self._any = threading.Event()
         self._ends = threading.Event()
@@ -98,16 +99,17 @@ class Changes:
     def add(self, listener: Listener) -> None:
         """From now on it is told. Raises TooMany."""
         with self._lock:
-            of_user = sum(one.user_id == listener.user_id for one in self._listeners)
-            if len(self._listeners) >= MOST_LISTENERS or of_user >= MOST_OF_USER:
+            if len(self._listeners) >= MOST_LISTENERS or self._of_user[listener.user_id] >= MOST_OF_USER:
                 raise TooMany
             self._listeners.add(listener)
+            self._of_user[listener.user_id] += 1
             self._any.set()
 
     def remove(self, listener: Listener) -> None:
         """It is told no more."""
         with self._lock:
-            self._listeners.discard(listener)
+            self._listeners.remove(listener)
+            self._of_user -= Counter([listener.user_id])  # those who are at 0 leave it
             if not self._listeners and not self._ends.is_set():
                 self._any.clear()
 
@@ -127,10 +129,12 @@ class Changes:
         now = time.monotonic()
         with self._lock:
             listeners = list(self._listeners)
+        if not listeners:
+            return  # the last one went just now
         # What happened since a new one read the tasks is read once more, for it.
         since = [listener.since for listener in listeners if listener.is_new]
         if len(since) == len(listeners):
-            self._floor, self._seen = max(since, default=0), deque()  # nobody was told of anything
+            self._floor, self._seen = max(since), deque()  # nobody was told of anything
         rows = database.fetch(
             """
             SELECT e.id, e.task_id, t.user_id FROM video_taskevent e JOIN video_videotask t ON t.id = e.task_id

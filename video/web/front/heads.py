@@ -8,13 +8,11 @@ depends on any of its parameters but for a form's `boundary`, so the others are 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
-from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from video.web import headers as security
+from video.web.front.refusals import refusal
 
 LONGEST_HEADER = LONGEST_QUERY = 16 * 1024  # characters; all cookies are one header
 LONGEST_PATH = 4096
@@ -65,12 +63,7 @@ def _too_long(environ: WSGIEnvironment) -> tuple[str, str] | None:
 
 def _refuse(environ: WSGIEnvironment, start_response: StartResponse, status: str, sentence: str) -> Iterable[bytes]:
     code = "uri_too_long" if status.startswith("414") else "header_too_long"
-    error: dict[str, Any] = {"code": code, "message": sentence, "details": {}}
-    is_api = environ.get("PATH_INFO", "").startswith("/api/")
-    body = json.dumps({"success": False, "error": error}) if is_api else f"{sentence}\n"
-    kind = "application/json" if is_api else "text/plain; charset=utf-8"
-    raw = body.encode()
-    headers = {"Content-Type": kind, "Content-Length": str(len(raw)), "Cache-Control": "no-store"}
-    headers |= security.of(environ.get("PATH_INFO", ""), secure=False)
+    headers, body = refusal(environ.get("PATH_INFO", ""), code, sentence)
+    headers["Content-Length"] = str(len(body))
     start_response(status, list(headers.items()))
-    return [raw]
+    return [body]

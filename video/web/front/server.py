@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -18,10 +17,10 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from video.web import headers as security
 from video.web.front import bodies, streams, wsgi
 from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
+from video.web.front.refusals import refusal
 from video.web.front.streams import EventStream, Later
 
 log = logging.getLogger(__name__)
@@ -173,17 +172,9 @@ def _overloaded(protocol: HTTPProtocol, path: str) -> None:
 
 def _refuse(protocol: HTTPProtocol, path: str, status: int, code: str, sentence: str) -> None:
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
-    is_api = path.startswith("/api/")
-    headers = {
-        **security.of(path, secure=False),
-        "Cache-Control": "no-store",
-        "Connection": "close",
-        "Content-Type": "application/json" if is_api else "text/plain; charset=utf-8",
-        **({"Retry-After": "2"} if status == 503 else {}),
-    }
-    error: dict[str, Any] = {"code": code, "message": sentence, "details": {}}
-    text = json.dumps({"success": False, "error": error}) if is_api else sentence + "\n"
-    protocol.response_str(status, list(headers.items()), text)
+    headers, text = refusal(path, code, sentence)
+    headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
+    protocol.response_bytes(status, list(headers.items()), text)
 
 
 def _bound_silence() -> None:
