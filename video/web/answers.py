@@ -6,13 +6,15 @@ from collections.abc import Mapping
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
+from video.web import headers as security
+
 METHOD_CODE = "method_not_allowed"
 METHOD_MESSAGE = "This address doesn't take that method; the header Allow names those it takes."
 
 
 def is_api(request: HttpRequest) -> bool:
-    """Whether the address is the API's, which answers everything in its envelope."""
-    return request.path_info == "/api" or request.path_info.startswith("/api/")
+    """Whether the request is for an address of the API."""
+    return security.is_api(request.path_info)
 
 
 def plain(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> HttpResponse:

@@ -52,9 +52,14 @@ CACHE_CONTROL = "no-store"
 PROBES = ("/healthz", "/readyz")
 
 
+def is_api(path: str) -> bool:
+    """Whether the address is the API's, which answers everything in its envelope."""
+    return path == "/api" or path.startswith("/api/")
+
+
 def kind_of(path: str) -> Kind:
     """What is behind an address, by its path. What isn't there is a page: of the error."""
-    if path.startswith("/api/") or path == "/api" or path in PROBES:
+    if is_api(path) or path in PROBES:
         return "program"
     if path.startswith("/storage/"):
         return "file"
