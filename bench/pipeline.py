@@ -102,9 +102,10 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
     """The very argv that the transcode stage runs for this source, and "encode" or "remux"."""
     from django.conf import settings
 
+    from media_pipeline.encode.command import command
     from media_pipeline.encode.ffmpeg import FFmpeg
+    from media_pipeline.encode.plan import Target, plan
     from media_pipeline.encode.probe import Prober
-    from media_pipeline.encode.transcode import Target, command, plan
     from video.infra.toolkit import ffmpeg_binary
 
     prober = Prober()

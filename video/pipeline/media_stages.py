@@ -17,8 +17,8 @@ from django.conf import settings
 
 from media_pipeline import errors
 from media_pipeline.disk import require_free
+from media_pipeline.encode.plan import Target
 from media_pipeline.encode.thumbnail import make_thumbnail
-from media_pipeline.encode.transcode import Target
 from media_pipeline.encode.transcode import transcode as encode
 from media_pipeline.fetch.download import download as fetch
 from media_pipeline.storage import object_keys

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from media_pipeline.encode.command import command
 from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.plan import Target, output_size, plan
 from media_pipeline.encode.probe import MediaInfo, Prober
-from media_pipeline.encode.transcode import Target, command, output_size, plan, transcode, what_is_wrong
+from media_pipeline.encode.transcode import transcode, what_is_wrong
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, NotAVideo, TranscodeFailed
 from tests.media_pipeline.conftest import FFMPEG
 
