@@ -68,10 +68,16 @@ class KeyReused(Refusal):
 
 
 def create(
-    user_id: int, order: Order, *, idempotency_key: str | None = None, priority: int = 0
+    user_id: int,
+    order: Order,
+    *,
+    models: list[str] | None = None,
+    idempotency_key: str | None = None,
+    priority: int = 0,
 ) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
+    `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already.
     `priority`: -100 to 100, among the user's own; for operators. A second run with the same `idempotency_key` and order
     makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, KeyReused, and as
     `model_choice.eligible_models`; nothing is made then.
@@ -82,7 +88,7 @@ def create(
         request_hash=order.fingerprint() if idempotency_key else "",
         idempotency_key=idempotency_key,
         priority=priority,
-        eligible_models=model_choice.eligible_models(order),
+        eligible_models=model_choice.eligible_models(order) if models is None else models,
         **asdict(order),
     )
     try:
@@ -96,7 +102,7 @@ def create(
         if earlier := _earlier(task):
             return earlier, False
         # It was deleted in this very moment, so the key is free again.
-        return create(user_id, order, idempotency_key=idempotency_key, priority=priority)
+        return create(user_id, order, models=models, idempotency_key=idempotency_key, priority=priority)
     after_commit(dispatch.request_admission)
     return task, True
 

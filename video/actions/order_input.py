@@ -176,7 +176,8 @@ def _fields_of(serializer: type[Strict]) -> BindingDict:
 
 
 class CreateSerializer(Strict):
-    """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["model"]` its likely model.
+    """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["models"]` are those that may
+    make it, the likely one first.
 
     A model that is named and can't do what is asked is the client's mistake, whatever `fallback` says: that is for
     failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
@@ -208,7 +209,7 @@ class CreateSerializer(Strict):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
         models = _models(order, fallback_said=attrs.get("fallback") is True)
-        return {"order": order, "model": catalogue.BY_ID[models[0]]}
+        return {"order": order, "models": models}
 
 
 def _excepted(url: str) -> frozenset[str]:

@@ -13,9 +13,11 @@ from video.api.origins import refuse_cross_site
 
 
 class TokenAuthentication(BaseAuthentication):
-    """A wrong Bearer token is an error, also beside a good cookie. One query for the user and the login."""
+    """A wrong Bearer token is an error, also beside a good cookie. One query for the user, the login, and what the view
+    reads beside.
+    """
 
-    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, tokens.AcceptedToken] | None:
+    def authenticate(self, request: Request) -> tuple[AbstractBaseUser, tokens.Caller] | None:
         raw = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
         if raw is None:
             raw = cookies.access(request)
@@ -24,7 +26,8 @@ class TokenAuthentication(BaseAuthentication):
             # A browser adds cookies to other sites' requests too; it never adds an Authorization header by itself.
             if request.method not in SAFE_METHODS:
                 refuse_cross_site(request)
-        return tokens.user_of_access(raw)
+        caller = tokens.caller_of_access(raw, request.parser_context["view"].beside_login(request))
+        return caller.user, caller
 
     def authenticate_header(self, request: Request) -> str:
         return 'Bearer realm="api"'

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from video.api import errors, parsing
+from video.api import errors, parsing, tokens
 
 
 class JsonWhateverIsAsked(BaseContentNegotiation):
@@ -39,6 +39,12 @@ class ApiView(APIView):
             raise MethodNotAllowed(str(request.method)[:20])
         super().initial(request, *args, **kwargs)
         parsing.refuse_by_header(request.META)
+
+    def beside_login(self, request: Request) -> tokens.Beside | None:
+        """What the statement that reads the login reads as well, for a view that needs one row of its caller's; the
+        row is `beside(request)`.
+        """
+        return None
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -71,6 +77,12 @@ def caller(request: Request) -> User:
     return user
 
 
+def beside(request: Request) -> tuple[Any, ...] | None:
+    """The row that `beside_login` asked for, if there is one."""
+    login: tokens.Caller = request.auth  # type: ignore[assignment]
+    return login.beside
+
+
 def user_id(request: Request) -> int:
-    """The same, its id."""
+    """The caller's id."""
     return caller(request).pk

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -29,6 +31,7 @@ from video.web.logins.sessions import Login, is_id
 #: `iss` of our own tokens: each belongs to a session.
 ISSUER = "reelworks"
 ALGORITHM = "HS256"
+MOST_KEPT = 2000  # tokens with a good signature, in memory
 
 EXPIRED = "Your login has expired; refresh it, or log in again."
 REFUSED = "This token is not valid here, or its login has ended; log in again."
@@ -40,8 +43,15 @@ class RotatingKeys(TokenBackend):
     def __init__(self, key: str, *former: str) -> None:
         super().__init__(ALGORITHM, key)
         self._former = [TokenBackend(ALGORITHM, one) for one in former]
+        # A client sends its token with each request; the check of one costs as much as a statement to the database.
+        # What is refused is not kept, and all that time can change is asked of the token's claims each time.
+        self._good = lru_cache(MOST_KEPT)(self._decode)
 
     def decode(self, token: Any, verify: bool = True) -> dict[str, Any]:
+        """The claims of a token with a good signature. Raises TokenBackendError."""
+        return dict(self._good(token, verify))
+
+    def _decode(self, token: Any, verify: bool) -> dict[str, Any]:
         try:
             return super().decode(token, verify)
         except TokenBackendExpiredToken:
@@ -132,16 +142,34 @@ def expiry(token: Token) -> datetime:
     return datetime.fromtimestamp(token["exp"], UTC)
 
 
-def user_of_access(raw: str) -> tuple[AbstractBaseUser, AcceptedToken]:
+@dataclass(frozen=True)
+class Beside:
+    """What the statement that reads a login reads as well: a SELECT of one row at most, whose first column is never
+    NULL. It may speak of the user's row as `u`; its parameters are neither `user` nor `session`.
+    """
+
+    sql: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, by which token, and the row that was read beside."""
+
+    user: AbstractBaseUser
+    token: _CheckedToken
+    beside: tuple[Any, ...] | None = None
+
+
+def caller_of_access(raw: str, beside: Beside | None = None) -> Caller:
     """The active user that an access token stands for, with one query. Raises AuthenticationFailed."""
-    token = decoded(AcceptedToken, raw)
-    return user_of(token), token
+    return caller_of(decoded(AcceptedToken, raw), beside)
 
 
 def user_of_refresh(raw: str) -> tuple[AbstractBaseUser, SessionRefreshToken]:
     """The same for a refresh token; whether it is the session's next one is for `sessions.exchange` to say."""
     token = decoded(SessionRefreshToken, raw)
-    return user_of(token), token
+    return caller_of(token).user, token
 
 
 def decoded(kind: type[Kind], raw: str) -> Kind:
@@ -154,33 +182,40 @@ def decoded(kind: type[Kind], raw: str) -> Kind:
         raise AuthenticationFailed(REFUSED, code="invalid_token") from None
 
 
-def user_of(token: _CheckedToken) -> AbstractBaseUser:
+def caller_of(token: _CheckedToken, beside: Beside | None = None) -> Caller:
     """The active user of a token whose session, if it has one, is alive. Raises AuthenticationFailed."""
-    users, user_id = get_user_model(), token.payload.get(api_settings.USER_ID_CLAIM)
-    user = None
+    user_id = token.payload.get(api_settings.USER_ID_CLAIM)
+    row = None
     if isinstance(user_id, int | str) and not isinstance(user_id, bool):
         try:
-            user = _read(users._meta.pk.to_python(user_id), token.session_id)
+            row = _read(get_user_model()._meta.pk.to_python(user_id), token.session_id, beside)
         except (ValidationError, ValueError):  # no id at all
-            user = None
-    if user is None or not user.is_active or not demo_login.may_use(user):
+            row = None
+    if row is None:
         raise AuthenticationFailed(REFUSED, code="invalid_token")
-    return user
+    user = get_user_model().from_db(connection.alias, _OF_USER, row[: len(_OF_USER)])
+    if not user.is_active or not demo_login.may_use(user):
+        raise AuthenticationFailed(REFUSED, code="invalid_token")
+    more = row[len(_OF_USER) :]
+    return Caller(user, token, more if more and more[0] is not None else None)
 
 
-def _read(pk: Any, session_id: str) -> AbstractBaseUser | None:
-    """The user's row, if the session is alive. Read at each request; a query set costs four times the CPU of this."""
-    users = get_user_model()
-    names = [field.attname for field in users._meta.concrete_fields]
-    sql = _sql(users, of_session=bool(session_id))
-    rows = database.fetch_prepared(sql, {"user": pk, "session": session_id} if session_id else {"user": pk})
-    return users.from_db(connection.alias, names, rows[0]) if rows else None
+#: What a request asks of its user, in the order of the model's fields; Django reads the others when they are asked.
+_OF_USER = ("id", "password", "is_superuser", "username", "is_staff", "is_active")
+
+
+def _read(pk: Any, session_id: str, beside: Beside | None) -> tuple[Any, ...] | None:
+    """The user's columns, if the session is alive, then those beside. Read at each request; a query set costs four
+    times the CPU of this.
+    """
+    params = {"user": pk, **({"session": session_id} if session_id else {}), **(beside.params if beside else {})}
+    rows = database.fetch_prepared(_sql(bool(session_id), beside.sql if beside else ""), params)
+    return rows[0] if rows else None
 
 
 @cache
-def _sql(users: type[AbstractBaseUser], *, of_session: bool) -> str:
-    quote = connection.ops.quote_name
-    columns = ", ".join(f"u.{quote(str(field.column))}" for field in users._meta.concrete_fields)
-    alive = "JOIN video_loginsession s ON s.user_id = u.id AND s.id = %(session)s AND s.ended_at IS NULL"
-    table = f"{quote(users._meta.db_table)} u {alive if of_session else ''}"
-    return f"SELECT {columns} FROM {table} WHERE u.id = %(user)s"  # noqa: S608 - names of the model
+def _sql(of_session: bool, beside: str) -> str:
+    columns = ", ".join([*(f"u.{name}" for name in _OF_USER), *(["beside.*"] if beside else [])])
+    session = "JOIN video_loginsession s ON s.user_id = u.id AND s.id = %(session)s AND s.ended_at IS NULL"
+    more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
+    return f"SELECT {columns} FROM auth_user u {session if of_session else ''} {more} WHERE u.id = %(user)s"  # noqa: S608

@@ -96,7 +96,7 @@ class LogoutView(_AuthView):
     def _end(self, request: Request, token: AnyToken, *, everywhere: bool) -> AbstractBaseUser | None:
         """The user of a token that was good; its session is over now."""
         try:
-            user = tokens.user_of(token)
+            user = tokens.caller_of(token).user
         except AuthenticationFailed:
             return None
         if token.session_id and sessions.end(token.session_id, user.pk, LoginSession.End.LOGOUT):

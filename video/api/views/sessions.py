@@ -20,7 +20,7 @@ class SessionsView(ApiView):
     """GET /api/auth/sessions: the logins of the caller that are alive, the last used first."""
 
     def get(self, request: Request) -> Response:
-        current = request.auth.session_id  # type: ignore[union-attr]  # our own token
+        current = request.auth.token.session_id  # type: ignore[union-attr]  # our own token
         fields = "id made_at last_used_at ends_at address user_agent"
         found = [
             {**camel(one, fields), "current": one.pk == current} for one in sessions.alive(user_id(request))[:MOST]

@@ -12,11 +12,13 @@ from django.http import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from providers import catalogue
 from video.actions import create
 from video.actions.order_input import CreateSerializer
 from video.api import errors
-from video.api.base import ApiView, success, user_id
+from video.api.base import ApiView, beside, success, user_id
 from video.api.bodies import fields_of
+from video.api.tokens import Beside
 from video.attempts import poll_policy
 from video.engine import transitions
 from video.infra import database
@@ -46,6 +48,7 @@ _COLUMNS = """
     ) g ON true
 """
 _STATUS = f"{_COLUMNS} WHERE t.id = %(task)s AND t.user_id = %(user)s"
+_STATUS_OF_CALLER = f"{_COLUMNS} WHERE t.id = %(task)s AND t.user_id = u.id"
 _STATUSES = f"""
     SELECT one.id, one.user_id, found.* FROM video_videotask one
     CROSS JOIN LATERAL ({_COLUMNS} WHERE t.id = one.id) found WHERE one.id = ANY(%(tasks)s)
@@ -61,12 +64,12 @@ class CreateView(ApiView):
     def post(self, request: Request) -> Response:
         key = _idempotency_key(request)
         wanted = fields_of(request, CreateSerializer)
-        task, is_new = create.create(user_id(request), wanted["order"], idempotency_key=key)
+        task, is_new = create.create(user_id(request), wanted["order"], models=wanted["models"], idempotency_key=key)
         response = success(
             {
                 "taskId": task.pk,
                 "status": PUBLIC_STATUS.get(task.status, str(task.status)),
-                "estimatedTime": estimates.expected_seconds(wanted["model"], task.user_id),
+                "estimatedTime": estimates.expected_seconds(catalogue.BY_ID[wanted["models"][0]], task.user_id),
             },
             status=201 if is_new else 200,
         )
@@ -89,11 +92,21 @@ class StatusView(ApiView):
     progress), or when they are over. No thread waits.
     """
 
+    def beside_login(self, request: Request) -> Beside | None:
+        """The task itself: each waiting client sends this request every few seconds."""
+        task_id = request.GET.get("taskId", "")
+        if "wait" in request.GET or not TASK_ID.fullmatch(task_id):
+            return None
+        return Beside(_STATUS_OF_CALLER, {"task": task_id, "most": OWN_COUNTED})
+
     def get(self, request: Request) -> HttpResponseBase:
         task_id = request.GET.get("taskId", "")
         if not task_id:
             raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
-        wait_s = _wait_s(request.GET.get("wait"))
+        wait = request.GET.get("wait")
+        if wait is None:
+            return success(_whole(checked_id(task_id), user_id(request), beside(request), origin_of(request)))
+        wait_s = _wait_s(wait)
         since = newest_event() if wait_s and can_wait(request._request) else None  # before what it must not miss
         status = status_of(task_id, request)
         if since is None or status["status"] in ENDED:
@@ -101,9 +114,7 @@ class StatusView(ApiView):
         return Later(Listener(user_id(request), task_id, since), wait_s)
 
 
-def _wait_s(text: str | None) -> int:
-    if text is None:
-        return 0
+def _wait_s(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,2}", text, re.ASCII) or int(text) > LONGEST_WAIT_S:
         raise errors.invalid("wait", f"must be a whole number of seconds from 0 to {LONGEST_WAIT_S}")
     return int(text)
@@ -125,10 +136,8 @@ def checked_id(task_id: str) -> str:
 def status_of(task_id: str, request: Request, *, owner_id: int | None = None) -> dict[str, Any]:
     """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
     owner = user_id(request) if owner_id is None else owner_id
-    row = _find(checked_id(task_id), owner)
-    if row is None:
-        raise errors.not_found()
-    return _whole(task_id, owner, row, origin_of(request))
+    rows = database.fetch_prepared(_STATUS, {"task": checked_id(task_id), "user": owner, "most": OWN_COUNTED})
+    return _whole(task_id, owner, rows[0] if rows else None, origin_of(request))
 
 
 def statuses(task_ids: Sequence[str], base: str) -> dict[str, dict[str, Any]]:
@@ -142,14 +151,10 @@ def origin_of(request: Request) -> str:
     return settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
 
 
-def _whole(task_id: str, owner: int, row: tuple[Any, ...], base: str) -> dict[str, Any]:
+def _whole(task_id: str, owner: int, row: tuple[Any, ...] | None, base: str) -> dict[str, Any]:
+    if row is None:
+        raise errors.not_found()
     return shown(task_id, _up_to_now(row[:9]), base) | _place(*row[9:], user_id=owner)
-
-
-def _find(task_id: str, user_id: int) -> tuple[Any, ...] | None:
-    """One statement in SQL: each waiting client sends this request every few seconds."""
-    rows = database.fetch_prepared(_STATUS, {"task": task_id, "user": user_id, "most": OWN_COUNTED})
-    return rows[0] if rows else None
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
@@ -173,7 +178,7 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
-    """A task's status in the API's words; `row` as `_find` begins, `base` as of `origin_of`."""
+    """A task's status in the API's words; `row` as `_COLUMNS` begins, `base` as of `origin_of`."""
     status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
