@@ -4,9 +4,8 @@ cleared."""
 from __future__ import annotations
 
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.api.tokens import AcceptedToken, SessionRefreshToken
 
@@ -23,19 +22,19 @@ def refresh(request: HttpRequest | Request) -> str:
     return request.COOKIES.get(settings.REFRESH_COOKIE_NAME, "")
 
 
-def put(response: Response, access: AcceptedToken, refresh: SessionRefreshToken) -> None:
+def put(response: HttpResponse, access: AcceptedToken, refresh: SessionRefreshToken) -> None:
     """Set both cookies, each for as long as its token is good."""
     _set(response, settings.COOKIE_NAME, access, "/")
     _set(response, settings.REFRESH_COOKIE_NAME, refresh, REFRESH_PATH)
 
 
-def clear(response: Response) -> None:
+def clear(response: HttpResponse) -> None:
     """Take both cookies back."""
     _set(response, settings.COOKIE_NAME, None, "/")
     _set(response, settings.REFRESH_COOKIE_NAME, None, REFRESH_PATH)
 
 
-def _set(response: Response, name: str, token: AcceptedToken | SessionRefreshToken | None, path: str) -> None:
+def _set(response: HttpResponse, name: str, token: AcceptedToken | SessionRefreshToken | None, path: str) -> None:
     response.set_cookie(
         name,
         "" if token is None else str(token),

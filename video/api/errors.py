@@ -13,10 +13,9 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from rest_framework import exceptions
-from rest_framework.response import Response
 
 from media_pipeline.errors import StorageRefused
 from video.actions.create import KeyReused
@@ -72,10 +71,10 @@ def body(code: str, message: str, details: Details | None = None) -> dict[str, A
     return {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
 
 
-def exception_handler(exc: Exception, context: dict[str, Any]) -> Response:
+def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """Every exception of an API view as an envelope. An unexpected one is logged; its answer is a number."""
     error = _translate(exc)
-    response = Response(body(error.code, error.message, error.details), status=error.status_code)
+    response = answers.as_json(body(error.code, error.message, error.details), error.status_code)
     challenge = getattr(exc, "auth_header", None)
     if challenge:
         response["WWW-Authenticate"] = challenge

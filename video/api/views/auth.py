@@ -9,9 +9,9 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.http import HttpResponse
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.api import cookies, tokens
 from video.api.authentication import bearer
@@ -45,7 +45,7 @@ class _AuthView(PublicApiView):
 class LoginView(_AuthView):
     """POST /api/auth/login: name and password for the cookies of both tokens."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LoginSerializer)
         user = sign_in.sign_in(request._request, fields["username"], fields["password"], door="api")
         login = None if user is None else sessions.start(user, **_client(request))
@@ -57,7 +57,7 @@ class LoginView(_AuthView):
 class RefreshView(_AuthView):
     """POST /api/auth/refresh: fresh tokens for the refresh token in the cookie, or for `refreshToken` in the body."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, RefreshSerializer)
         raw = fields.get("refresh_token") or cookies.refresh(request)
         if not raw:
@@ -79,7 +79,7 @@ class LogoutView(_AuthView):
     With `everywhere` it ends all logins of their user, and needs one that is good.
     """
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LogoutSerializer)
         everywhere = fields.get("everywhere", False)
         users = [self._end(request, token, everywhere=everywhere) for token in _tokens(request, fields)]
@@ -107,7 +107,7 @@ class LogoutView(_AuthView):
 class PasswordView(ApiView):
     """POST /api/auth/password: a new password for the present one. Ends all logins of the user, and makes a new one."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         refuse_cross_site(request)  # sets cookies, also for a Bearer token
         fields = fields_of(request, PasswordSerializer)
         user = caller(request)
@@ -157,7 +157,7 @@ def _record(request: Request, event: str, user: AbstractBaseUser, **facts: Any) 
     security_log.record(event, address=client_address(request._request), user=user, **facts)
 
 
-def _welcome(request: Request, user: AbstractBaseUser, login: Login, event: str = "") -> Response:
+def _welcome(request: Request, user: AbstractBaseUser, login: Login, event: str = "") -> HttpResponse:
     """Both tokens, in cookies and as far as scripts may have them in the body."""
     access, refresh = tokens.pair_of(user, login)
     if event:

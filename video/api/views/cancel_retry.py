@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.actions import cancel, retry
 from video.api import errors
@@ -15,7 +15,7 @@ from video.api.views.video import checked_id, status_of
 class CancelView(ApiView):
     """POST /api/video/cancel: 200 with the task's status and what becomes of its credits. Safe to repeat."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         task_id = checked_id(fields_of(request, CancelSerializer)["task_id"])
         done = cancel.cancel(task_id, by=_name(request), user_id=user_id(request))
         return success({**status_of(task_id, request), "refund": done.refund.value})
@@ -24,7 +24,7 @@ class CancelView(ApiView):
 class RetryView(ApiView):
     """POST /api/video/retry: 200 with the task's status and what it costs again."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         wanted = fields_of(request, RetrySerializer)
         task_id, free = checked_id(wanted["task_id"]), wanted.get("free", False)
         if free and not request.user.has_perm("video.add_creditentry"):

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db import connection
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.api import errors
 from video.api.base import ApiView, success, user_id
@@ -31,7 +31,7 @@ STATUSES: dict[str, tuple[Status, ...]] = {
 class TasksView(ApiView):
     """GET /api/video/tasks?status=&limit=&cursor=: the caller's tasks. `nextCursor` is null at the end."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         asked = _asked(request, {"status", "limit", "cursor"})
         status, limit, cursor = asked.get("status"), _limit(asked), asked.get("cursor")
         if status is not None and status not in STATUSES:
@@ -46,7 +46,7 @@ class TasksView(ApiView):
 class CreditsView(ApiView):
     """GET /api/credits?limit=&cursor=: the caller's balance, and the entries of the ledger that explain it."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         asked = _asked(request, {"limit", "cursor"})
         limit, cursor = _limit(asked), asked.get("cursor")
         if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):

@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from providers import catalogue, ranking
 from providers.models import Model
@@ -29,7 +29,7 @@ class ModelsView(ApiView):
     Prices are what providers charge, in USD a second of video, as decimal strings.
     """
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER
         slots, found = model_choice.availability(), health.read()
         measured, decided = found.seen_by(user_id), found.overrides
@@ -56,7 +56,7 @@ class QuoteView(ApiView):
     `priceUsd` is what the provider would charge, `credits` what the user would pay.
     """
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         order = fields_of(request, CreateSerializer)["order"]
         try:
             quote = model_choice.quote(order, user_id=request.user.pk or health.ANOTHER_USER)

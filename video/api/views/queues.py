@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
@@ -14,7 +14,7 @@ from video.monitoring import as_json, overview, users
 class QueuesView(ApiView):
     """GET /api/queues/status: all queues for staff who may look at tasks and accounts, else the caller's own tasks."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         if overview.may_see_all(request.user):
             return success(as_json.system(overview.read()))
         return success(as_json.own(users.of_user(user_id(request))))
@@ -23,7 +23,7 @@ class QueuesView(ApiView):
 class TaskView(ApiView):
     """GET /api/queues/tasks/{taskId}: one task's timeline, attempts and money, for its owner and for such staff."""
 
-    def get(self, request: Request, task_id: str) -> Response:
+    def get(self, request: Request, task_id: str) -> HttpResponse:
         task_id, staff = checked_id(task_id), overview.may_see_all(request.user)
         task = task_details.find(task_id, of_user=None if staff else user_id(request))
         if task is None:

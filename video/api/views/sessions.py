@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.api.base import ApiView, caller, success, user_id
 from video.api.errors import not_found
@@ -19,7 +19,7 @@ MOST = 200
 class SessionsView(ApiView):
     """GET /api/auth/sessions: the logins of the caller that are alive, the last used first."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         current = request.auth.token.session_id  # type: ignore[union-attr]  # our own token
         fields = "id made_at last_used_at ends_at address user_agent"
         found = [
@@ -31,7 +31,7 @@ class SessionsView(ApiView):
 class SessionView(ApiView):
     """DELETE /api/auth/sessions/{id}: end one of them."""
 
-    def delete(self, request: Request, session_id: str) -> Response:
+    def delete(self, request: Request, session_id: str) -> HttpResponse:
         if not sessions.is_id(session_id) or not sessions.end(session_id, user_id(request), LoginSession.End.ENDED):
             raise not_found("login")
         address = client_address(request._request)

@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from providers import catalogue
 from video.actions import create
@@ -61,7 +60,7 @@ PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
 class CreateView(ApiView):
     """POST /api/video/create: 201 with the new task, or 200 with the one that this Idempotency-Key made before."""
 
-    def post(self, request: Request) -> Response:
+    def post(self, request: Request) -> HttpResponse:
         key = _idempotency_key(request)
         wanted = fields_of(request, CreateSerializer)
         task, is_new = create.create(user_id(request), wanted["order"], models=wanted["models"], idempotency_key=key)
@@ -94,16 +93,17 @@ class StatusView(ApiView):
 
     def beside_login(self, request: Request) -> Beside | None:
         """The task itself: each waiting client sends this request every few seconds."""
-        task_id = request.GET.get("taskId", "")
-        if "wait" in request.GET or not TASK_ID.fullmatch(task_id):
+        given = request.GET
+        task_id = given.get("taskId", "")
+        if "wait" in given or not TASK_ID.fullmatch(task_id):
             return None
         return Beside(_STATUS_OF_CALLER, {"task": task_id, "most": OWN_COUNTED})
 
     def get(self, request: Request) -> HttpResponseBase:
-        task_id = request.GET.get("taskId", "")
+        given = request.GET
+        task_id, wait = given.get("taskId", ""), given.get("wait")
         if not task_id:
             raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
-        wait = request.GET.get("wait")
         if wait is None:
             return success(_whole(checked_id(task_id), user_id(request), beside(request), origin_of(request)))
         wait_s = _wait_s(wait)

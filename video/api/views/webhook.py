@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from providers import registry, webhooks
 from video.api import errors, parsing
@@ -24,7 +24,7 @@ class WebhookView(PublicApiView):
 
     parser_classes = ()
 
-    def post(self, request: Request, provider: str | None = None) -> Response:
+    def post(self, request: Request, provider: str | None = None) -> HttpResponse:
         if provider is not None and not callbacks.may_call(provider):
             raise errors.not_found("address")
         raw = parsing.read(request._request)
