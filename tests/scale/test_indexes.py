@@ -27,7 +27,7 @@ from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
 from video.attempts import reconcile, records
 from video.engine import due
-from video.monitoring import overview
+from video.monitoring import delivered, overview
 from video.monitoring import users as own_figures
 from video.processes import periodic
 from video.routing import health
@@ -121,6 +121,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "task_with_core": transcode_slots.grant,
     "task_active_of_user": lambda: own_figures.of_user(USER),
     "task_work_to_sweep": periodic.sweep_work_files,
+    "task_with_warnings": delivered.warnings_by_code,
     "task_list_of_user": api("/api/video/tasks"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),

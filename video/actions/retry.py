@@ -186,6 +186,7 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
             source_key = CASE WHEN %(waits)s THEN '' ELSE source_key END,
             output_key = CASE WHEN %(waits)s THEN '' ELSE output_key END,
             thumbnail_key = CASE WHEN %(waits)s THEN '' ELSE thumbnail_key END,
+            warnings = CASE WHEN %(waits)s THEN '[]' ELSE warnings END,
             has_work_files = has_work_files OR %(stage)s IN ('download', 'transcode'),
             tries = 0, deaths = 0, park_reason = '', hinted_at = NULL, finished_at = NULL,
             error_code = '', error_message = ''

@@ -35,6 +35,7 @@ _PAGES = {
     "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
     "users_off": ("videotask", "changelist", "?stands=off", "These tasks"),
     "circuit_open": ("circuit", "changelist", "", "Circuits"),
+    "much_too_short": ("videotask", "changelist", "?warning=much_shorter_than_ordered", "These tasks"),
     "open_cases": ("generation", "open_cases", "", "Open cases"),
     "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),
 }
@@ -57,6 +58,7 @@ def queues_view(request: HttpRequest) -> HttpResponse:
         "workers": [_worker(one) for one in found.workers],
         "accounts": [_account(one) for one in found.accounts],
         "keys": [_key(one) for one in found.keys],
+        "warnings": [(code, number, tasks_url(warning=code)) for code, number in found.warnings.items()],
         "circuits": [(one, "" if one.open_s is None else f"{span(one.open_s)} more") for one in found.circuits],
     }
     response = TemplateResponse(request, "admin/queues/page.html", context)

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
+from media_pipeline.warnings import KINDS
 from video.admin import timeline
 from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, of_task, short, since
@@ -50,6 +51,23 @@ class StateFilter(admin.SimpleListFilter):
         return queryset.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants
 
 
+class WarningFilter(admin.SimpleListFilter):
+    """Tasks with a warning, by its code."""
+
+    title = "warning"
+    parameter_name = "warning"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(code, code.replace("_", " ")) for code in KINDS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> QuerySet[VideoTask]:
+        code = self.value()
+        if code not in KINDS:
+            return queryset
+        # The first condition is the one that the index `task_with_warnings` serves.
+        return queryset.filter(~Q(warnings=[]), warnings__contains=[{"code": code}])
+
+
 @admin.register(VideoTask)
 class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
     list_display = (
@@ -63,7 +81,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
         "waits_for",
     )
     list_display_links = ("task_id",)
-    list_filter = ("status", "stage", StateFilter, "created_at")
+    list_filter = ("status", "stage", StateFilter, WarningFilter, "created_at")
     list_select_related = ("user",)
     # Ids begin with the time: this is newest first, and the primary key's index serves it.
     ordering = ("-id",)

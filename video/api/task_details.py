@@ -49,6 +49,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
         "run": task.run,
         "now": _now(task, timezone.now(), staff=staff),
         "request": order.as_json(task),
+        "warnings": task.warnings,
         **camel(task, "created_at started_at finished_at deadline_at"),
         "timeline": [_event(event, staff=staff) for event in reversed(events[:EVENTS_SHOWN])],
         "timelineCut": len(events) > EVENTS_SHOWN,

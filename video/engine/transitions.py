@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
+from psycopg.types.json import Jsonb
 
 from providers.untrusted import storable
 from video.credits import ledger
@@ -130,6 +131,8 @@ _SETTABLE = frozenset(
         "video_width_px",
         "video_height_px",
         "video_duration_s",
+        "warnings",
+        "fetched_again_of",
     }
 )
 
@@ -156,13 +159,17 @@ def _move(
         UPDATE video_videotask SET lease_until = NULL, deaths = 0, park_code = '', {sets}{extra}
         WHERE id = %(id)s AND fence = %(fence)s AND stage = %(stage)s AND status IN ('pending', 'running')
         """,  # noqa: S608 - column names from the tables above, values as parameters
-        {"id": claim.task.pk, "fence": claim.fence, **params, **{f"f_{name}": fields[name] for name in fields}},
+        {"id": claim.task.pk, "fence": claim.fence, **params, **_values(fields)},
         stage=claim.stage,
         outcome=outcome,
         token=claim.fence,
         started_at=claim.claimed_at,
         **event,
     )
+
+
+def _values(fields: dict[str, Any]) -> dict[str, Any]:
+    return {f"f_{name}": Jsonb(value) if name == "warnings" else value for name, value in fields.items()}
 
 
 def _update(

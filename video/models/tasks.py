@@ -5,8 +5,9 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
+from django.db.models.lookups import Exact
 
 from video import ids
 
@@ -125,6 +126,19 @@ class VideoTask(models.Model):
     video_width_px = models.PositiveIntegerField(null=True, blank=True)
     video_height_px = models.PositiveIntegerField(null=True, blank=True)
     video_duration_s = models.FloatField(null=True, blank=True)
+    warnings = models.JSONField(
+        default=list,
+        db_default=Value([], models.JSONField()),
+        blank=True,
+        help_text="What is odd about the video: a list of {code, message}, each code once.",
+    )
+    fetched_again_of = models.CharField(
+        max_length=40,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Id of the attempt whose file was doubted and fetched a second time.",
+    )
 
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     started_at = models.DateTimeField(null=True, blank=True, help_text="When the first submit was sent.")
@@ -161,6 +175,8 @@ class VideoTask(models.Model):
                 name="task_work_to_sweep",
                 condition=Q(has_work_files=True, finished_at__isnull=False),
             ),
+            # Serves the count of warnings by code: of few tasks, and by the day.
+            models.Index(fields=["finished_at"], name="task_with_warnings", condition=~Q(warnings=[])),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
             models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
         ]
@@ -205,6 +221,12 @@ class VideoTask(models.Model):
                 name="task_priority_from_minus_100_to_100", condition=Q(priority__range=(-100, 100))
             ),
             models.CheckConstraint(name="task_run_from_one", condition=Q(run__gte=1)),
+            models.CheckConstraint(
+                name="task_warnings_is_array",
+                condition=Q(
+                    Exact(Func(F("warnings"), function="jsonb_typeof", output_field=models.TextField()), "array")
+                ),
+            ),
             models.CheckConstraint(name="task_status_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(name="task_stage_known", condition=Q(stage__in=Stage.values)),
             models.CheckConstraint(

@@ -49,6 +49,7 @@ def system(figures: System) -> dict[str, Any]:
             "simulatedUsd": str(figures.stake.simulated_usd),
             "withoutPrice": figures.stake.unpriced,
         },
+        "warnings": {"last24Hours": figures.warnings},
     }
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
 from video.attempts import failure_texts, unsettled
-from video.monitoring import problems, providers, stages, workers
+from video.monitoring import delivered, problems, providers, stages, workers
 from video.monitoring.problems import Figures, Problem
 
 #: What lets staff see everything: who may look at all tasks and at the providers' accounts.
@@ -35,7 +35,7 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; twelve statements."""
+    """All figures; thirteen statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),
@@ -47,6 +47,7 @@ def read() -> System:
         workers=workers.workers(),
         stake=unsettled.stake(unsettled.find(with_lost=False)),
         failure_texts=failure_texts.undecided(),
+        warnings=delivered.warnings_by_code(),
     )
 
 

@@ -39,6 +39,7 @@ class Figures:
     workers: list[Worker]
     stake: Exposure
     failure_texts: dict[str, Undecided] = field(default_factory=dict)  # not understood, by provider
+    warnings: dict[str, int] = field(default_factory=dict)  # of the last day's videos, by code
     at: datetime = field(default_factory=timezone.now)
 
 
@@ -332,6 +333,19 @@ def _failure_texts(figures: Figures) -> Iterator[Problem]:
         )
 
 
+def _much_too_short(figures: Figures) -> Iterator[Problem]:
+    if number := figures.warnings.get("much_shorter_than_ordered", 0):
+        one = number == 1
+        yield Problem(
+            "much_too_short",
+            False,
+            f"{count(number, 'video')} of the last day {'has' if one else 'have'} less than half of the ordered time.",
+            f"{'It was' if one else 'Each was'} fetched again and came no longer; it is delivered with a warning, and "
+            "the credits stay spent.",
+            "Look at the tasks, and ask the provider for the money back if the jobs were charged in full.",
+        )
+
+
 def _failures(figures: Figures) -> Iterator[Problem]:
     failed = round(sum(one.failed.per_min[1] for one in figures.stages) * 5)
     done = round(sum(one.done.per_min[1] for one in figures.stages if one.stage == "save") * 5)
@@ -362,5 +376,6 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _failures,
     _circuits,
     _open_cases,
+    _much_too_short,
     _users_off,
 )

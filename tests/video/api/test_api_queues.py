@@ -76,7 +76,7 @@ class TestSystem:
         found = data(operator)
         assert set(found) == {
             *("scope", "at", "simulated", "healthy", "troubles", "videoQueue", "mediaQueue", "stages", "accounts"),
-            *("keys", "circuits", "workers", "openCases"),
+            *("keys", "circuits", "workers", "openCases", "warnings"),
         }
         assert found["healthy"] is True
         assert found["troubles"] == []
@@ -130,7 +130,7 @@ class TestSystem:
         for number in range(5):
             accepted(make_task(), f"job-{number}")
             make_task()
-        assert statements() == few <= 15
+        assert statements() == few <= 16
 
 
 class TestOwn:

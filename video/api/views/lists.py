@@ -96,7 +96,8 @@ def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str | No
             f"""
             SELECT t.id, t.prompt, t.created_at, t.finished_at, t.run,
                 t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
-                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1)
+                (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1),
+                t.warnings
             FROM video_videotask t WHERE t.user_id = %(user)s{where}
             ORDER BY t.created_at DESC, t.id DESC LIMIT %(number)s
             """,  # noqa: S608 - conditions of this function alone

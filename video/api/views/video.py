@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +33,7 @@ OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _COLUMNS = """
     SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
-        g.model, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
+        g.model, t.warnings, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
             extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
         t.eligible_models, t.rerun, t.created_at,
@@ -154,7 +155,7 @@ def origin_of(request: Request) -> str:
 def _whole(task_id: str, owner: int, row: tuple[Any, ...] | None, base: str) -> dict[str, Any]:
     if row is None:
         raise errors.not_found()
-    return shown(task_id, _up_to_now(row[:9]), base) | _place(*row[9:], user_id=owner)
+    return shown(task_id, _up_to_now(row[:10]), base) | _place(*row[10:], user_id=owner)
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_COLUMNS` begins, `base` as of `origin_of`."""
-    status, progress, stage, error_code, error_message, output_key, thumbnail_key, model = row
+    status, progress, stage, error_code, error_message, output_key, thumbnail_key, model, warnings = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
         shown["model"] = model
@@ -188,6 +189,8 @@ def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
             "videoUrl": media.link(output_key, base=base),
             "thumbnailUrl": media.link(thumbnail_key, base=base),
         }
+        if odd := json.loads(warnings):  # as the driver gives it to us
+            shown["warnings"] = odd
     elif status == Status.FAILED.value:
         shown |= {"error": error_message, "errorCode": error_code}
     elif status == Status.CANCELLED.value:
