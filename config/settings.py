@@ -344,6 +344,7 @@ CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
 WATCHDOG_SECONDS = read.number(env, "WATCHDOG_SECONDS", 60, least=1, most=3600)
 STAGE_LEASE_SECONDS = read.number(env, "STAGE_LEASE_SECONDS", 20, least=1, most=20)
 KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
+KEEP_VIDEOS_DAYS = read.number(env, "KEEP_VIDEOS_DAYS", 0, least=0, most=3650)  # 0: for ever
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
 MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4)
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
@@ -361,6 +362,8 @@ FFMPEG_THREADS = read.whole(env, "FFMPEG_THREADS", _threads_each, least=1, most=
 # Tasks that may wait for a slot, of one user (unless an operator gave another number) and of all.
 MAX_WAITING_PER_USER = read.whole(env, "MAX_WAITING_PER_USER", 1000, least=1, most=10_000_000)
 MAX_WAITING = read.whole(env, "MAX_WAITING", 100_000, least=1, most=10_000_000)
+# Bytes that the stored files of one user may have (unless an operator gave another number); 0: no limit.
+MAX_STORED_BYTES_PER_USER = read.whole(env, "MAX_STORED_BYTES_PER_USER", 0, least=0, most=1024**6)
 # A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
 MIN_FREE_BYTES = read.whole(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5)
 PRIVATE_HOSTS_ALLOWED = read.each(env, "PRIVATE_HOSTS_ALLOWED", read=web_addresses.private_host)

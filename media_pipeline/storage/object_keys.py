@@ -32,6 +32,11 @@ def thumbnail_key(user_id: object, video_id: str) -> str:
     return check_key(f"{one_part(user_id)}/videos/{one_part(video_id)}_thumb.jpg")
 
 
+def original_key(user_id: object, video_id: str, suffix: str) -> str:
+    """`{userId}/videos/{videoId}_original.mp4`: the provider's own file, with the suffix of its kind."""
+    return check_key(f"{one_part(user_id)}/videos/{one_part(video_id)}_original{suffix}")
+
+
 def work_prefix(task_id: str) -> str:
     """The folder of a task's work files; they go when the task is over."""
     return f"work/{one_part(task_id)}/"

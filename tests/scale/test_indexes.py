@@ -19,19 +19,19 @@ from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection, transaction
-from django.test import Client
+from django.test import Client, override_settings
 from pytest_django import DjangoDbBlocker
 from rest_framework_simplejwt.tokens import AccessToken
 
 from providers import catalogue
 from tests.scale.filling import ACTIVE, USER, empty, fill
 from video.attempts import reconcile, records
-from video.engine import due
+from video.engine import due, stored_files
 from video.monitoring import delivered, overview
 from video.monitoring import users as own_figures
 from video.processes import periodic
 from video.routing import health
-from video.scheduling import admission, estimates, transcode_slots
+from video.scheduling import admission, estimates, storage_quota, transcode_slots
 
 pytestmark = [pytest.mark.scale, pytest.mark.django_db]  # nothing that a case does stays
 TASKS = int(os.environ.get("SCALE_TASKS", "1000000"))
@@ -114,6 +114,17 @@ def admit() -> None:
         admission.admit()
 
 
+def expire() -> None:
+    """One batch of videos that are too old, beside none whose own time is over."""
+    with override_settings(KEEP_VIDEOS_DAYS=100):
+        stored_files.mark_expired(500)
+
+
+def within_quota() -> None:
+    with override_settings(MAX_STORED_BYTES_PER_USER=10**15):
+        storage_quota.check(USER)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "task_due": lambda: due.enqueue_due(500),
     "task_waiting_for_slot": admit,
@@ -122,6 +133,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "task_active_of_user": lambda: own_figures.of_user(USER),
     "task_work_to_sweep": periodic.sweep_work_files,
     "task_with_warnings": delivered.warnings_by_code,
+    "task_video_to_expire": expire,
+    "task_video_by_age": expire,
+    "task_files_to_delete": lambda: stored_files.unfinished(500),
+    "task_original_to_sweep": lambda: stored_files.old_originals(500),
     "task_list_of_user": api("/api/video/tasks"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
@@ -174,8 +189,12 @@ SWEEP: dict[str, Callable[[], Any]] = {
     "admit": admit,
     "cores": transcode_slots.grant,
     "take_due": lambda: reconcile._take_due(),
-    "expire": lambda: records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
+    "expire_unknown": lambda: records.expire_unknown(settings.UNKNOWN_WINDOW_SECONDS),
     "work_files": lambda: periodic.sweep_work_files(),
+    "expire_videos": lambda: stored_files.mark_expired(500),
+    "files_to_delete": lambda: stored_files.unfinished(500),
+    "originals": lambda: stored_files.old_originals(500),
+    "storage": within_quota,
 }
 
 

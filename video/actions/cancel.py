@@ -13,7 +13,7 @@ from enum import StrEnum
 from django.db import transaction
 
 from video.actions import task_rows
-from video.actions.task_rows import ActionRefused
+from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.attempts import task_moves
 from video.credits import ledger
 from video.engine import transitions
@@ -136,6 +136,8 @@ def _cancel_row(task_id: str, user_id: int | None, *, only_waiting: bool) -> tup
 
 def _cancelled_before(task: VideoTask) -> Cancelled:
     """The answer to a cancel that changes nothing. Raises ActionRefused if the task has ended otherwise."""
+    if task.is_deleted:
+        raise TaskDeleted
     if task.status != Status.CANCELLED:
         how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
         raise ActionRefused("not_cancellable", f"This task can't be cancelled any more: {how}.")

@@ -19,7 +19,7 @@ from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.routing import model_choice
-from video.scheduling import backlog
+from video.scheduling import backlog, storage_quota
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
 _GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "idempotency_key", "request_hash")
@@ -44,8 +44,9 @@ _INSERT = """
         SELECT count(*) AS waiting FROM (
             SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
             LIMIT (SELECT most_own FROM room)) waiting
-    ), allowed AS MATERIALIZED (
-        SELECT FROM room, own WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s
+    ), {space}, allowed AS MATERIALIZED (
+        SELECT FROM room, own, space
+        WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s AND space.is_free
     ), {purse}, made AS (
         INSERT INTO video_videotask ({columns})
         SELECT {values}
@@ -56,8 +57,9 @@ _INSERT = """
         {record_event}
         SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
-    SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users
-    FROM room, own
+    SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users,
+        space.is_free
+    FROM room, own, space
 """
 
 
@@ -79,7 +81,7 @@ def create(
 
     `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already.
     `priority`: -100 to 100, among the user's own; for operators. A second run with the same `idempotency_key` and order
-    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, KeyReused, and as
+    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, StorageFull, KeyReused, and as
     `model_choice.eligible_models`; nothing is made then.
     """
     task = VideoTask(
@@ -93,8 +95,8 @@ def create(
     )
     try:
         made = _insert(task, price.credits_of(order))
-    except (ledger.InsufficientCredits, backlog.TooManyWaiting):
-        # An earlier run of the same call may have taken the user's last credits or place of the backlog.
+    except (ledger.InsufficientCredits, backlog.TooManyWaiting, storage_quota.StorageFull):
+        # An earlier run of the same call may have taken the user's last credits, bytes or place of the backlog.
         if earlier := _earlier(task):
             return earlier, False
         raise
@@ -119,8 +121,8 @@ def _earlier(task: VideoTask) -> VideoTask | None:
 
 def _insert(task: VideoTask, cost: int) -> bool:
     """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
-    same moment may exceed the limit by as many as they are. False: the key has a task already. Raises TooManyWaiting
-    and InsufficientCredits.
+    same moment may exceed the limit by as many as they are. False: the key has a task already. Raises
+    TooManyWaiting, StorageFull and InsufficientCredits.
 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
@@ -128,7 +130,7 @@ def _insert(task: VideoTask, cost: int) -> bool:
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
-    ((made, can_pay, own_is_full, counted),) = database.fetch_prepared(
+    ((made, can_pay, own_is_full, counted, has_space),) = database.fetch_prepared(
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in _GIVEN},
@@ -137,12 +139,15 @@ def _insert(task: VideoTask, cost: int) -> bool:
             "most_own": settings.MAX_WAITING_PER_USER,
             "most": settings.MAX_WAITING,
             "count_all": count_all,
+            **storage_quota.limit(),
         },
     )
     if counted is not None:
         backlog.total.note(counted)
     if not made and (own_is_full or (counted or 0) >= settings.MAX_WAITING):
         raise _too_many(task, own=own_is_full)
+    if not (made or has_space):
+        raise storage_quota.full(task.user_id)
     if not (made or can_pay or cost == 0):
         raise ledger.InsufficientCredits(needed=cost, balance=ledger.balance(task.user_id))
     return bool(made)
@@ -155,6 +160,7 @@ def _insert_statement() -> str:
     return _INSERT.format(
         columns=", ".join(row),
         values=", ".join(row.values()),
+        space=storage_quota.SPACE,
         purse=ledger.PURSE,
         debit=ledger.DEBIT,
         record_event=RECORD_EVENT,

@@ -36,6 +36,8 @@ LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 # with either. A suggestion is by far the dearest part.
 MOST_UNKNOWN, MOST_SUGGESTED = 10, 3  # names that one answer lists, and those that it looks for a likeness of
 LONGEST_SHOWN, LONGEST_SUGGESTED = 80, 40  # characters of such a name
+DAY_S = 86_400
+LONGEST_KEPT_S = 3650 * DAY_S
 #: Planned, and refused until then: a client must not believe that they work.
 NOT_YET = frozenset({"webhookUrl"})
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
@@ -195,6 +197,9 @@ class CreateSerializer(Strict):
     fps = WholeNumber(required=False, allow_null=True, min_value=1, max_value=120)
     negativePrompt = Text(required=False, allow_null=True, source="negative_prompt")
     seed = WholeNumber(required=False, allow_null=True, min_value=0, max_value=LARGEST_SEED)
+    expiresIn = WholeNumber(
+        required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
+    )
 
     def validate_imageUrl(self, url: str | None) -> str | None:
         """The link as browsers send it, which is what is stored and given to providers."""
@@ -205,6 +210,15 @@ class CreateSerializer(Strict):
             return check_public_url(sent, trusted_origins=_excepted(sent))
         except ForbiddenAddress as err:
             raise ValidationError(f"must be a public https link: {err}") from None
+
+    def validate_expiresIn(self, seconds: int | None) -> int | None:
+        """Not longer than the operator keeps any video."""
+        most = int(settings.KEEP_VIDEOS_DAYS * DAY_S)
+        if seconds is not None and most and seconds > most:
+            raise ValidationError(
+                f"must be at most {most}: videos are kept for {settings.KEEP_VIDEOS_DAYS:g} days here"
+            )
+        return seconds
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})

@@ -14,7 +14,7 @@ from django.db import transaction
 
 from providers.catalogue import UnknownModel
 from video.actions import task_rows
-from video.actions.task_rows import ActionRefused
+from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.attempts import task_moves
 from video.credits import ledger, price
 from video.engine import dispatch, transitions
@@ -25,7 +25,7 @@ from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.models.order import Order
 from video.routing import model_choice
-from video.scheduling import backlog, transcode_slots
+from video.scheduling import backlog, storage_quota, transcode_slots
 
 State = Generation.State
 
@@ -65,8 +65,8 @@ def retry(
 
     `by`: the name that the timeline shows. `free`: what it costs is granted first. `regenerate`: another attempt at a
     provider, whatever is stored already. Raises NoSuchTask, InsufficientCredits, ActionRefused as `plan_retry` does,
-    and TooManyWaiting for a user whose backlog is full (operators may overfill it); nothing is changed then. A second
-    run is refused, since the task is under way.
+    and TooManyWaiting and StorageFull for a user whose backlog or storage is full (operators may overfill both);
+    nothing is changed then. A second run is refused, since the task is under way.
     """
     with transaction.atomic():
         task = task_rows.find(task_id, user_id, lock=True)
@@ -74,6 +74,7 @@ def retry(
         plan = plan_retry(task, last, regenerate=regenerate)
         if plan.models is not None and user_id is not None:
             backlog.check(user_id, list(plan.models))
+            storage_quota.check(user_id)
         fence = _resume_row(task, plan)
         if last is not None and plan.models is None:
             task_moves.continue_in_run(last, plan.run)
@@ -106,13 +107,16 @@ def would_retry(task_id: str, *, free: bool = False, regenerate: bool = False) -
 def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = False) -> RetryPlan:
     """Where a retry would go on and what it costs, by the task and its last attempt. Raises ActionRefused:
 
-    `not_retryable`: the task runs, or its video is stored. `attempt_unsettled`: whether the last attempt has made a job
-    is not known yet, or its job is still being stopped. `source_gone`: its video is neither in storage nor at the
-    provider, so only `regenerate` helps. `user_off`: it needs a new attempt, and its user is switched off.
-    `model_unavailable`: no model can make it now.
+    `task_deleted`: its owner has deleted it. `not_retryable`: the task runs, or its video was made.
+    `attempt_unsettled`: whether the last attempt has made a job is not known yet, or its job is still being stopped.
+    `source_gone`: its video is neither in storage nor at the provider, so only `regenerate` helps. `user_off`: it needs
+    a new attempt, and its user is switched off. `model_unavailable`: no model can make it now.
     """
+    if task.is_deleted:
+        raise TaskDeleted
     if Status.RUNNING not in transitions.STATUS_MOVES[Status(task.status)] or task.is_active:
-        how = "its video is stored" if task.status == Status.SUCCESS else "it is still under way"
+        made = "its video was made, and is gone now" if task.gone_why else "its video is stored"
+        how = made if task.status == Status.SUCCESS else "it is still under way"
         raise ActionRefused("not_retryable", f"This task can't be retried: {how}.")
     stage = Stage.GENERATE if regenerate else _resume_stage(task, last)
     if stage is Stage.GENERATE:

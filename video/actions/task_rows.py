@@ -1,4 +1,4 @@
-"""What cancel and retry share: reading the task and its last attempt, the event, and how an action is refused."""
+"""What cancel, retry and delete share: reading the task and its last attempt, the event, and refusing an action."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ class NoSuchTask(ActionRefused):
 
     def __init__(self, task_id: str) -> None:
         super().__init__("not_found", f"There is no task {task_id}.")
+
+
+class TaskDeleted(ActionRefused):
+    """Its owner has deleted it: nothing is left that could be cancelled, retried or shown."""
+
+    def __init__(self) -> None:
+        super().__init__("task_deleted", "This task was deleted: its video, prompt and picture are gone.")
 
 
 def find(task_id: str, user_id: int | None, *, lock: bool = False) -> VideoTask:

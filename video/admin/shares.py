@@ -43,15 +43,22 @@ class UserShareForm(ModelForm):
         help_text="Parts of what is to be shared: a user of weight 2 gets twice as much as one of weight 1.",
     )
 
+    most_stored_bytes = forms.IntegerField(
+        min_value=0,
+        max_value=2**62,
+        required=False,
+        help_text="Bytes that stored files may have, instead of MAX_STORED_BYTES_PER_USER; 0: no limit.",
+    )
+
     class Meta:
         model = UserShare
-        fields = ("user", "weight", "most_waiting", "note")
+        fields = ("user", "weight", "most_waiting", "most_stored_bytes", "note")
 
 
 @admin.register(UserShare)
 class UserShareAdmin(PageAdmin):
     form = UserShareForm
-    list_display = ("user", "weight", "most_waiting", "note")
+    list_display = ("user", "weight", "most_waiting", "most_stored_bytes", "note")
     list_select_related = ("user",)
     ordering = ("user__username",)
     search_fields = ("user__username",)

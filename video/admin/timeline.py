@@ -224,6 +224,9 @@ def _made(task: VideoTask) -> list[tuple[str, str]]:
         ("Picture", f"{task.video_width_px} × {task.video_height_px}" if task.video_width_px else ""),
         ("Length", f"{task.video_duration_s:.2f} s" if task.video_duration_s else ""),
         ("Size", f"{task.video_bytes / 1e6:.2f} MB" if task.video_bytes else ""),
+        ("Original kept", f"{task.original_bytes / 1e6:.2f} MB" if task.original_bytes is not None else ""),
+        ("Kept until", clock(task.expires_at) if task.gone_at is None else ""),
+        ("Gone", f"{clock(task.gone_at)}: {task.get_gone_why_display()}" if task.gone_why else ""),
         ("File", task.output_key),
         ("Thumbnail", task.thumbnail_key),
     ]

@@ -35,17 +35,23 @@ def waiting_of(users: QuerySet[Any]) -> QuerySet[VideoTask]:
 class UserAdmin(PageOfUsers):
     """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
 
-    list_display = ("username", "is_active", "is_staff", "waiting", "last_login")
+    list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
     actions = ("cancel_what_waits", "end_logins")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")
         number = Coalesce(Subquery(waiting.annotate(number=Count("pk")).values("number")), 0)
-        return super().get_queryset(request).annotate(waiting_tasks=number)
+        return super().get_queryset(request).select_related("storage").annotate(waiting_tasks=number)
 
     @admin.display(description="waiting tasks")
     def waiting(self, user: Any) -> int:
         return int(user.waiting_tasks)
+
+    @admin.display(description="stored", ordering="storage__bytes", empty_value="")
+    def stored(self, user: Any) -> str | None:
+        """What the user's files come to."""
+        use = getattr(user, "storage", None)
+        return f"{use.bytes / 1e6:.1f} MB in {count(use.videos, 'video')}" if use is not None and use.videos else None
 
     def has_steer_permission(self, request: HttpRequest) -> bool:
         """Whether this operator may cancel tasks."""

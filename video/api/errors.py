@@ -20,11 +20,12 @@ from rest_framework import exceptions
 from media_pipeline.errors import StorageRefused
 from video.actions.create import KeyReused
 from video.actions.order_input import OrderRefused, flatten
-from video.actions.task_rows import ActionRefused, NoSuchTask
+from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.credits.ledger import InsufficientCredits
 from video.infra import outage
 from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
+from video.scheduling.storage_quota import StorageFull
 from video.web import answers, outage_middleware
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
@@ -158,6 +159,10 @@ def _refused(exc: Refusal) -> ApiError | None:
                 exc.code,
                 "This Idempotency-Key already stands for another request; use a new key for each new video.",
             )
+        case TaskDeleted():
+            return ApiError(410, exc.code, exc.message)
+        case StorageFull():
+            return ApiError(403, exc.code, str(exc), {"usedBytes": exc.used, "limitBytes": exc.limit})
         case ActionRefused():
             return ApiError(409, exc.code, exc.message)
     return None

@@ -10,6 +10,7 @@ from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
 from video.api.views.sessions import SessionsView, SessionView
+from video.api.views.tasks import OwnTaskView, StorageView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
 
@@ -22,6 +23,8 @@ urlpatterns = [
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
     path("api/models", ModelsView.as_view(), name="api-models"),
     path("api/video/tasks", TasksView.as_view(), name="api-tasks"),
+    path("api/video/tasks/<str:task_id>", OwnTaskView.as_view(), name="api-own-task"),
+    path("api/storage", StorageView.as_view(), name="api-storage"),
     path("api/credits", CreditsView.as_view(), name="api-credits"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
     path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),

@@ -76,9 +76,12 @@ def count(generation: Generation, error: JobFailed) -> None:
     """Write down that a job ended with a text that no adapter knows; one statement.
 
     Call it in the transaction that records the job's end, and after that was written, so that each job counts once.
-    `generation.task` is read: nothing of its prompt is kept. Ends at the same moment may exceed the limit by as many
+    `generation.task` is read: nothing of its prompt is kept, and nothing at all once it is deleted, since its prompt is
+    not known then. Ends at the same moment may exceed the limit by as many
     as they are.
     """
+    if generation.task.is_deleted:
+        return
     database.execute(
         """
         INSERT INTO video_failuretext AS f

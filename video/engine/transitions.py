@@ -133,6 +133,8 @@ _SETTABLE = frozenset(
         "video_duration_s",
         "warnings",
         "fetched_again_of",
+        "thumbnail_bytes",
+        "original_bytes",
     }
 )
 
@@ -277,7 +279,8 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
     return _move(
         claim,
         """status = 'success', stage = 'done', progress = 100, next_run_at = NULL, rung_at = NULL, tries = 0,
-        park_reason = '', deadline_at = NULL, finished_at = statement_timestamp()""",
+        park_reason = '', deadline_at = NULL, finished_at = statement_timestamp(),
+        expires_at = statement_timestamp() + expires_in_s * interval '1 second'""",
         {},
         outcome=Outcome.SUCCEEDED,
         fields=fields,
@@ -357,14 +360,14 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
 def revive(task_id: str, run: int, generation_id: str) -> bool:
     """A late result: bring a failed task back to download. The refund stays; nothing is debited again.
 
-    Only while no newer run and no newer generation exists.
+    Only while no newer run and no newer generation exists, and its owner has not deleted it.
     """
     return _update(
         """
         UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '', error_message = '',
             next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL, tries = 0, deaths = 0,
             fence = fence + 1, has_work_files = true, park_reason = ''
-        WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND NOT EXISTS (
+        WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND t.gone_why <> 'deleted' AND NOT EXISTS (
             SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
             WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
         """,

@@ -6,10 +6,12 @@
     │   └── ModelUnavailable         a model could, but none is available here: the operator can change that
     ├── InsufficientCredits          the account holds too little: grant credits, then repeat
     ├── TooManyWaiting               the backlog is full: repeat after `retry_after_s`
+    ├── StorageFull                  the user's files have all the bytes they may have: delete some
     ├── TooManyTries                 too many logins have failed: repeat after `retry_after_s`
     ├── LoginsBusy                   too many logins come at once: repeat after `retry_after_s`
     ├── KeyReused                    the Idempotency-Key stands for another order: use a new key
     ├── ActionRefused                the task's state forbids it: read the task again
+    │   ├── TaskDeleted              its owner has deleted it: nothing is left of it
     │   └── NoSuchTask               there is no such task, or it is another user's
     ├── SettlementRefused            the attempt's state forbids it: read the attempt again
     ├── DecisionRefused              no such failure text, or one for which nothing can be decided: look at the list

@@ -32,6 +32,7 @@ POINTS = (
     "save.after_video",  # the video has its final name, the thumbnail has not
     "save.after_thumbnail",
     "save.finished",  # success is committed, the work files are still there
+    "removal.after_file",  # one of the files that a row has given up is deleted, the row still names it
 )
 
 

@@ -9,7 +9,7 @@ from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle
 from video.models.money import Account, CreditEntry
-from video.models.operations import PeriodicRun, UserShare, UserUsage, WorkerSign
+from video.models.operations import PeriodicRun, UserErasure, UserShare, UserStorage, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
 
@@ -30,7 +30,9 @@ __all__ = [
     "Stage",
     "Status",
     "TaskEvent",
+    "UserErasure",
     "UserShare",
+    "UserStorage",
     "UserUsage",
     "VideoTask",
     "WorkerSign",

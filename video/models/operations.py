@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 
@@ -33,6 +33,11 @@ class UserShare(models.Model):
     most_waiting = models.PositiveIntegerField(
         null=True, blank=True, help_text="Tasks that may wait at once, instead of MAX_WAITING_PER_USER."
     )
+    most_stored_bytes = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="Bytes that stored files may have, instead of MAX_STORED_BYTES_PER_USER; 0: no limit.",
+    )
     note = models.CharField(max_length=200, blank=True, default="")
 
     class Meta:
@@ -40,6 +45,41 @@ class UserShare(models.Model):
 
     def __str__(self) -> str:
         return f"user {self.pk}: weight {self.weight}"
+
+
+class UserStorage(models.Model):
+    """What a user's stored files come to. A trigger (migration 0017) counts them in the statement that changes a task.
+
+    Nothing else writes it, and no constraint holds it: a wrong count must not fail a task that is paid for.
+    """
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="storage"
+    )
+    bytes = models.BigIntegerField(default=0, help_text="Videos, thumbnails and kept originals.")
+    videos = models.IntegerField(default=0, help_text="Tasks that have such files.")
+
+    def __str__(self) -> str:
+        return f"user {self.pk}: {self.bytes} bytes"
+
+
+class UserErasure(models.Model):
+    """An operator's wish to erase a user. The command does it; the sweeper goes on with what a crash left."""
+
+    user = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="erasure"
+    )
+    asked_by = models.CharField(max_length=150, help_text="The operator's name.")
+    asked_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True, blank=True, help_text="When nothing of the user was left.")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="erasure_ends_after_it_was_asked", condition=Q(ended_at__gte=F("asked_at")))
+        ]
+
+    def __str__(self) -> str:
+        return f"user {self.pk}, asked by {self.asked_by}"
 
 
 class UserUsage(models.Model):

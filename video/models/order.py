@@ -29,6 +29,10 @@ def _asked(api: str, help_text: str, *, label: str = "", null_if_blank: bool = F
     return {"about": About(api, help_text, label or in_words, null_if_blank)}
 
 
+#: Fields that came after the first Idempotency-Keys were bound to orders.
+_LATER = frozenset({"expires_in_s"})
+
+
 @dataclass(frozen=True)
 class Order:
     """What a client asks for, checked. The fields stand in the order of the API's JSON."""
@@ -54,6 +58,10 @@ class Order:
         metadata=_asked("negativePrompt", "what it is not to show", label="Not wanted", null_if_blank=True),
     )
     seed: int | None = field(default=None, metadata=_asked("seed", "for repeatable results, where the model can"))
+    expires_in_s: int | None = field(
+        default=None,
+        metadata=_asked("expiresIn", "seconds after which the finished video is deleted", label="Deleted after"),
+    )
 
     @classmethod
     def of(cls, task: Any) -> Order:
@@ -61,8 +69,12 @@ class Order:
         return cls(**{name: getattr(task, name) for name in ABOUT})
 
     def fingerprint(self) -> str:
-        """Equal for equal orders; what an Idempotency-Key is bound to."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Equal for equal orders; what an Idempotency-Key is bound to.
+
+        Fields that came later count only where they are given, so that earlier keys still stand for their orders.
+        """
+        asked = {name: value for name, value in asdict(self).items() if not (name in _LATER and value is None)}
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 #: By the name of the field, which is a column of VideoTask too.

@@ -51,6 +51,11 @@ class VideoTask(models.Model):
         QUALITY = "quality"
         SPEED = "speed"
 
+    class GoneWhy(models.TextChoices):
+        EXPIRED = "expired", "its time was over"
+        DELETED = "deleted", "deleted by its owner, with prompt and picture"
+        MISSING = "missing", "not found in storage"
+
     class Resolution(models.TextChoices):
         P480 = "480p"
         P720 = "720p"
@@ -82,6 +87,9 @@ class VideoTask(models.Model):
     quality = models.CharField(max_length=8, choices=Quality.choices, default=Quality.MEDIUM)
     resolution = models.CharField(max_length=8, choices=Resolution.choices, default=Resolution.SOURCE)
     fps = models.PositiveSmallIntegerField(default=30)
+    expires_in_s = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Seconds after the success at which the files go; empty: as KEEP_VIDEOS_DAYS."
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,
@@ -123,6 +131,10 @@ class VideoTask(models.Model):
     has_work_files = models.BooleanField(default=False)
     video_id = models.CharField(max_length=40, null=True, blank=True, unique=True)
     video_bytes = models.BigIntegerField(null=True, blank=True)
+    thumbnail_bytes = models.BigIntegerField(null=True, blank=True)
+    original_bytes = models.BigIntegerField(
+        null=True, blank=True, help_text="Size of the provider's own file, while it is kept under `source_key`."
+    )
     video_width_px = models.PositiveIntegerField(null=True, blank=True)
     video_height_px = models.PositiveIntegerField(null=True, blank=True)
     video_duration_s = models.FloatField(null=True, blank=True)
@@ -139,6 +151,9 @@ class VideoTask(models.Model):
         db_default="",
         help_text="Id of the attempt whose file was doubted and fetched a second time.",
     )
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="When the files go, by `expires_in_s`.")
+    gone_at = models.DateTimeField(null=True, blank=True, help_text="When the files were given up.")
+    gone_why = models.CharField(max_length=8, choices=GoneWhy.choices, blank=True, default="", db_default="")
 
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     started_at = models.DateTimeField(null=True, blank=True, help_text="When the first submit was sent.")
@@ -177,6 +192,22 @@ class VideoTask(models.Model):
             ),
             # Serves the count of warnings by code: of few tasks, and by the day.
             models.Index(fields=["finished_at"], name="task_with_warnings", condition=~Q(warnings=[])),
+            models.Index(
+                fields=["expires_at"],
+                name="task_video_to_expire",
+                condition=Q(expires_at__isnull=False, gone_at__isnull=True),
+            ),
+            models.Index(
+                fields=["finished_at"], name="task_video_by_age", condition=Q(status="success", gone_at__isnull=True)
+            ),
+            models.Index(
+                fields=["gone_at"],
+                name="task_files_to_delete",
+                condition=Q(gone_why__in=["expired", "deleted"]) & (~Q(output_key="") | Q(has_work_files=True)),
+            ),
+            models.Index(
+                fields=["finished_at"], name="task_original_to_sweep", condition=Q(original_bytes__isnull=False)
+            ),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
             models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
         ]
@@ -232,6 +263,22 @@ class VideoTask(models.Model):
             models.CheckConstraint(
                 name="task_key_has_hash", condition=Q(idempotency_key__isnull=True) | ~Q(request_hash="")
             ),
+            models.CheckConstraint(
+                name="task_gone_for_a_reason",
+                condition=Q(gone_at__isnull=True, gone_why="")
+                | Q(gone_at__isnull=False, finished_at__isnull=False, gone_why__in=["expired", "deleted", "missing"]),
+            ),
+            models.CheckConstraint(
+                name="task_deleted_holds_no_order",
+                condition=~Q(gone_why="deleted")
+                | Q(
+                    prompt="",
+                    negative_prompt="",
+                    image_url__in=["", "deleted"],
+                    idempotency_key__isnull=True,
+                    request_hash="",
+                ),
+            ),
         ]
 
     def __str__(self) -> str:
@@ -241,6 +288,11 @@ class VideoTask(models.Model):
     def is_active(self) -> bool:
         """Whether anything may still happen by itself."""
         return self.status in ACTIVE
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether its owner has deleted it: no prompt, no picture and no file is left."""
+        return self.gone_why == self.GoneWhy.DELETED
 
 
 class TaskEvent(models.Model):

@@ -11,6 +11,7 @@ from video.infra.camel import camel, utc
 from video.monitoring.overview import System
 from video.monitoring.stages import WINDOWS_MIN, Rate, StageFigures
 from video.monitoring.users import OwnFigures
+from video.scheduling.storage_quota import Use
 
 _WAITING_FOR_SLOT = "number=tasks later=notBeforeLater oldest_s=oldestWaitSeconds oldest_task"
 _WAITING_FOR_CORE = "number=tasks oldest_s=oldestWaitSeconds oldest_task"
@@ -63,7 +64,13 @@ def own(figures: OwnFigures) -> dict[str, Any]:
         **camel(figures, "by_stage waiting=waitingForSlot oldest_wait_s"),
         "last24Hours": {name: figures.last_day.get(name, 0) for name in ("success", "failed", "cancelled")},
         "balance": figures.balance,
+        "storage": storage(figures.stored),
     }
+
+
+def storage(use: Use) -> dict[str, int | None]:
+    """What one user has stored."""
+    return camel(use, "bytes=usedBytes limit=limitBytes videos")
 
 
 def queue(figures: System, queue: str) -> dict[str, int]:

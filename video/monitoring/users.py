@@ -13,6 +13,7 @@ from video.credits import ledger
 from video.engine.queues import QUEUES
 from video.models import VideoTask
 from video.monitoring import providers, workers
+from video.scheduling import storage_quota
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class OwnFigures:
     oldest_wait_s: float | None
     last_day: dict[str, int]  # made in the last 24 hours, by how they ended
     balance: int
+    stored: storage_quota.Use
     system: str  # ok: takes jobs; busy: they wait for a slot; paused: nothing starts now
 
     @property
@@ -33,7 +35,7 @@ class OwnFigures:
 
 
 def of_user(user_id: int) -> OwnFigures:
-    """One user's figures; seven statements."""
+    """One user's figures; eight statements."""
     tasks = VideoTask.objects.filter(user_id=user_id)
     by_status, by_stage, waiting, waits = Counter[str](), Counter[str](), 0, list[timedelta]()
     for row in (
@@ -60,6 +62,7 @@ def of_user(user_id: int) -> OwnFigures:
         oldest_wait_s=max(waits).total_seconds() if waits else None,
         last_day=dict(ended.values_list("status").annotate(Count("pk"))),
         balance=ledger.balance(user_id),
+        stored=storage_quota.of_user(user_id),
         system=word(),
     )
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from django.conf import settings
 
@@ -143,7 +144,7 @@ def thumbnail(claim: Claim) -> Outcome:
 
 
 def save(claim: Claim) -> Outcome:
-    """Give both files their final names, under a video id of this fence's own; the row then points to it."""
+    """Give the files their final names, under a video id of this fence's own; the row then points to them."""
     task, storage = claim.task, toolkit().storage
     video_id = ids.video_id()
     video_key = object_keys.video_key(task.user_id, video_id)
@@ -152,11 +153,28 @@ def save(claim: Claim) -> Outcome:
         storage.copy(task.output_key, video_key)
         failpoint("save.after_video")
         storage.copy(task.thumbnail_key, thumbnail_key)
+        thumbnail_bytes = storage.size_bytes(thumbnail_key)
     except FileNotFoundError:
         storage.delete(video_key)
         return Advance(Stage.TRANSCODE, detail="a work file is gone from storage; making it again")
     failpoint("save.after_thumbnail")
-    return Succeed(fields={"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key})
+    fields = {"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key}
+    return Succeed(fields={**fields, "thumbnail_bytes": thumbnail_bytes, **_kept_original(claim, video_id)})
+
+
+def _kept_original(claim: Claim, video_id: str) -> dict[str, Any]:
+    """The provider's own file under its final name while KEEP_SOURCE_DAYS keeps it; else no source is left."""
+    task, storage = claim.task, toolkit().storage
+    if not (settings.KEEP_SOURCE_DAYS and task.source_key):
+        return {"source_key": ""}
+    key = object_keys.original_key(task.user_id, video_id, PurePosixPath(task.source_key).suffix)
+    try:
+        storage.copy(task.source_key, key)
+        size_bytes = storage.size_bytes(key)
+    except FileNotFoundError:
+        log.warning("%s: the original is gone from storage and can't be kept; the video is stored", task.pk)
+        return {"source_key": ""}
+    return {"source_key": key, "original_bytes": size_bytes}
 
 
 def drop_work_files(task_id: str) -> None:

@@ -19,6 +19,7 @@ from video.infra import database, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Status, VideoTask
 from video.pipeline import media_stages
+from video.processes import retention
 from video.routing import accounts
 from video.scheduling import admission
 from video.web.logins import sessions, throttle
@@ -46,13 +47,11 @@ def take_period(name: str, every_s: float) -> bool:
 
 
 def sweep_work_files() -> int:
-    """Delete work files that are past their time: KEEP_SOURCE_DAYS after success, KEEP_FAILED_DAYS after another end.
+    """Delete work files that are past their time: a success needs none, other tasks keep them for KEEP_FAILED_DAYS.
 
     Returns for how many tasks it tried. Safe to repeat.
     """
-    succeeded = Q(status=Status.SUCCESS)
-    expired = succeeded & Q(finished_at__lt=Now() - timedelta(days=settings.KEEP_SOURCE_DAYS))
-    expired |= ~succeeded & Q(finished_at__lt=Now() - timedelta(days=settings.KEEP_FAILED_DAYS))
+    expired = Q(status=Status.SUCCESS) | Q(finished_at__lt=Now() - timedelta(days=settings.KEEP_FAILED_DAYS))
     tasks = VideoTask.objects.filter(expired, has_work_files=True, finished_at__isnull=False).order_by("finished_at")
     found = list(tasks.values_list("pk", flat=True)[:SWEEP_BATCH])
     for task_id in found:
@@ -77,6 +76,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("overdue", 15, due.wake_overdue),
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
+    ("stored_files", 15, retention.sweep),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over

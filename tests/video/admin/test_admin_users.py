@@ -11,9 +11,10 @@ from django.contrib.auth.models import AbstractBaseUser, Permission
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
+from tests.video.storing import saved
 from video.admin import users
 from video.credits import ledger
-from video.models import TaskEvent
+from video.models import TaskEvent, UserShare
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/auth/user/"
@@ -35,6 +36,19 @@ def test_the_list_says_how_many_tasks_of_each_wait(operator: Client, user: Abstr
     make_task(user)
     text = operator.get(LIST).content.decode()
     assert '<td class="field-waiting">1</td>' in text
+
+
+def test_the_list_says_what_each_has_stored(operator: Client, user: AbstractBaseUser) -> None:
+    saved(user)
+    assert '<td class="field-stored">0.0 MB in 1 video</td>' in operator.get(LIST).content.decode()
+
+
+def test_an_operator_sets_how_many_bytes_one_user_may_store(operator: Client, user: AbstractBaseUser) -> None:
+    body = {"user": user.pk, "weight": 1, "most_waiting": "", "most_stored_bytes": "-1", "note": ""}
+    page = operator.post("/admin/video/usershare/add/", body)
+    assert "greater than or equal to 0" in page.content.decode()
+    operator.post("/admin/video/usershare/add/", {**body, "most_stored_bytes": 3 * 10**12})
+    assert UserShare.objects.get(pk=user.pk).most_stored_bytes == 3 * 10**12
 
 
 def test_it_asks_first(operator: Client, user: AbstractBaseUser) -> None:

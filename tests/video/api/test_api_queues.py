@@ -151,7 +151,7 @@ class TestOwn:
         found = data(api)
         assert set(found) == {
             *("scope", "simulated", "system", "active", "byStatus", "byStage", "waitingForSlot", "oldestWaitSeconds"),
-            *("last24Hours", "balance"),
+            *("last24Hours", "balance", "storage"),
         }
         assert (found["active"], found["waitingForSlot"]) == (2, 1)
         assert found["oldestWaitSeconds"] < 60
@@ -241,6 +241,7 @@ class TestTask:
             "fps": 30,
             "negativePrompt": None,
             "seed": 7,
+            "expiresIn": None,
         }
         assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
         assert found["generations"] == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, fields, replace
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ FULL = Order(
     fps=60,
     negative_prompt="rain",
     seed=7,
+    expires_in_s=3600,
 )
 #: What a provider is asked for, but no client can choose.
 NOT_ORDERED = {"model", "sound", "callback_url"}
@@ -96,7 +97,24 @@ class TestATask:
     def test_its_admin_page_shows_every_field(self, task: VideoTask) -> None:
         shown = timeline._asked(task)
         labels = [label for label, _ in shown]
-        assert labels == ["User", "Length", "Ratio", "Start image", "Model", "Not wanted", "Seed", "Quality"]
+        assert labels == [
+            "User",
+            "Length",
+            "Ratio",
+            "Start image",
+            "Model",
+            "Not wanted",
+            "Seed",
+            "Deleted after",
+            "Quality",
+        ]
         text = " ".join(value for _, value in shown)
         elsewhere = {"prompt", "policy", "fallback"}
         assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
+
+
+def test_a_field_that_came_later_leaves_the_fingerprints_of_earlier_orders_as_they_were() -> None:
+    """An Idempotency-Key of before the upgrade still stands for its order."""
+    order = Order(prompt="A cat", duration_s=5, aspect_ratio="16:9")
+    assert order.fingerprint() == "69e1bd6962488f15d42d04269d4c2af09beb731934077c908df9c0eddeba27b5"
+    assert replace(order, expires_in_s=60).fingerprint() != order.fingerprint()

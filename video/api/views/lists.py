@@ -10,7 +10,7 @@ from django.db import connection
 from django.http import HttpResponse
 from rest_framework.request import Request
 
-from video.api import errors
+from video.api import errors, stored
 from video.api.base import ApiView, success, user_id
 from video.api.views.video import TASK_ID, origin_of, shown
 from video.credits import ledger
@@ -29,7 +29,9 @@ STATUSES: dict[str, tuple[Status, ...]] = {
 
 
 class TasksView(ApiView):
-    """GET /api/video/tasks?status=&limit=&cursor=: the caller's tasks. `nextCursor` is null at the end."""
+    """GET /api/video/tasks?status=&limit=&cursor=: the caller's tasks but for deleted ones. `nextCursor` is null at
+    the end.
+    """
 
     def get(self, request: Request) -> HttpResponse:
         asked = _asked(request, {"status", "limit", "cursor"})
@@ -95,10 +97,10 @@ def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str | No
         cursor.execute(
             f"""
             SELECT t.id, t.prompt, t.created_at, t.finished_at, t.run,
-                t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
+                t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
                 (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1),
                 t.warnings
-            FROM video_videotask t WHERE t.user_id = %(user)s{where}
+            FROM video_videotask t WHERE t.user_id = %(user)s AND t.gone_why <> 'deleted'{where}
             ORDER BY t.created_at DESC, t.id DESC LIMIT %(number)s
             """,  # noqa: S608 - conditions of this function alone
             {"user": user, "statuses": [status.value for status in statuses], "after": after, "number": number},

@@ -28,5 +28,5 @@ class TaskView(ApiView):
         task = task_details.find(task_id, of_user=None if staff else user_id(request))
         if task is None:
             raise errors.not_found()
-        status = status_of(task.pk, request, owner_id=task.user_id)
+        status = status_of(task.pk, request, owner_id=task.user_id, deleted_too=staff)
         return success({**status, **task_details.details(task, staff=staff)})

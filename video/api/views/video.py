@@ -15,7 +15,8 @@ from rest_framework.request import Request
 from providers import catalogue
 from video.actions import create
 from video.actions.order_input import CreateSerializer
-from video.api import errors
+from video.actions.task_rows import TaskDeleted
+from video.api import errors, stored
 from video.api.base import ApiView, beside, success, user_id
 from video.api.bodies import fields_of
 from video.api.tokens import Beside
@@ -24,15 +25,14 @@ from video.engine import transitions
 from video.infra import database
 from video.models import Status
 from video.scheduling import estimates
-from video.web import media
 from video.web.front.changes import ENDED, Listener
 from video.web.front.streams import Later, can_wait
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
-_COLUMNS = """
-    SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.output_key, t.thumbnail_key,
+_COLUMNS = f"""
+    SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
         g.model, t.warnings, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
             extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
@@ -46,13 +46,16 @@ _COLUMNS = """
         SELECT model, state, accepted_at, last_polled_at FROM video_generation
         WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
     ) g ON true
-"""
+"""  # noqa: S608 - a constant
 _STATUS = f"{_COLUMNS} WHERE t.id = %(task)s AND t.user_id = %(user)s"
 _STATUS_OF_CALLER = f"{_COLUMNS} WHERE t.id = %(task)s AND t.user_id = u.id"
 _STATUSES = f"""
     SELECT one.id, one.user_id, found.* FROM video_videotask one
     CROSS JOIN LATERAL ({_COLUMNS} WHERE t.id = one.id) found WHERE one.id = ANY(%(tasks)s)
+        AND one.gone_why <> 'deleted'
 """  # noqa: S608 - a constant
+_FILES = slice(5, 5 + stored.NUMBER)
+_SHOWN = _FILES.stop + 3  # columns of `shown`, and the age of a render
 LONGEST_WAIT_S = 60
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
@@ -134,17 +137,21 @@ def checked_id(task_id: str) -> str:
     return task_id
 
 
-def status_of(task_id: str, request: Request, *, owner_id: int | None = None) -> dict[str, Any]:
-    """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs."""
+def status_of(
+    task_id: str, request: Request, *, owner_id: int | None = None, deleted_too: bool = False
+) -> dict[str, Any]:
+    """The caller's task, or `owner_id`'s, as the API shows it. Raises a 404 if it isn't there or isn't theirs, and a
+    410 if it was deleted.
+    """
     owner = user_id(request) if owner_id is None else owner_id
     rows = database.fetch_prepared(_STATUS, {"task": checked_id(task_id), "user": owner, "most": OWN_COUNTED})
-    return _whole(task_id, owner, rows[0] if rows else None, origin_of(request))
+    return _whole(task_id, owner, rows[0] if rows else None, origin_of(request), deleted_too=deleted_too)
 
 
 def statuses(task_ids: Sequence[str], base: str) -> dict[str, dict[str, Any]]:
     """The same for many tasks, by id, whoever's they are, with links of this origin; one statement."""
     rows = database.fetch(_STATUSES, {"tasks": list(task_ids), "most": OWN_COUNTED})
-    return {task_id: _whole(task_id, owner, tuple(row), base) for task_id, owner, *row in rows}
+    return {task_id: _whole(task_id, owner, tuple(row), base, deleted_too=True) for task_id, owner, *row in rows}
 
 
 def origin_of(request: Request) -> str:
@@ -152,10 +159,14 @@ def origin_of(request: Request) -> str:
     return settings.PUBLIC_BASE_URL or f"{request.scheme}://{request.get_host()}"
 
 
-def _whole(task_id: str, owner: int, row: tuple[Any, ...] | None, base: str) -> dict[str, Any]:
+def _whole(
+    task_id: str, owner: int, row: tuple[Any, ...] | None, base: str, *, deleted_too: bool = False
+) -> dict[str, Any]:
     if row is None:
         raise errors.not_found()
-    return shown(task_id, _up_to_now(row[:10]), base) | _place(*row[10:], user_id=owner)
+    if stored.is_deleted(row[_FILES]) and not deleted_too:
+        raise TaskDeleted
+    return shown(task_id, _up_to_now(row[:_SHOWN]), base) | _place(*row[_SHOWN:], user_id=owner)
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
@@ -180,19 +191,14 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_COLUMNS` begins, `base` as of `origin_of`."""
-    status, progress, stage, error_code, error_message, output_key, thumbnail_key, model, warnings = row
+    status, progress, stage, error_code, error_message, *files, model, warnings = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
         shown["model"] = model
-    if status == Status.SUCCESS.value:
-        shown["result"] = {
-            "videoUrl": media.link(output_key, base=base),
-            "thumbnailUrl": media.link(thumbnail_key, base=base),
-        }
-        if odd := json.loads(warnings):  # as the driver gives it to us
-            shown["warnings"] = odd
-    elif status == Status.FAILED.value:
+    if status == Status.SUCCESS.value and (odd := json.loads(warnings)):  # as the driver gives it to us
+        shown["warnings"] = odd
+    if status == Status.FAILED.value:
         shown |= {"error": error_message, "errorCode": error_code}
     elif status == Status.CANCELLED.value:
         shown |= {"error": "This video was cancelled.", "errorCode": "cancelled"}
-    return shown
+    return shown | stored.shown(tuple(files), base, success=status == Status.SUCCESS.value)

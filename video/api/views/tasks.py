@@ -1,0 +1,27 @@
+"""Delete one's task: its files at once, and all of its row that is its user's own."""
+
+from __future__ import annotations
+
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from video.actions import delete
+from video.api.base import ApiView, success, user_id
+from video.api.views.video import checked_id
+from video.monitoring import as_json
+from video.scheduling import storage_quota
+
+
+class OwnTaskView(ApiView):
+    """DELETE /api/video/tasks/{taskId}: 200, also when it was deleted before. A task under way is refused with 409."""
+
+    def delete(self, request: Request, task_id: str) -> Response:
+        done = delete.delete(checked_id(task_id), user_id=user_id(request))
+        return success({"taskId": done.task_id, "deleted": True, "filesLeft": done.files_left})
+
+
+class StorageView(ApiView):
+    """GET /api/storage: what the caller's stored files come to, and what they may."""
+
+    def get(self, request: Request) -> Response:
+        return success(as_json.storage(storage_quota.of_user(user_id(request))))

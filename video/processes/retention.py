@@ -1,0 +1,49 @@
+"""The sweeper's part in what is kept and for how long: videos whose time is over, deleted tasks, kept originals."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from media_pipeline.errors import MediaError
+from video.engine import stored_files
+
+log = logging.getLogger(__name__)
+
+BATCH = 500  # tasks of a statement
+LONGEST_S = 5.0  # of a turn: other periodic jobs wait for it
+
+
+def sweep() -> int:
+    """Delete what is to go, in batches and for LONGEST_S seconds at most. Returns for how many tasks.
+
+    What an earlier turn, or a process that died, left undone comes first. Safe to repeat.
+    """
+    ends_at = time.monotonic() + LONGEST_S
+    done = 0
+    while time.monotonic() < ends_at:
+        waiting = stored_files.unfinished(BATCH)
+        if not waiting and not stored_files.mark_expired(BATCH):
+            break
+        deleted = _each(((one, (one,)) for one in waiting), stored_files.delete_given_up, ends_at)
+        done += deleted
+        if deleted < len(waiting):
+            return done
+    originals = stored_files.old_originals(BATCH)
+    return done + _each(((one[0], one) for one in originals), stored_files.delete_original, ends_at)
+
+
+def _each(tasks: Iterable[tuple[str, tuple[str, ...]]], delete: Callable[..., bool], ends_at: float) -> int:
+    """How many were done until the time was over or the storage refused."""
+    done = 0
+    for task_id, arguments in tasks:
+        if time.monotonic() >= ends_at:
+            break
+        try:
+            delete(*arguments)
+        except MediaError as err:
+            log.warning("sweeper: the files of %s, which are to go, stay for now: %s", task_id, err)
+            break  # what is wrong with the storage is wrong for the others too; the next sweep deletes them
+        done += 1
+    return done
