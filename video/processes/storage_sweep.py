@@ -1,7 +1,10 @@
-"""Files in storage that no row names: what a crash or a late worker left behind.
+"""Files in storage that no row names, which a crash or a late worker left; and rows whose files are not there.
 
 A file is written before its row, so one without a row may be about to get it. Every name holds an id, and an id holds
 its time; only what is a day old at least counts as left behind. A file that is not named as ours is never touched.
+
+A row is read after its user's files were listed, and each file that was not among them is asked for by its name, so a
+video that is saved meanwhile is not called missing.
 """
 
 from __future__ import annotations
@@ -10,15 +13,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
+
+from django.contrib.auth import get_user_model
 
 from media_pipeline.storage.base import MediaStorage
 from video import ids
+from video.engine import stored_files
+from video.infra import database
+from video.infra.errors import Refusal
 from video.models import VideoTask
 
 LEAST_AGE_S = 86_400.0  # longer than any claim lives
 BATCH = 1000
 
-_RESULT = re.compile(r"[0-9]+/videos/(vid_[0-9a-z]{26})(?:\.mp4|_thumb\.jpg)", re.ASCII)
+_RESULT = re.compile(r"[0-9]+/videos/(vid_[0-9a-z]{26})(?:\.mp4|_thumb\.jpg|_original\.[a-z0-9]{1,5})", re.ASCII)
 _WORK = re.compile(r"work/(task_[0-9a-z]{26})/[^/]+", re.ASCII)
 
 
@@ -37,6 +46,31 @@ class Orphan:
 
     key: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A stored file that a row names and that is not there; or one that was missing and is there again."""
+
+    task_id: str
+    what: str  # video, thumbnail, original
+    key: str
+    is_back: bool = False
+
+    def write_down(self) -> bool:
+        """Let the row say so. False: the row names another file by now. Safe to repeat."""
+        if self.is_back:
+            return stored_files.mark_found(self.task_id, self.key)
+        write = {
+            "video": stored_files.mark_missing,
+            "thumbnail": stored_files.forget_thumbnail,
+            "original": stored_files.forget_original,
+        }
+        return write[self.what](self.task_id, self.key)
+
+
+class StorageEmpty(Refusal):
+    """Rows name files, and the storage holds none at all: most likely it is another one, or is not mounted."""
 
 
 def find(storage: MediaStorage, seen: Seen, *, now: float, older_than_s: float = LEAST_AGE_S) -> Iterator[Orphan]:
@@ -69,7 +103,9 @@ def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:
             work.setdefault(match[1], []).append(key)
         else:
             seen.foreign += 1
-    rows = VideoTask.objects.filter(video_id__in=list(results)).values_list("video_id", "output_key", "thumbnail_key")
+    rows = VideoTask.objects.filter(video_id__in=list(results)).values_list(
+        "video_id", "output_key", "thumbnail_key", "source_key"
+    )
     named = {name for row in rows for name in row[1:]} if results else set()
     for video_id, files in results.items():
         yield from ((key, video_id) for key in files if key not in named)
@@ -79,3 +115,60 @@ def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:
     for task_id, files in work.items():
         if task_id not in kept:
             yield from ((key, task_id) for key in files)
+
+
+def find_lost(storage: MediaStorage, seen: Seen) -> Iterator[Lost]:
+    """Every stored file that a row names and that is not there, and every missing video that is there again.
+
+    `seen`: of the pass of `find` before. Costs a listing of each user's files and a statement for each thousand rows;
+    the names of one user's files are held in memory. Of a task whose video is missing nothing else is looked at.
+    Raises StorageEmpty, StorageDown, StorageRefused.
+    """
+    for user_id in get_user_model().objects.order_by("pk").values_list("pk", flat=True):
+        names: set[str] | None = None
+        for batch in _stored(user_id):
+            if not seen.files:
+                raise StorageEmpty(f"The storage holds no file at all, and {batch[0][0]} names {batch[0][1]}.")
+            if names is None:
+                names = set(storage.list(f"{user_id}/videos"))
+            for row in batch:
+                yield from _lost(storage, names, *row)
+
+
+def _lost(
+    storage: MediaStorage, names: set[str], task_id: str, video: str, thumbnail: str, original: str, why: str
+) -> Iterator[Lost]:
+    def is_there(key: str) -> bool:
+        return key in names or storage.exists(key)
+
+    if not is_there(video):
+        if not why:
+            yield Lost(task_id, "video", video)
+        return
+    if why:
+        yield Lost(task_id, "video", video, is_back=True)
+    for what, key in (("thumbnail", thumbnail), ("original", original)):
+        if key and not is_there(key):
+            yield Lost(task_id, what, key)
+
+
+def _stored(user_id: int) -> Iterator[list[tuple[Any, ...]]]:
+    """(task, key of its video, thumbnail, original, why it is gone) of a user's stored videos, oldest first."""
+    after: tuple[Any, str] | None = None
+    while True:
+        rows = database.fetch(
+            """
+            SELECT id, output_key, thumbnail_key, CASE WHEN original_bytes IS NOT NULL THEN source_key ELSE '' END,
+                gone_why, created_at
+            FROM video_videotask
+            WHERE user_id = %(user)s AND status = 'success' AND output_key <> '' AND gone_why IN ('', 'missing')
+                AND (%(at)s::timestamptz IS NULL
+                    OR (created_at >= %(at)s::timestamptz AND (created_at, id) > (%(at)s::timestamptz, %(id)s::text)))
+            ORDER BY created_at, id LIMIT %(most)s
+            """,
+            {"user": user_id, "at": after and after[0], "id": after and after[1], "most": BATCH},
+        )
+        if not rows:
+            return
+        after = (rows[-1][5], rows[-1][0])
+        yield [row[:5] for row in rows]

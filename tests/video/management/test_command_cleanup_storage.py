@@ -21,7 +21,7 @@ from tests.factories import make_task, make_user
 from video import ids
 from video.infra.toolkit import toolkit
 from video.models import VideoTask
-from video.processes import storage_sweep
+from video.processes import retention, storage_sweep
 
 pytestmark = pytest.mark.django_db
 DAY_S = 86_400
@@ -145,6 +145,8 @@ def test_a_dry_run_and_json_only_tell(monkeypatch: pytest.MonkeyPatch) -> None:
         "notDeleted": [],
         "tooYoung": 0,
         "notOurs": 0,
+        "missing": [],
+        "foundAgain": [],
     }
     assert there(loser)
 
@@ -191,3 +193,108 @@ def test_without_storage_or_database_it_exits_2(
     code, said = clean()
     assert code == 2
     assert sentence in said
+
+
+def put_back(key: str) -> None:
+    put(key)
+
+
+class TestRowsWithoutAFile:
+    """A row names a file that is not there."""
+
+    def test_the_api_says_of_a_lost_video_that_it_is_missing_until_it_is_back(self, client_for: Any) -> None:
+        task, video, _ = done(ids.video_id())
+        done(ids.video_id())
+        toolkit().storage.delete(video)
+        code, said = clean("--dry-run")
+        assert code == 1
+        assert f"{task.pk}: its video is not there: {video}" in said
+        assert VideoTask.objects.get(pk=task.pk).gone_why == ""
+        code, said = clean("--json")
+        assert code == 1
+        assert json.loads(said)["missing"] == [{"taskId": task.pk, "what": "video", "key": video}]
+        status = client_for(task.user).get("/api/video/status", {"taskId": task.pk}).json()["data"]
+        assert (status["status"], status["result"]["videoUrl"]) == ("success", None)
+        assert status["gone"]["code"] == "video_missing"
+        assert "expiredAt" not in status
+        assert clean()[0] == 0  # told once
+        put_back(video)
+        code, said = clean("--json")
+        assert code == 0
+        assert json.loads(said)["foundAgain"] == [{"taskId": task.pk, "key": video}]
+        status = client_for(task.user).get("/api/video/status", {"taskId": task.pk}).json()["data"]
+        assert status["result"]["videoUrl"]
+        assert "gone" not in status
+
+    def test_what_is_left_of_a_lost_video_is_no_orphan(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        _, video, thumbnail = done(old(ids.video_id, monkeypatch))
+        toolkit().storage.delete(video)
+        clean()
+        assert retention.sweep() == 0
+        clean()
+        assert there(thumbnail)
+
+    def test_a_lost_thumbnail_is_no_link_any_more(self, client_for: Any) -> None:
+        task, _, thumbnail = done(ids.video_id())
+        toolkit().storage.delete(thumbnail)
+        code, said = clean()
+        assert code == 1
+        assert "its thumbnail is not there" in said
+        result = client_for(task.user).get("/api/video/status", {"taskId": task.pk}).json()["data"]["result"]
+        assert result["thumbnailUrl"] is None
+        assert result["videoUrl"]
+        assert clean()[0] == 0
+
+    def test_a_lost_original_is_offered_no_more_and_a_kept_one_is_no_orphan(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        video_id = old(ids.video_id, monkeypatch)
+        task, _, _ = done(video_id)
+        original = put(object_keys.original_key(task.user_id, video_id, ".webm"))
+        VideoTask.objects.filter(pk=task.pk).update(source_key=original, original_bytes=5)
+        assert clean()[0] == 0
+        assert there(original)
+        toolkit().storage.delete(original)
+        assert clean()[0] == 1
+        found = VideoTask.objects.get(pk=task.pk)
+        assert (found.source_key, found.original_bytes, found.gone_why) == ("", None, "")
+        put_back(original)
+        assert clean()[0] == 0
+        assert not there(original)  # no row names it now
+
+    def test_another_storage_by_mistake_changes_no_row(self) -> None:
+        task, video, thumbnail = done(ids.video_id())
+        for key in (video, thumbnail):
+            toolkit().storage.delete(key)
+        code, said = clean()
+        assert code == 2
+        assert "The storage holds no file at all" in said
+        assert VideoTask.objects.get(pk=task.pk).gone_why == ""
+
+    def test_a_video_that_is_saved_meanwhile_is_not_called_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        done(ids.video_id())
+        listed = MediaStorage.list
+
+        def late(self: MediaStorage, prefix: str) -> Iterator[str]:
+            found = list(listed(self, prefix))
+            if prefix:
+                done_for(VideoTask.objects.get().user_id)
+            return iter(found)
+
+        def done_for(user_id: int) -> None:
+            monkeypatch.setattr(MediaStorage, "list", listed)
+            VideoTask.objects.filter(pk=done(ids.video_id())[0].pk).update(user_id=user_id)
+
+        monkeypatch.setattr(MediaStorage, "list", late)
+        assert clean()[0] == 0
+        assert VideoTask.objects.count() == 2
+
+    def test_batches_see_all_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(storage_sweep, "BATCH", 2)
+        owner = make_user()
+        for number in range(5):
+            task, video, _ = done(ids.video_id())
+            VideoTask.objects.filter(pk=task.pk).update(user_id=owner.pk)
+            if number < 3:
+                toolkit().storage.delete(video)
+        assert "3 files of tasks missing" in clean()[1]

@@ -1,4 +1,4 @@
-"""manage.py cleanup_storage: deletes files that no row names."""
+"""manage.py cleanup_storage: deletes files that no row names, and finds rows whose files are not there."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from django.db import InterfaceError, OperationalError
 from rich.progress import Progress
 
 from media_pipeline.errors import MediaError
+from video.infra.durations import count
 from video.infra.toolkit import toolkit
 from video.management.base import CANNOT_ASK, INTERRUPTED, ReportCommand, seconds
 from video.management.terminal import printable
 from video.processes import storage_sweep
-from video.processes.storage_sweep import LEAST_AGE_S, Orphan, Seen
+from video.processes.storage_sweep import LEAST_AGE_S, Lost, Orphan, Seen, StorageEmpty
 
 SOME_LEFT = 1
 MOST_SHOWN = 100
+_NOT_THIS_ONE = "Is it the right one, and mounted? See STORAGE_LOCAL_PATH and STORAGE_URL. No row was changed."
 
 
 class Command(ReportCommand):
     help = (
         "Deletes files in storage that no row names and that are older than a day: what a crash or a late worker left. "
-        "Anything that is not named as a file of ours stays. Safe while everything runs. Exit code: 0 done, or nothing "
-        "to do, 1 some could not be deleted, 2 database or storage can't be asked (or wrong usage), 130 interrupted."
+        "Anything that is not named as a file of ours stays. Then finds stored videos whose file is not there: the API "
+        "says of them that they are missing, until the file is back. Safe while everything runs. Exit code: 0 done, or "
+        "nothing to do, 1 some could not be deleted or are missing now, 2 database or storage can't be asked (or wrong "
+        "usage), 130 interrupted."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +40,7 @@ class Command(ReportCommand):
             metavar="TIME",
             help="a day (1d) by default, and at least",
         )
-        parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
+        parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
         self.add_json(parser)
 
     def handle(self, *args: Any, older_than: float, dry_run: bool, **options: Any) -> None:
@@ -44,10 +48,11 @@ class Command(ReportCommand):
             raise CommandError(
                 "--older-than is a day at least: a younger file may be about to get its row.", returncode=CANNOT_ASK
             )
-        seen, gone, left = Seen(), list[Orphan](), list[Orphan]()
+        seen, gone, left, lost = Seen(), list[Orphan](), list[Orphan](), list[Lost]()
         interrupted = False
         try:
             self._pass(older_than, seen, gone, left, dry_run=dry_run, quiet=options["json"])
+            self._look_for_rows(seen, lost, dry_run=dry_run)
         except KeyboardInterrupt:
             interrupted = True
         except (OperationalError, InterfaceError) as err:
@@ -56,13 +61,16 @@ class Command(ReportCommand):
             ) from None
         except MediaError as err:
             raise CommandError(f"The storage can't be read: {err}", returncode=CANNOT_ASK) from None
+        except StorageEmpty as err:
+            raise CommandError(f"{err} {_NOT_THIS_ONE}", returncode=CANNOT_ASK) from None
         if options["json"]:
-            self.write_json(_as_json(seen, gone, left, dry_run=dry_run))
+            self.write_json(_as_json(seen, gone, left, lost, dry_run=dry_run))
         else:
             self._show(seen, gone, left, dry_run=dry_run)
+            self._show_lost(lost, dry_run=dry_run)
         if interrupted:
             sys.exit(INTERRUPTED)
-        if left:
+        if left or any(not one.is_back for one in lost):
             sys.exit(SOME_LEFT)
 
     def _pass(
@@ -86,6 +94,26 @@ class Command(ReportCommand):
                 else:
                     gone.append(orphan)
 
+    def _look_for_rows(self, seen: Seen, lost: list[Lost], *, dry_run: bool) -> None:
+        """One look at every stored video's row; `lost` holds the results so far when the operator interrupts."""
+        for one in storage_sweep.find_lost(toolkit().storage, seen):
+            if dry_run or one.write_down():
+                lost.append(one)  # noqa: PERF401 - an interrupt keeps the results so far
+
+    def _show_lost(self, lost: list[Lost], *, dry_run: bool) -> None:
+        missing, back = [one for one in lost if not one.is_back], [one for one in lost if one.is_back]
+        for one in missing[:MOST_SHOWN]:
+            self.stdout.write(f"{one.task_id}: its {one.what} is not there: {printable(one.key)}")
+        if len(missing) > MOST_SHOWN:
+            self.stdout.write(f"… and {len(missing) - MOST_SHOWN} more")
+        if missing:
+            note = "nothing was changed" if dry_run else "the API says so"
+            self.stdout.write(
+                f"{count(len(missing), 'file')} of tasks missing; {note}. Put a copy back and run it again."
+            )
+        if back:
+            self.stdout.write(f"{count(len(back), 'missing video')} {'is' if len(back) == 1 else 'are'} there again.")
+
     def _show(self, seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool) -> None:
         for orphan in gone[:MOST_SHOWN]:
             self.stdout.write(f"{orphan.size_bytes:>14,}  {printable(orphan.key)}")
@@ -106,7 +134,7 @@ def _bytes(orphans: list[Orphan]) -> int:
     return sum(orphan.size_bytes for orphan in orphans)
 
 
-def _as_json(seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool) -> dict[str, Any]:
+def _as_json(seen: Seen, gone: list[Orphan], left: list[Orphan], lost: list[Lost], *, dry_run: bool) -> dict[str, Any]:
     return {
         "dryRun": dry_run,
         "files": seen.files,
@@ -115,4 +143,6 @@ def _as_json(seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: boo
         "notDeleted": [orphan.key for orphan in left],
         "tooYoung": seen.young,
         "notOurs": seen.foreign,
+        "missing": [{"taskId": one.task_id, "what": one.what, "key": one.key} for one in lost if not one.is_back],
+        "foundAgain": [{"taskId": one.task_id, "key": one.key} for one in lost if one.is_back],
     }
