@@ -52,7 +52,7 @@ DROP FUNCTION video_stored_bytes(video_videotask);
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0015_attach_requests'),
+        ('video', '0016_warnings'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
