@@ -45,7 +45,7 @@ if PUBLIC_BASE_URL:
 INSTALLED_APPS = [
     "config",
     "video",
-    "django.contrib.admin",
+    "config.admin_app.AdminApp",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -53,6 +53,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "corsheaders",
     "rest_framework",
+    "django_otp",
+    "django_otp.plugins.otp_totp",
 ]
 MIDDLEWARE = [
     "video.web.headers_middleware.HeadersMiddleware",
@@ -64,6 +66,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "video.web.pages_only.Users",
+    "video.web.pages_only.SecondFactors",
     "video.web.pages_only.Messages",
 ]
 ROOT_URLCONF = "config.urls"
@@ -140,6 +143,11 @@ COOKIE_SAMESITE: Literal["Lax", "Strict", "None"] = read.choice(
 # Days after a login at which its user has to log in again, however often it is refreshed.
 LOGIN_DAYS = read.number(env, "LOGIN_DAYS", 30, least=1, most=365)
 REFRESH_DAYS = 14  # a login that is not refreshed for so long is over
+# Whether the admin asks for a code of an authenticator app after the password.
+ADMIN_SECOND_FACTOR = read.choice(env, "ADMIN_SECOND_FACTOR", "off", among=("off", "optional", "required"))
+# What the app calls it.
+OTP_TOTP_ISSUER = " ".join(filter(None, ("Reelworks", urlsplit(PUBLIC_BASE_URL).hostname)))
+OTP_TOTP_THROTTLE_FACTOR = 0  # video.web.logins.throttle counts the tries
 FRONTEND_ORIGINS = read.each(env, "FRONTEND_ORIGINS", read=web_addresses.origin)
 COOKIE_SECURE = read.flag(env, "COOKIE_SECURE", default=PUBLIC_BASE_URL.startswith("https://"))
 _NAMES = ("token", "__Host-token")  # browsers take the second one from this very host and over TLS only

@@ -90,6 +90,7 @@ def test_only_one_module_writes_failure_texts() -> None:
     [
         ("LoginSession", "video_loginsession", "web/logins/sessions.py"),
         ("LoginThrottle", "video_loginthrottle", "web/logins/throttle.py"),
+        ("RecoveryCode", "video_recoverycode", "web/logins/second_factor.py"),
     ],
 )
 def test_only_the_logins_write_logins(model: str, table: str, module: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import django_otp.plugins.otp_totp.admin  # noqa: F401 - registers what is taken out below
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from video.actions import cancel
 from video.actions.task_rows import ActionRefused
@@ -41,7 +44,18 @@ class UserAdmin(PageOfUsers):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")
         number = Coalesce(Subquery(waiting.annotate(number=Count("pk")).values("number")), 0)
-        return super().get_queryset(request).select_related("storage").annotate(waiting_tasks=number)
+        apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
+        rows = super().get_queryset(request).select_related("storage")
+        return rows.annotate(waiting_tasks=number, has_second_factor=Exists(apps))
+
+    def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
+        """With the second factor, where one is asked for."""
+        shown = tuple(super().get_list_display(request))
+        return shown if settings.ADMIN_SECOND_FACTOR == "off" else (*shown, "second_factor")
+
+    @admin.display(boolean=True, description="second factor")
+    def second_factor(self, user: Any) -> bool:
+        return bool(user.has_second_factor)
 
     @admin.display(description="waiting tasks")
     def waiting(self, user: Any) -> int:
@@ -99,5 +113,6 @@ class UserAdmin(PageOfUsers):
         return TemplateResponse(request, "admin/users/cancel_what_waits.html", context)
 
 
+admin.site.unregister(TOTPDevice)  # its page shows the secrets of others
 admin.site.unregister(get_user_model())
 admin.site.register(get_user_model(), UserAdmin)

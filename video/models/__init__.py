@@ -7,7 +7,7 @@ mistake there fails loudly.
 
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
-from video.models.logins import LoginSession, LoginThrottle
+from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
 from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserErasure, UserShare, UserStorage, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
@@ -27,6 +27,7 @@ __all__ = [
     "PeriodicRun",
     "ProviderAccount",
     "ProviderKey",
+    "RecoveryCode",
     "Stage",
     "Status",
     "TaskEvent",

@@ -1,4 +1,4 @@
-"""Logins of the API, and the counts of failed ones."""
+"""Logins of the API, the counts of failed ones, and recovery codes of the admin's second factor."""
 
 from __future__ import annotations
 
@@ -64,3 +64,17 @@ class LoginThrottle(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class RecoveryCode(models.Model):
+    """One code that stands in for the authenticator app, once. It was shown when it was made; only its hash is kept."""
+
+    # Without an index of its own: recovery_code_once begins with it.
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+", db_index=False)
+    digest = models.CharField(max_length=64, help_text="A hash; see video.web.logins.second_factor.")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["user", "digest"], name="recovery_code_once")]
+
+    def __str__(self) -> str:
+        return f"recovery code of user {self.user_id}"

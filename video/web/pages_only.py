@@ -9,6 +9,7 @@ from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.deprecation import MiddlewareMixin
+from django_otp.middleware import OTPMiddleware
 
 from video.web import answers
 
@@ -26,6 +27,16 @@ class Sessions(_PagesOnly, SessionMiddleware):
 
 class Users(_PagesOnly, AuthenticationMiddleware):
     """`request.user`, by the session."""
+
+
+class SecondFactors(OTPMiddleware):
+    """`request.user.otp_device`: whose code this session has given, by its mark; see `video.web.logins.second_factor`.
+
+    Without a mark it asks the database nothing.
+    """
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request) if answers.is_api(request) else super().__call__(request)
 
 
 class Messages(_PagesOnly, MessageMiddleware):

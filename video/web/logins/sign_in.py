@@ -1,4 +1,4 @@
-"""A password is looked at here, for both doors: the API's and the admin's.
+"""A password is looked at here, for both doors: the API's and the admin's; and the code that may follow it.
 
 Hashing one takes a fifth of a second of a processor, on purpose. So few are hashed at once in a process, few may wait
 for it, and the rest are refused at once: a flood of logins leaves threads and processor to everything else.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -18,7 +19,7 @@ from video.infra.errors import Refusal
 from video.web import security_log
 from video.web.client_address import client_address
 from video.web.logins import throttle
-from video.web.logins.throttle import TooManyTries
+from video.web.logins.throttle import Attempt, TooManyTries
 
 HASHES_AT_ONCE = 2
 WAIT_S = 5.0
@@ -47,21 +48,36 @@ def sign_in(request: HttpRequest, name: str, password: str, *, door: str) -> Abs
     `door` is a word for the log. Raises TooManyTries and LoginsBusy, also for the right password.
     """
     # Django hashes a password for unknown names too, so the time taken tells nothing.
-    return _guarded(request, name, lambda: authenticate(request, username=name, password=password), door=door)
+    attempt_of = partial(throttle.look, name)
+    check = lambda: authenticate(request, username=name, password=password)  # noqa: E731
+    return _guarded(request, name, attempt_of, check, door=door)
 
 
 def confirm(request: HttpRequest, user: AbstractBaseUser, password: str) -> bool:
     """Whether it is the user's present password. Raises as `sign_in` does: it could be guessed here as well."""
     check = lambda: user if user.check_password(password) else None  # noqa: E731
-    return _guarded(request, user.get_username(), check, door="password") is not None
+    name = user.get_username()
+    return _guarded(request, name, partial(throttle.look, name), check, door="password") is not None
+
+
+def confirm_code(request: HttpRequest, user: AbstractBaseUser, is_right: Callable[[], bool]) -> bool:
+    """Whether a code of the user's second factor is right, which `is_right` says. Raises as `sign_in` does."""
+    attempt_of = partial(throttle.look_at_code, user.pk)
+    check = lambda: user if is_right() else None  # noqa: E731
+    return _guarded(request, user.get_username(), attempt_of, check, door="second_factor") is not None
 
 
 def _guarded(
-    request: HttpRequest, name: str, check: Callable[[], AbstractBaseUser | None], *, door: str
+    request: HttpRequest,
+    name: str,
+    attempt_of: Callable[[str], Attempt],
+    check: Callable[[], AbstractBaseUser | None],
+    *,
+    door: str,
 ) -> AbstractBaseUser | None:
     address = client_address(request)
     try:
-        attempt = throttle.look(name, address)
+        attempt = attempt_of(address)
         with _turn(attempt.is_known):
             attempt.count()
             user = check()

@@ -9,6 +9,9 @@ further than one after another. Each count forgets by itself. The rows are the s
   does not know it pauses from its first failure on. The first try is always looked at.
 - A network **knows** a name after a good login within KNOWN_DAYS: its pauses are short, and those of its network don't
   count for it.
+
+Codes of the second factor are counted apart, or each right password before them would forget their failures. Who tries
+one has the password, so a user pauses for all networks at once, but for those with a good code within KNOWN_DAYS.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ KNOWN_PAIR = Limit(free=5, forget_s=600, most_s=60)
 PAIR_UNDER_ATTACK = Limit(free=0, forget_s=600, most_s=900)
 NETWORK = Limit(free=30, forget_s=60, most_s=300)
 NAME = Limit(free=math.inf, forget_s=60, most_s=0)
+#: Of a user's codes. One in 333,333 is right by chance, and so come to no more than 150 tries a day.
+CODE = Limit(free=5, forget_s=600, most_s=900)
 ATTACK_LEVEL = 20.0  # failures of one name from everywhere, less one forgotten each minute
 
 
@@ -65,16 +70,13 @@ class TooManyTries(Refusal):
 class Attempt:
     """A try that may be made now."""
 
-    pair: str
-    network: str
-    name: str
-    limit: Limit
+    counted: list[tuple[str, Limit]]  # the user's in this network, then others: one order, so that no two block another
     is_known: bool
     pause_s: float | None = None  # what follows if it fails
 
     def count(self) -> None:
         """Count it as failed. Raises TooManyTries if others were counted since it was allowed."""
-        for key, limit in self._counted():
+        for key, limit in self.counted:
             row = database.fetch_one(_COUNT, {"key": key, **_params(limit)})
             if row is None:
                 raise TooManyTries(1)
@@ -82,29 +84,52 @@ class Attempt:
                 self.pause_s = max(row[0], self.pause_s or 0)
 
     def succeeded(self) -> None:
-        """The password was right: this network knows the name from now on, and the failure is given back."""
-        LoginThrottle.objects.filter(pk=self.pair).update(level=0, paused_until=None, good_at=Now())
-        for key, limit in self._counted()[1:]:
+        """It was right: this network knows the user from now on, and the failure is given back."""
+        (pair, _), *others = self.counted
+        LoginThrottle.objects.filter(pk=pair).update(level=0, paused_until=None, good_at=Now())
+        for key, limit in others:
             database.execute(_GIVE_BACK, {"key": key, **_params(limit)})
-
-    def _counted(self) -> list[tuple[str, Limit]]:
-        """In one order, so that no two wait for each other."""
-        network = [] if self.is_known else [(self.network, NETWORK)]
-        return [(self.pair, self.limit), *network, (self.name, NAME)]
 
 
 def look(name: str, address: str) -> Attempt:
     """A try of this name from there, with one query that asks nothing of users. Raises TooManyTries in a pause."""
     name, network = unicodedata.normalize("NFKC", name).casefold(), network_of(address)
     keys = _key("pair", name, network), _key("network", network), _key("name", name)
-    rows = {row[0]: row[1:] for row in database.fetch(_LOOK, [NAME.forget_s, timedelta(days=KNOWN_DAYS), list(keys)])}
-    pair, of_network, of_name = (rows.get(key, (0, 0, False)) for key in keys)
-    is_known = bool(pair[2])
-    wait_s = max(pair[1], 0 if is_known else of_network[1])
+    pair, of_network, of_name = _rows(*keys)
+    is_known = pair.is_known
+    _refuse_in_pause(pair, *([] if is_known else [of_network]))
+    limit = PAIR_UNDER_ATTACK if of_name.level > ATTACK_LEVEL else PAIR
+    if is_known:
+        return Attempt([(keys[0], KNOWN_PAIR), (keys[2], NAME)], is_known)
+    return Attempt([(keys[0], limit), (keys[1], NETWORK), (keys[2], NAME)], is_known)
+
+
+def look_at_code(user_id: int, address: str) -> Attempt:
+    """A try of a code of the second factor, after the right password. Raises TooManyTries in a pause."""
+    keys = _key("code from network", str(user_id), network_of(address)), _key("code", str(user_id))
+    pair, of_user = _rows(*keys)
+    counted = keys[:1] if pair.is_known else keys
+    _refuse_in_pause(pair, *([] if pair.is_known else [of_user]))
+    return Attempt([(key, CODE) for key in counted], pair.is_known)
+
+
+@dataclass(frozen=True)
+class _Row:
+    level: float = 0.0
+    pause_s: float = 0.0  # that is left
+    is_known: bool = False
+
+
+def _rows(*keys: str) -> list[_Row]:
+    params = [NAME.forget_s, timedelta(days=KNOWN_DAYS), list(keys)]
+    found = {row[0]: _Row(*row[1:]) for row in database.fetch(_LOOK, params)}
+    return [found.get(key, _Row()) for key in keys]
+
+
+def _refuse_in_pause(*rows: _Row) -> None:
+    wait_s = max(row.pause_s for row in rows)
     if wait_s > 0:
         raise TooManyTries(wait_s)
-    limit = PAIR_UNDER_ATTACK if of_name[0] > ATTACK_LEVEL else PAIR
-    return Attempt(*keys, KNOWN_PAIR if is_known else limit, is_known)
 
 
 def sweep() -> int:

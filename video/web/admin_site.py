@@ -1,0 +1,56 @@
+"""The admin's site: Django's, which may ask for a second factor before it opens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib.admin import AdminSite
+from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_protect
+
+from video.web import second_factor_pages
+from video.web.logins import second_factor
+from video.web.logins.second_factor import Standing
+
+
+class Site(AdminSite):
+    """`admin.site`, by `config.admin_app`. Every page of it, and `admin-queues`, asks `has_permission`."""
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Staff, who have given a second factor where one is asked for. All staff may leave."""
+        return self._is_staff(request) and (
+            second_factor.standing(request) in (Standing.NOTHING, Standing.PASSED)
+            or request.path == reverse("admin:logout", current_app=self.name)
+        )
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        """With the page of the second factor, which is open to staff who owe one."""
+        return [path("second-factor/", self.second_factor, name="second_factor"), *super().get_urls()]
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """The password; who has given it and owes a second factor goes on to that."""
+        if request.method == "GET" and self._is_staff(request) and not self.has_permission(request):
+            target = request.GET.get(REDIRECT_FIELD_NAME, "")
+            return redirect_to_login(target, reverse("admin:second_factor", current_app=self.name))
+        return super().login(request, extra_context)
+
+    @method_decorator(never_cache)
+    @method_decorator(csrf_protect)
+    def second_factor(self, request: HttpRequest) -> HttpResponseBase:
+        """Give it, set it up, or see to it."""
+        if not self._is_staff(request):
+            return redirect_to_login(request.get_full_path(), reverse("admin:login", current_app=self.name))
+        return second_factor_pages.page(request, self.each_context(request))
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """With what the header needs to know."""
+        return {**super().each_context(request), "second_factor_is_on": settings.ADMIN_SECOND_FACTOR != "off"}
+
+    def _is_staff(self, request: HttpRequest) -> bool:
+        return super().has_permission(request)
