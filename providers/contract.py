@@ -10,13 +10,10 @@ that `is_own` does not know came from a proxy, and is judged here for all provid
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar, final
 
@@ -30,15 +27,10 @@ from providers.errors import (
     ProviderError,
     SubmissionUnknown,
 )
+from providers.untrusted import bounded_cost, safe_id, safe_share, safe_url, storable
+from providers.waits import asked_wait_s
 
 ErrorT = TypeVar("ErrorT", bound=ProviderError)
-
-#: The longest wait in seconds that any answer may ask for. More is read as this: no rule of a provider is about more
-#: than a day. Who waits may set a shorter bound.
-LONGEST_ASKED_S = 86_400.0
-#: A number of seconds or milliseconds as in RFC 9110, with a fraction as some send it. ASCII only, and no exponent.
-_WAIT = re.compile(r"([0-9]+)(?:\.[0-9]*)?", re.ASCII)
-_LONGEST_DATE = 64  # characters
 
 
 class ReasonCode(StrEnum):
@@ -132,32 +124,21 @@ class HttpReply:
         return kind(message, http_status=self.status, **more)
 
     def retry_after_s(self) -> float | None:
-        """Seconds that the provider asks us to wait: `retry-after-ms`, else `retry-after` as seconds or HTTP date.
-
-        From 0 to LONGEST_ASKED_S, whatever the header says. A date is measured against the reply's own `date`, so that
-        no clock of ours matters (ours only if it has none).
-        """
-        for name, units_a_second in (("retry-after-ms", 1000), ("retry-after", 1)):
-            text = self.headers.get(name, "").strip()
-            number = _WAIT.fullmatch(text)
-            if number is not None:
-                # More digits than any bound has are not converted: Python refuses very long ones.
-                too_long = len(number[1].lstrip("0")) > 12
-                return LONGEST_ASKED_S if too_long else min(float(text) / units_a_second, LONGEST_ASKED_S)
-        until = _http_date(self.headers.get("retry-after", ""))
-        if until is None:
-            return None
-        now = _http_date(self.headers.get("date", "")) or datetime.now(UTC)
-        return min(max(0.0, (until - now).total_seconds()), LONGEST_ASKED_S)
+        """Seconds that the provider asks us to wait, see `waits`."""
+        return asked_wait_s(self.headers)
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """Proof that a job exists. `urls` are follow-up addresses that the provider gave (fal); never signed ones."""
+    """Proof that a job exists. `urls` are follow-up addresses that the provider gave (fal); never signed ones.
 
-    job_id: str
+    From `parse_…` a row takes it as it is.
+    """
+
+    job_id: str  # from `read_…` empty if the answer has none
     urls: Mapping[str, str] = field(default_factory=dict)
     expected_cost: Decimal | None = None  # in the provider's own unit
+    clamped: tuple[str, ...] = ()  # what the provider told beyond all bounds, in our words: "expected cost"
 
 
 @dataclass(frozen=True)
@@ -185,7 +166,7 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What one poll says of a job."""
+    """What one poll says of a job. From `parse_…` a row takes it as it is."""
 
     state: JobState
     provider_status: str = ""  # verbatim, for the operator
@@ -193,6 +174,7 @@ class JobStatus:
     result_url: str | None = field(default=None, repr=False)  # often signed: never stored, never logged
     cost: Decimal | None = None  # final charge in the provider's own unit; 0 when fully refunded
     error: JobFailed | None = None  # with FAILED
+    clamped: tuple[str, ...] = ()  # what the provider told beyond all bounds, in our words: "cost", "progress"
 
 
 @dataclass(frozen=True)
@@ -276,7 +258,7 @@ class Provider(ABC):
         SubmissionUnknown for every answer that does not prove that no job exists.
         """
         if reply.ok or self._is_own(reply):
-            return self.read_submit(reply)
+            return self._with_id(self.read_submit(reply), reply, SubmissionUnknown)
         if gateways.proves_no_job(reply.status, reply.body):
             raise reply.error(GatewayAnswer, self._not_own(reply))
         raise reply.error(SubmissionUnknown, self._not_own(reply))
@@ -285,7 +267,8 @@ class Provider(ABC):
     def read_submit(self, reply: HttpReply) -> Submitted:
         """`parse_submit` for a success, and for an error in the provider's own words.
 
-        An answer that is in no table of the adapter is SubmissionUnknown.
+        An answer that is in no table of the adapter is SubmissionUnknown. A success may come back with any id, cost and
+        urls: what a row can't hold is refused or bounded here, for all providers.
         """
 
     @abstractmethod
@@ -300,7 +283,8 @@ class Provider(ABC):
         the jobs.
         """
         self._check_read(reply)
-        return self.read_poll(reply, jobs)
+        found = self.read_poll(reply, jobs)
+        return {job_id: _bounded(one) if isinstance(one, JobStatus) else one for job_id, one in found.items()}
 
     @abstractmethod
     def read_poll(self, reply: HttpReply, jobs: Sequence[JobRef]) -> dict[str, JobStatus | JobNotFound]:
@@ -314,7 +298,7 @@ class Provider(ABC):
     def parse_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
         """How a job in RESULT_READY ended. Raises as `parse_poll` does, and JobNotFound."""
         self._check_read(reply)
-        return self.read_result(reply, job)
+        return _bounded(self.read_result(reply, job))
 
     def read_result(self, reply: HttpReply, job: JobRef) -> JobStatus:
         """`parse_result` for a success, and for an error in the provider's own words."""
@@ -352,7 +336,8 @@ class Provider(ABC):
         Raises ProviderDown, KeyRefused, OutOfCredits or Busy when the reply proves neither.
         """
         self._check_read(reply)
-        return self.read_lookup(reply, reference)
+        found = self.read_lookup(reply, reference)
+        return None if found is None else self._with_id(found, reply, ProviderDown)
 
     def read_lookup(self, reply: HttpReply, reference: str) -> Submitted | None:
         """`parse_lookup` for a success, and for an error in the provider's own words."""
@@ -371,6 +356,17 @@ class Provider(ABC):
     def read_account(self, reply: HttpReply) -> AccountInfo:
         """`parse_account` for a success, and for an error in the provider's own words."""
         raise TypeError(f"{self.name} has no account call")
+
+    def _with_id(self, found: Submitted, reply: HttpReply, without_id: type[ProviderError]) -> Submitted:
+        """The job as its row takes it. Raises `without_id` for an id that is none, or that no row holds: it may be a
+        paid job, of which nothing more is known."""
+        job_id = safe_id(found.job_id)
+        if not job_id:
+            raise reply.error(without_id, f"{self.title} answered {reply.status} without a job id that a row holds")
+        cost = bounded_cost(found.expected_cost)
+        clamped = ("expected cost",) if _is_less(cost, found.expected_cost) else ()
+        urls = {name: url for name, url in found.urls.items() if safe_url(url)}
+        return replace(found, job_id=job_id, urls=urls, expected_cost=cost, clamped=clamped)
 
     def _is_own(self, reply: HttpReply) -> bool:
         return self.is_own(reply) and not gateways.is_foreign_json(reply.headers, reply.json_object_or_empty())
@@ -393,14 +389,20 @@ class Provider(ABC):
         )
 
 
-def _http_date(text: str) -> datetime | None:
-    if len(text) > _LONGEST_DATE:
-        return None
-    try:
-        parsed = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+def _bounded(status: JobStatus) -> JobStatus:
+    """The same as a row takes it, whatever the adapter let through: the statement of a whole batch holds it."""
+    cost, progress = bounded_cost(status.cost), safe_share(status.progress)
+    clamped = [
+        name
+        for name, kept, told in (("cost", cost, status.cost), ("progress", progress, status.progress))
+        if _is_less(kept, told)
+    ]
+    word = storable(status.provider_status, 60)
+    return replace(status, provider_status=word, progress=progress, cost=cost, clamped=tuple(clamped))
+
+
+def _is_less(kept: Decimal | float | None, told: Decimal | float | None) -> bool:
+    return kept is not None and told is not None and kept < told
 
 
 def _whole(digits: str) -> int | float:

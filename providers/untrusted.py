@@ -21,13 +21,24 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AMBIGUOUS = re.compile(r"[\\\x00-\x20\x7f]")
 _SHOWN_HOST = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
 
-#: What no row, log or page is to hold: controls (PostgreSQL refuses NUL), halves of surrogate pairs (no encoding has
-#: them), and marks that turn the direction of the text around them.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
-#: Of an amount: what the columns for costs and balances hold behind the point.
-_SMALLEST = Decimal("0.0001")
+#: What no row, log or page is to hold, as a class of a regular expression. A text of Arabic or Hindi, an emoji and its
+#: variants keep all that can be seen of them but the joiners.
+UNPRINTABLE = (
+    r"\x00-\x1f\x7f-\x9f"  # controls: terminals obey them, and PostgreSQL refuses NUL
+    r"\ud800-\udfff\ufffe\uffff"  # halves of surrogate pairs, which no encoding has, and what is no character
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f"  # what turns the direction of the text around it
+    r"\u00ad\u180e\u200b-\u200d\u2028\u2029\u2060-\u2065\ufeff\ufff0-\ufffb"  # what can't be seen
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # the same: shorthand, music, tags
+)
+_UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+#: Looked at, of a text of which `limit` characters are kept: so many times as many.
+_READ_PER_KEPT = 4
+#: Of an amount: what the columns for costs and balances hold behind the point, and what is read as this if it is more.
+_SMALLEST, LARGEST_AMOUNT = Decimal("0.0001"), Decimal("999999999999.9999")
 _LONGEST_AMOUNT = 400  # characters; the longest float has fewer
+LARGEST_COST = Decimal("99999999.9999")  # what the columns of an attempt hold
 LARGEST_COUNT = 2**31 - 1  # of an integer column
+_DIGITS = re.compile(r"\+?[0-9]{300,}", re.ASCII)
 _URL_QUERY = re.compile(r"(https?://[^\s?\"'<>]*)\?[^\s\"'<>]*", re.IGNORECASE)
 _CREDENTIAL = re.compile(
     r"\b(?:bearer|key)\s+(?=\S*\d)[\w.:~+/=-]{12,}"  # an authorization header's value; words have no digit
@@ -82,7 +93,7 @@ def hide_credentials(text: str) -> str:
 
 def storable(text: str, limit: int) -> str:
     """The text as any row and any log takes it: on one line, cut, without what is in no printed text."""
-    return _one_line(text)[:limit].rstrip()
+    return _one_line(text[: limit * _READ_PER_KEPT])[:limit].rstrip()
 
 
 def _one_line(text: str) -> str:
@@ -91,37 +102,51 @@ def _one_line(text: str) -> str:
 
 
 def safe_text(value: object, limit: int = 300) -> str:
-    """A provider's text on one line, cut, with credentials hidden; empty for everything but a string.
-
-    Any row and any log takes it: it holds no control character and no half of a surrogate pair.
-    """
+    """A provider's text as `storable` makes it, with credentials hidden; empty for everything but a string."""
     if not isinstance(value, str):
         return ""
-    line = hide_credentials(_one_line(value[: limit * 4]))
+    line = hide_credentials(_one_line(value[: limit * _READ_PER_KEPT]))
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def dotted(path: object) -> str:
     """The names and numbers of a list on one line: ["body", 0, "duration"] → "body.0.duration"; else empty."""
     parts = path[:5] if isinstance(path, list) else []
-    return ".".join(safe_text(str(part), 40) for part in parts if isinstance(part, str | int))
+    return ".".join(safe_text(str(part), 40) for part in parts if isinstance(part, str) or _is_small(part))
+
+
+def _is_small(value: object) -> bool:
+    return isinstance(value, int) and abs(value) <= LARGEST_COUNT
 
 
 def safe_decimal(value: object) -> Decimal | None:
-    """A finite, non-negative amount sent as a JSON number or a string; None for everything else.
+    """A non-negative amount sent as a JSON number or a string; None for everything else, and for NaN.
 
-    Rounded up to four places behind the point, which is what rows hold, so that no charge becomes nothing.
+    More than LARGEST_AMOUNT, and infinity, is LARGEST_AMOUNT. Rounded up to four places behind the point, which is what
+    rows hold, so that no charge becomes nothing.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, int) and value > LARGEST_AMOUNT:  # Python writes none of more than 4,300 digits
+        return LARGEST_AMOUNT
+    if isinstance(value, str) and len(value) > _LONGEST_AMOUNT:
+        return LARGEST_AMOUNT if _DIGITS.match(value.strip()[:_LONGEST_AMOUNT]) else None
     try:
-        text = str(value)  # refuses integers of more than 4,300 digits
-        amount = Decimal(text if len(text) <= _LONGEST_AMOUNT else "NaN")
+        amount = Decimal(str(value))
     except (InvalidOperation, ValueError):
         return None
-    if not amount.is_finite() or not 0 <= amount < Decimal(10) ** 12:
+    if amount.is_nan() or amount < 0:
         return None
+    if amount >= LARGEST_AMOUNT:
+        return LARGEST_AMOUNT
     return amount.quantize(_SMALLEST, ROUND_UP) if amount else Decimal(0)  # 0 has no exponent then, and no sign
+
+
+def bounded_cost(cost: Decimal | None) -> Decimal | None:
+    """A cost as a row holds it: at most LARGEST_COST; None, not told, for what is no amount."""
+    if cost is None or cost.is_nan() or cost < 0:
+        return None
+    return min(cost, LARGEST_COST)
 
 
 def safe_count(value: object) -> int | None:
@@ -132,7 +157,7 @@ def safe_count(value: object) -> int | None:
 
 
 def safe_share(value: object) -> float | None:
-    """A number from 0 to 1, of what is more 1; None for what is negative or no number."""
+    """A number from 0 to 1, and 1 for what is more; None for what is negative or no number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
         return None
     return float(min(value, 1))
@@ -146,12 +171,13 @@ def safe_mapping(value: object) -> dict[str, Any]:
 def safe_id(value: object) -> str:
     """A job's id, sent as a text or as a whole number, trimmed; empty for everything that can't be one.
 
-    Blanks and characters that don't print are refused rather than taken out: another id would name another job.
+    Blanks and characters that don't print are refused rather than taken out: another id would name another job. So are
+    `.` and `..`: in an address they would name something else than a job.
     """
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**LONGEST_ID:
         return str(value)
     text = value.strip() if isinstance(value, str) else ""
-    fits = 0 < len(text) <= LONGEST_ID and text.isprintable() and " " not in text
+    fits = 0 < len(text) <= LONGEST_ID and text.isprintable() and " " not in text and text.strip(".")
     return text if fits else ""
 
 

@@ -137,10 +137,7 @@ class Kling(Provider):
         body = reply.json_object_or_empty()
         code = _code(body)
         if reply.ok and code == 0:
-            job_id = find_id(body, "id", "task_id", envelope="data")
-            if not job_id:
-                raise reply.error(errors.SubmissionUnknown, f"Kling answered {reply.status} without a task id")
-            return Submitted(job_id)
+            return Submitted(find_id(body, "id", "task_id", envelope="data"))
         raise _submit_error(reply, code, safe_text(body.get("message")))
 
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
@@ -189,9 +186,8 @@ class Kling(Provider):
         tasks = data if isinstance(data, list) else [data]
         for task in map(safe_mapping, tasks):
             ours = task.get("external_id", safe_mapping(task.get("task_info")).get("external_task_id"))
-            job_id = find_id(task, "id", "task_id")
-            if ours == reference and job_id:
-                return Submitted(job_id)
+            if ours == reference:
+                return Submitted(find_id(task, "id", "task_id"))
         # Something is there, but not what was asked for: no proof in either direction.
         raise reply.error(errors.ProviderDown, "Kling's answer to a look-up does not carry our reference")
 

@@ -152,14 +152,10 @@ class Pika(Provider):
         if not reply.ok:
             raise _submit_error(reply)
         body = reply.json_object_or_empty()
-        job_id = find_id(body, "request_id")
-        if not job_id:
-            raise reply.error(errors.SubmissionUnknown, f"fal answered {reply.status} without a request id")
         given = {name: safe_url(body.get(f"{name}_url")) for name in _FOLLOW_UP}
         # They are stored: one with a query may be signed, and is rebuilt instead.
-        return Submitted(
-            job_id, urls={name: url for name, url in given.items() if url and "?" not in url and len(url) <= 500}
-        )
+        urls = {name: url for name, url in given.items() if url and "?" not in url and len(url) <= 500}
+        return Submitted(find_id(body, "request_id"), urls=urls)
 
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
         (job,) = jobs

@@ -146,12 +146,8 @@ class Runway(Provider):
     def read_submit(self, reply: HttpReply) -> Submitted:
         if reply.ok:
             body = reply.json_object_or_empty()
-            job_id = find_id(body, "id")
-            if not job_id:
-                raise reply.error(
-                    errors.SubmissionUnknown, f"Runway answered {reply.status} without a readable task id"
-                )
-            return Submitted(job_id, expected_cost=safe_decimal(safe_mapping(body.get("estimatedCost")).get("credits")))
+            cost = safe_decimal(safe_mapping(body.get("estimatedCost")).get("credits"))
+            return Submitted(find_id(body, "id"), expected_cost=cost)
         raise _submit_error(reply)
 
     def build_poll(self, jobs: Sequence[JobRef], *, key: str) -> HttpRequest:
@@ -306,4 +302,4 @@ def _fields_at_fault(body: Mapping[str, Any]) -> set[str]:
 
 def _progress(value: object) -> float | None:
     amount = safe_decimal(value)
-    return None if amount is None else min(float(amount), 1.0)
+    return None if amount is None else float(amount)

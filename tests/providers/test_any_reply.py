@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from providers.contract import LONGEST_ASKED_S, AccountInfo, HttpReply, JobRef, JobStatus, Provider, Submitted
+from providers.contract import AccountInfo, HttpReply, JobRef, JobStatus, Provider, Submitted
 from providers.errors import Busy, JobFailed, ProviderError
 from providers.registry import PROVIDERS
 from providers.untrusted import LONGEST_ID
+from providers.waits import LONGEST_ASKED_S
 
 ADAPTERS: tuple[Provider, ...] = tuple(entry.adapter(entry.default_base_url) for entry in PROVIDERS)
 JOBS = [JobRef("7", "any", "gen_1"), JobRef("8", "any", "gen_2", image_to_video=True)]

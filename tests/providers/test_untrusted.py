@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers.contract import LONGEST_ASKED_S, HttpReply
+from providers.contract import HttpReply
 from providers.errors import Busy, ProviderError
 from providers.untrusted import (
+    LARGEST_AMOUNT,
+    LARGEST_COST,
     LARGEST_COUNT,
     LONGEST_ID,
     dotted,
@@ -27,6 +29,7 @@ from providers.untrusted import (
     safe_url,
     storable,
 )
+from providers.waits import LONGEST_ASKED_S
 from video.models import Generation
 
 
@@ -102,7 +105,7 @@ ANYTHING = st.one_of(NUMBERS, st.text(), st.none(), st.booleans(), st.lists(st.i
 @given(value=ANYTHING)
 def test_no_value_raises_or_is_more_than_a_row_holds(value: object) -> None:
     amount, count, share = safe_decimal(value), safe_count(value), safe_share(value)
-    assert amount is None or (amount.is_finite() and 0 <= amount < 10**12)
+    assert amount is None or (amount.is_finite() and 0 <= amount <= LARGEST_AMOUNT)
     assert amount is None or -amount.as_tuple().exponent <= 4  # type: ignore[operator]  # finite, so a number
     assert count is None or 0 <= count <= LARGEST_COUNT
     assert share is None or 0 <= share <= 1
@@ -132,12 +135,32 @@ def test_a_link_with_what_no_row_takes_is_none(bad: str) -> None:
     assert safe_url(bad) is None
 
 
-@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "9" * 5000, "-" + "9" * 5000, "-0"])
-def test_an_answer_with_an_impossible_number_is_still_read(number: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "amount"),
+    [
+        ("1e400", LARGEST_AMOUNT),
+        ("Infinity", LARGEST_AMOUNT),
+        ("9" * 5000, LARGEST_AMOUNT),
+        ("1e13", LARGEST_AMOUNT),
+        ("-1e400", None),
+        ("NaN", None),
+        ("-" + "9" * 5000, None),
+        ("-0", 0),
+    ],
+)
+def test_an_answer_with_an_impossible_number_is_still_read(number: str, amount: Decimal | None) -> None:
+    """What is more than any row holds is the most that one holds; what is no amount is not told."""
     body = HttpReply(200, {}, f'{{"id": "job-1", "cost": {number}}}'.encode()).json_object()
     assert body["id"] == "job-1"
-    assert safe_decimal(body["cost"]) in (None, 0)
+    assert safe_decimal(body["cost"]) == amount
+    assert safe_decimal(number) == amount, "as a string"
     json.dumps(body)
+
+
+def test_bounds_are_those_of_the_columns() -> None:
+    for name in ("expected_cost", "reported_cost"):
+        column = Generation._meta.get_field(name)
+        assert Decimal(10) ** (column.max_digits - column.decimal_places) - LARGEST_COST == Decimal("0.0001")
 
 
 def test_an_error_holds_no_text_that_a_row_refuses() -> None:

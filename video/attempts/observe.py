@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown
-from video.attempts import failure_texts, poll_records, provider_calls, records
+from video.attempts import clamped, failure_texts, poll_records, provider_calls, records
 from video.infra.toolkit import toolkit
 from video.models import Generation, Status
 from video.routing import health
@@ -55,6 +55,7 @@ def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_reques
     """
     if isinstance(answer, JobNotFound):
         return _note_not_found(generation, stop_requested=stop_requested)
+    clamped.warn(generation, answer.clamped)
     provider = toolkit().provider(generation.provider)
     if answer.state is JobState.SUCCEEDED:
         records.record_ended(
@@ -181,9 +182,11 @@ def look_up(generation: Generation, *, counts: bool = True) -> LookUp:
     job = provider_calls.look_up(generation)
     if job is not None:
         try:
-            return LookUp(job, records.record_accepted(generation.pk, job))
+            written = records.record_accepted(generation.pk, job)
         except IntegrityError:  # job ids are unique
             raise ProviderDown("the answer to a look-up names the job of another attempt") from None
+        clamped.warn(generation, job.clamped)
+        return LookUp(job, written)
     if counts:
         generation.lookups = records.record_not_found_by_reference(generation.pk)
     return LookUp(None)

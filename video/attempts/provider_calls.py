@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from functools import partial
 from typing import TypeVar
 
 from django.conf import settings
 
 from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
-from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown, ProviderError, SubmissionUnknown
-from providers.untrusted import safe_id, safe_share, safe_url, storable
+from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video.attempts import callbacks
 from video.engine.outcomes import bounded_s
 from video.infra.failpoints import failpoint
@@ -25,7 +23,6 @@ from video.routing import model_choice
 MOST_SECONDS_BEFORE_SEND = 5.0
 #: The longest wait in seconds that a provider's answer to a read is granted, whatever it asks for.
 LONGEST_PAUSE_S = 60.0
-LARGEST_COST = Decimal("99999999.9999")  # what the columns hold
 # Errors of a read that tell nothing about the job; never a reason to fail one that is paid for.
 READ_TROUBLE = (ProviderDown, KeyRefused, OutOfCredits, Busy)
 
@@ -92,7 +89,7 @@ class Submission:
 
         reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
         failpoint("generate.after_send")
-        return _kept(self._provider.parse_submit(reply), SubmissionUnknown)
+        return self._provider.parse_submit(reply)
 
 
 def look_up(generation: Generation) -> Submitted | None:
@@ -100,34 +97,7 @@ def look_up(generation: Generation) -> Submitted | None:
     provider = toolkit().provider(generation.provider)
     request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
     reply = toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
-    found = provider.parse_lookup(reply, generation.pk)
-    return None if found is None else _kept(found, ProviderDown)
-
-
-# --- what a row takes of an answer -----------------------------------------------------------------------------------
-
-
-def _kept(found: Submitted, without_id: type[ProviderError]) -> Submitted:
-    """A job as its row takes it. Raises `without_id` if the row can't hold its id."""
-    if not safe_id(found.job_id):
-        raise without_id("the answer has a job id that can't be kept: too long, or with characters that are no text")
-    urls = {name: url for name, url in found.urls.items() if safe_url(url)}
-    return replace(found, urls=urls, expected_cost=_amount(found.expected_cost))
-
-
-def _kept_status(status: JobStatus) -> JobStatus:
-    """The same of how a job stands: whatever an adapter let through, the statement of a whole batch takes it."""
-    return replace(
-        status,
-        provider_status=storable(status.provider_status, 60),
-        progress=safe_share(status.progress),
-        cost=_amount(status.cost),
-    )
-
-
-def _amount(cost: Decimal | None) -> Decimal | None:
-    """A cost that its column holds; None, not told, for any other."""
-    return cost if cost is not None and cost.is_finite() and 0 <= cost <= LARGEST_COST else None
+    return provider.parse_lookup(reply, generation.pk)
 
 
 def asked_wait_s(error: Busy) -> float:
@@ -189,12 +159,12 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
         asked = [jobs[one.pk] for one in share]
         found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
         for one in share:
-            answers[one.pk] = found if isinstance(found, Exception) else _answer(found.get(one.job_id) or left_out)
+            answers[one.pk] = found if isinstance(found, Exception) else found.get(one.job_id) or left_out
     ready = [one for one in group if _is_ready(answers[one.pk])]
     requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
     results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
     for one, reply in zip(ready, results, strict=True):
-        answers[one.pk] = _answer(_parsed(reply, partial(provider.parse_result, job=jobs[one.pk])))
+        answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
     _note_pause((name, group[0].key_fingerprint), replies, answers)
     return answers
 
@@ -207,10 +177,6 @@ def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed
         return parse(reply)
     except Exception as err:  # raised again where its own job is decided on
         return err
-
-
-def _answer(found: PollAnswer) -> PollAnswer:
-    return _kept_status(found) if isinstance(found, JobStatus) else found
 
 
 def _is_ready(answer: PollAnswer) -> bool:

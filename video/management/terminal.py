@@ -13,12 +13,16 @@ from typing import IO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-#: Controls but for the line feed and the tab, marks that turn the direction of a line, and halves of surrogate pairs.
-_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+from providers.untrusted import UNPRINTABLE
+
+_OBEYED = re.compile(rf"(?![\t\n\u200c\u200d])[{UNPRINTABLE}]")
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: no colours, no cursor moves, no links, no new title."""
+    """The text without what a terminal would obey, or not show: no colours, no cursor moves, no links, no new title.
+
+    Tabs, ends of lines and the joiners of letters and emoji stay.
+    """
     return _OBEYED.sub("", text)
 
 

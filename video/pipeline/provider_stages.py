@@ -31,6 +31,7 @@ from providers.errors import (
 )
 from video.attempts import (
     callbacks,
+    clamped,
     observe,
     poll_policy,
     poll_statistics,
@@ -127,6 +128,7 @@ def _answered(claim: Claim, generation: Generation, answer: Submitted | Provider
             except IntegrityError:  # job ids are unique: somebody on the way repeated an older answer
                 log.exception("%s: the answer to its submit names the job of another attempt", generation.pk)
                 return unknown_submits.after_unknown(generation, SubmissionUnknown("answered with another's job"))
+            clamped.warn(generation, answer.clamped)
             failpoint("generate.after_record")
             return _to_poll(generation)
         case NotSent():
@@ -305,6 +307,7 @@ def _still_open(claim: Claim, generation: Generation, status: JobStatus) -> Outc
     if over is not None:
         observe.note(generation, status)
         return over
+    clamped.warn(generation, status.clamped)
     said = f"{generation.provider}: {status.provider_status.lower()}"
     return Park(
         poll_statistics.next_look_s(generation, _age_s(claim, generation)),

@@ -353,12 +353,15 @@ def try_now(provider: str, account: str) -> int:
 def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
     """Limits and balance; a balance above 0 opens an account that was out of credits."""
     rows = ProviderAccount.objects.filter(provider=answer.provider, account=answer.account)
-    for model, limits in info.limits.items():
-        if limits.max_concurrent is not None:
+    for model in rows.values_list("model", flat=True):  # the provider may name any others
+        limits = info.limits.get(model)
+        if limits is not None and limits.max_concurrent is not None:
             slots = min(limits.max_concurrent, MOST_SLOTS)
             rows.filter(model=model).exclude(slots=slots).update(slots=slots)
     if info.balance is None:
         return
+    if info.balance > LARGEST_BALANCE:
+        log.warning("%s: account %s told a balance beyond all bounds", answer.provider, answer.account)
     balances = database.fetch(
         """
         WITH before AS (

@@ -58,9 +58,8 @@ class Acme(Provider):
         return not {"wrong", "gone"}.isdisjoint(reply.json_object_or_empty())
 
     def read_submit(self, reply: HttpReply) -> Submitted:
-        film = find_id(reply.json_object_or_empty(), "film")
-        if reply.ok and film:
-            return Submitted(film)
+        if reply.ok:
+            return Submitted(find_id(reply.json_object_or_empty(), "film"))
         if reply.status == 401:  # the key was refused before anything was made
             raise KeyRefused("Acme answered 401", http_status=401)
         if reply.status == 422:  # the order was refused before anything was made

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from providers.contract import HttpReply, HttpRequest, JobState, JobStatus, Submitted
 from providers.errors import Busy, ProviderDown, SubmissionUnknown
+from providers.untrusted import LARGEST_COST
 from tests.factories import accepted, admitted, age, claimed, live, make_task, reload
 from tests.providers.strange import REPLIES, TEXTS
 from video.actions import cancel
-from video.attempts import observe, poll_records, provider_calls, reconcile, records
+from video.attempts import clamped, observe, poll_records, provider_calls, reconcile, records
 from video.engine import claims, transitions
 from video.engine.outcomes import LONGEST_WAIT_S, Park
 from video.infra.toolkit import toolkit
-from video.models import Generation, Stage, VideoTask
+from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import runner
 
 pytestmark = pytest.mark.django_db
@@ -122,7 +123,7 @@ def test_a_strange_answer_to_a_submit_is_settled_like_any_other(monkeypatch: pyt
         monkeypatch.setattr(
             provider_calls.Submission,
             "send",
-            lambda self: provider_calls._kept(self._provider.parse_submit(reply), SubmissionUnknown),
+            lambda self: self._provider.parse_submit(reply),
         )
         admitted(task)
         runner.run_stage(Stage.GENERATE, task.pk)
@@ -185,40 +186,106 @@ def test_any_end_is_written(code: str, message: str, detail: str) -> None:
     assert reload(task).error_message
 
 
-COSTS = ["1E+8", "99999999.99995", "1E+400", "NaN", "sNaN", "Infinity", "-Infinity", "-1", "-0"]
+def answering(monkeypatch: pytest.MonkeyPatch, status: JobStatus) -> None:
+    """Runway's adapter lets this through, whatever was answered."""
+    read = lambda self, reply, jobs: {jobs[0].job_id: status}  # noqa: E731
+    monkeypatch.setattr(type(toolkit().provider("runway")), "read_poll", read)
+    reader = toolkit().batch_reader("runway")
+    monkeypatch.setattr(reader, "read_many", lambda wanted, deadline_s: [HttpReply(200) for _ in wanted], raising=False)
+
+
+def warnings_of(task: VideoTask) -> list[str]:
+    """What operators read of amounts, and the owner does not."""
+    found = TaskEvent.objects.filter(task=task, error_code=clamped.CODE)
+    assert set(found.values_list("owner_detail", flat=True)) <= {""}
+    return list(found.order_by("id").values_list("detail", flat=True))
+
+
+BEYOND = "runway told a {} beyond all bounds: the largest that is kept was noted instead"
+COSTS = {
+    "1E+8": LARGEST_COST,
+    "99999999.99995": LARGEST_COST,
+    "1E+400": LARGEST_COST,
+    "Infinity": LARGEST_COST,
+    "99999999.9999": LARGEST_COST,
+    **dict.fromkeys(["NaN", "sNaN", "-Infinity", "-1"]),
+    "-0": Decimal(0),
+}
 
 
 @pytest.mark.parametrize("cost", COSTS)
-def test_a_cost_that_no_column_holds_is_not_told(monkeypatch: pytest.MonkeyPatch, cost: str) -> None:
+def test_a_cost_beyond_its_column_is_its_bound_with_a_warning_and_what_is_no_amount_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, cost: str, caplog: pytest.LogCaptureFixture
+) -> None:
     (task,) = in_poll(MODELS["runway"])
     status = JobStatus(
         JobState.SUCCEEDED, "SUCCEEDED", cost=Decimal(cost), result_url="https://example.com/a.mp4", progress=math.nan
     )
-    monkeypatch.setattr(
-        type(toolkit().provider("runway")), "parse_poll", lambda self, reply, jobs: {jobs[0].job_id: status}
-    )
-    monkeypatch.setattr(
-        toolkit().batch_reader("runway"),
-        "read_many",
-        lambda wanted, deadline_s: [HttpReply(200) for _ in wanted],
-        raising=False,
-    )
+    answering(monkeypatch, status)
     runner.run_stage(Stage.POLL, task.pk)
     generation = Generation.objects.get(task=task)
     assert (generation.state, reload(task).stage) == ("succeeded", "download")
-    assert generation.reported_cost in (None, 0)
+    assert generation.reported_cost == COSTS[cost]
+    is_clamped = COSTS[cost] == LARGEST_COST != Decimal(cost)
+    assert warnings_of(task) == ([BEYOND.format("cost")] if is_clamped else [])
+    assert (f"{generation.pk}: {BEYOND.format('cost')}" in caplog.messages) == is_clamped
 
 
-@pytest.mark.parametrize("job_id", ["", "  ", "a\0b", "\ud800", "x" * 121])
-def test_a_job_id_that_no_row_holds_leaves_the_outcome_unknown(job_id: str) -> None:
-    with pytest.raises(SubmissionUnknown):
-        provider_calls._kept(Submitted(job_id), SubmissionUnknown)
+def test_progress_beyond_its_end_is_warned_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider that counts percent where it told shares."""
+    (task,) = in_poll(MODELS["runway"])
+    answering(monkeypatch, JobStatus(JobState.RUNNING, "RUNNING", progress=42.0))
+    for _ in range(3):
+        age(task.pk)
+        runner.run_stage(Stage.POLL, task.pk)
+    assert Generation.objects.get(task=task).provider_progress == 1
+    assert warnings_of(task) == [BEYOND.format("progress")]
+    assert is_settled(task)
 
 
-def test_what_a_submit_says_beside_its_id_can_fail_nothing() -> None:
+@pytest.mark.parametrize("told", ["1e400", "Infinity", "100000000", '"' + "9" * 5000 + '"', "1" + "0" * 5000])
+def test_an_expected_cost_beyond_its_column_loses_no_paid_job(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    task = make_task(model_requested=MODELS["runway"])
+    body = f'{{"id": "job-9", "estimatedCost": {{"credits": {told}}}}}'.encode()
+    monkeypatch.setattr(toolkit().sender("runway"), "submit", lambda *a, **k: HttpReply(200, {}, body), raising=False)
+    generation = admitted(task)
+    runner.run_stage(Stage.GENERATE, task.pk)
+    generation.refresh_from_db()
+    assert (generation.state, generation.job_id, generation.expected_cost) == ("accepted", "job-9", LARGEST_COST)
+    assert warnings_of(task) == [BEYOND.format("expected cost")]
+
+
+JOB_IDS = ["", "  ", "a\0b", "\ud800", "x" * 121, "a b", "a\u202eb", "a\u200bb", ".", "..", "\x1b[31m", "x" * 1_000_000]
+
+
+@pytest.mark.parametrize("job_id", JOB_IDS, ids=range(len(JOB_IDS)))
+@pytest.mark.parametrize("provider", MODELS)
+def test_a_job_id_that_no_row_holds_leaves_the_outcome_unknown(provider: str, job_id: str) -> None:
+    """In one place for all adapters, whatever they read."""
+    adapter = toolkit().provider(provider)
+
+    class Careless(type(adapter)):  # type: ignore[misc]
+        def read_submit(self, reply: HttpReply) -> Submitted:
+            return Submitted(job_id)
+
+        def read_lookup(self, reply: HttpReply, reference: str) -> Submitted:
+            return Submitted(job_id)
+
+    careless = Careless(adapter.base_url)
+    with pytest.raises(SubmissionUnknown, match="without a job id that a row holds"):
+        careless.parse_submit(HttpReply(200))
+    with pytest.raises(ProviderDown):
+        careless.parse_lookup(HttpReply(200), "gen_1")
+
+
+def test_what_a_submit_says_beside_its_id_can_fail_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = {"status": "https://example.com/\0", "cancel": "https://example.com/c"}
-    kept = provider_calls._kept(Submitted("job-1", urls, Decimal("1E+12")), SubmissionUnknown)
-    assert kept == Submitted("job-1", {"cancel": "https://example.com/c"})
+    runway = toolkit().provider("runway")
+    told = Submitted(" job-1 ", urls, Decimal("1E+12"))
+    monkeypatch.setattr(type(runway), "read_submit", lambda self, reply: told)
+    assert runway.parse_submit(HttpReply(200)) == Submitted(
+        "job-1", {"cancel": "https://example.com/c"}, LARGEST_COST, clamped=("expected cost",)
+    )
 
 
 def test_an_answer_with_the_job_of_another_attempt_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
