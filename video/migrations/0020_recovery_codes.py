@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0015_attach_requests'),
+        ('video', '0018_erasure'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

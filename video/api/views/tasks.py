@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from django.http import HttpResponse
 from rest_framework.request import Request
-from rest_framework.response import Response
 
 from video.actions import delete
 from video.api.base import ApiView, success, user_id
@@ -15,7 +15,7 @@ from video.scheduling import storage_quota
 class OwnTaskView(ApiView):
     """DELETE /api/video/tasks/{taskId}: 200, also when it was deleted before. A task under way is refused with 409."""
 
-    def delete(self, request: Request, task_id: str) -> Response:
+    def delete(self, request: Request, task_id: str) -> HttpResponse:
         done = delete.delete(checked_id(task_id), user_id=user_id(request))
         return success({"taskId": done.task_id, "deleted": True, "filesLeft": done.files_left})
 
@@ -23,5 +23,5 @@ class OwnTaskView(ApiView):
 class StorageView(ApiView):
     """GET /api/storage: what the caller's stored files come to, and what they may."""
 
-    def get(self, request: Request) -> Response:
+    def get(self, request: Request) -> HttpResponse:
         return success(as_json.storage(storage_quota.of_user(user_id(request))))
