@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, key_names, secret_key, web_addresses
+from config import addresses, key_names, secret_key, serving, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -58,9 +58,9 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "video.web.headers_middleware.HeadersMiddleware",
+    "corsheaders.middleware.CorsMiddleware",
     "video.web.outage_middleware.OutageMiddleware",
     "video.web.strange_requests.StrangeRequestsMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "video.web.pages_only.Sessions",
     "django.middleware.common.CommonMiddleware",
@@ -186,9 +186,10 @@ CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 
 CORS_ALLOWED_ORIGINS = FRONTEND_ORIGINS
 CORS_ALLOW_CREDENTIALS = True
-CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key"]
-CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after"]
+CORS_URLS_REGEX = r"^/(api|storage)/"
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "DELETE"]
+CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", *serving.ASKED_BY_SCRIPTS]
+CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after", *serving.READ_BY_SCRIPTS]
 
 # What `aud` of a token must be, or have in its list, and what `iss` may be besides our own; a token may lack both.
 JWT_AUDIENCE = read.text(env, "JWT_AUDIENCE", "reelworks")
@@ -397,6 +398,9 @@ SCRATCH_PATH = read.folder(env, "SCRATCH_PATH", str(STORAGE_LOCAL_PATH / ".scrat
 # Of a stored file. A folder gets the same, and may be entered by whom the files may be read by.
 STORAGE_FILE_MODE = int(
     read.choice(env, "STORAGE_FILE_MODE", "0640", among=("0600", "0640", "0644", "0660", "0664")), base=8
+)
+STORAGE_OFFLOAD = serving.offload(
+    read.text(env, "STORAGE_OFFLOAD", "off"), folder=STORAGE_LOCAL_PATH, bucket=read.text(env, "STORAGE_URL")
 )
 LINK_LIFETIME_SECONDS = read.whole(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400)
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BYTES = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
+from django.utils.http import parse_http_date_safe
+
+_RANGE = re.compile(r"([0-9]*)-([0-9]*)", re.ASCII)
+#: No file has so many bytes that more digits are needed. Python's int() takes time with the square of their number.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -32,32 +36,54 @@ class RangeDecision:
 
 
 def decide(
-    range_header: str | None, size_bytes: int, *, if_range: str | None = None, etag: str | None = None
+    range_header: str | None,
+    size_bytes: int,
+    *,
+    if_range: str | None = None,
+    etag: str | None = None,
+    modified: int | None = None,
 ) -> RangeDecision:
-    """Decide for a GET of a file of `size_bytes`. `etag` is ours, quoted and strong.
+    """Decide for a GET of a file of `size_bytes`. `etag` is ours, quoted and strong; `modified` is in Unix seconds.
 
-    A header that is malformed, in another unit, or names several ranges is ignored (200), as the RFC asks. An
-    `if_range` that is not exactly our strong ETag also means the whole file: dates are not honoured, as we promise
-    none.
+    A header that is malformed, in another unit, or names several ranges is ignored (200), as the RFC asks. So is one
+    whose `if_range` is neither our ETag nor, to the second, the time when the file was made.
     """
     whole = RangeDecision(200, 0, size_bytes, size_bytes)
-    if range_header is None or (if_range is not None and (if_range.startswith("W/") or if_range.strip() != etag)):
+    if range_header is None or (if_range is not None and not _is_this_file(if_range.strip(), etag, modified)):
         return whole
-    match = _BYTES.fullmatch(range_header.strip())
-    if match is None:
+    found = _only_range(range_header)
+    if found is None:
         return whole
-    first, last = match.groups()
+    first, last = found
     if first == "":
-        if last == "":
-            return whole
-        start, end = max(0, size_bytes - int(last)), size_bytes - 1
-        if int(last) == 0:
-            return RangeDecision(416, 0, 0, size_bytes)
+        start, end = max(0, size_bytes - _number(last)), size_bytes - 1
     else:
-        start = int(first)
-        end = min(int(last), size_bytes - 1) if last else size_bytes - 1
-        if last and int(last) < start:
-            return whole
-    if start >= size_bytes:
+        start = _number(first)
+        end = min(_number(last), size_bytes - 1) if last else size_bytes - 1
+    if start >= size_bytes:  # also for the last 0 bytes
         return RangeDecision(416, 0, 0, size_bytes)
     return RangeDecision(206, start, end - start + 1, size_bytes)
+
+
+def _only_range(header: str) -> tuple[str, str] | None:
+    """Both numbers of the range, without leading zeros; "" for one that is left out; None for what is no one range."""
+    unit, _, listed = header.strip(" \t").partition("=")
+    named = [one for one in (each.strip(" \t") for each in listed.split(",")) if one]  # RFC 9110 §5.6.1: or empty
+    match = _RANGE.fullmatch(named[0]) if unit.lower() == "bytes" and len(named) == 1 else None
+    if match is None:
+        return None
+    first, last = (digits and (digits.lstrip("0") or "0") for digits in match.groups())
+    is_backwards = bool(first and last) and (len(last), last) < (len(first), first)
+    return None if is_backwards or not (first or last) else (first, last)
+
+
+def _number(digits: str) -> int:
+    """The number, or one that is greater than every size."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
+
+
+def _is_this_file(if_range: str, etag: str | None, modified: int | None) -> bool:
+    """RFC 9110 §13.1.5. A date is as good as the ETag, since a file never changes after it was made."""
+    if if_range.startswith(('"', "W/")):
+        return if_range == etag  # a weak one never is
+    return modified is not None and parse_http_date_safe(if_range) == modified

@@ -64,6 +64,12 @@ BAD = {
         "STORAGE_PUBLIC_ENDPOINT must give",
     ),
     "a public endpoint of no bucket": ({"STORAGE_PUBLIC_ENDPOINT": "https://x.example"}, "STORAGE_URL is not"),
+    "an offload to nobody": ({"STORAGE_OFFLOAD": "nginx"}, "STORAGE_OFFLOAD must be off, x-accel-redirect or"),
+    "an offload without a place": (
+        {"STORAGE_OFFLOAD": "x-sendfile:here"},
+        "STORAGE_OFFLOAD must have an absolute path",
+    ),
+    "an offload of a bucket": ({**BUCKET, "STORAGE_OFFLOAD": "x-sendfile"}, "must be off with STORAGE_URL"),
     "links that S3 won't honour": (
         {**BUCKET, "LINK_LIFETIME_SECONDS": "500000"},
         "LINK_LIFETIME_SECONDS may be 483840",

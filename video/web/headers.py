@@ -46,7 +46,7 @@ _BY_KIND: Mapping[Kind, Mapping[str, str]] = {
     "file": {**_EVERYWHERE, **_ANYBODYS, **_DOCUMENT, "Content-Security-Policy": CSP_FILE},
     "static": {**_EVERYWHERE, **_OURS, "Content-Security-Policy": CSP_NOTHING},
 }
-#: Of an answer that says nothing about caches itself, as files do.
+#: Of an error, and of an answer that says nothing about caches itself, as files do.
 CACHE_CONTROL = "no-store"
 #: Asked by programs on the own net, without a proxy or through one, and never redirected.
 PROBES = ("/healthz", "/readyz")

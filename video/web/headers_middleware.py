@@ -25,5 +25,7 @@ class HeadersMiddleware:
         )
         for name, value in headers.of(request.path_info, secure=request.is_secure()).items():
             response.headers[name] = value
+        if response.status_code >= 400:  # whatever the view meant for its file or page, this is not it
+            response.headers["Cache-Control"] = headers.CACHE_CONTROL
         response.headers.setdefault("Cache-Control", headers.CACHE_CONTROL)
         return response

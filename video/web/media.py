@@ -5,22 +5,38 @@ The view reads no login and no database. In a bucket files are served by S3 itse
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import IO
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
-from django.utils.http import parse_etags
+from django.http import (
+    FileResponse,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotModified,
+    HttpResponseRedirect,
+)
+from django.utils.cache import get_conditional_response
+from django.utils.http import content_disposition_header, http_date
 
+from media_pipeline.errors import MediaError
 from media_pipeline.storage import links, ranges, s3_links
+from media_pipeline.storage.content_types import UNKNOWN, content_type
 from media_pipeline.storage.s3_address import S3Address
 from video.web.answers import plain
 
 PREFIX = "/storage/"
-TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
+#: RFC 9110 §15.4.5; the cache has the others.
+KEPT_BY_304 = ("Cache-Control", "ETag", "Last-Modified")
+
+log = logging.getLogger(__name__)
 
 
 def link(key: str, *, base: str = "") -> str:
@@ -48,25 +64,20 @@ def signed_path(key: str) -> str:
 
 def media(request: HttpRequest, key: str) -> HttpResponseBase:
     """GET or HEAD /storage/{key}?expires=…&signature=…[&download=1]. The link is checked before the disk is touched."""
-    if request.method not in ("GET", "HEAD"):
-        return plain(405, "Only GET and HEAD are answered here.", {"Allow": "GET, HEAD"})
     now = time.time()
     expires = request.GET.get("expires", "")
     if not _is_ours(key, expires, request.GET.get("signature", ""), now):
         return plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
-    if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
-        where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
-        return HttpResponseRedirect(where, headers={"Cache-Control": "no-store"})
-    from video.infra.toolkit import toolkit  # lazily: it brings HTTP clients and media code
-
     try:
-        file = toolkit().storage.open(key)
+        if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
+            where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
+            return HttpResponseRedirect(where, headers={"Cache-Control": "no-store"})
+        return _answer(request, key, kept_s=int(expires) - int(now))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):
         return plain(404, "This file is not there any more.")
-    response = _answer(request, key, file, os.fstat(file.fileno()).st_size)
-    # A key names one file for ever, but the link's holder may keep it only as long as the link is good.
-    response["Cache-Control"] = f"private, max-age={max(0, int(expires) - int(now))}"
-    return response
+    except (OSError, MediaError) as err:
+        log.warning("%s can't be sent: %s", key, err.strerror if isinstance(err, OSError) else err)
+        return plain(503, "This file can't be read just now. Please try again in a moment.", {"Retry-After": "5"})
 
 
 def _is_ours(key: str, expires: str, signature: str, now: float) -> bool:
@@ -75,44 +86,60 @@ def _is_ours(key: str, expires: str, signature: str, now: float) -> bool:
     return any(links.verify(key, expires, signature, secret=secret, now=now) for secret in secrets)
 
 
-def _answer(request: HttpRequest, key: str, file: IO[bytes], size_bytes: int) -> HttpResponseBase:
-    name = key.rpartition("/")[2]
-    etag = f'"{name}"'  # strong, since it holds the video's id
-    if _has_it(request, etag):
-        file.close()
-        return HttpResponse(status=304, headers={"ETag": etag})
-    decision = ranges.decide(
-        request.headers.get("Range") if request.method == "GET" else None,  # RFC 9110: Range is for GET alone
-        size_bytes,
-        if_range=request.headers.get("If-Range"),
-        etag=etag,
-    )
-    if decision.status == 416:
-        file.close()
-        response: HttpResponseBase = plain(416, "The file is shorter than that.")
-    elif request.method == "HEAD":
-        file.close()
-        response = HttpResponse(headers={"Content-Length": str(size_bytes)})
-    else:
-        file.seek(decision.start)
-        response = _FileAnswer(_Span(file, decision.length), status=decision.status)
-        response["Content-Length"] = str(decision.length)
-    if decision.content_range:
-        response["Content-Range"] = decision.content_range
-    response["Accept-Ranges"] = "bytes"
-    if decision.status == 416:
-        return response
-    kind = TYPES.get(PurePosixPath(name).suffix)
-    inline = kind is not None and request.GET.get("download") != "1"
-    response["Content-Type"] = kind or "application/octet-stream"
-    response["Content-Disposition"] = f'{"inline" if inline else "attachment"}; filename="{name}"'
-    response["ETag"] = etag
-    return response
+def _answer(request: HttpRequest, key: str, *, kept_s: int) -> HttpResponseBase:
+    """What is said of a stored file, by its size and age; the bytes, where they are asked for."""
+    from video.infra.toolkit import toolkit  # lazily: it brings HTTP clients and media code
+
+    offload = settings.STORAGE_OFFLOAD
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(toolkit().storage.open(key))
+        about = os.fstat(file.fileno())
+        etag, modified = f'"{PurePosixPath(key).name}"', int(about.st_mtime)  # strong, as a key names one file for ever
+        headers = _headers(request, key, kept_s)
+        if offload is None:
+            headers |= {"ETag": etag, "Last-Modified": http_date(modified)}
+            unmet = get_conditional_response(request, etag, modified)
+            if unmet is not None:
+                return _unmet(unmet.status_code, headers)
+        ranged = ranges.decide(
+            request.headers.get("Range") if request.method == "GET" else None,  # RFC 9110: Range is for GET alone
+            about.st_size,
+            if_range=request.headers.get("If-Range"),
+            etag=headers.get("ETag"),
+            modified=modified if offload is None else None,
+        )
+        if ranged.status == 416:
+            told = {"Content-Range": str(ranged.content_range), "Accept-Ranges": "bytes"}
+            return plain(416, "The file is shorter than that.", told)
+        if offload is not None:  # conditions and ranges are the other server's, which has names of its own for the file
+            return HttpResponse(headers=headers | offload.headers(key))
+        headers["Content-Length"] = str(ranged.length)
+        if request.method == "HEAD":
+            return HttpResponse(headers=headers)
+        if ranged.content_range:
+            headers["Content-Range"] = ranged.content_range
+        file.seek(ranged.start)
+        opened.pop_all()  # the server closes it
+        return _FileAnswer(_Span(file, ranged.length), status=ranged.status, headers=headers)
 
 
-def _has_it(request: HttpRequest, etag: str) -> bool:
-    known = parse_etags(request.headers.get("If-None-Match", ""))
-    return "*" in known or etag in {one.removeprefix("W/") for one in known}
+def _unmet(status: int, headers: Mapping[str, str]) -> HttpResponseBase:
+    """304 or 412: a condition of the request does not hold."""
+    if status == 412:
+        return plain(412, "The file is not the one that If-Match or If-Unmodified-Since names.")
+    return HttpResponseNotModified(headers={name: headers[name] for name in KEPT_BY_304})
+
+
+def _headers(request: HttpRequest, key: str, kept_s: int) -> dict[str, str]:
+    """What GET and HEAD say, whoever sends the bytes. A cache may keep the file as long as the link is good."""
+    kind, name = content_type(key), PurePosixPath(key).name
+    is_saved = kind == UNKNOWN or request.GET.get("download") == "1"
+    return {
+        "Content-Type": kind,
+        "Content-Disposition": content_disposition_header(is_saved, name) or "attachment",
+        "Cache-Control": f"private, max-age={max(0, kept_s)}",
+        "Accept-Ranges": "bytes",
+    }
 
 
 class _Span:

@@ -33,7 +33,25 @@ ETAG = '"abc"'
         ("items=0-99", 200, 0, 1000),
         ("bytes", 200, 0, 1000),
         ("", 200, 0, 1000),
-        ("bytes=" + "9" * 5000 + "-", 200, 0, 1000),
+        # Any number of digits, of any value.
+        ("bytes=" + "9" * 5000 + "-", 416, 0, 0),
+        ("bytes=" + "9" * 5000 + "-" + "9" * 5001, 416, 0, 0),
+        ("bytes=" + "9" * 5000 + "-" + "8" * 5000, 200, 0, 1000),
+        ("bytes=500-" + "9" * 5000, 206, 500, 500),
+        ("bytes=-" + "9" * 5000, 206, 0, 1000),
+        ("bytes=" + "0" * 5000 + "7-" + "0" * 5000 + "9", 206, 7, 3),
+        ("bytes=-" + "0" * 5000, 416, 0, 0),
+        ("bytes=999999999999999999-", 416, 0, 0),
+        ("bytes=0-18446744073709551616", 206, 0, 1000),
+        # A list of one, with what a list may have beside (RFC 9110 §5.6.1).
+        ("bytes=,0-99, ,", 206, 0, 100),
+        ("bytes=,", 200, 0, 1000),
+        ("bytes=0-99,5", 200, 0, 1000),
+        ("bytes =0-99", 200, 0, 1000),
+        ("bytes=0 -99", 200, 0, 1000),
+        ("bytes=0-99\n", 200, 0, 1000),
+        ("bytes=0-99;q=1", 200, 0, 1000),
+        ("bytes=" + "0-0," * 4000, 200, 0, 1000),
     ],
 )
 def test_range(header: str | None, status: int, start: int, length: int) -> None:
@@ -53,13 +71,31 @@ def test_empty_file_has_no_ranges() -> None:
     assert decide(None, 0).status == 200
 
 
+MADE = 1_792_567_680  # Wed, 21 Oct 2026 07:28:00 GMT
+
+
 @pytest.mark.parametrize(
     ("if_range", "status"),
-    [(ETAG, 206), ('"other"', 200), ('W/"abc"', 200), ("Wed, 21 Oct 2026 07:28:00 GMT", 200), (None, 206)],
+    [
+        (None, 206),
+        (ETAG, 206),
+        (f" {ETAG} ", 206),
+        ('"other"', 200),
+        (f"W/{ETAG}", 200),
+        ("abc", 200),
+        ("*", 200),
+        ("", 200),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 206),
+        ("Wednesday, 21-Oct-26 07:28:00 GMT", 206),  # RFC 850's form, which is to be read too
+        ("Wed, 21 Oct 2026 07:28:01 GMT", 200),
+        ("Wed, 21 Oct 2026 07:27:59 GMT", 200),
+        ("Wed, 99 Oct 2026 07:28:00 GMT", 200),
+    ],
 )
 def test_if_range(if_range: str | None, status: int) -> None:
-    assert decide("bytes=0-99", 1000, if_range=if_range, etag=ETAG).status == status
+    assert decide("bytes=0-99", 1000, if_range=if_range, etag=ETAG, modified=MADE).status == status
 
 
-def test_if_range_without_an_etag_of_ours() -> None:
-    assert decide("bytes=0-99", 1000, if_range='"abc"').status == 200
+@pytest.mark.parametrize("if_range", [ETAG, "Wed, 21 Oct 2026 07:28:00 GMT"])
+def test_if_range_of_what_we_do_not_name(if_range: str) -> None:
+    assert decide("bytes=0-99", 1000, if_range=if_range).status == 200

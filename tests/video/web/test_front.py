@@ -215,6 +215,19 @@ def test_the_application_is_told_of_the_request_as_it_was(served: Served) -> Non
     assert head.lower().count(b"set-cookie:") == 2
 
 
+def test_an_address_is_decoded_once_and_may_be_of_any_script(served: Served) -> None:
+    """A proxy that guards /admin/ sees `/%61dmin/` here."""
+    told = served.get("/%2561dmin/").json()
+    assert told["PATH_INFO"] == "/%61dmin/"
+    told = json.loads(
+        all_of(served.says("GET /€?x=€ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).partition(b"\r\n\r\n")[2]
+    )
+    assert (told["PATH_INFO"].encode("latin-1").decode(), told["QUERY_STRING"].encode("latin-1").decode()) == (
+        "/€",
+        "x=€",
+    )
+
+
 def test_an_application_that_fails_is_answered_for(served: Served) -> None:
     assert served.get("/fails").status_code == 500
     assert served.get("/anything").ok

@@ -9,6 +9,7 @@ from wsgiref.types import WSGIEnvironment
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.http import HttpResponse
 from django.test import Client, RequestFactory
 from pytest_django import Settings
 
@@ -17,6 +18,7 @@ from video.api.views.models import ModelsView
 from video.infra import outage, toolkit
 from video.web import headers, media
 from video.web.front import heads
+from video.web.front.refusals import refusal
 
 pytestmark = pytest.mark.django_db
 
@@ -120,15 +122,28 @@ def test_a_static_file_has_these(web: Client) -> None:
 
 def test_a_stored_file_has_these_whatever_becomes_of_it(web: Client) -> None:
     link = media.signed_path(KEY)
-    for status, asked in ((200, {}), (206, {"HTTP_RANGE": "bytes=0-9"}), (416, {"HTTP_RANGE": "bytes=400000-"})):
+    for status, asked in ((200, {}), (206, {"HTTP_RANGE": "bytes=0-9"}), (304, {"HTTP_IF_NONE_MATCH": "*"})):
         reply = web.get(link, **asked)
         list(reply)
         cache = reply["Cache-Control"]
         assert cache.startswith("private, max-age=")
         checked(reply, status, FILE, cache)
+    checked(web.get(link, HTTP_RANGE="bytes=400000-"), 416, FILE, NO_STORE)
+    checked(web.get(link, HTTP_IF_MATCH='"x"'), 412, FILE, NO_STORE)
     checked(web.get(f"/storage/{KEY}"), 403, FILE, NO_STORE)
     checked(web.get(media.signed_path("7/videos/vid_2.mp4")), 404, FILE, NO_STORE)
     checked(web.post(link), 405, FILE, NO_STORE)
+    checked(web.get("/storage/"), 404, FILE, NO_STORE)
+    checked(web.get("/storage/%00"), 400, FILE, NO_STORE)
+    checked(web.get(link, HTTP_HOST="stranger.example"), 400, FILE, NO_STORE)
+
+
+def test_an_error_is_kept_by_no_cache_whatever_its_view_meant(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> HttpResponse:
+        return HttpResponse(status=503, headers={"Cache-Control": "public, max-age=3600"})
+
+    monkeypatch.setattr("video.web.media._answer", lambda *_, **__: failing())
+    checked(web.get(media.signed_path(KEY)), 503, FILE, NO_STORE)
 
 
 def test_an_error_of_the_server_has_them_too(web: Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +170,28 @@ def test_what_is_refused_before_django_has_them_too() -> None:
     told: dict[str, str] = {}
     heads.bounded(lambda *_: [])(environ, lambda _status, found, *_: told.update(found) or (lambda _: None))  # type: ignore[func-returns-value]
     assert SEALED.items() <= told.items()
+
+
+@pytest.mark.parametrize("path", ["/api/video/create", f"/storage/{KEY}"])
+@pytest.mark.parametrize("origin", ["https://app.example.com", "https://other.example", None])
+def test_a_page_of_our_front_ends_may_read_what_is_refused_before_django(
+    settings: Settings, path: str, origin: str | None
+) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+    told, _ = refusal(path, "overloaded", "Please try again.", origin=origin)
+    assert (told["Vary"].lower(), told["Cache-Control"]) == ("origin", NO_STORE)
+    assert told["Content-Type"] == ("application/json" if path.startswith("/api") else "text/plain; charset=utf-8")
+    allowed = {name: value for name, value in told.items() if name.lower() == "access-control-allow-origin"}
+    assert list(allowed.values()) == [origin] * (origin == "https://app.example.com")
+
+
+def test_an_outage_is_told_to_pages_of_our_front_ends(
+    web: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
+    monkeypatch.setattr(outage.gate, "lets_through", lambda: False)
+    reply = web.get("/api/models", HTTP_ORIGIN="https://app.example.com")
+    assert (reply.status_code, reply["Access-Control-Allow-Origin"]) == (503, "https://app.example.com")
 
 
 def test_pictures_and_videos_may_come_from_the_bucket_where_there_is_one(web: Client, settings: Settings) -> None:

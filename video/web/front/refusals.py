@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 
+from corsheaders.middleware import CorsMiddleware
+from django.http import HttpRequest, HttpResponse
+
 from video.web import headers as security
 
 
-def refusal(path: str, code: str, sentence: str) -> tuple[dict[str, str], bytes]:
-    """Headers and body of an error: the API's envelope, or the sentence for a person; never kept by a cache."""
+def refusal(path: str, code: str, sentence: str, *, origin: str | None) -> tuple[dict[str, str], bytes]:
+    """Headers and body of an error: the API's envelope, or the sentence for a person; never kept by a cache.
+
+    `origin` is the request's header, if it has one: a page of FRONTEND_ORIGINS may read what it is refused with.
+    """
     is_api = path.startswith("/api/")
     error = {"code": code, "message": sentence, "details": {}}
     text = json.dumps({"success": False, "error": error}) if is_api else f"{sentence}\n"
@@ -17,4 +23,18 @@ def refusal(path: str, code: str, sentence: str) -> tuple[dict[str, str], bytes]
         "Cache-Control": "no-store",
         "Content-Type": "application/json" if is_api else "text/plain; charset=utf-8",
     }
-    return headers, text.encode()
+    return headers | _of_cors(path, origin), text.encode()
+
+
+def _of_cors(path: str, origin: str | None) -> dict[str, str]:
+    """What Django's answers to this address get from the same middleware."""
+    request, response = HttpRequest(), HttpResponse()
+    request.path_info = path
+    if origin is not None:
+        request.META["HTTP_ORIGIN"] = origin
+    del response["Content-Type"]
+    _cors.add_response_headers(request, response)
+    return dict(response.items())
+
+
+_cors = CorsMiddleware(lambda _: HttpResponse())

@@ -76,7 +76,7 @@ class Front:
         try:
             body = await self._bodies.receive(headers, protocol, is_api=scope.path.startswith("/api/"))
         except bodies.BadBody as bad:
-            _refuse(protocol, scope.path, bad.status, bad.code, bad.sentence)
+            _refuse(protocol, scope, bad.status, bad.code, bad.sentence)
             return
         except (bodies.SenderGone, ProtocolClosed):
             return
@@ -87,7 +87,7 @@ class Front:
         try:
             self._changes.add(listener)
         except TooMany:
-            _overloaded(protocol, scope.path)
+            _overloaded(protocol, scope)
             return
         try:
             if isinstance(answer.body, EventStream):
@@ -104,9 +104,9 @@ class Front:
         """Let a thread answer. None, or the answer if it is one that comes later."""
         done: asyncio.Future[wsgi.Answer | None] = asyncio.get_running_loop().create_future()
         environ = wsgi.environ_of(scope, headers, body, can_wait=can_wait)
-        if self._lane(scope.path).take(partial(self._answer, environ, protocol, done)):
+        if self._lane(scope.path).take(partial(self._answer, scope, environ, protocol, done)):
             return await done
-        _overloaded(protocol, scope.path)
+        _overloaded(protocol, scope)
         return None
 
     def _lane(self, path: str) -> Lane:
@@ -116,6 +116,7 @@ class Front:
 
     def _answer(
         self,
+        scope: Scope,
         environ: WSGIEnvironment,
         protocol: HTTPProtocol,
         done: asyncio.Future[wsgi.Answer | None],
@@ -125,7 +126,7 @@ class Front:
         later = None
         try:
             if not in_time:
-                _overloaded(protocol, environ["PATH_INFO"])
+                _overloaded(protocol, scope)
                 return
             answer = wsgi.ask(self._application, environ)
             if isinstance(answer.body, EventStream | Later):
@@ -165,14 +166,14 @@ def _send_file(protocol: HTTPProtocol, method: str, status: int, headers: wsgi.H
         file.close()
 
 
-def _overloaded(protocol: HTTPProtocol, path: str) -> None:
+def _overloaded(protocol: HTTPProtocol, scope: Scope) -> None:
     sentence = "More is being asked here than can be answered. Please try again in a moment."
-    _refuse(protocol, path, 503, "overloaded", sentence)
+    _refuse(protocol, scope, 503, "overloaded", sentence)
 
 
-def _refuse(protocol: HTTPProtocol, path: str, status: int, code: str, sentence: str) -> None:
+def _refuse(protocol: HTTPProtocol, scope: Scope, status: int, code: str, sentence: str) -> None:
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
-    headers, text = refusal(path, code, sentence)
+    headers, text = refusal(scope.path, code, sentence, origin=scope.headers.get("origin"))
     headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
     protocol.response_bytes(status, list(headers.items()), text)
 

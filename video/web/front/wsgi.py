@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 from wsgiref.types import WSGIApplication, WSGIEnvironment
 
 from granian.rsgi import Scope
@@ -73,13 +72,14 @@ def environ_of(scope: Scope, headers: Headers, body: bytes, *, can_wait: bool) -
     """The request as PEP 3333 has it. `can_wait`: its answer may be one that comes later.
 
     Names with an underscore are left out, as other servers do: `X_Forwarded_Proto` would pass for `X-Forwarded-Proto`.
+    granian has decoded the path, and once is enough: `/%2561dmin/` is not `/admin/` to a proxy that guards the latter.
     """
     host, _, port = scope.server.rpartition(":")
     environ: WSGIEnvironment = {
         "REQUEST_METHOD": scope.method,
         "SCRIPT_NAME": "",
-        "PATH_INFO": unquote_to_bytes(scope.path).decode("latin-1"),
-        "QUERY_STRING": scope.query_string,
+        "PATH_INFO": _as_wsgi_has_it(scope.path),
+        "QUERY_STRING": _as_wsgi_has_it(scope.query_string),
         "SERVER_NAME": host or "localhost",
         "SERVER_PORT": port or "80",
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
@@ -105,3 +105,8 @@ def environ_of(scope: Scope, headers: Headers, body: bytes, *, can_wait: bool) -
     if body:  # whole by now, also if it came in chunks
         environ["CONTENT_LENGTH"] = str(len(body))
     return environ
+
+
+def _as_wsgi_has_it(text: str) -> str:
+    """Each byte of its UTF-8 as one character (PEP 3333)."""
+    return text.encode().decode("latin-1")
