@@ -95,25 +95,24 @@ def _answer(request: HttpRequest, key: str, *, kept_s: int) -> HttpResponseBase:
         file = opened.enter_context(toolkit().storage.open(key))
         about = os.fstat(file.fileno())
         etag, modified = f'"{PurePosixPath(key).name}"', int(about.st_mtime)  # strong, as a key names one file for ever
-        headers = _headers(request, key, kept_s)
+        headers = _headers(request, key, kept_s) | {"ETag": etag, "Last-Modified": http_date(modified)}
         if offload is None:
-            headers |= {"ETag": etag, "Last-Modified": http_date(modified)}
             unmet = get_conditional_response(request, etag, modified)
             if unmet is not None:
                 return _unmet(unmet.status_code, headers)
         ranged = ranges.decide(
             request.headers.get("Range") if request.method == "GET" else None,  # RFC 9110: Range is for GET alone
             about.st_size,
-            if_range=request.headers.get("If-Range"),
-            etag=headers.get("ETag"),
-            modified=modified if offload is None else None,
+            if_range=request.headers.get("If-Range") if offload is None else None,
+            etag=etag,
+            modified=modified,
         )
         if ranged.status == 416:
             told = {"Content-Range": str(ranged.content_range), "Accept-Ranges": "bytes"}
             return plain(416, "The file is shorter than that.", told)
-        if offload is not None:  # conditions and ranges are the other server's, which has names of its own for the file
+        if offload is not None:  # conditions and ranges are the other server's: nginx has an ETag of its own
             return HttpResponse(headers=headers | offload.headers(key))
-        headers["Content-Length"] = str(ranged.length)
+        headers |= {"Accept-Ranges": "bytes", "Content-Length": str(ranged.length)}
         if request.method == "HEAD":
             return HttpResponse(headers=headers)
         if ranged.content_range:
@@ -138,7 +137,6 @@ def _headers(request: HttpRequest, key: str, kept_s: int) -> dict[str, str]:
         "Content-Type": kind,
         "Content-Disposition": content_disposition_header(is_saved, name) or "attachment",
         "Cache-Control": f"private, max-age={max(0, kept_s)}",
-        "Accept-Ranges": "bytes",
     }
 
 
