@@ -1,5 +1,5 @@
 """The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; of our code it
-imports only `isolation`.
+imports only `isolation` and `_av_picture`.
 
 One JSON object a line in, by a socket; one a line out, by a pipe. The first line in is the parent's `sys.path`, and
 what this process gives up once it has all its libraries (`isolation.Isolation`). With each further line comes the open
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib
 import io
 import itertools
 import json
@@ -149,8 +150,8 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
             "color_space": 2,
             "color_range": 0,
         }
-        if request["decode"]:
-            frame = first_frame(container, stream, request)
+        frame = first_frame(container, stream, request) if request["decode"] else None
+        if frame is not None:
             found |= {
                 "pix_fmt": frame.format.name,
                 "width_px": frame.width,
@@ -160,7 +161,15 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
                 "color_space": int(frame.colorspace),
                 "color_range": int(frame.color_range),
             }
+        found["picture"] = picture_facts(stream, frame, request)
         return found
+
+
+def picture_facts(stream: Any, frame: Any, request: dict[str, Any]) -> dict[str, Any]:
+    # Our own package is on the path only since `prepare`.
+    from media_pipeline.encode import _av_picture
+
+    return _av_picture.facts(stream, frame, request)
 
 
 def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +243,8 @@ def prepare(message: dict[str, Any]) -> Any:
 
     from media_pipeline.encode import isolation
 
+    # Loaded now, since its file can't be read later.
+    importlib.import_module("media_pipeline.encode._av_picture")
     av.logging.set_level(av.logging.PANIC)
     Image.preinit()
     limit_self()

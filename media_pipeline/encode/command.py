@@ -34,6 +34,7 @@ def command(
         *("-protocol_whitelist", "file", "-format_whitelist", "mov,mp4,matroska,webm"),
         *("-threads", str(threads), "-max_pixels", str(max_pixels), "-f", DEMUXER[info.container]),
         # `file:` and an absolute path make a leading dash or a colon mean nothing.
+        *chosen.input_args,
         *("-i", f"file:{src.absolute()}"),
         *("-map", "0:v:0", "-map", "0:a:0?", "-dn", "-sn", "-map_metadata", "-1", "-map_chapters", "-1"),
         *chosen.output_args,

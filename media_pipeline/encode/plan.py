@@ -23,40 +23,32 @@ cheaper here than the time a user waits. One thread instead of two saves no CPU,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from media_pipeline.encode import sound
+from media_pipeline.encode import colour, levels, sound
+from media_pipeline.encode.conformance import why_not_remuxed
 from media_pipeline.encode.probe import MediaInfo
+from media_pipeline.encode.rates import (
+    MAX_FPS,
+    QUALITIES,
+    FpsChoice,
+    QualityName,
+    encoder_args,
+    most_bit_rate,
+    output_fps,
+)
 from media_pipeline.errors import NotAVideo
 
-QualityName = Literal["low", "medium", "high"]
 ResolutionName = Literal["480p", "720p", "1080p", "source"]
 
 PRESET = "veryfast"
 #: Long side over short side. Beyond it a "720p" would be a ribbon of many thousand pixels.
 MAX_ASPECT = 8
-#: 29.97 is 30 to a viewer: not worth a generation loss.
-FPS_TOLERANCE = Fraction(1, 10)
 
 _SHORT_SIDE_PX: dict[ResolutionName, int] = {"480p": 480, "720p": 720, "1080p": 1080}
-
-
-@dataclass(frozen=True)
-class Quality:
-    """`remux_bits_per_pixel`: a source with more bits a pixel and frame is encoded anew, to make it smaller."""
-
-    crf: int
-    remux_bits_per_pixel: float
-
-
-# At 720p30 the ceilings for a remux are 4, 10 and 28 Mbit/s.
-QUALITIES: dict[QualityName, Quality] = {
-    "low": Quality(crf=26, remux_bits_per_pixel=0.15),
-    "medium": Quality(crf=21, remux_bits_per_pixel=0.36),
-    "high": Quality(crf=17, remux_bits_per_pixel=1.0),
-}
 
 
 @dataclass(frozen=True)
@@ -65,34 +57,40 @@ class Target:
 
     quality: QualityName
     resolution: ResolutionName
-    fps: int = 30
+    fps: FpsChoice = 30
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
             raise ValueError(f"unknown quality {self.quality!r}")
         if self.resolution != "source" and self.resolution not in _SHORT_SIDE_PX:
             raise ValueError(f"unknown resolution {self.resolution!r}")
-        if not 1 <= self.fps <= 120:
-            raise ValueError("fps must be from 1 to 120")
+        if self.fps != "source" and not 1 <= self.fps <= MAX_FPS:
+            raise ValueError(f"fps must be from 1 to {MAX_FPS}, or source")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done, and why it is not less. `output_args` are ffmpeg's codec and filter options."""
+    """What will be done, and why it is not less. `output_args` are ffmpeg's codec and filter options, `input_args`
+    those of its input.
+    """
 
     kind: Literal["remux", "encode"]
     width_px: int
     height_px: int
+    fps: Fraction
     reason: str
     output_args: tuple[str, ...]
+    input_args: tuple[str, ...] = ()
 
 
 def plan(info: MediaInfo, target: Target) -> Plan:
     """The cheapest way from `info` to `target`. Raises NotAVideo for a picture of absurd shape."""
-    width, height = output_size(info, target.resolution)
-    reason = why_encode(info, target, width, height)
+    fps = output_fps(info.fps, target.fps)
+    width, height = fitted(*output_size(info, target.resolution), fps)
+    most = most_bit_rate(target.quality, width, height, fps)
+    reason = why_not_remuxed(info, width=width, height=height, fps=fps, most_bit_rate=most)
     if reason is None:
-        return Plan("remux", width, height, "already as asked for", ("-c:v", "copy", *sound.kept_args(info)))
+        return Plan("remux", width, height, fps, "already as asked for", ("-c:v", "copy", *sound.kept_args(info)))
     return encode_anew(info, target, width, height, reason)
 
 
@@ -106,50 +104,30 @@ def output_size(info: MediaInfo, resolution: ResolutionName) -> tuple[int, int]:
     return _even(width * factor), _even(height * factor)
 
 
+def fitted(width: int, height: int, fps: Fraction) -> tuple[int, int]:
+    """The size, made smaller where the highest level that every player has allows no such frames at that rate."""
+    most = min(Fraction(levels.HIGHEST.macroblocks), levels.HIGHEST.macroblocks_per_s / fps)
+    factor = Fraction(1)
+    while levels.needed(_even(width * factor), _even(height * factor), fps) is None:
+        blocks = levels.macroblocks(_even(width * factor), _even(height * factor))
+        # A hundredth less than the square root, since blocks at the edges count as whole ones.
+        factor *= min(Fraction(99, 100), Fraction(math.sqrt(most / blocks)).limit_denominator(10_000))
+    return (width, height) if factor == 1 else (_even(width * factor), _even(height * factor))
+
+
 def _even(value: Fraction) -> int:
     # 4:2:0 needs even sides; nearest, so that the shape changes by less than a pixel.
     return max(2, 2 * round(value / 2))
 
 
-def why_encode(info: MediaInfo, target: Target, width: int, height: int) -> str | None:
-    """The first thing about the source that a remux cannot mend, or None if there is none."""
-    bits_per_pixel = info.bit_rate / (info.width_px * info.height_px * info.fps)
-    reasons = (
-        (info.container != "mp4", "not an MP4"),
-        (info.video_codec != "h264", f"codec {info.video_codec}"),
-        (info.pix_fmt != "yuv420p", f"pixel format {info.pix_fmt}"),
-        (info.interlaced, "interlaced"),
-        (info.rotation != 0, f"rotated by {info.rotation}"),
-        (info.sar != 1, f"pixels of {info.sar}"),
-        ((info.width_px, info.height_px) != (width, height), f"size {info.width_px}x{info.height_px}"),
-        (abs(info.fps - target.fps) > FPS_TOLERANCE, f"{float(info.fps):g} frames a second"),
-        (not info.is_constant_fps, "variable frame rate"),
-        (info.color_range == 2, "full range"),
-        (info.audio_codec not in (None, "aac"), f"audio {info.audio_codec}"),
-        (info.audio_channels > 2, f"{info.audio_channels} audio channels"),
-        (bits_per_pixel > QUALITIES[target.quality].remux_bits_per_pixel, f"{info.bit_rate} bit/s"),
-    )
-    return next((reason for applies, reason in reasons if applies), None)
-
-
 def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason: str) -> Plan:
-    matrix = "auto"
-    if info.color_space == 2:
-        # Untagged: players take large pictures for BT.709 and small ones for BT.601, so the source was seen that way.
-        matrix = "bt709" if min(info.width_px, info.height_px) >= 720 else "bt601"
-    scale = f"scale=w={width}:h={height}:flags=bicubic:in_color_matrix={matrix}:out_color_matrix=bt709:out_range=tv"
-    rate = f"fps={target.fps}"
-    filters = [
-        # ffmpeg has already turned the picture upright when it gets here.
-        *(["bwdif=mode=send_frame"] if info.interlaced else []),
-        # Scale the fewer frames.
-        *([scale, rate] if info.fps <= target.fps else [rate, scale]),
-        "setsar=1",
-        "format=yuv420p",
-        "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709",
-    ]
+    fps = output_fps(info.fps, target.fps)
+    # Scale the fewer frames.
+    chain = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
     args = [
-        *("-vf", ",".join(filters), "-c:v", "libx264", "-preset", PRESET, "-crf", str(QUALITIES[target.quality].crf)),
-        *("-pix_fmt", "yuv420p", "-profile:v", "high", "-fps_mode", "cfr"),
+        *("-vf", ",".join(chain), "-c:v", "libx264", "-preset", PRESET),
+        *encoder_args(target.quality, width, height, fps),
+        *("-pix_fmt", "yuv420p", "-fps_mode", "cfr"),
     ]
-    return Plan("encode", width, height, reason, (*args, *sound.encoded_args(info)))
+    output_args = (*args, *sound.encoded_args(info))
+    return Plan("encode", width, height, fps, reason, output_args, colour.input_args(info))

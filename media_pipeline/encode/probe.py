@@ -36,6 +36,7 @@ from typing import Any
 from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
 from media_pipeline.encode.ffmpeg import CHILD_ENVIRONMENT
 from media_pipeline.encode.isolation import Isolation, of_this_kernel
+from media_pipeline.encode.picture import Picture, picture_of
 from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
@@ -48,11 +49,11 @@ _ANSWERS_OF_A_CHILD = 200
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """Facts about a file. Sizes are as coded: see `display_width_px` for what a viewer sees.
+    """Facts about a file. Sizes are as decoded: see `display_width_px` for what a viewer sees.
 
     `rotation` (0, 90, 180, 270), `interlaced` and the colour fields are known only if the first frame was decoded.
     Colour fields are FFmpeg's numbers (H.273): space 1 is BT.709, 2 unspecified; range 1 is limited, 2 full, 0
-    unspecified. `duration_s` and `fps` are the video stream's; audio may be longer.
+    unspecified. `duration_s` and `fps` are the video stream's; audio may be longer. `fragmented` files have no index.
     """
 
     container: Container
@@ -74,6 +75,8 @@ class MediaInfo:
     size_bytes: int
     faststart: bool
     streams: int
+    fragmented: bool
+    picture: Picture
 
     @property
     def display_width_px(self) -> int:
@@ -84,7 +87,9 @@ class MediaInfo:
         return self._display()[1]
 
     def _display(self) -> tuple[int, int]:
-        width, height = max(1, round(self.width_px * self.sar)), self.height_px
+        crop = self.picture.crop
+        width = max(1, round((self.width_px - crop.left - crop.right) * self.sar))
+        height = self.height_px - crop.top - crop.bottom
         return (height, width) if self.rotation % 180 == 90 else (width, height)
 
 
@@ -202,6 +207,8 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
             size_bytes=layout.size_bytes,
             faststart=layout.faststart,
             streams=int(found["streams"]),
+            fragmented=layout.fragmented,
+            picture=picture_of(found["picture"]),
         )
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as err:
         raise NotAVideo("its headers make no sense") from err

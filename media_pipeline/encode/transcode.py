@@ -9,6 +9,7 @@ from pathlib import Path
 
 from media_pipeline.disk import complete_file
 from media_pipeline.encode.command import command
+from media_pipeline.encode.conformance import what_is_wrong_with_picture
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.plan import Plan, Target, encode_anew, plan
 from media_pipeline.encode.probe import MediaInfo, Prober
@@ -83,9 +84,10 @@ def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Pl
             f"size {made.width_px}x{made.height_px}",
         ),
         (made.sar != 1, f"pixels of {made.sar}"),
-        (abs(made.fps - target.fps) > 1, f"{float(made.fps):g} frames a second"),
         (not made.faststart, "its index at the end"),
         (abs(made.duration_s - source.duration_s) > slack_s, f"{made.duration_s:.2f} s of {source.duration_s:.2f} s"),
         ((made.audio_codec is None) != (source.audio_codec is None), "lost or gained sound"),
     )
-    return next((wrong for applies, wrong in checks if applies), None)
+    return next((wrong for applies, wrong in checks if applies), None) or what_is_wrong_with_picture(
+        made, fps=chosen.fps
+    )

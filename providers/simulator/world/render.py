@@ -208,4 +208,5 @@ def _argv(ffmpeg: str, spec: ClipSpec, work: Path) -> list[str]:
     if spec.audio:
         argv += ["-map", "3:a", "-c:a", "aac", "-b:a", "64k"]
     argv += ["-c:v", "libx264", "-preset", "ultrafast", "-crf", "28", "-pix_fmt", "yuv420p", "-threads", "1"]
+    argv += ["-g", str(2 * spec.fps)]  # with x264's own ten seconds a player could not jump, and we would encode
     return [*argv, "-t", str(spec.duration_s), "-movflags", "+faststart", str(work / "clip.mp4")]

@@ -10,6 +10,7 @@ import pytest
 
 from media_pipeline.encode.command import command
 from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.picture import Picture
 from media_pipeline.encode.plan import Target, output_size, plan
 from media_pipeline.encode.probe import MediaInfo, Prober
 from media_pipeline.encode.transcode import transcode, what_is_wrong
@@ -39,6 +40,8 @@ READY = MediaInfo(
     size_bytes=2_500_000,
     faststart=True,
     streams=2,
+    fragmented=False,
+    picture=Picture(profile="High", level=31, codec_tag="avc1", transfer=1, primaries=1, keyframe_gap_s=2.0),
 )
 
 

@@ -1,0 +1,64 @@
+"""How many bits, frames, key frames and threads an encode gets.
+
+A quality is a constant rate factor, with a ceiling for pictures that would take any number of bits (noise, confetti,
+water): what a player must load in a second stays bounded. The ceiling is that of a remux too, so what we make is what
+we would keep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from media_pipeline.encode import levels
+from media_pipeline.encode.conformance import KEYFRAME_EVERY_S
+
+QualityName = Literal["low", "medium", "high"]
+#: Frames a second: a number, or those of the source.
+FpsChoice = int | Literal["source"]
+
+MAX_FPS = 60
+
+
+@dataclass(frozen=True)
+class Quality:
+    """`bits_per_pixel`: the ceiling, of each pixel of each frame, for an encode and for what may be remuxed."""
+
+    crf: int
+    bits_per_pixel: float
+
+
+# At 720p30 the ceilings are 4, 10 and 28 Mbit/s.
+QUALITIES: dict[QualityName, Quality] = {
+    "low": Quality(crf=26, bits_per_pixel=0.15),
+    "medium": Quality(crf=21, bits_per_pixel=0.36),
+    "high": Quality(crf=17, bits_per_pixel=1.0),
+}
+
+
+def output_fps(source: Fraction, asked: FpsChoice) -> Fraction:
+    """The constant rate of the output. `source` as it is, at most MAX_FPS; rounded to thousandths if it is an average
+    that no clock has.
+    """
+    if asked != "source":
+        return Fraction(asked)
+    rate = min(max(source, Fraction(1)), Fraction(MAX_FPS))
+    return rate if rate.denominator <= 1001 else rate.limit_denominator(1001)
+
+
+def most_bit_rate(quality: QualityName, width: int, height: int, fps: Fraction) -> int:
+    """The ceiling in bit/s."""
+    return round(QUALITIES[quality].bits_per_pixel * width * height * fps)
+
+
+def encoder_args(quality: QualityName, width: int, height: int, fps: Fraction) -> tuple[str, ...]:
+    """x264's options for rate, level and key frames. A second of the ceiling may be loaded ahead, as players do."""
+    level = levels.needed(width, height, fps) or levels.HIGHEST
+    most = min(level.bit_rate, most_bit_rate(quality, width, height, fps))
+    return (
+        *("-crf", str(QUALITIES[quality].crf), "-maxrate", str(most), "-bufsize", str(min(most, level.buffer_bits))),
+        *("-profile:v", "high", "-level:v", f"{level.number / 10:.1f}"),
+        # Closed groups: a player that jumps to a key frame can show all that follows.
+        *("-g", str(max(1, int(KEYFRAME_EVERY_S * fps))), "-flags", "+cgop"),
+    )
