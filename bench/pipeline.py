@@ -106,6 +106,7 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
     from media_pipeline.encode.ffmpeg import FFmpeg
     from media_pipeline.encode.plan import Target, plan
     from media_pipeline.encode.probe import Prober
+    from media_pipeline.encode.timing import timing_of
     from video.infra.toolkit import ffmpeg_binary
 
     prober = Prober()
@@ -113,7 +114,8 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
         info = prober.probe(source)
     finally:
         prober.close()
-    chosen = plan(info, Target(quality="medium", resolution="source", fps=30))
+    target = Target(quality="medium", resolution="source", fps=30)
+    chosen = plan(info, target)
     argv = command(
         FFmpeg(ffmpeg_binary()).binary,
         source,
@@ -121,7 +123,7 @@ def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
         info=info,
         chosen=chosen,
         threads=settings.FFMPEG_THREADS,
-        max_duration_s=info.duration_s + 1,
+        length_s=timing_of(info, keep_long_sound=target.keep_long_sound).total_s,
     )
     return argv, chosen.kind
 

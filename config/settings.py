@@ -358,6 +358,8 @@ KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
 MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4)
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
+# Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
+KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
 # What processes that read foreign media give up: all that the host allows, the same or nothing is done, nothing.
 MEDIA_ISOLATION = read.choice(env, "MEDIA_ISOLATION", "auto", among=("auto", "require", "off"))

@@ -5,7 +5,8 @@ MediaError
 ├── DownloadFailed      transient: cut, short, slow or 5xx            → try again later; see `retry_after_s`
 ├── DownloadTooLarge    more bytes than we accept                     → end the task
 ├── ForbiddenAddress    not https, or not a public address            → end the task; never dial it
-├── NotAVideo           corrupt, empty, truncated, html, a playlist   → fetch once more, then end the task
+├── NotAVideo           corrupt, empty, html, a playlist              → fetch once more, then end the task
+│   └── DamagedMedia    a part of it can't be decoded, or is missing  → fetch once more, then deliver what is there
 ├── TranscodeFailed     ffmpeg gave up, or its output is not right    → try again a few times; see `stderr_tail`
 ├── MediaTimeout        a step took longer than its deadline          → try again a few times
 ├── DiskFull            no space (ENOSPC, EDQUOT, or a low reserve)   → park; uses up no attempt
@@ -74,6 +75,13 @@ class NotAVideo(MediaError):
 
     code = "not_a_video"
     user_message = "The file is not a usable video."
+
+
+class DamagedMedia(NotAVideo):
+    """A video, but a part of it can't be decoded or is missing. The message says what."""
+
+    code = "damaged_media"
+    user_message = "The file is damaged."
 
 
 class TranscodeFailed(MediaError):

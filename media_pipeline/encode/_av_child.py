@@ -1,5 +1,5 @@
 """The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; of our code it
-imports only `isolation` and `_av_picture`.
+imports only `isolation`, `_av_picture` and `_av_scan`.
 
 One JSON object a line in, by a socket; one a line out, by a pipe. The first line in is the parent's `sys.path`, and
 what this process gives up once it has all its libraries (`isolation.Isolation`). With each further line comes the open
@@ -30,12 +30,9 @@ from typing import Any
 ADDRESS_SPACE_BYTES = 2 << 30
 #: Index entries read to tell constant from variable frame rate: 11 minutes at 30 fps.
 MAX_INDEX_ENTRIES = 20_000
-#: Packets fed before we stop hoping for a first frame.
-MAX_PACKETS_TO_FIRST_FRAME = 300
 
-
-class ChildRefused(Exception):
-    """The bytes are not acceptable; the text says why."""
+#: Our module of that name, loaded with the libraries: see `prepare`.
+_av_scan: Any = None
 
 
 def limit_self() -> None:
@@ -57,43 +54,10 @@ def limit_request(timeout_s: float) -> None:
 def open_container(av: Any, request: dict[str, Any]) -> Any:
     os.lseek(request["file"], 0, os.SEEK_SET)
     # `fd` reads the open file; it is all that a container may lead to.
-    options = {"fd": str(request["file"]), "protocol_whitelist": "fd", "format_whitelist": "mov,mp4,matroska,webm"}
+    options = {"fd": str(request["file"]), "protocol_whitelist": "fd", "format_whitelist": request["demuxer"]}
     if request["demuxer"] == "mov":
         options |= {"enable_drefs": "0", "use_absolute_path": "0"}
     return av.open("fd:", format=request["demuxer"], options=options)
-
-
-def video_stream(container: Any, request: dict[str, Any]) -> Any:
-    if len(container.streams) > request["max_streams"]:
-        raise ChildRefused(f"{len(container.streams)} streams")
-    # Cover art counts as a video stream; it is one picture, and never what was asked for.
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
-    if not streams:
-        raise ChildRefused("no video stream")
-    stream = streams[0]
-    codec = stream.codec_context
-    if codec is None:
-        raise ChildRefused("no decoder for its video stream")
-    if codec.width <= 0 or codec.height <= 0:
-        raise ChildRefused("a picture without a size")
-    if codec.width * codec.height > request["max_pixels"]:
-        raise ChildRefused(f"{codec.width}x{codec.height} pixels")
-    # Threads would only add address space: one frame is wanted.
-    codec.thread_count = 1
-    return stream
-
-
-def first_frame(container: Any, stream: Any, request: dict[str, Any]) -> Any:
-    for count, packet in enumerate(container.demux(stream)):
-        for frame in packet.decode():
-            if frame.is_corrupt:
-                continue
-            if frame.width * frame.height > request["max_pixels"]:
-                raise ChildRefused(f"{frame.width}x{frame.height} pixels")
-            return frame
-        if count > MAX_PACKETS_TO_FIRST_FRAME:
-            break
-    raise ChildRefused("no frame could be decoded")
 
 
 def is_constant_rate(stream: Any) -> bool:
@@ -108,29 +72,18 @@ def is_constant_rate(stream: Any) -> bool:
     return bool(stream.average_rate and stream.average_rate == stream.base_rate)
 
 
-def measured_duration_s(container: Any, stream: Any) -> float:
-    """For a container that doesn't say: the end of the last packet."""
-    end = 0.0
-    for packet in container.demux(stream):
-        if packet.pts is not None:
-            end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return end
-
-
 def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
+    if request["demuxer"] == "webp_anim":
+        return _av_scan.probe_webp(request)
     with open_container(av, request) as container:
-        stream = video_stream(container, request)
+        picture, sound = _av_scan.scan(av, container, request)
+        stream = picture.stream
         codec = stream.codec_context
-        audio = container.streams.audio[0] if container.streams.audio else None
-        start_s = float(stream.start_time * stream.time_base) if stream.start_time else 0.0
-        if stream.duration:
-            duration_s = float(stream.duration * stream.time_base)
-        elif container.duration:
-            duration_s = container.duration / 1e6 - start_s
-        else:
-            duration_s = measured_duration_s(container, stream)
-            container.seek(0)
+        audio = sound.stream if sound else None
+        times = _av_scan.times(picture, sound, container)
         rate = stream.average_rate or stream.base_rate or stream.guessed_rate
+        if not rate and times["duration_s"] > 0:
+            rate = round(picture.packets / times["duration_s"], 3)  # one picture has no rate of its own
         sar = stream.sample_aspect_ratio or codec.sample_aspect_ratio
         found: dict[str, Any] = {
             "video_codec": codec.name,
@@ -140,7 +93,7 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
             "sar": str(sar) if sar and sar > 0 else "1",
             "fps": str(rate) if rate else "0",
             "is_constant_fps": is_constant_rate(stream),
-            "duration_s": duration_s,
+            **times,
             "audio_codec": audio.codec_context.name if audio and audio.codec_context else None,
             "audio_channels": audio.codec_context.channels if audio and audio.codec_context else 0,
             "bit_rate": container.bit_rate or 0,
@@ -150,7 +103,9 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
             "color_space": 2,
             "color_range": 0,
         }
-        frame = first_frame(container, stream, request) if request["decode"] else None
+        frame = picture.frame if request["decode"] else None
+        if request["decode"] and frame is None:
+            raise _av_scan.Refused("no frame could be decoded")
         if frame is not None:
             found |= {
                 "pix_fmt": frame.format.name,
@@ -177,8 +132,8 @@ def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
 
     box_width, box_height = request["width_px"], request["height_px"]
     with open_container(av, request) as container:
-        stream = video_stream(container, request)
-        frame = first_frame(container, stream, request)
+        picture = _av_scan.first_frame(av, container, request)
+        stream, frame = picture.stream, picture.frame
         sar = stream.sample_aspect_ratio or 1
         quarter_turns = round(frame.rotation / 90) % 4
         shown_width, shown_height = float(frame.width * sar), float(frame.height)
@@ -189,8 +144,8 @@ def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
         # swscale before the turn: it is about twice as fast as Pillow's resize, and works on fewer bytes.
         before_turn = (height, width) if quarter_turns % 2 else (width, height)
         space = int(frame.colorspace)
-        if space == 2:
-            # Untagged: players take large pictures for BT.709 and small ones for BT.601.
+        if space not in _av_scan.SCALABLE_MATRICES:
+            # Untagged, or what swscale refuses: players take large pictures for BT.709 and small ones for BT.601.
             space = 1 if min(frame.width, frame.height) >= 720 else 5
         scaled = frame.reformat(
             width=before_turn[0],
@@ -212,6 +167,13 @@ def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=request["quality"])
     return {"jpeg": base64.b64encode(out.getvalue()).decode()}
+
+
+def check(av: Any, request: dict[str, Any]) -> dict[str, Any]:
+    if request["demuxer"] == "webp_anim":
+        raise _av_scan.Refused("an animated WebP is decoded by ffmpeg only")
+    with open_container(av, request) as container:
+        return _av_scan.check(av, container, request)
 
 
 def messages(idle_s: float) -> Iterator[dict[str, Any]]:
@@ -236,12 +198,13 @@ def messages(idle_s: float) -> Iterator[dict[str, Any]]:
 
 def prepare(message: dict[str, Any]) -> Any:
     """Load all that is needed, then give up the rest. Returns the module `av`."""
+    global _av_scan
     sys.path[:] = message["sys_path"]
     import av
     import PIL
     from PIL import Image
 
-    from media_pipeline.encode import isolation
+    from media_pipeline.encode import _av_scan, isolation
 
     # Loaded now, since its file can't be read later.
     importlib.import_module("media_pipeline.encode._av_picture")
@@ -265,8 +228,8 @@ def main() -> None:
             continue
         limit_request(message["timeout_s"])
         try:
-            reply = {"probe": probe, "thumbnail": thumbnail}[message["op"]](av, message)
-        except ChildRefused as err:
+            reply = {"probe": probe, "thumbnail": thumbnail, "check": check}[message["op"]](av, message)
+        except _av_scan.Refused as err:
             reply = {"refused": str(err)}
         except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:
             # Type and FFmpeg's own word for it, never the text: it may have a path in it.

@@ -22,22 +22,27 @@ def command(
     info: MediaInfo,
     chosen: Plan,
     threads: int = 2,
-    max_duration_s: float = 600.0,
+    length_s: float = 600.0,
+    max_error_rate: float = MAX_ERROR_RATE,
 ) -> list[str]:
-    """The very argv that is run; a benchmark may run it bare. Paths are made absolute."""
+    """The very argv that is run; a benchmark may run it bare. Paths are made absolute.
+
+    `length_s` is the output's, in seconds: what would go on beyond it ends there.
+    """
     max_pixels = max(ProbeLimits().max_pixels, info.width_px * info.height_px)
     return [
         *(binary, "-nostdin", "-hide_banner", "-v", "error", "-y"),
         *("-progress", "pipe:1", "-stats_period", "0.5"),
-        *("-max_alloc", str(MAX_ALLOC_BYTES), "-max_error_rate", str(MAX_ERROR_RATE), "-filter_threads", "1"),
+        *("-max_alloc", str(MAX_ALLOC_BYTES), "-max_error_rate", f"{max_error_rate:g}", "-filter_threads", "1"),
         # The demuxer is ours to choose, and files are all it may open: a playlist in disguise leads nowhere.
-        *("-protocol_whitelist", "file", "-format_whitelist", "mov,mp4,matroska,webm"),
+        *("-protocol_whitelist", "file", "-format_whitelist", DEMUXER[info.container]),
         *("-threads", str(threads), "-max_pixels", str(max_pixels), "-f", DEMUXER[info.container]),
         # `file:` and an absolute path make a leading dash or a colon mean nothing.
         *chosen.input_args,
         *("-i", f"file:{src.absolute()}"),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-dn", "-sn", "-map_metadata", "-1", "-map_chapters", "-1"),
+        *("-map", f"0:{info.video_index}", *(("-map", f"0:{info.audio_index}") if info.audio_codec else ())),
+        *("-dn", "-sn", "-map_metadata", "-1", "-map_chapters", "-1"),
         *chosen.output_args,
-        *("-threads", str(threads), "-t", f"{max_duration_s:g}", "-fflags", "+bitexact", "-movflags", "+faststart"),
+        *("-threads", str(threads), "-t", f"{length_s:.6f}", "-fflags", "+bitexact", "-movflags", "+faststart"),
         *("-f", "mp4", f"file:{dest.absolute()}"),
     ]

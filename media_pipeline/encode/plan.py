@@ -40,6 +40,7 @@ from media_pipeline.encode.rates import (
     most_bit_rate,
     output_fps,
 )
+from media_pipeline.encode.timing import in_time, timing_of, why_not_copied
 from media_pipeline.errors import NotAVideo
 
 ResolutionName = Literal["480p", "720p", "1080p", "source"]
@@ -58,6 +59,7 @@ class Target:
     quality: QualityName
     resolution: ResolutionName
     fps: FpsChoice = 30
+    keep_long_sound: bool = True
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
@@ -88,7 +90,9 @@ def plan(info: MediaInfo, target: Target) -> Plan:
     fps = output_fps(info.fps, target.fps)
     width, height = fitted(*output_size(info, target.resolution), fps)
     most = most_bit_rate(target.quality, width, height, fps)
+    timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     reason = why_not_remuxed(info, width=width, height=height, fps=fps, most_bit_rate=most)
+    reason = reason or why_not_copied(info, timing)
     if reason is None:
         return Plan("remux", width, height, fps, "already as asked for", ("-c:v", "copy", *sound.kept_args(info)))
     return encode_anew(info, target, width, height, reason)
@@ -122,12 +126,14 @@ def _even(value: Fraction) -> int:
 
 def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason: str) -> Plan:
     fps = output_fps(info.fps, target.fps)
+    timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     # Scale the fewer frames.
     chain = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
+    chain = in_time(chain, timing, mends=bool(info.damage or info.truncated))
     args = [
         *("-vf", ",".join(chain), "-c:v", "libx264", "-preset", PRESET),
         *encoder_args(target.quality, width, height, fps),
         *("-pix_fmt", "yuv420p", "-fps_mode", "cfr"),
     ]
-    output_args = (*args, *sound.encoded_args(info))
+    output_args = (*args, *sound.encoded_args(info, timing))
     return Plan("encode", width, height, fps, reason, output_args, colour.input_args(info))

@@ -25,3 +25,11 @@ def make_thumbnail(src: Path, dest: Path, *, prober: Prober) -> None:
     jpeg = prober.first_frame_jpeg(src, width_px=WIDTH_PX, height_px=HEIGHT_PX, quality=JPEG_QUALITY)
     with complete_file(dest) as part:
         part.write_bytes(jpeg)
+
+
+def make_black_cover(dest: Path) -> None:
+    """Write the cover of a video of which no frame can be shown. Raises DiskFull."""
+    from PIL import Image  # lazily: it is needed here alone, and takes 20 ms
+
+    with complete_file(dest) as part, part.open("wb") as file:
+        Image.new("RGB", (WIDTH_PX, HEIGHT_PX)).save(file, "JPEG", quality=JPEG_QUALITY)

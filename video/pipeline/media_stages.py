@@ -16,10 +16,13 @@ from typing import Any
 
 from django.conf import settings
 
-from media_pipeline import errors
+from media_pipeline import errors, warnings
 from media_pipeline.disk import require_free
+from media_pipeline.encode.as_it_came import deliver_as_it_came
 from media_pipeline.encode.plan import Target
-from media_pipeline.encode.thumbnail import make_thumbnail
+from media_pipeline.encode.probe import MediaInfo
+from media_pipeline.encode.thumbnail import make_black_cover, make_thumbnail
+from media_pipeline.encode.transcode import Transcoded
 from media_pipeline.encode.transcode import transcode as encode
 from media_pipeline.fetch.download import download as fetch
 from media_pipeline.storage import object_keys
@@ -35,6 +38,7 @@ from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
+from video.pipeline import odd_media
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +49,7 @@ STORAGE_DOWN_DELAY_S = 10.0
 STORAGE_REFUSED_DELAY_S = 60.0
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
+SOURCE_GONE = "the source is gone from storage; fetching it again"
 
 
 def download(claim: Claim) -> Outcome:
@@ -92,23 +97,19 @@ def transcode(claim: Claim) -> Outcome:
         try:
             source = fetched.enter_context(storage.fetch_to(task.source_key, folder))
         except FileNotFoundError:
-            return Advance(Stage.DOWNLOAD, detail="the source is gone from storage; fetching it again")
+            return Advance(Stage.DOWNLOAD, detail=SOURCE_GONE, fields={"source_key": ""})
         path = folder / "video.mp4"
-        info = toolkit().prober.probe(source)
-        require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
-        made = encode(
-            source,
-            path,
-            info=info,
-            # The columns' choices are the names that Target knows.
-            target=Target(quality=task.quality, resolution=task.resolution, fps=task.fps),  # type: ignore[arg-type]
-            ffmpeg=toolkit().ffmpeg,
-            prober=toolkit().prober,
-            threads=settings.FFMPEG_THREADS,
-            on_progress=lambda fraction: _report(claim, fraction),
-            cancelled=claim.lost,
-            deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
-        )
+        is_second = odd_media.was_fetched_again(task)
+        try:
+            info = toolkit().prober.probe(source)
+            if not is_second and (short := odd_media.how_short(info, task.duration_s)):
+                return odd_media.fetch_again(task, short)
+            require_free(folder, expected_bytes=info.size_bytes, reserve_bytes=DISK_RESERVE_BYTES)
+            made = _made(claim, source, path, info, accept_damage=is_second)
+        except errors.NotAVideo as err:
+            if is_second:
+                raise
+            return odd_media.fetch_again(task, str(err))
         failpoint("transcode.after_work")
         key = object_keys.work_key(task.pk, claim.fence, "video.mp4")
         storage.put_file(path, key, move=True)
@@ -122,12 +123,61 @@ def transcode(claim: Claim) -> Outcome:
             "video_width_px": made.info.width_px,
             "video_height_px": made.info.height_px,
             "video_duration_s": made.info.duration_s,
+            "warnings": warnings.after(
+                "transcode", task.warnings, [*made.warnings, *odd_media.length_warnings(info, task.duration_s)]
+            ),
         },
     )
 
 
+def _made(claim: Claim, source: Path, path: Path, info: MediaInfo, *, accept_damage: bool) -> Transcoded:
+    """The video as ordered; after a second failure the provider's own stream, if players take that."""
+    task, tools = claim.task, toolkit()
+    try:
+        return encode(
+            source,
+            path,
+            info=info,
+            target=Target(
+                # The columns' choices are the names that Target knows.
+                quality=task.quality,  # type: ignore[arg-type]
+                resolution=task.resolution,  # type: ignore[arg-type]
+                fps=task.fps,
+                keep_long_sound=settings.KEEP_LONG_SOUND,
+            ),
+            ffmpeg=tools.ffmpeg,
+            prober=tools.prober,
+            threads=settings.FFMPEG_THREADS,
+            on_progress=lambda fraction: _report(claim, fraction),
+            cancelled=claim.lost,
+            deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
+            accept_damage=accept_damage,
+        )
+    except (errors.TranscodeFailed, errors.MediaTimeout, errors.NotAVideo) as err:
+        # A file that is at fault is fetched again first; anything else is tried again first.
+        is_file = isinstance(err, errors.NotAVideo)
+        has_chance = not accept_damage if is_file else task.tries + 1 < TRIES_OF_A_BAD_FILE
+        if has_chance or heartbeat.was_suspended(claim):
+            raise
+        try:
+            made = deliver_as_it_came(
+                source,
+                path,
+                info=info,
+                ffmpeg=tools.ffmpeg,
+                prober=tools.prober,
+                deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
+                cancelled=claim.lost,
+            )
+        except (errors.NotAVideo, errors.MediaTimeout) as other:
+            log.warning("%s: %s", task.pk, other)
+            raise err from None
+        log.warning("%s is delivered as it came: %s", task.pk, err)
+        return made
+
+
 def thumbnail(claim: Claim) -> Outcome:
-    """Cut the first frame."""
+    """Cut the first frame that can be decoded; without any the cover is black."""
     storage = toolkit().storage
     with _scratch(claim) as folder, ExitStack() as fetched:
         try:
@@ -135,12 +185,21 @@ def thumbnail(claim: Claim) -> Outcome:
         except FileNotFoundError:
             return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
         path = folder / "thumb.jpg"
-        make_thumbnail(video, path, prober=toolkit().prober)
+        found = []
+        try:
+            make_thumbnail(video, path, prober=toolkit().prober)
+        except (errors.NotAVideo, errors.MediaTimeout) as err:
+            if claim.task.tries + 1 < TRIES_OF_A_BAD_FILE or heartbeat.was_suspended(claim):
+                raise
+            log.warning("%s has no cover: %s", claim.task.pk, err)
+            make_black_cover(path)
+            found = ["cover_is_black"]
         failpoint("thumbnail.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
     failpoint("thumbnail.after_put")
-    return Advance(Stage.SAVE, fields={"thumbnail_key": key})
+    odd = warnings.after("thumbnail", claim.task.warnings, found)
+    return Advance(Stage.SAVE, fields={"thumbnail_key": key, "warnings": odd})
 
 
 def save(claim: Claim) -> Outcome:

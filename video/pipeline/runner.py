@@ -18,7 +18,7 @@ from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed
 from video.infra import outage
 from video.infra.failpoints import failpoint
 from video.models import Stage
-from video.pipeline import media_stages, provider_stages, wakes
+from video.pipeline import media_stages, odd_media, provider_stages, wakes
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +186,9 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
                 models=outcome.models,
                 generation_id=generation_id,
             )
+        case Fail() if (other := odd_media.instead_of_failing(claim)) is not None:
+            log.warning("%s: %s (%s): %s", task.pk, outcome.code, outcome.detail, other.detail)
+            return apply(claim, other)
         case Fail():
             log.warning("%s failed in %s: %s (%s)", task.pk, claim.stage, outcome.code, outcome.detail)
             return task_moves.fail(
