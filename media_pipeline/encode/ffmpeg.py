@@ -39,8 +39,9 @@ log = logging.getLogger(__name__)
 
 #: All that a child gets: it reads files of strangers, and so must hold no key, password or address.
 CHILD_ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-#: How much of stderr is kept, bytes. A hostile file can make ffmpeg write a line a frame.
-STDERR_TAIL_BYTES = 4096
+#: How much of stderr is kept, bytes, from its begin and its end. A hostile file can make ffmpeg write a line a frame.
+STDERR_HEAD_BYTES = 1024
+STDERR_TAIL_BYTES = 3072
 #: ffmpeg gets this long to end by itself after TERM. What it has written is thrown away in any case.
 TERM_GRACE_S = 1.0
 #: Of one child. x264 at 4K with 2 threads maps about 1.5 GiB; the rest is room for decoders and thread arenas.
@@ -155,7 +156,7 @@ class FFmpeg:
         on_progress: Callable[[float], None] | None = None,
         cancelled: threading.Event | None = None,
     ) -> str:
-        """Run `argv` (whose first word is `self.binary`) to its end; returns the end of its stderr, without paths.
+        """Run `argv` (whose first word is `self.binary`) to its end; returns what it said, shortened and without paths.
 
         It may open the files `read` and `write`, and under Landlock no other; what is missing of the latter is made.
 
@@ -172,19 +173,19 @@ class FFmpeg:
         if cancelled.is_set():
             raise Cancelled("cancelled before ffmpeg started")
         deadline = time.monotonic() + deadline_s
-        tail = bytearray()
+        said = _Said()
         stall_s = self.stall_s if "-progress" in argv else math.inf
         with self._started(argv, read, write) as child:
             try:
-                _follow(child, tail, deadline, stall_s, duration_s, on_progress, cancelled)
+                _follow(child, said, deadline, stall_s, duration_s, on_progress, cancelled)
                 code = child.wait(timeout=max(TERM_GRACE_S, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise MediaTimeout("ffmpeg closed its output but did not end") from None
             finally:
                 _stop(child)
-        text = redact(tail.decode("utf-8", "replace"), argv)
+        text = redact(said.text, argv)
         if code != 0:
-            raise _failure(code, text)
+            raise _failure(code, text, by_shell=not self._kernel_deathsig)
         return text
 
     def _started(
@@ -206,7 +207,7 @@ class FFmpeg:
 
 def _follow(
     child: subprocess.Popen[bytes],
-    tail: bytearray,
+    said: _Said,
     deadline: float,
     stall_s: float,
     duration_s: float | None,
@@ -229,8 +230,7 @@ def _follow(
                 if not data:
                     selector.unregister(item.fileobj)
                 elif item.fileobj is child.stderr:
-                    tail += data
-                    del tail[:-STDERR_TAIL_BYTES]
+                    said.feed(data)
                 elif progress.feed(data):
                     moved_at = time.monotonic()
                     if on_progress is not None and progress.fraction is not None:
@@ -245,6 +245,27 @@ def _follow(
             # A launcher that is gone while something still holds its pipes: don't wait for that.
             if not ready and child.poll() is not None:
                 return
+
+
+class _Said:
+    """What came by stderr: the begin, where the cause stands, and the end."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+        self._lost = False
+
+    def feed(self, data: bytes) -> None:
+        room = STDERR_HEAD_BYTES - len(self._head)
+        self._head += data[:room]
+        rest = self._tail + data[room:]
+        self._lost = self._lost or len(rest) > STDERR_TAIL_BYTES
+        self._tail = rest[-STDERR_TAIL_BYTES:]
+
+    @property
+    def text(self) -> str:
+        gap = b"\n...\n" if self._lost else b""
+        return (self._head + gap + self._tail).decode("utf-8", "replace")
 
 
 class _Progress:
@@ -309,13 +330,46 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
         os.killpg(child.pid, number)
 
 
-def _failure(code: int, stderr_tail: str) -> DiskFull | TranscodeFailed:
-    if "No space left on device" in stderr_tail or "Disk quota exceeded" in stderr_tail:
+def _failure(code: int, said: str, *, by_shell: bool) -> DiskFull | TranscodeFailed:
+    if "No space left on device" in said or "Disk quota exceeded" in said:
         return DiskFull("ffmpeg ran out of disk space")
-    # The shell watcher reports a signal as 128 + n, Popen as -n.
-    number = -code if code < 0 else code - 128
-    if number == signal.SIGXFSZ or "File too large" in stderr_tail:
-        return TranscodeFailed("ffmpeg's output passed its size limit", stderr_tail=stderr_tail)
-    last = stderr_tail.splitlines()[-1] if stderr_tail else "no message"
-    how = f"signal {number}" if code < 0 or code > 128 else f"code {code}"
-    return TranscodeFailed(f"ffmpeg ended with {how}: {last[:300]}", stderr_tail=stderr_tail)
+    number = _signal_of(code, by_shell=by_shell)
+    if number == signal.SIGXFSZ or "File too large" in said:
+        return TranscodeFailed("ffmpeg's output passed its size limit", stderr_tail=said)
+    how = f"code {code}" if number is None else f"signal {number} ({_NAMES.get(number, 'unnamed')})"
+    return TranscodeFailed(f"ffmpeg ended with {how}: {first_words(said)[:300]}", stderr_tail=said)
+
+
+def _signal_of(code: int, *, by_shell: bool) -> int | None:
+    """The signal that ended a child with this code, None if it ended by itself.
+
+    Popen reports -n. The shell watcher can only report 128 + n, as which ffmpeg's own codes may look, too (it ends with
+    the last byte of an AVERROR, often above 128): there only a signal counts that ends a process that crashes.
+    """
+    if code < 0:
+        return -code
+    return code - 128 if by_shell and code - 128 in _CRASHES else None
+
+
+_NAMES = {one.value: one.name for one in signal.Signals}
+_CRASHES = (
+    *(signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV),
+    *(signal.SIGTERM, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ),
+)
+
+
+def first_words(said: str) -> str:
+    """The first line of ffmpeg's stderr that says what went wrong; the first of all if none does."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    telling = (line for line in lines if not _SAYS_NOTHING.search(line))
+    return next(telling, lines[0] if lines else "no message")
+
+
+#: What ffmpeg adds to every failure, and what follows from another line.
+_SAYS_NOTHING = re.compile(
+    r"Nothing was written into output file|Conversion failed|Error opening output file|Error reinitializing filters"
+    r"|Error while (filtering|processing|opening)|Error (sending|submitting|processing)|Could not open encoder"
+    r"|Terminating thread|Task finished with error|Exiting (normally|with exit code)|Last message repeated"
+    r"|^\.\.\.$|^(\[[^\]]*\] ?)?$",
+    re.IGNORECASE,
+)

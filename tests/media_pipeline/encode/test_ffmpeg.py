@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from media_pipeline.encode import ffmpeg as ffmpeg_module
-from media_pipeline.encode.ffmpeg import FFmpeg, has_kernel_deathsig, redact
+from media_pipeline.encode.ffmpeg import FFmpeg, first_words, has_kernel_deathsig, redact
 from media_pipeline.errors import Cancelled, MediaTimeout, TranscodeFailed
 from tests.media_pipeline.conftest import FFMPEG
 
@@ -212,7 +212,7 @@ def test_huge_stderr_is_kept_short(tmp_path: Path) -> None:
     runner = FFmpeg(script)
     with pytest.raises(TranscodeFailed, match="code 3") as caught:
         runner.run([runner.binary], deadline_s=10)
-    assert len(caught.value.stderr_tail) <= 4096
+    assert len(caught.value.stderr_tail) <= 4096 + 5
     assert caught.value.stderr_tail.endswith("the end")
 
 
@@ -237,6 +237,56 @@ def test_kill_9_of_the_worker_takes_ffmpeg_along(tmp_path: Path, kernel: bool) -
     worker.communicate(timeout=60)
     for pid in children:
         wait_gone(pid)
+
+
+@pytest.mark.parametrize("kernel", KINDS)
+@pytest.mark.parametrize("code", [1, 69, 127, 187, 218, 234, 255])
+def test_an_exit_code_is_no_signal(tmp_path: Path, kernel: bool, code: int) -> None:
+    script = tmp_path / "ends"
+    script.write_text(f"#!/bin/sh\necho gone >&2\nexit {code}\n")
+    script.chmod(0o755)
+    runner = FFmpeg(script, kernel_deathsig=kernel)
+    with pytest.raises(TranscodeFailed, match=f"^ffmpeg ended with code {code}: gone$"):
+        runner.run([runner.binary], deadline_s=10)
+
+
+@pytest.mark.parametrize("kernel", KINDS)
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "ABRT"])
+def test_a_crash_is_told_by_the_name_of_its_signal(tmp_path: Path, kernel: bool, name: str) -> None:
+    script = tmp_path / "crashes"
+    script.write_text(f"#!/bin/sh\nkill -{name} $$\n")
+    script.chmod(0o755)
+    runner = FFmpeg(script, kernel_deathsig=kernel)
+    with pytest.raises(TranscodeFailed, match=rf"^ffmpeg ended with signal \d+ \(SIG{name}\): "):
+        runner.run([runner.binary], deadline_s=10)
+
+
+SAYINGS = {
+    "Impossible to convert between the formats\n  Color spaces:\n[vf#0:0] Error reinitializing filters!\n"
+    "[out#0/mp4] Nothing was written into output file, because at least one of its streams received no packets.": (
+        "Impossible to convert between the formats"
+    ),
+    "\n\n[out#0/mp4] Nothing was written into output file\n[h264] Invalid NAL unit size (0 > 3841).\n": (
+        "[h264] Invalid NAL unit size (0 > 3841)."
+    ),
+    "Conversion failed!\n": "Conversion failed!",
+    "  \n": "no message",
+    "": "no message",
+}
+
+
+@pytest.mark.parametrize(("said", "told"), SAYINGS.items())
+def test_the_first_line_that_says_something_is_told(said: str, told: str) -> None:
+    assert first_words(said) == told
+
+
+def test_the_cause_is_told_however_much_follows_it(tmp_path: Path) -> None:
+    script = tmp_path / "talks"
+    script.write_text("#!/bin/sh\necho 'the cause' >&2\nyes 'Conversion failed!' | head -9999 >&2\nexit 1\n")
+    script.chmod(0o755)
+    runner = FFmpeg(script)
+    with pytest.raises(TranscodeFailed, match=r"code 1: the cause$"):
+        runner.run([runner.binary], deadline_s=10)
 
 
 def test_argv_must_be_ours(ffmpeg: FFmpeg) -> None:
