@@ -75,10 +75,10 @@ def _forget_events(task_id: str, username: str) -> None:
     database.execute(
         """
         UPDATE video_taskevent SET detail = '', owner_detail = '',
-            worker = CASE WHEN worker = left(%s, 120) THEN '' ELSE worker END
+            worker = CASE WHEN worker IN (%s, %s) THEN '' ELSE worker END
         WHERE task_id = %s
         """,
-        [username, task_id],
+        [username[:120], f"operator {username}"[:120], task_id],
     )
 
 

@@ -1,4 +1,4 @@
-"""Users: Django's own page, with what waits of each, and the actions that cancel it and end logins."""
+"""Users: Django's own page, with what waits and what is stored of each, and actions: cancel, end logins, erase."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from video.actions import cancel
+from video.actions import cancel, erase_user
 from video.actions.task_rows import ActionRefused
 from video.admin import logins
+from video.admin.read_only import ReadOnlyAdmin
 from video.infra.durations import count
-from video.models import VideoTask
+from video.models import UserErasure, VideoTask
+from video.web.client_address import client_address
 
 MOST = 2000  # tasks of one action, each a transaction of its own; `cancel_tasks --user` takes any number
+
+MOST_ERASED = 100  # users of one action
 
 if TYPE_CHECKING:
     PageOfUsers = DjangoUserAdmin[Any]
@@ -39,7 +43,7 @@ class UserAdmin(PageOfUsers):
     """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
 
     list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
-    actions = ("cancel_what_waits", "end_logins")
+    actions = ("cancel_what_waits", "end_logins", "erase")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")
@@ -100,17 +104,49 @@ class UserAdmin(PageOfUsers):
             self.log_change(request, user, f"End all logins: {ended}.")
             self.message_user(request, f"{user.get_username()}: {count(ended, 'login')} ended.")
 
+    @admin.action(description="Erase …", permissions=["delete"])
+    def erase(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """Ask for the selected users to be erased; a sweeper does it."""
+        if "confirmed" not in request.POST:
+            rows = [(user, erase_user.extent(user.pk)) for user in queryset.order_by("username")[:MOST_ERASED]]
+            title = f"Erase {count(len(rows), 'user')}?"
+            return self._page(request, "admin/users/erase.html", title=title, rows=rows)
+        for user in queryset[:MOST_ERASED]:
+            if user.pk == request.user.pk:
+                self.message_user(request, "You can't erase yourself.", messages.ERROR)
+                continue
+            try:
+                erase_user.ask(user.pk, by=logins.by(request), address=client_address(request))
+            except ActionRefused as err:
+                self.message_user(request, f"{user.get_username()}: {err.message}", messages.ERROR)
+                continue
+            self.log_change(request, user, "Erase: asked for.")
+            self.message_user(request, f"{user.get_username()} is switched off; a sweeper erases what is theirs.")
+        return None
+
     def _confirm(self, request: HttpRequest, users: QuerySet[Any]) -> HttpResponse:
         rows = [(user, user.waiting_tasks) for user in users.order_by("username")]
-        context = {
+        title = f"Cancel {count(sum(number for _, number in rows), 'waiting task')}?"
+        return self._page(request, "admin/users/cancel_what_waits.html", title=title, rows=rows)
+
+    def _page(self, request: HttpRequest, template: str, **context: Any) -> HttpResponse:
+        """What is to be confirmed."""
+        context |= {
             **self.admin_site.each_context(request),
             "opts": self.opts,
-            "title": f"Cancel {count(sum(number for _, number in rows), 'waiting task')}?",
-            "rows": rows,
             "action": request.POST["action"],
             "checkbox": helpers.ACTION_CHECKBOX_NAME,
         }
-        return TemplateResponse(request, "admin/users/cancel_what_waits.html", context)
+        return TemplateResponse(request, template, context)
+
+
+@admin.register(UserErasure)
+class UserErasureAdmin(ReadOnlyAdmin):
+    """Users who are to be erased, and those who are."""
+
+    list_display = ("user", "asked_by", "asked_at", "ended_at")
+    list_select_related = ("user",)
+    ordering = ("-asked_at",)
 
 
 admin.site.unregister(TOTPDevice)  # its page shows the secrets of others

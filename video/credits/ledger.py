@@ -106,6 +106,11 @@ def refund(task_id: str, run: int) -> bool:
     )
 
 
+def forget_notes(user_id: int) -> int:
+    """Empty the notes of a user's entries, which may name them; the one change of the past that the trigger allows."""
+    return database.execute("UPDATE video_creditentry SET note = '' WHERE account_id = %s AND note <> ''", [user_id])
+
+
 def differences() -> list[tuple[int, int, int]]:
     """(user id, balance, sum of entries) of accounts where the two differ. Empty when the ledger is whole."""
     return database.fetch(

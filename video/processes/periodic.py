@@ -77,6 +77,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("waiting", 60, admission.expire_waiting),
     ("work_files", 60, sweep_work_files),
     ("stored_files", 15, retention.sweep),
+    ("erasures", 15, retention.sweep_erasures),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over

@@ -1,4 +1,6 @@
-"""The sweeper's part in what is kept and for how long: videos whose time is over, deleted tasks, kept originals."""
+"""The sweeper's part in what is kept and for how long: videos whose time is over, deleted tasks, kept originals, and
+users who are to be erased.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from media_pipeline.errors import MediaError
+from video.actions import erase_user
 from video.engine import stored_files
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,16 @@ def sweep() -> int:
             return done
     originals = stored_files.old_originals(BATCH)
     return done + _each(((one[0], one) for one in originals), stored_files.delete_original, ends_at)
+
+
+def sweep_erasures() -> int:
+    """Go on with the users who are to be erased, for LONGEST_S seconds at most. Returns how many are erased."""
+    ends_at = time.monotonic() + LONGEST_S
+    return sum(
+        erase_user.work(user_id, for_s=ends_at - time.monotonic())
+        for user_id in erase_user.asked()
+        if time.monotonic() < ends_at
+    )
 
 
 def _each(tasks: Iterable[tuple[str, tuple[str, ...]]], delete: Callable[..., bool], ends_at: float) -> int:

@@ -96,6 +96,11 @@ def end_all(user: AbstractBaseUser, why: LoginSession.End) -> int:
     return ended
 
 
+def forget(user_id: int) -> int:
+    """Delete the sessions of a user who is erased, with their addresses and clients. Returns how many."""
+    return LoginSession.objects.filter(user=user_id).delete()[0]
+
+
 def alive(user_id: int) -> QuerySet[LoginSession]:
     """The sessions of a user whose tokens are good, the last used first."""
     sessions = LoginSession.objects.filter(user=user_id, ended_at__isnull=True, ends_at__gt=Now())
