@@ -357,6 +357,8 @@ KEEP_VIDEOS_DAYS = read.number(env, "KEEP_VIDEOS_DAYS", 0, least=0, most=3650)  
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
 MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4)
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
+# Pauses between two fetches of a finished video that fail, in turn; the last one goes on until the task's deadline.
+DOWNLOAD_RETRY_SECONDS = read.numbers(env, "DOWNLOAD_RETRY_SECONDS", "2,4,8,16,32,60", most=3600)
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 # Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
 KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
@@ -447,5 +449,6 @@ LOGGING = {
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS)},
-    "loggers": {"urllib3": {"level": "WARNING"}},
+    # Its warning about an answer with odd headers holds the whole address, the signature of a file's link in it.
+    "loggers": {"urllib3": {"level": "ERROR"}},
 }

@@ -29,6 +29,12 @@ def require_free(path: Path, *, expected_bytes: int, reserve_bytes: int) -> None
         raise DiskFull(f"{free} bytes free, {needed} needed ({reserve_bytes} of them in reserve)")
 
 
+def require_room(path: Path, size_bytes: int, *, reserve_bytes: int) -> None:
+    """Raise DiskFull unless a file of `size_bytes` fits and `reserve_bytes` stay free beside it."""
+    if reserve_bytes and (free := free_bytes(path)) < size_bytes + reserve_bytes:
+        raise DiskFull(f"{free} bytes free, {size_bytes} needed beside a reserve of {reserve_bytes}")
+
+
 @contextmanager
 def complete_file(dest: Path) -> Iterator[Path]:
     """Where to write what becomes `dest` at the end of the block; after an error nothing is left. Raises DiskFull."""

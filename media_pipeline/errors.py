@@ -1,14 +1,16 @@
 """Every way in which handling a media file can fail; each class answers "what does the caller do now?".
 
 MediaError
-├── LinkExpired         the result link is no longer honoured         → ask the provider for a fresh link
-├── DownloadFailed      transient: cut, short, slow or 5xx            → try again later; see `retry_after_s`
-├── DownloadTooLarge    more bytes than we accept                     → end the task
-├── ForbiddenAddress    not https, or not a public address            → end the task; never dial it
-├── NotAVideo           corrupt, empty, html, a playlist              → fetch once more, then end the task
+├── LinkExpired         the result link is no longer honoured         → ask for a fresh link, until the deadline
+├── DownloadFailed      transient: cut, short, slow or 5xx            → ask again until the deadline; `retry_after_s`
+├── DownloadTooLarge    more bytes than we accept                     → the same, rarely
+├── ForbiddenAddress    not https, or not a public address            → the same, for another link; never dial it
+├── NotAVideo           corrupt, or a picture                         → fetch once more, then end the task
+│   ├── NotMedia        nothing, a web page, JSON, a playlist, text   → ask again until the deadline
 │   └── DamagedMedia    a part of it can't be decoded, or is missing  → fetch once more, then deliver what is there
 ├── TranscodeFailed     ffmpeg gave up, or its output is not right    → try again a few times; see `stderr_tail`
 ├── MediaTimeout        a step took longer than its deadline          → try again a few times
+│   └── DownloadTimeout it was a download                             → go on with it until the task's deadline
 ├── DiskFull            no space (ENOSPC, EDQUOT, or a low reserve)   → park; uses up no attempt
 ├── StorageDown         the object storage can't be reached, or fails → park; uses up no attempt
 ├── StorageRefused      it refuses us: key, permission, bucket        → alert an operator, and park as above
@@ -82,6 +84,10 @@ class DamagedMedia(NotAVideo):
 
     code = "damaged_media"
     user_message = "The file is damaged."
+class NotMedia(NotAVideo):
+    """What came in place of the file is no media at all: nothing, a web page, JSON, a playlist, or other text."""
+
+    user_message = "The provider sent something else in place of the video."
 
 
 class TranscodeFailed(MediaError):
@@ -94,6 +100,13 @@ class MediaTimeout(MediaError):
 
     code = "media_timeout"
     user_message = "Processing the video took too long."
+
+
+class DownloadTimeout(MediaTimeout):
+    """The download passed its deadline; what has come by then may be gone on with."""
+
+    code = "download_failed"
+    user_message = "Downloading the finished video took too long."
 
 
 class DiskFull(MediaError):

@@ -20,7 +20,10 @@ from media_pipeline.errors import ForbiddenAddress
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-MAX_URL_LENGTH = 4096
+#: As written. What is sent may be longer: see `MAX_SENT_LENGTH`.
+MAX_URL_LENGTH = 8192
+#: Of a link that a provider or its file host wrote: each character that may not stand in a link takes three.
+MAX_SENT_LENGTH = 3 * MAX_URL_LENGTH
 
 #: Source: IANA special-purpose registries (IPv4, IPv6), read 2026-11.
 _BLOCKED = tuple(
@@ -82,14 +85,14 @@ def origin(url: str) -> str:
     return _origin(_split(url))
 
 
-def check_public_url(url: str, *, trusted_origins: frozenset[str] = frozenset()) -> str:
+def check_public_url(url: str, *, trusted_origins: frozenset[str] = frozenset(), longest: int = MAX_URL_LENGTH) -> str:
     """Judge a URL by its spelling alone, without DNS; the address itself is judged again at connect.
 
     Good is https on port 443, no user name in it, and a host that is a public name or a public IP literal; or an
-    origin that is exactly one of `trusted_origins` (any spelling), over http or https. Returns the URL unchanged.
-    Raises ForbiddenAddress.
+    origin that is exactly one of `trusted_origins` (any spelling), over http or https; of `longest` characters at
+    most. Returns the URL unchanged. Raises ForbiddenAddress.
     """
-    parts = _split(url)
+    parts = _split(url, longest)
     if _origin(parts) in {origin(trusted) for trusted in trusted_origins}:
         return url
     if parts.scheme != "https":
@@ -100,11 +103,11 @@ def check_public_url(url: str, *, trusted_origins: frozenset[str] = frozenset())
     return url
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, longest: int = MAX_SENT_LENGTH) -> SplitResult:
     # urlsplit drops tabs and newlines, and other parsers read backslashes as slashes: refuse what two readers may
     # read twice.
-    if len(url) > MAX_URL_LENGTH:
-        raise ForbiddenAddress(f"it has more than {MAX_URL_LENGTH} characters")
+    if len(url) > longest:
+        raise ForbiddenAddress(f"it has more than {longest} characters")
     if not url.isascii() or any(c <= " " or c in '\\"<>^`{|}\x7f' for c in url):
         raise ForbiddenAddress("it has characters in it that a link may not hold")
     try:

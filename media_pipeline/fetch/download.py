@@ -5,6 +5,10 @@ dialled (no second resolution), the certificate is checked against the host name
 No proxies, no cookies, no credentials. Bounded: bytes, total time (also against a server that drips), silence,
 redirects.
 
+A download that was interrupted is gone on with where its part was kept and the server had given it a strong ETag: with
+`Range` and `If-Range` (RFC 9110, 13.1.5 and 14.2). Only an answer that proves to be the rest of the same file is added
+to it; after every other answer the file is fetched from its first byte.
+
 Built on urllib3's connection classes, which `requests` brings along: replacing how they dial leaves TLS with the
 true host name, gives us the socket to cut off when the time is up, and has no environment to be misled by.
 requests-hardened 1.3 was considered: it tries the first address only, knows no exception for one origin, and has no
@@ -18,34 +22,39 @@ from __future__ import annotations
 import contextlib
 import functools
 import ipaddress
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from typing import IO
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 import certifi
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
-from media_pipeline.disk import complete_file
+from media_pipeline.disk import complete_file, require_room
 from media_pipeline.errors import (
-    Cancelled,
+    DiskFull,
     DownloadFailed,
     DownloadTooLarge,
     ForbiddenAddress,
     LinkExpired,
-    MediaTimeout,
+    NotMedia,
     disk_full_as_media_error,
 )
-from media_pipeline.fetch.addresses import Address, check_public_url, is_public, origin
+from media_pipeline.fetch.addresses import MAX_SENT_LENGTH, Address, check_public_url, is_public, origin
+from media_pipeline.fetch.bodies import HEAD_BYTES, Decoder, content_length, refuse_text
+from media_pipeline.fetch.lever import Lever
+from media_pipeline.fetch.links import as_sent, redirect_target
+from media_pipeline.fetch.parts import Known, Part, ResumePoint, strong_etag
 
 #: (host, port) → numeric addresses, in the order in which to try them. Raises OSError.
 Resolver = Callable[[str, int], Iterable[str]]
@@ -54,7 +63,6 @@ MAX_REDIRECTS = 3
 MAX_INTERIM_ANSWERS = 100
 CONNECT_TIMEOUT_S = 10.0
 IDLE_TIMEOUT_S = 30.0
-CHECK_INTERVAL_S = 0.15  # of the cancel signal
 CHUNK_BYTES = 256 * 1024
 USER_AGENT = "Reelworks"
 
@@ -62,12 +70,23 @@ USER_AGENT = "Reelworks"
 #: (Google Cloud Storage: 400 ExpiredToken). A fresh link costs nothing; how often to ask is the caller's limit.
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: Errors that say nothing about the wish to go on with a part: the host is in trouble.
+_IN_TROUBLE = frozenset({408, 425, 429, *range(500, 600)})
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.ASCII)
 
 
 def system_resolver(host: str, port: int) -> list[str]:
     """Ask the system. The only step whose time we cannot bound: the resolver's own time-outs do."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that came. `is_whole`: the server said how long it is, and so much came; else it may have been cut."""
+
+    size_bytes: int
+    is_whole: bool
 
 
 def download(
@@ -82,121 +101,136 @@ def download(
     ssl_context: ssl.SSLContext | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     cancelled: threading.Event | None = None,
-) -> None:
+    part: Part | None = None,
+    reserve_bytes: int = 0,
+) -> Fetched:
     """Fetch `url` into `dest`, which appears only when every byte is there; on any failure nothing is left behind.
+
+    The link is taken as the world writes them: see `links`. With `part`, whose `path` is then `dest`, the file's bytes
+    so far stay there after an interruption, and a later call goes on with them. `reserve_bytes` are left free on the
+    disk, as far as the server says how long the file is.
 
     `on_progress` gets (bytes so far, total or None). The file is not fsynced: publishing it does that.
 
-    Raises LinkExpired, DownloadFailed, DownloadTooLarge, ForbiddenAddress, MediaTimeout, DiskFull, Cancelled.
+    Raises LinkExpired, DownloadFailed, DownloadTooLarge, ForbiddenAddress, NotMedia, DownloadTimeout, DiskFull,
+    Cancelled.
     """
-    deadline = time.monotonic() + deadline_s
-    with _Lever(deadline, cancelled or threading.Event()) as lever, complete_file(dest) as part:
+    lever = Lever(time.monotonic() + deadline_s, cancelled or threading.Event())
+    with lever, _landing(dest, part) as path:
         trusted = frozenset(origin(one) for one in trusted_origins)
-        client = _Client(trusted, resolver, idle_timeout_s, ssl_context, lever)
-        try:
-            with contextlib.closing(client), disk_full_as_media_error():
-                response = client.get(url)
-                with part.open("wb") as out:
-                    _receive(response, out, max_bytes, lever, on_progress)
-        except (HTTPError, HTTPException, OSError) as err:
-            # A connection that we cut ourselves fails in many ways; what counts is why we cut it.
-            lever.check()
-            if isinstance(err, OSError) and err.filename is not None:
-                # Not the network: our own folder is missing or not ours.
-                raise
-            # The class only: urllib3's texts carry the URL, and the URL carries the signature.
-            raise DownloadFailed(f"{client.place}: {type(err).__name__}") from None
+        point = part.resume_point() if part is not None else None
+        client = _Client(trusted, resolver, idle_timeout_s, ssl_context, lever, point, part)
+        with contextlib.closing(client), disk_full_as_media_error():
+            answer = client.get(as_sent(url, longest=MAX_SENT_LENGTH))
+            body = _Body(answer, path, part, max_bytes, reserve_bytes, on_progress)
+            return body.receive(client)
 
 
-def _receive(
-    response: BaseHTTPResponse,
-    out: IO[bytes],
-    max_bytes: int,
-    lever: _Lever,
-    on_progress: Callable[[int, int | None], None] | None,
-) -> None:
-    declared = response.headers.get("Content-Length")
-    is_number = declared is not None and declared.isascii() and declared.isdigit()
-    # 19 digits are more than any file has; Python refuses to convert more than 4,300.
-    total = int((declared.lstrip("0") or "0")[:19]) if declared is not None and is_number else None
-    if total is not None and total > max_bytes:
-        raise DownloadTooLarge(f"{total} bytes announced; at most {max_bytes} are accepted")
-    if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
-        raise DownloadFailed("the server compressed the file although it was asked not to")
-    size = 0
-    # read1 returns what has come; read would wait for a full chunk from a server that drips.
-    while chunk := response.read1(CHUNK_BYTES, decode_content=False):
-        lever.check()
-        size += len(chunk)
-        if size > max_bytes:
-            raise DownloadTooLarge(f"more than {max_bytes} bytes")
-        out.write(chunk)
-        if on_progress is not None:
-            on_progress(size, total)
-    # Cutting the connection looks like an end of file to the reader.
-    lever.check()
-    if total is not None and size != total:
-        raise DownloadFailed(f"{size} of {total} bytes arrived")
+@contextmanager
+def _landing(dest: Path, part: Part | None) -> Iterator[Path]:
+    """Where bytes are written that become `dest` at the end."""
+    if part is None:
+        with complete_file(dest) as path:
+            yield path
+        return
+    if part.path != dest:
+        raise ValueError("a part is of one file")
+    try:
+        with disk_full_as_media_error():
+            yield part.bytes_path
+            part.complete()
+    except (DownloadTooLarge, NotMedia, DiskFull):
+        part.give_up()
+        raise
 
 
-class _Lever:
-    """Cuts the current connection when the time is up or the caller cancels, wherever the reader is blocked just then.
+@dataclass(frozen=True)
+class _Answer:
+    """The answer with the file, or with its rest from byte `start` on, which `point` says it is the rest of."""
 
-    Socket time-outs alone cannot: a header line a byte at a time restarts them for ever.
-    """
+    response: BaseHTTPResponse
+    place: str
+    point: ResumePoint | None = None
 
-    def __init__(self, deadline: float, cancelled: threading.Event) -> None:
-        self._deadline = deadline
-        self._cancelled = cancelled
-        self._done = threading.Event()
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-        self._fired = False
-        self._thread = threading.Thread(target=self._watch, name="download-lever", daemon=True)
+    @property
+    def start(self) -> int:
+        return self.point.start if self.point is not None else 0
 
-    def __enter__(self) -> _Lever:
-        self.check()
-        self._thread.start()
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self._hold(None)
+class _Body:
+    """Writes what an answer brings."""
 
-    def attach(self, connection: socket.socket) -> None:
-        """Hold a second handle on a new connection: TLS takes the first one over, this one still reaches the wire."""
-        self._hold(connection.dup())
-        if self._fired:
-            self._cut()
+    def __init__(
+        self,
+        answer: _Answer,
+        path: Path,
+        part: Part | None,
+        max_bytes: int,
+        reserve_bytes: int,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> None:
+        headers = answer.response.headers
+        self._response, self._path, self._part, self._max_bytes = answer.response, path, part, max_bytes
+        self._on_progress = on_progress
+        is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+        self._decoder = Decoder(headers)
+        told = content_length(headers)
+        #: Bytes that are to come over the wire, where the server says it.
+        self._expected = None if is_chunked else told
+        self._is_whole = (is_chunked or told is not None) and self._decoder.is_plain
+        self._start = self._size = answer.start
+        self._total = None
+        if answer.point is not None:
+            self._total = answer.point.known.total
+        elif self._expected is not None and self._decoder.is_plain:
+            self._total = self._expected
+        if (self._total or self._expected or 0) > max_bytes:
+            raise DownloadTooLarge(f"{self._total or self._expected} bytes announced; at most {max_bytes} are accepted")
+        require_room(path.parent, (self._total or 0) - self._start, reserve_bytes=reserve_bytes)
+        if part is not None and answer.point is None:
+            part.begin(self._known(answer))
 
-    def check(self) -> None:
-        """Raise if there is a reason to stop."""
-        if self._cancelled.is_set():
-            raise Cancelled("cancelled while downloading")
-        if time.monotonic() > self._deadline:
-            raise MediaTimeout("the download passed its deadline")
+    def _known(self, answer: _Answer) -> Known | None:
+        etag = strong_etag(self._response.headers.get("ETag"))
+        return Known(etag, self._total, answer.place) if etag and self._decoder.is_plain else None
 
-    def left_s(self) -> float:
-        return max(0.01, self._deadline - time.monotonic())
+    def receive(self, client: _Client) -> Fetched:
+        """Read to the end. Raises as `download` does."""
+        came = 0
+        with self._path.open("r+b" if self._start else "w+b") as out:
+            head = out.read(min(HEAD_BYTES, self._start))
+            out.seek(self._start)
+            out.truncate()
+            while chunk := client.read(self._response):
+                came += len(chunk)
+                if came == len(chunk) and self._part is not None:
+                    self._part.note_growth()
+                for piece in self._decoder.feed(chunk):
+                    out.write(piece)
+                    head = self._took(piece, head)
+            for piece in self._decoder.end():
+                out.write(piece)
+                head = self._took(piece, head)
+        if self._expected is not None and came != self._expected:
+            raise DownloadFailed(f"{client.place} sent {came} of {self._expected} bytes")
+        if self._total is not None and self._size != self._total:
+            raise DownloadFailed(f"{self._size} of {self._total} bytes arrived")
+        if len(head) < HEAD_BYTES:
+            refuse_text(head)
+        return Fetched(self._size, self._is_whole)
 
-    def _hold(self, connection: socket.socket | None) -> None:
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-            self._socket = connection
-
-    def _watch(self) -> None:
-        while not self._done.wait(CHECK_INTERVAL_S):
-            if self._cancelled.is_set() or time.monotonic() > self._deadline:
-                self._fired = True
-                self._cut()
-                return
-
-    def _cut(self) -> None:
-        with self._lock, contextlib.suppress(OSError):
-            if self._socket is not None:
-                self._socket.shutdown(socket.SHUT_RDWR)
+    def _took(self, piece: bytes, head: bytes) -> bytes:
+        """Count a piece; returns the first bytes of the file as far as they are known, judged once they are enough."""
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            raise DownloadTooLarge(f"more than {self._max_bytes} bytes")
+        if len(head) < HEAD_BYTES:
+            head += piece[: HEAD_BYTES - len(head)]
+            if len(head) == HEAD_BYTES:
+                refuse_text(head)
+        if self._on_progress is not None:
+            self._on_progress(self._size, self._total)
+        return head
 
 
 class _FinalResponse(HTTPResponse):
@@ -222,7 +256,9 @@ class _Client:
     resolver: Resolver
     idle_timeout_s: float
     ssl_context: ssl.SSLContext | None
-    lever: _Lever
+    lever: Lever
+    point: ResumePoint | None = None
+    part: Part | None = None
     place: str = "before connecting"
     _connection: HTTPConnection | None = field(default=None, init=False)
 
@@ -230,24 +266,61 @@ class _Client:
         if self._connection is not None:
             self._connection.close()
 
-    def get(self, url: str) -> BaseHTTPResponse:
+    def get(self, url: str) -> _Answer:
+        """Follow redirects to the answer that has the file. Raises as `download` does."""
         for _ in range(MAX_REDIRECTS + 1):
-            check_public_url(url, trusted_origins=self.trusted)
-            response = self._get_one(url)
-            status = response.status
-            if status == 200:
-                return response
-            if status in _REDIRECTS and (location := response.headers.get("Location")):
-                url = urljoin(url, location)
+            check_public_url(url, trusted_origins=self.trusted, longest=MAX_SENT_LENGTH)
+            answer = self._ask(url)
+            status, headers = answer.response.status, answer.response.headers
+            if status == 200 or answer.point is not None:
+                return answer
+            if status in _REDIRECTS and (location := headers.get("Location")):
+                url = redirect_target(url, location)
                 continue
             if status in _EXPIRED:
                 raise LinkExpired(f"{self.place} answered {status}", http_status=status)
             raise DownloadFailed(
-                f"{self.place} answered {status}", http_status=status, retry_after_s=_retry_after_s(response)
+                f"{self.place} answered {status}", http_status=status, retry_after_s=_retry_after_s(answer.response)
             )
         raise DownloadFailed(f"more than {MAX_REDIRECTS} redirects")
 
-    def _get_one(self, url: str) -> BaseHTTPResponse:
+    def read(self, response: BaseHTTPResponse) -> bytes:
+        """The next bytes of the body as they come; empty at its end. Raises DownloadFailed and as the lever does."""
+        with self._exchange():
+            # read1 returns what has come; read would wait for a full chunk from a server that drips.
+            chunk = response.read1(CHUNK_BYTES, decode_content=False)
+        # Cutting the connection looks like an end of file to the reader.
+        self.lever.check()
+        return chunk
+
+    def _ask(self, url: str) -> _Answer:
+        """One request, for the rest of the part where this place gave it; for all of the file where that is refused."""
+        parts = urlsplit(url)
+        place = f"{parts.hostname}{parts.path}"
+        point = self.point
+        if point is None or point.known.place != place or self.part is None:
+            return _Answer(self._get_one(url), place)
+        response = self._get_one(url, point)
+        if response.status == 206 and (going_on := _continued(response, point)):
+            return _Answer(response, place, going_on)
+        if response.status in _IN_TROUBLE:
+            self.part.note_refusal()
+        elif response.status != 200 and response.status not in _REDIRECTS:
+            return _Answer(self._get_one(url), place)
+        return _Answer(response, place)
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Whatever goes wrong with the connection, or with what the server says, is a DownloadFailed."""
+        try:
+            yield
+        except (HTTPError, HTTPException, OSError, ValueError) as err:
+            # A connection that we cut ourselves fails in many ways; what counts is why we cut it.
+            self.lever.check()
+            # The class only: urllib3's texts carry the URL, and the URL carries the signature.
+            raise DownloadFailed(f"{self.place} {_words(err)}") from None
+
+    def _get_one(self, url: str, point: ResumePoint | None = None) -> BaseHTTPResponse:
         self.close()
         self.lever.check()
         parts = urlsplit(url)
@@ -265,8 +338,11 @@ class _Client:
         self._connection._new_conn = dial  # type: ignore[method-assign]
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "identity"}
-        self._connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
-        return self._connection.getresponse()
+        if point is not None:
+            headers |= {"Range": f"bytes={point.start}-", "If-Range": point.known.etag}
+        with self._exchange():
+            self._connection.request("GET", target, headers=headers, preload_content=False, decode_content=False)
+            return self._connection.getresponse()
 
     def _dial(self, host: str, port: int, *, trusted: bool) -> socket.socket:
         """Connect to the first address that may be dialled and answers."""
@@ -294,6 +370,39 @@ class _Client:
             return [ipaddress.ip_address(host)]
         except ValueError:
             return [ipaddress.ip_address(found) for found in dict.fromkeys(self.resolver(host, port))]
+
+
+def _continued(response: BaseHTTPResponse, point: ResumePoint) -> ResumePoint | None:
+    """The point with the file's length, if a 206 is the rest that was asked for, or its beginning, of the very same
+    file; else None."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if match is None or response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+        return None
+    first, last, total = (int(number) for number in match.groups())
+    is_ours = first == point.start and first <= last < total and point.known.total in (None, total)
+    if not is_ours or strong_etag(response.headers.get("ETag")) != point.known.etag:
+        return None
+    return replace(point, known=replace(point.known, total=total))
+
+
+#: In the order in which they are tried.
+_WORDS: tuple[tuple[type[Exception], str], ...] = (
+    (socket.gaierror, "has no address just now"),
+    (ssl.SSLError, "is not trusted, or does not speak TLS well"),
+    (ConnectionRefusedError, "refuses the connection"),
+    (TimeoutError, "did not answer in time"),
+    (ReadTimeoutError, "did not answer in time"),
+    (OSError, "cut the connection, or can't be reached"),
+    (ProtocolError, "cut the connection"),
+    (HTTPException, "gave an answer that is no HTTP"),
+    (HTTPError, "gave an answer that is no HTTP"),
+    (ValueError, "gave an answer that is no HTTP"),
+)
+
+
+def _words(err: Exception) -> str:
+    told = next(words for kind, words in _WORDS if isinstance(err, kind))
+    return f"{told} ({type(err).__name__})"
 
 
 @functools.cache

@@ -115,14 +115,19 @@ class MediaStorage:
     @contextmanager
     def scratch_dir(self, name: str) -> Iterator[Path]:
         """A private folder for one piece of work, gone with everything in it when the block ends."""
-        folder = self.scratch_root / f"{one_part(name)}-{secrets.token_hex(6)}"
+        folder = self.make_scratch_root() / f"{one_part(name)}-{secrets.token_hex(6)}"
         with disk_full_as_media_error():
-            make_folder(folder.parent, self._folder_mode)
             folder.mkdir(mode=0o700)
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def make_scratch_root(self) -> Path:
+        """The folder of scratch, made if it is missing. Raises DiskFull."""
+        with disk_full_as_media_error():
+            make_folder(self.scratch_root, self._folder_mode)
+        return self.scratch_root
 
     def sweep_scratch(self, *, older_than_s: float, now: float) -> int:
         """Remove what killed workers left: entries untouched for `older_than_s` at Unix time `now`. How many went."""

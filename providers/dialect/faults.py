@@ -83,6 +83,7 @@ class Faults:
     link_expired: int = 0
     file: Counted | None = None
     file_status: Counted | None = None
+    file_for: float | None = None  # how long the two before last, from the first download on
 
 
 NO_FAULTS = Faults()  # most jobs share it
@@ -180,10 +181,12 @@ def _flag(text: str) -> Counted:
 
 
 FILE_FAULTS = (
-    "corrupt", "truncated", "short", "empty", "html", "oversized", "endless", "hls", "drip",
-    "redirect", "redirect_private",
+    "corrupt", "truncated", "short", "cut", "empty", "html", "json", "gzip", "oversized", "endless", "hls", "drip",
+    "redirect", "redirect_private", "redirect_nowhere", "reset", "refused",
 )  # fmt: skip
 _FILE_FAULT = re.compile("|".join(FILE_FAULTS))
+#: For how long `refused` lets nobody in where `file_for` doesn't say it, and at most.
+REFUSED_S, MOST_REFUSED_S = 3.0, 600.0
 
 DIRECTIVES: Mapping[str, Directive] = {
     "hang_before": Directive(_seconds, "submit", "wait SECONDS; no job if the client has gone by then"),
@@ -202,7 +205,9 @@ DIRECTIVES: Mapping[str, Directive] = {
     "garbage": Directive(_flag, "submit", "make the job, answer 200 with a body that is not JSON"),
     "interim": Directive(_interim, "submit", "these 1xx answers before the real one: 103, or several: 102,103"),
     "retry_after": Directive(
-        _retry_after, "submit", "Retry-After header on every refusal, at polls too: any word; date:+60 is an HTTP date"
+        _retry_after,
+        "submit",
+        "Retry-After header on every refusal, at polls and downloads too: any word; date:+60 is an HTTP date",
     ),
     "render": Directive(_seconds, "job", "SECONDS from submit to the end"),
     "throttled": Directive(_seconds, "job", "held back for SECONDS before it runs"),
@@ -219,6 +224,7 @@ DIRECTIVES: Mapping[str, Directive] = {
     "link_expired": Directive(_count, "download", "403 for the first N downloads"),
     "file": Directive(_file_fault, "download", "bad file: " + ", ".join(FILE_FAULTS)),
     "file_status": Directive(_http_status, "download", "this HTTP status on downloads"),
+    "file_for": Directive(_seconds, "download", "file and file_status for SECONDS from the first download on"),
     "result_status": Directive(
         _http_status, "poll", "fal: this status on looks at the result; a bare 5xx is a gateway's"
     ),

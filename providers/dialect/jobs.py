@@ -114,6 +114,7 @@ class Job:
     polls: int = 0
     results: int = 0  # how often the result was asked for, where that is a call of its own
     downloads: int = 0
+    downloaded_at: float | None = None  # for the first time
 
     def phase(self, now: float) -> Phase:
         if self.cancelled:

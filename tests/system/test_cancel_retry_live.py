@@ -329,7 +329,7 @@ def _is_stopped(process: Process) -> bool:
 def test_a_retry_goes_on_at_the_failed_stage_and_pays_for_its_run(system: System, simulator: Simulator) -> None:
     system.worker()
     system.sweeper()
-    prompt = "the first two files are no videos [[sim file=htmlx2]]"
+    prompt = "the first two files are no videos [[sim file=corruptx2]]"
     task = make_task(make_user(), prompt)
     until("it has failed", lambda: reload(task).status == "failed")
     assert (reload(task).error_code, reload(task).stage) == ("not_a_video", "download")

@@ -197,6 +197,8 @@ def _looks(generation: Generation, now: datetime) -> str:
         words += f", last {span((now - generation.last_polled_at).total_seconds())} ago"
     if generation.poll_errors:
         words += f", {generation.poll_errors} failed in a row"
+    if generation.fetch_errors:
+        words += f"; fetches of its video that failed in a row: {generation.fetch_errors}"
     if generation.not_found:
         words += f", {generation.not_found} times not found"
     return words

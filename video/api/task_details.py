@@ -103,7 +103,7 @@ def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
     if staff:
         found |= camel(one, "job_id key_fingerprint") | {"account": one.account.account}
         found |= camel(one, "provider_status last_polled_at=lastLookAt poll_errors=failedLooks cancel_wanted_at")
-        found |= camel(one, "look_at=looksAgainAt")
+        found |= camel(one, "look_at=looksAgainAt fetch_errors=failedFetches")
     return found
 
 

@@ -85,4 +85,4 @@ def leave_cancelled(last: Generation | None) -> None:
 def continue_in_run(last: Generation, run: int) -> None:
     """The last attempt, locked, goes on in the run of a retry: that run pays for it, and its task polls it again."""
     wanted_at = None if last.state == State.ACCEPTED else last.cancel_wanted_at
-    Generation.objects.filter(pk=last.pk).update(run=run, look_at=None, cancel_wanted_at=wanted_at)
+    Generation.objects.filter(pk=last.pk).update(run=run, look_at=None, cancel_wanted_at=wanted_at, fetch_errors=0)

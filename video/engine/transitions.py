@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 from psycopg.types.json import Jsonb
 
@@ -358,7 +359,8 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
 
 
 def revive(task_id: str, run: int, generation_id: str) -> bool:
-    """A late result: bring a failed task back to download. The refund stays; nothing is debited again.
+    """A late result: bring a failed task back to download, with a deadline of its own. The refund stays; nothing is
+    debited again.
 
     Only while no newer run and no newer generation exists, and its owner has not deleted it.
     """
@@ -366,12 +368,13 @@ def revive(task_id: str, run: int, generation_id: str) -> bool:
         """
         UPDATE video_videotask t SET status = 'running', stage = 'download', error_code = '', error_message = '',
             next_run_at = statement_timestamp(), rung_at = NULL, finished_at = NULL, tries = 0, deaths = 0,
-            fence = fence + 1, has_work_files = true, park_reason = ''
+            fence = fence + 1, has_work_files = true, park_reason = '',
+            deadline_at = statement_timestamp() + %(deadline)s * interval '1 second'
         WHERE t.id = %(task)s AND t.run = %(run)s AND t.status = 'failed' AND t.gone_why <> 'deleted' AND NOT EXISTS (
             SELECT FROM video_generation newer JOIN video_generation mine ON mine.id = %(generation)s
             WHERE newer.task_id = t.id AND newer.attempt > mine.attempt)
         """,
-        {"task": task_id, "run": run},
+        {"task": task_id, "run": run, "deadline": settings.TASK_DEADLINE_SECONDS},
         stage=Stage.DOWNLOAD,
         outcome=Outcome.RESUMED,
         detail=CAME_LATE,

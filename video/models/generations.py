@@ -80,6 +80,10 @@ class Generation(models.Model):
     lookups = models.PositiveSmallIntegerField(default=0, help_text="Look-ups by our reference that found nothing.")
     resent = models.BooleanField(default=False, help_text="Sent again with the same reference, which can't double.")
 
+    fetch_errors = models.PositiveIntegerField(
+        default=0, db_default=0, help_text="Fetches of its finished video that failed, in a row."
+    )
+
     expected_usd = models.DecimalField(max_digits=10, decimal_places=4, null=True, blank=True)
     expected_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     reported_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,7 @@ from video.attempts.failure_texts import Undecided
 from video.attempts.unsettled import Exposure
 from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
 from video.infra.durations import count, span
-from video.models import ProviderKey
+from video.models import ProviderKey, Stage
 from video.monitoring import workers
 from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
 from video.monitoring.stages import StageFigures, Waiting
@@ -132,6 +133,36 @@ def _storage(figures: Figures) -> Iterator[Problem]:
                 "They keep what they have and try again within a minute, without losing a try.",
                 operator,
             )
+
+
+_FETCHES = {
+    "download_failed": "the file host can't be reached, or fails",
+    "link_expired": "the file host honours no link",
+    "not_a_video": "something else comes in place of the video",
+    "forbidden_address": "the link leads to no public address",
+    "download_too_large": "the file is larger than MAX_SOURCE_BYTES",
+    "provider_down": "the provider gives no link",
+    "source_gone": "the provider does not know the video",
+}
+_FETCHES_OF_A_PERSON = {"forbidden_address", "download_too_large"}
+
+
+def _fetches(figures: Figures) -> Iterator[Problem]:
+    parked = Counter[str]()
+    for one in figures.stages:
+        if one.stage is Stage.DOWNLOAD:
+            parked.update({code: number for code, number in one.parked.items() if code in _FETCHES})
+    if parked:
+        why = "; ".join(f"{_FETCHES[code]} ({number})" for code, number in parked.most_common())
+        yield Problem(
+            "file_host",
+            not _FETCHES_OF_A_PERSON.isdisjoint(parked),
+            f"{count(parked.total(), 'finished video')} can't be fetched: {why}.",
+            "Each is fetched again, with a fresh link and growing pauses, until its task's deadline; nothing is "
+            "paid for twice.",
+            "Each task says what its host answered. Nothing, if it passes; where a file is too large, raise "
+            "MAX_SOURCE_BYTES and restart the workers. A task that failed of it goes on with a retry.",
+        )
 
 
 def _late(figures: Figures) -> Iterator[Problem]:
@@ -368,6 +399,7 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _overdue,
     _disk,
     _storage,
+    _fetches,
     _keys,
     _nothing_open,
     _accounts,

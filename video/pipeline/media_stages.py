@@ -10,7 +10,8 @@ task.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,21 +25,24 @@ from media_pipeline.encode.probe import MediaInfo
 from media_pipeline.encode.thumbnail import make_black_cover, make_thumbnail
 from media_pipeline.encode.transcode import Transcoded
 from media_pipeline.encode.transcode import transcode as encode
+from media_pipeline.fetch import parts
 from media_pipeline.fetch.download import download as fetch
+from media_pipeline.fetch.parts import Part
 from media_pipeline.storage import object_keys
-from providers.errors import JobNotFound
+from providers.errors import Busy, JobNotFound
 from providers.untrusted import safe_share
 from video import ids
-from video.attempts import provider_calls
+from video.attempts import fetches, provider_calls
 from video.engine import shutdown
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
-from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, bounded_s
+from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain
 from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 from video.pipeline import odd_media
+from video.pipeline.patience import Cause, cause_of, fetch_again
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +51,12 @@ DISK_RESERVE_BYTES = 512 * 1024**2
 DISK_FULL_DELAY_S = 10.0
 STORAGE_DOWN_DELAY_S = 10.0
 STORAGE_REFUSED_DELAY_S = 60.0
+NO_VIDEO = errors.DownloadFailed.code
+NO_LINK = "The provider gave no link to it."
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
+# Of a file that was doubted: when so many fetches in a row failed, the one that is there is used.
+FETCHES_OF_A_SECOND_FILE = 3
 SOURCE_GONE = "the source is gone from storage; fetching it again"
 
 
@@ -61,32 +69,77 @@ def download(claim: Claim) -> Outcome:
     try:
         url = provider_calls.result_url(generation)
     except JobNotFound as err:
-        return TryAgain("source_gone", "The video is no longer available at its provider.", str(err), at_least_s=10)
+        gone = "The video is no longer available at its provider."
+        return _fetch_again(claim, Cause("source_gone", gone, str(err), ends_as="source_gone"))
     except provider_calls.READ_TROUBLE as err:
-        return _patient(claim, err.code, str(err))
+        asked_s = provider_calls.asked_wait_s(err) if isinstance(err, Busy) else 0
+        return _fetch_again(claim, Cause("provider_down", NO_LINK, str(err), NO_VIDEO, asked_s))
     except provider_calls.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing
             "%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint
         )
-        return _patient(claim, "key_gone", f"key {generation.key_fingerprint} is gone: put it back")
-    with _scratch(claim) as folder:
-        path = folder / "source.mp4"
-        require_free(folder, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
-        fetch(
+        reason = f"key {generation.key_fingerprint} is gone: put it back"
+        return _fetch_again(claim, Cause("key_gone", NO_LINK, reason, NO_VIDEO))
+    with _part(claim, generation) as part:
+        require_free(part.path.parent, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
+        fetched = fetch(
             url,
-            path,
+            part.path,
             max_bytes=settings.MAX_SOURCE_BYTES,
             deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
             trusted_origins=toolkit().trusted_origins,
             on_progress=lambda done, total: _report(claim, done / total if total else 0),
             cancelled=claim.lost,
+            part=part,
+            reserve_bytes=DISK_RESERVE_BYTES,
         )
-        toolkit().prober.probe(path)
+        try:
+            toolkit().prober.probe(part.path)
+        except errors.NotAVideo as err:
+            if not fetched.is_whole:
+                raise errors.NotMedia(f"{err}; nothing tells whether all of it came") from err
+            raise
         failpoint("download.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "source.mp4")
-        toolkit().storage.put_file(path, key, move=True)
+        toolkit().storage.put_file(part.path, key, move=True)
     failpoint("download.after_put")
+    if generation.fetch_errors:
+        fetches.restart_count(generation.pk)
     return Advance(Stage.TRANSCODE, fields={"source_key": key})
+
+
+def _fetch_again(claim: Claim, cause: Cause) -> Outcome:
+    """Wait and fetch again; a second fetch that goes on failing gives way to the file that the first one brought."""
+    first = odd_media.instead_of_failing(claim)
+    if first is not None and claim.attempt is not None and claim.attempt.fetch_errors + 1 >= FETCHES_OF_A_SECOND_FILE:
+        return first
+    return fetch_again(claim, cause)
+
+
+@contextmanager
+def _part(claim: Claim, generation: Generation) -> Iterator[Part]:
+    """Where the video is fetched to: what came before an interruption, if that was on this host.
+
+    It stays for the next fetch as long as there may be one, and nothing is wrong with the file or the disk.
+    """
+    root = toolkit().storage.make_scratch_root()
+    with (
+        errors.disk_full_as_media_error(),
+        parts.hold(root, claim.task.pk, job=generation.pk, name="source.mp4") as part,
+    ):
+        try:
+            yield part
+        except (errors.DiskFull, errors.NotAVideo, errors.Cancelled) as err:
+            if not (isinstance(err, errors.Cancelled) and claim.released):
+                part.give_up()
+            raise
+        except Exception:
+            if claim.is_past_deadline:
+                part.give_up()
+            if part.grew:
+                fetches.restart_count(generation.pk)
+            raise
+        part.give_up()
 
 
 def transcode(claim: Claim) -> Outcome:
@@ -249,13 +302,6 @@ def drop_what_was_made(outcome: Outcome) -> None:
                 toolkit().storage.delete(outcome.fields[name])
 
 
-def _patient(claim: Claim, code: str, detail: str) -> Outcome:
-    """The video is paid for and waits at the provider: go on asking until the task's deadline."""
-    if claim.is_past_deadline:
-        return Fail("download_failed", "The finished video could not be fetched from its provider.", detail)
-    return Park(15.0, detail, code=code, error_code="provider_down")
-
-
 def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
     """What an error of the media work means for the task."""
     match err:
@@ -273,15 +319,21 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
         case errors.MediaTimeout() if heartbeat.was_suspended(claim):
             log.warning("%s: this process stood still; %s is begun anew", claim.task.pk, claim.stage)
             return TryAgain(err.code, err.user_message, f"this process stood still: {err}", counts=False)
-        case errors.DownloadTooLarge() | errors.ForbiddenAddress():
-            return Fail(err.code, err.user_message, str(err))
+        case (
+            errors.DownloadFailed()
+            | errors.LinkExpired()
+            | errors.DownloadTooLarge()
+            | errors.ForbiddenAddress()
+            | errors.NotMedia()
+            | errors.DownloadTimeout()
+        ):
+            return _fetch_again(claim, cause_of(err))
         case errors.NotAVideo() | errors.TranscodeFailed() | errors.MediaTimeout():
             if claim.task.tries + 1 >= TRIES_OF_A_BAD_FILE:
                 return Fail(err.code, err.user_message, str(err))
             return TryAgain(err.code, err.user_message, str(err))
         case _:
-            at_least_s = bounded_s(err.retry_after_s or 0, provider_calls.LONGEST_PAUSE_S)
-            return TryAgain(err.code, err.user_message, str(err), at_least_s=at_least_s)
+            return TryAgain(err.code, err.user_message, str(err))
 
 
 def _report(claim: Claim, fraction: float) -> None:

@@ -13,11 +13,12 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
+from media_pipeline.fetch import parts
 from video.attempts import attach_requests, configured_keys, reconcile
 from video.engine import due, transitions, workers
 from video.infra import database, outage
 from video.infra.toolkit import toolkit
-from video.models import PeriodicRun, Status, VideoTask
+from video.models import PeriodicRun, Stage, Status, VideoTask
 from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
@@ -69,6 +70,16 @@ def sweep_scratch() -> int:
     return toolkit().storage.sweep_scratch(older_than_s=SCRATCH_S, now=time.time())
 
 
+def sweep_parts() -> int:
+    """Delete parts of videos on this host whose tasks fetch nothing any more. Returns how many."""
+    root = toolkit().storage.scratch_root
+    found = parts.owners(root)
+    if not found:
+        return 0
+    fetching = VideoTask.objects.filter(pk__in=found, stage=Stage.DOWNLOAD, finished_at__isnull=True)
+    return parts.sweep(root, found - set(fetching.values_list("pk", flat=True)))
+
+
 #: Name, period in seconds, job.
 PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
@@ -79,6 +90,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("stored_files", 15, retention.sweep),
     ("erasures", 15, retention.sweep_erasures),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
+    (f"parts@{socket.gethostname()[-30:]}", 60, sweep_parts),
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
     ("signs", 3600, workers.sweep_old),

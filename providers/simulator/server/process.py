@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import ssl
 import sys
+from collections.abc import Callable
 
 from providers.simulator.options import SimulatorOptions
 from providers.simulator.server.connection import Connection
@@ -32,20 +34,50 @@ async def _run(options: SimulatorOptions) -> None:
     with contextlib.ExitStack() as stack:
         stack.callback(simulator.close)
         tls, ca_path = stack.enter_context(throw_away_tls()) if options.tls else (None, None)
-        server = await loop.create_server(
-            lambda: Connection(router.handle, connections), options.host, options.port, ssl=tls, backlog=2048
-        )
+        listener = Listener(lambda: Connection(router.handle, connections), options, tls)
+        host, port = await listener.open()
+        simulator.refuse_all = listener.refuse
         if options.exit_with_stdin:
             await _watch_stdin(loop, stop)
-        host, port = server.sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         print(f"Provider simulator listening on http{'s' if tls else ''}://{shown}:{port}", flush=True)
         if ca_path is not None:
             print(f"Clients must trust {ca_path}", flush=True)
         await stop.wait()
-        server.close()
+        listener.close()
         for connection in list(connections):
             connection.abort()
+
+
+class Listener:
+    """Takes connections, but for a while in which nothing listens at its port."""
+
+    def __init__(self, make: Callable[[], Connection], options: SimulatorOptions, tls: ssl.SSLContext | None) -> None:
+        self._make, self._host, self._port, self._tls = make, options.host, options.port, tls
+        self._server: asyncio.Server | None = None
+        self._opening: asyncio.Task[tuple[str, int]] | None = None
+
+    async def open(self) -> tuple[str, int]:
+        """Listen, at the same port again; the host and port."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._make, self._host, self._port, ssl=self._tls, backlog=2048)
+        host, self._port = self._server.sockets[0].getsockname()[:2]
+        return host, self._port
+
+    def refuse(self, seconds: float) -> None:
+        """Whoever connects is refused for so long; while that lasts, nothing is added to it."""
+        if self._server is None:
+            return
+        self.close()
+        asyncio.get_running_loop().call_later(seconds, self._reopen)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _reopen(self) -> None:
+        self._opening = asyncio.get_running_loop().create_task(self.open())
 
 
 async def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:

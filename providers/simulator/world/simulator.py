@@ -66,6 +66,7 @@ class Simulator:
         self.links = LinkSigner()
         self.callbacks = Callbacks(self.now)
         self.clock_ahead_s = 0.0
+        self.refuse_all: Callable[[float], None] = lambda seconds: None  # set by the process that listens
         self.reset()
 
     def reset(self) -> None:

@@ -116,6 +116,7 @@ def test_public_addresses(address: str, public: bool) -> None:
         "https://xn--bcher-kva.example/a",
         "https://8.8.8.8/a",
         "https://[2606:2800:220:1:248:1893:25c8:1946]/a",
+        "https://cdn.example.com/" + "a" * 8000,
     ],
 )
 def test_public_urls(url: str) -> None:
@@ -167,7 +168,7 @@ def test_public_urls(url: str) -> None:
         "https://a..example.com/a",
         "https://bücher.example/a",
         "https://１２７.0.0.1/a",
-        "https://cdn.example.com/" + "a" * 5000,
+        "https://cdn.example.com/" + "a" * 8192,
     ],
 )
 def test_urls_that_are_refused(url: str) -> None:

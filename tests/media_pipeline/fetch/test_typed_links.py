@@ -71,7 +71,7 @@ REFUSED = {
     "https://[::1]ü/": "port",
     f"https://{'ü' * 300}.example/": "too long",
     "https://example.com/" + "ü" * 2000: "percent-encoded",
-    "https://example.com/" + "a" * 5000: "4096",
+    "https://example.com/" + "a" * 9000: "8192",
     "https://example.com/\udc80.jpg": "surrogate",
 }
 

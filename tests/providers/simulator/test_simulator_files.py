@@ -161,6 +161,69 @@ def test_download_faults_end_after_their_count(client: RunwayClient) -> None:
     assert [client.download(url).status_code for _ in range(2)] == [503, 200]
 
 
+def test_a_file_is_gone_on_with_while_it_is_the_same(client: RunwayClient) -> None:
+    url = client.link("ranges")
+    whole = client.download(url)
+    size, etag = len(whole.content), whole.headers["ETag"]
+
+    def rest(**headers: str) -> requests.Response:
+        return client.http.get(
+            url, headers={name.replace("_", "-"): value for name, value in headers.items()}, timeout=30
+        )
+
+    for headers in ({"Range": "bytes=1000-"}, {"Range": "bytes=1000-", "If_Range": etag}):
+        reply = rest(**headers)
+        assert (reply.status_code, reply.content) == (206, whole.content[1000:])
+        assert reply.headers["Content-Range"] == f"bytes 1000-{size - 1}/{size}"
+        assert reply.headers["ETag"] == etag
+    assert rest(Range="bytes=1000-", If_Range='"another"').status_code == 200
+    assert rest(Range=f"bytes={size}-").status_code == 416
+
+
+def test_a_file_that_is_cut_off_after_each_tenth(client: RunwayClient) -> None:
+    url = client.link("tenths [[sim file=cut]]")
+    size, came = int(client.http.head(url, timeout=30).headers["Content-Length"]), [b""]
+    while sum(map(len, came)) < size:
+        rest = {"Range": f"bytes={sum(map(len, came))}-"}
+        with client.http.get(url, headers=rest, stream=True, timeout=30) as reply:
+            came.append(reply.raw.read(size // 10))
+    assert len(came) == 12
+    assert probe(b"".join(came))["codec"] == "h264"
+
+
+def test_a_file_host_in_trouble_for_some_seconds(client: RunwayClient) -> None:
+    url = client.link("down [[sim file_status=429 retry_after=7 file=html file_for=60]]")
+    reply = client.download(url)
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "7")
+    client.sim("config", advance_s=59)
+    assert client.download(url).status_code == 429
+    client.sim("config", advance_s=1)
+    assert client.download(url).headers["Content-Type"] == "video/mp4"
+    zipped = client.http.get(client.link("zipped [[sim file=gzip]]"), stream=True, timeout=30)
+    assert (zipped.headers["Content-Encoding"], zipped.raw.read(2)) == ("gzip", b"\x1f\x8b")
+
+
+def test_nothing_listens_while_it_refuses() -> None:
+    process, base = start("--render-seconds", "0", "--canned")
+    try:
+        client = RunwayClient(base)
+        url = client.link("refused [[sim file=refusedx1 file_for=0.3]]")
+        with pytest.raises(requests.ConnectionError):
+            client.download(url)
+        seen: set[str] = set()
+        while True:
+            try:
+                reply = requests.get(url, timeout=30)
+                break
+            except requests.ConnectionError as err:
+                seen.add("refused" if "refused" in str(err).lower() else str(err))
+        assert seen == {"refused"}
+        assert reply.headers["Content-Type"] == "video/mp4"
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_text_for_the_picture_has_nothing_undrawable() -> None:
     assert drawable("a\x00b\n\n c\u202e\ud83d") == "ab c"
     assert wrap("aaa bb cccccccc", 4, len) == ["aaa", "bb", "cccc", "cccc"]

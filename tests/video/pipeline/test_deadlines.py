@@ -107,7 +107,7 @@ def test_a_download_that_is_told_to_wait_waits_minutes(monkeypatch: pytest.Monke
 
     monkeypatch.setitem(runner.WORK, Stage.DOWNLOAD, busy)
     runner.run_stage(Stage.DOWNLOAD, task.pk)
-    assert reload(task).tries == 1
+    assert reload(task).tries == 0
     assert waits_s(task) <= provider_calls.LONGEST_PAUSE_S + 5
 
 
@@ -373,5 +373,5 @@ def test_a_stage_asks_for_no_more_than_the_bound(monkeypatch: pytest.MonkeyPatch
     accepted(task)
     claim = claimed(task, Stage.POLL)
     outcome = media_stages.trouble(claim, DownloadFailed("503", retry_after_s=99_999))
-    assert isinstance(outcome, TryAgain)
-    assert outcome.at_least_s == provider_calls.LONGEST_PAUSE_S
+    assert isinstance(outcome, Park)
+    assert outcome.delay_s == provider_calls.LONGEST_PAUSE_S
