@@ -84,6 +84,8 @@ class DamagedMedia(NotAVideo):
 
     code = "damaged_media"
     user_message = "The file is damaged."
+
+
 class NotMedia(NotAVideo):
     """What came in place of the file is no media at all: nothing, a web page, JSON, a playlist, or other text."""
 
