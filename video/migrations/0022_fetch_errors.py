@@ -10,7 +10,7 @@ WHERE stage = 'download' AND status = 'running' AND finished_at IS NULL AND dead
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("video", "0015_attach_requests"),
+        ("video", "0020_recovery_codes"),
     ]
 
     operations = [
