@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 #: As long as the database keeps of a job's id.
 LONGEST_ID = 120
+LONGEST_URL = 8192  # characters
 #: Where APIs and the gateways before them put what belongs to the answer itself.
 _ENVELOPES = ("data", "task", "result", "output")
 
@@ -197,7 +198,11 @@ def find_id(body: Mapping[str, Any], *names: str, envelope: str = "") -> str:
 
 
 def safe_url(value: object) -> str | None:
-    """An absolute http(s) URL; None for everything else. Who may be asked for it is for the caller to decide."""
-    if not isinstance(value, str) or not value.lower().startswith(("https://", "http://")) or len(value) > 8192:
+    """An absolute http(s) URL as the provider wrote it, without blanks round it; None for everything else.
+
+    Who may be asked for it, and in which spelling, is for the caller to decide.
+    """
+    text = value.strip(" ") if isinstance(value, str) else ""
+    if not text.lower().startswith(("https://", "http://")) or len(text) > LONGEST_URL:
         return None
-    return None if _UNPRINTABLE.search(value) else value
+    return None if _UNPRINTABLE.search(text) else text

@@ -77,7 +77,9 @@ SCRIPTS = (
     _script("file=truncatedx1", 4),
     _script("file=dripx1", 2),
     _script("file=corrupt", 2, *BAD_FILE, may_succeed=False),
-    _script("file=empty", 1, *BAD_FILE, may_succeed=False),
+    _script("file=emptyx2", 1),
+    _script("file=htmlx2", 1),
+    _script("file=cut", 2),
 )
 # Named, so that every provider gets its part; the choice by itself would take the same few models again and again.
 MODELS: tuple[str | None, ...] = (

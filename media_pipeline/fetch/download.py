@@ -187,7 +187,9 @@ class _Body:
         if (self._total or self._expected or 0) > max_bytes:
             raise DownloadTooLarge(f"{self._total or self._expected} bytes announced; at most {max_bytes} are accepted")
         require_room(path.parent, (self._total or 0) - self._start, reserve_bytes=reserve_bytes)
-        if part is not None and answer.point is None:
+        if part is not None and answer.point is not None:
+            part.note_rest()
+        elif part is not None:
             part.begin(self._known(answer))
 
     def _known(self, answer: _Answer) -> Known | None:
@@ -203,8 +205,6 @@ class _Body:
             out.truncate()
             while chunk := client.read(self._response):
                 came += len(chunk)
-                if came == len(chunk) and self._part is not None:
-                    self._part.note_growth()
                 for piece in self._decoder.feed(chunk):
                     out.write(piece)
                     head = self._took(piece, head)

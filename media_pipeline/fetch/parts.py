@@ -68,9 +68,9 @@ class Part:
         self._known_path = folder / _KNOWN
         self._job = job
         self._given_up = False
-        self.grew = False  # whether bytes came since it was taken up
         if self.path.exists():  # complete, and then its writer died before it was stored
             self.path.replace(self.bytes_path)
+        self._size_before = self._size()
 
     def resume_point(self) -> ResumePoint | None:
         """Where to go on; None: from the first byte. At least one byte is left to be asked for, so that the server
@@ -106,9 +106,8 @@ class Part:
         else:
             self._write(replace(known, refusals=known.refusals + 1))
 
-    def note_growth(self) -> None:
-        """Bytes came."""
-        self.grew = True
+    def note_rest(self) -> None:
+        """The rest is coming."""
         known = self._read()
         if known is not None and known.refusals:
             self._write(replace(known, refusals=0))
@@ -125,6 +124,15 @@ class Part:
     def is_worth_keeping(self) -> bool:
         """Whether there is something to go on with."""
         return not self._given_up and self._known_path.exists()
+
+    @property
+    def grew(self) -> bool:
+        """Whether the next fetch has more to go on with than this one had when the part was taken up."""
+        return self.is_worth_keeping and self._size() > self._size_before
+
+    def _size(self) -> int:
+        """Bytes that can be gone on with."""
+        return self.bytes_path.stat().st_size if self.bytes_path.exists() and self._read() else 0
 
     def _read(self) -> Known | None:
         try:

@@ -18,6 +18,7 @@ from providers.untrusted import (
     LARGEST_COST,
     LARGEST_COUNT,
     LONGEST_ID,
+    LONGEST_URL,
     dotted,
     find_id,
     safe_count,
@@ -133,6 +134,17 @@ def test_a_text_loses_what_no_row_takes_and_still_hides_a_credential() -> None:
 )
 def test_a_link_with_what_no_row_takes_is_none(bad: str) -> None:
     assert safe_url(bad) is None
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["https://example.com/a b|{c}^`.mp4?name=schöne katze", "https://bücher.example/猫.mp4", "HTTPS://example.com"],
+)
+def test_a_link_is_taken_as_the_world_writes_it(written: str) -> None:
+    assert safe_url(written) == safe_url(f"  {written} ") == written
+    long = "https://example.com/" + "a" * (LONGEST_URL - 20)
+    assert safe_url(long) == long
+    assert safe_url(long + "a") is None
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from media_pipeline.encode.thumbnail import make_black_cover, make_thumbnail
 from media_pipeline.encode.transcode import Transcoded
 from media_pipeline.encode.transcode import transcode as encode
 from media_pipeline.fetch import parts
+from media_pipeline.fetch.download import Fetched
 from media_pipeline.fetch.download import download as fetch
 from media_pipeline.fetch.parts import Part
 from media_pipeline.storage import object_keys
@@ -42,6 +43,7 @@ from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
 from video.pipeline import odd_media
+from video.pipeline.file_hosts import file_hosts
 from video.pipeline.patience import Cause, cause_of, fetch_again
 
 log = logging.getLogger(__name__)
@@ -82,17 +84,7 @@ def download(claim: Claim) -> Outcome:
         return _fetch_again(claim, Cause("key_gone", NO_LINK, reason, NO_VIDEO))
     with _part(claim, generation) as part:
         require_free(part.path.parent, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
-        fetched = fetch(
-            url,
-            part.path,
-            max_bytes=settings.MAX_SOURCE_BYTES,
-            deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
-            trusted_origins=toolkit().trusted_origins,
-            on_progress=lambda done, total: _report(claim, done / total if total else 0),
-            cancelled=claim.lost,
-            part=part,
-            reserve_bytes=DISK_RESERVE_BYTES,
-        )
+        fetched = _fetch(claim, url, part)
         try:
             toolkit().prober.probe(part.path)
         except errors.NotAVideo as err:
@@ -114,6 +106,27 @@ def _fetch_again(claim: Claim, cause: Cause) -> Outcome:
     if first is not None and claim.attempt is not None and claim.attempt.fetch_errors + 1 >= FETCHES_OF_A_SECOND_FILE:
         return first
     return fetch_again(claim, cause)
+
+
+def _fetch(claim: Claim, url: str, part: Part) -> Fetched:
+    """One fetch of the video. Raises as `fetch` does."""
+
+    def on_progress(done: int, total: int | None) -> None:
+        silence.end()
+        _report(claim, done / total if total else 0)
+
+    with file_hosts.fetching(url, anyway=claim.is_past_deadline) as silence:
+        return fetch(
+            url,
+            part.path,
+            max_bytes=settings.MAX_SOURCE_BYTES,
+            deadline_s=settings.DOWNLOAD_TIMEOUT_SECONDS,
+            trusted_origins=toolkit().trusted_origins,
+            on_progress=on_progress,
+            cancelled=claim.lost,
+            part=part,
+            reserve_bytes=DISK_RESERVE_BYTES,
+        )
 
 
 @contextmanager

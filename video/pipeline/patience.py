@@ -56,7 +56,8 @@ def fetch_again(claim: Claim, cause: Cause) -> Outcome:
         return Fail(cause.ends_as, f"{GAVE_UP} {cause.sentence}", cause.detail)
     number = fetches.count_failed(claim.attempt.pk)
     delay_s = max(cause.at_least_s, pause_s(number, random.random()))
-    log.warning("%s: %s; fetch %d of the video failed, again in %.0f s", claim.task.pk, cause.detail, number, delay_s)
+    level = logging.WARNING if number == 1 else logging.INFO  # once is enough of what may last an hour
+    log.log(level, "%s: %s; fetch %d failed, again in %.0f s", claim.task.pk, cause.detail, number, delay_s)
     return Park(
         delay_s,
         f"{cause.detail}; fetch {number} of the finished video failed, it is tried again until the task's deadline",

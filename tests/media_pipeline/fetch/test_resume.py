@@ -222,6 +222,31 @@ def test_a_rest_that_is_shorter_than_asked_for_is_added(host: Host, root: Path) 
     assert host.ranges[-1] == f"bytes={2 * TENTH}-"
 
 
+def test_a_part_grew_only_if_the_next_fetch_has_more_to_go_on_with(host: Host, root: Path) -> None:
+    grew: list[bool] = []
+
+    def once(cut: int) -> None:
+        host.cut = cut
+        trusted = frozenset({host.url})
+        with parts.hold(root, OWNER, job="gen_1", name="source.mp4") as part:
+            with pytest.raises(DownloadFailed):
+                download(host.url + "/v", part.path, max_bytes=10**8, deadline_s=9, trusted_origins=trusted, part=part)
+            grew.append(part.grew)
+
+    once(TENTH)
+    once(TENTH)
+    once(0)
+    host.on_range = lambda body, start: answer("503 Busy")
+    once(TENTH)
+    host.on_range = None
+    host.etag = '"two"'  # from the first byte again, and not further than before
+    once(2 * TENTH)
+    once(TENTH)
+    host.etag = None
+    once(5 * TENTH)
+    assert grew == [True, True, False, False, False, True, False]
+
+
 def test_a_file_that_changed_is_fetched_anew(host: Host, root: Path) -> None:
     interrupted(host, root)
     host.etag, host.body = '"two"', BODY[::-1]

@@ -192,7 +192,6 @@ def test_a_fetch_that_brought_a_part_begins_the_pauses_anew(monkeypatch: pytest.
     def cut(path: Path, *, part: parts.Part, **_: Any) -> Fetched:
         part.begin(parts.Known('"one"', 100, "cdn.example.com/v.mp4"))
         part.bytes_path.write_bytes(b"12345")
-        part.note_growth()
         raise errors.DownloadFailed("5 of 100 bytes arrived")
 
     fetching(monkeypatch, cut)
