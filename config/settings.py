@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, key_names, secret_key, serving, web_addresses
+from config import addresses, key_names, object_storage, secret_key, serving, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
 from config.names import KEY_NAMES
 from config.running import running_simulator
-from media_pipeline.storage import links, s3_links
-from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, endpoint_of, parse
+from media_pipeline.storage.s3_address import S3Keys
 from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
 from providers.entry import ProviderEntry
 from providers.registry import PROVIDERS
@@ -408,24 +407,19 @@ STORAGE_OFFLOAD = serving.offload(
 )
 LINK_LIFETIME_SECONDS = read.whole(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400)
 
-
-def _object_storage() -> tuple[S3Address | None, S3Address | None]:
-    """The bucket of STORAGE_URL, as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH."""
-    url, public = read.text(env, "STORAGE_URL"), read.text(env, "STORAGE_PUBLIC_ENDPOINT")
-    if not url:
-        if public:
-            raise ImproperlyConfigured("STORAGE_PUBLIC_ENDPOINT is set, but STORAGE_URL is not.")
-        return None, None
-    name = "STORAGE_URL"
-    try:
-        address = parse(url, region=read.text(env, "AWS_REGION") or read.text(env, "AWS_DEFAULT_REGION"))
-        name = "STORAGE_PUBLIC_ENDPOINT"
-        public = public and endpoint_of(public)
-    except BadAddress as err:
-        raise ImproperlyConfigured(f"{name} {err}") from None  # the cause may hold what was typed
-    if links.longest_s(LINK_LIFETIME_SECONDS) > s3_links.LONGEST_S:
-        raise ImproperlyConfigured("LINK_LIFETIME_SECONDS may be 483840 at most with STORAGE_URL: S3's limit.")
-    return address, address.seen_from(public)
+_bucket = object_storage.configured(
+    read.text(env, "STORAGE_URL"),
+    region=read.text(env, "AWS_REGION") or read.text(env, "AWS_DEFAULT_REGION"),
+    beside={
+        "STORAGE_PUBLIC_ENDPOINT": read.text(env, "STORAGE_PUBLIC_ENDPOINT"),
+        "STORAGE_CDN_URL": read.text(env, "STORAGE_CDN_URL"),
+        "STORAGE_CDN_LINKS": read.choice(env, "STORAGE_CDN_LINKS", "signed", among=("signed", "plain")),
+        "STORAGE_ENCRYPTION": read.choice(env, "STORAGE_ENCRYPTION", "bucket", among=("bucket", "AES256", "aws:kms")),
+        "STORAGE_KMS_KEY": read.text(env, "STORAGE_KMS_KEY"),
+        "STORAGE_CLASS": read.text(env, "STORAGE_CLASS"),
+    },
+    link_lifetime_s=LINK_LIFETIME_SECONDS,
+)
 
 
 def _object_storage_keys() -> S3Keys | None:
@@ -437,7 +431,9 @@ def _object_storage_keys() -> S3Keys | None:
     return S3Keys(key, secret, read.token(env, "AWS_SESSION_TOKEN")) if key else None
 
 
-OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _object_storage()
+# The bucket as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH.
+OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _bucket.address, _bucket.for_clients
+OBJECT_STORAGE_OPTIONS = _bucket.options
 OBJECT_STORAGE_KEYS = _object_storage_keys() if OBJECT_STORAGE else None
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -9,6 +9,7 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from tests.rclone import RcloneServer
     from tests.s3 import S3Server
 
 
@@ -34,5 +35,15 @@ def s3() -> Iterator[S3Server]:
     from tests.s3 import S3Server  # lazily: AWS's library and moto are slow to load
 
     server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
+    """The second S3 server, for a process as well."""
+    from tests.rclone import RcloneServer
+
+    server = RcloneServer(tmp_path_factory.mktemp("rclone") / "buckets")
     yield server
     server.stop()

@@ -17,9 +17,10 @@ video.W011  PUBLIC_BASE_URL is https, and a setting that belongs to it is off (o
 video.W012  the embedded PostgreSQL lacks a release that mends security faults (only with --deploy)
 video.W013  what reads foreign media can reach other files or the network (only with --deploy)
 video.W014  the role of DATABASE_URL is a superuser (only with --deploy)
+video.W015  the bucket's server overwrites where it was told not to (only with --deploy)
 
-All are cheap: no process is started and nothing is written, but for the file that E003 puts into the bucket and takes
-away again, and the ffmpeg that E004 and W013 try. W014 asks the database one question.
+All are cheap: no process is started and nothing is written, but for the files that E003 and W015 put into the bucket
+and take away again, and the ffmpeg that E004 and W013 try. W014 asks the database one question.
 """
 
 from __future__ import annotations
@@ -67,31 +68,39 @@ def storage_is_writable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
 
 @register("video", deploy=True)
 def bucket_is_usable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
-    """E003. Everything that the pipeline does with a bucket, once, with a file of a few bytes."""
+    """E003 and W015. Everything that the pipeline does with a bucket, once, with a file of a few bytes."""
     if settings.OBJECT_STORAGE is None:
         return []
     storage, folder = toolkit().storage, f"work/check-{secrets.token_hex(6)}"
     hint = "Look at STORAGE_URL and AWS_*, at the network, and at what the key may do: docs/scaling.md lists it."
-    doing = "asked about a file"
+    doing = "written"
     try:
-        if storage.exists(f"{folder}/none"):
-            raise FileExistsError
         with storage.scratch_dir("check") as scratch:
             path = scratch / "file"
             path.write_bytes(b"reelworks")
-            doing = "written"
             storage.put_file(path, f"{folder}/one")
             doing = "copied in"
             storage.copy(f"{folder}/one", f"{folder}/two")
             doing = "read"
             with storage.fetch_to(f"{folder}/two", scratch) as fetched:
                 fetched.read_bytes()
+        doing = "asked about a file"
+        if storage.exists(f"{folder}/none"):
+            raise FileExistsError
         doing = "cleaned up"
         storage.delete_prefix(folder)
+        doing = "tried out"
+        lacking = storage.shortcomings()
     except (MediaError, OSError) as err:
         message = f"The bucket {settings.OBJECT_STORAGE} can't be {doing}: {err}."
         return [Error(message, hint=hint, id="video.E003")]
-    return []
+    hint = (
+        "Files are safe: each key is looked at first, and belongs to one task. docs/scaling.md lists what servers lack."
+    )
+    return [
+        Warning(f"The server of {settings.OBJECT_STORAGE} lacks a guard: {what}.", hint=hint, id="video.W015")
+        for what in lacking
+    ]
 
 
 @register("video")

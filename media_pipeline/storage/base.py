@@ -51,6 +51,9 @@ class Store(Protocol):
     def sweep(self, *, older_than_s: float, now: float) -> int:
         """Remove what a crash left of unfinished publishing; how many went."""
 
+    def shortcomings(self) -> list[str]:
+        """See `MediaStorage.shortcomings`."""
+
 
 class MediaStorage:
     """What the pipeline needs of a storage. Keys are checked on every call; a bad one is a ValueError.
@@ -133,6 +136,13 @@ class MediaStorage:
         """Remove what killed workers left: entries untouched for `older_than_s` at Unix time `now`. How many went."""
         swept = sweep_folder(self.scratch_root, older_than_s=older_than_s, now=now)
         return swept + self._store.sweep(older_than_s=older_than_s, now=now)
+
+    def shortcomings(self) -> list[str]:
+        """What this storage can't promise and is made up for, in words for an operator. It is tried out.
+
+        Raises StorageDown, StorageRefused.
+        """
+        return self._store.shortcomings()
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key under a folder such as `work/task_1/`, in no certain order; scratch is never in it."""

@@ -109,6 +109,10 @@ class LocalStorage(FileSystemStorage):
     def sweep(self, *, older_than_s: float, now: float) -> int:
         return sweep_folder(self.scratch_root, older_than_s=older_than_s, now=now)
 
+    def shortcomings(self) -> list[str]:
+        """None: a link to a name that is taken is refused by every filesystem."""
+        return []
+
     @contextmanager
     def _temp(self) -> Iterator[Path]:
         """The path of a file that is not there yet, and gone when the block ends."""

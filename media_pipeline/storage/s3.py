@@ -6,158 +6,90 @@ Every call may be repeated without harm, and the library repeats one that failed
 to a key that no other process writes, and only if nothing is there; a copy, a read and a deletion end the same, however
 often they are done. Uploads are signed over their SHA-256, so the server refuses one that was damaged on its way; the
 sum is stored beside the object, and a download that doesn't match it is thrown away.
+
+An answer without an ETag is no success, whatever its status: a proxy's page has none.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import math
 import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from functools import cache
-from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, cast
 
-import boto3
-from boto3.s3.transfer import TransferConfig
-from botocore import exceptions as boto
-from botocore.config import Config
-from s3transfer.exceptions import S3CopyFailedError
 from s3transfer.utils import ReadFileChunk
-from storages.backends import s3
 
-from media_pipeline.errors import StorageDown, StorageRefused
-from media_pipeline.storage.object_keys import sha256_of
+from media_pipeline.errors import MediaError, StorageDown
 from media_pipeline.storage.s3_address import S3Address, S3Keys
+from media_pipeline.storage.s3_bucket import S3Bucket
+from media_pipeline.storage.s3_create_only import CreateOnly, keeps_to_it
+from media_pipeline.storage.s3_errors import NotOffered, Taken, needed
+from media_pipeline.storage.s3_object import SHA256, ObjectOptions, Sums, differ, sum_in, sums_of
 
-CONTENT_TYPES = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
-CONNECT_TIMEOUT_S = 5
-READ_TIMEOUT_S = 30  # without a byte
-MOST_ATTEMPTS = 3
 #: Larger files go in parts; a repeat then costs one part.
 PART_BYTES = 64 * 1024**2
 #: S3 copies no more in one call.
 MOST_COPIED_BYTES = 5 * 1024**3
 MOST_PARTS = 10_000
-CHUNK_BYTES = 1 << 20
-#: The most keys that one call lists or deletes.
-PAGE_KEYS = 1000
-#: Metadata of each object.
-SHA256 = "sha256"
+#: Keys that were written to try out the server.
+PROBES = "work/probe"
 
-#: Answers that mean "not now", beside every 5xx.
-_PASSING = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "NoSuchUpload"})
-_PASSING_STATUS = frozenset({408, 409, 425, 429})
-_CREDENTIALS = (
-    boto.NoCredentialsError,
-    boto.PartialCredentialsError,
-    boto.CredentialRetrievalError,
-    boto.TokenRetrievalError,
-    boto.UnauthorizedSSOTokenError,
-    boto.ProfileNotFound,
-)
-_NETWORK = (
-    boto.HTTPClientError,
-    boto.ConnectionError,
-    boto.IncompleteReadError,
-    S3CopyFailedError,
-)
+_PLAIN = ObjectOptions()
+
+log = logging.getLogger(__name__)
 
 
-class S3Storage(s3.S3Storage):
-    """django-storages' S3 with what the pipeline needs on top: create-only uploads, copies, checks, deletion in sets.
+class S3Storage(S3Bucket):
+    """What the pipeline needs of a bucket: create-only uploads, copies, checks, deletion in sets."""
 
-    One client serves all threads of the process. `keys` None: what AWS's library finds by itself (a role of the
-    machine, a profile).
-    """
-
-    def __init__(self, address: S3Address, keys: S3Keys | None = None) -> None:
-        self.address = address
-        self._client_lock = threading.Lock()
-        self._client: Any = None
-        super().__init__(
-            bucket_name=address.bucket,
-            location=address.prefix,
-            endpoint_url=address.endpoint,
-            region_name=address.region,
-            access_key=keys and keys.access_key_id,
-            secret_key=keys and keys.secret_access_key,
-            security_token=(keys and keys.session_token) or None,
-            file_overwrite=False,
-            client_config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": address.addressing, "payload_signing_enabled": True},
-                connect_timeout=CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-                retries={"mode": "standard", "total_max_attempts": MOST_ATTEMPTS},
-                max_pool_connections=32,
-                tcp_keepalive=True,
-                # Servers other than AWS's don't know its newer checksums; the signature covers the body anyway.
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-            # In the calling thread: its bytes and its errors are bounded by the stage that it works for.
-            transfer_config=TransferConfig(
-                multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False
-            ),
+    def __init__(self, address: S3Address, keys: S3Keys | None = None, *, options: ObjectOptions = _PLAIN) -> None:
+        """`keys` as of `S3Bucket`."""
+        super().__init__(address, keys)
+        self.options = options
+        self._uploads = CreateOnly("uploads", address, lambda: self._is_create_only(self._put_probe))
+        self._uploads_in_parts = CreateOnly(
+            "uploads in parts", address, lambda: self._is_create_only(self._put_probe_in_parts)
         )
-
-    @property
-    def client(self) -> Any:
-        """The low-level client; unlike boto3's resources it may be shared between threads, its making may not."""
-        if self._client is None:
-            with self._client_lock, _trouble():
-                if self._client is None:
-                    self._client = _session().client(
-                        "s3",
-                        endpoint_url=self.endpoint_url,
-                        region_name=self.region_name,
-                        aws_access_key_id=self.access_key,
-                        aws_secret_access_key=self.secret_key,
-                        aws_session_token=self.security_token,
-                        config=self.client_config,
-                    )
-        return self._client
 
     def publish(self, path: Path, name: str) -> None:
         """Upload. A repeat whose first try arrived is recognised by the object's sum."""
-        size_bytes, digest = path.stat().st_size, sha256_of(path)
-        kind = CONTENT_TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
-        about = {"ContentType": kind, "Metadata": {SHA256: digest}}
+        part_bytes = _part_bytes(path.stat().st_size)
+        sums = sums_of(path, part_bytes)
+        about = self.options.headers(name) | {"Metadata": {SHA256: sums.sha256}}
         try:
-            with _trouble():
-                if size_bytes > PART_BYTES:
-                    self._upload_in_parts(path, size_bytes, name, about)
-                else:
-                    with path.open("rb") as file:
-                        self.client.put_object(**self._of(name), **about, Body=file, IfNoneMatch="*")
-        except _AlreadyThere:
-            self._same_or_refuse(name, size_bytes, digest)
+            if sums.size_bytes > part_bytes:
+                self._publish_in_parts(path, name, about, sums, part_bytes)
+                return
+            condition = self._only_if_free(self._uploads, name)
+            with path.open("rb") as file:
+                answer = self._ask("put_object", name, **about, Body=file, **condition)
+            self._check(name, answer, sums, answer)
+        except Taken:
+            self._same_or_refuse(name, sums.size_bytes, sums.sha256)
 
     def duplicate(self, src_name: str, dst_name: str) -> None:
-        """A copy by the server. The destination is checked first: no server makes copies create-only."""
-        with _trouble():
-            source = self.client.head_object(**self._of(src_name))
-        digest = source["Metadata"].get(SHA256, "")
-        if self.exists(dst_name):
-            self._same_or_refuse(dst_name, source["ContentLength"], digest)
+        """A copy by the server. The destination is looked at first: few servers make copies create-only."""
+        source = self._head(src_name)
+        size_bytes, digest = int(source["ContentLength"]), sum_in(source)
+        if self._is_taken(dst_name):
+            self._same_or_refuse(dst_name, size_bytes, digest or self._stored_sum(src_name)[0])
             return
-        with _trouble():
-            if source["ContentLength"] <= MOST_COPIED_BYTES:
-                self.client.copy_object(**self._of(dst_name), CopySource=self._of(src_name))
-                return
-            # Said again, since a copy in parts loses them.
-            about = {"ContentType": source["ContentType"], "Metadata": source["Metadata"]}
-            self.client.copy(
-                self._of(src_name),
-                self.bucket_name,
-                self.address.object_name(dst_name),
-                ExtraArgs={**about, "MetadataDirective": "REPLACE"},
-                Config=self.transfer_config,
-            )
+        # Said anew: the copy has another key, and a copy in parts or to another class would lose them.
+        about = self.options.headers(dst_name) | ({"Metadata": {SHA256: digest}} if digest else {})
+        from_there = {"CopySource": self._of(src_name)}
+        if size_bytes > MOST_COPIED_BYTES:
+            self._copy_in_parts(from_there, dst_name, about, size_bytes, digest)
+            return
+        answer = self._ask("copy_object", dst_name, **from_there, **about, MetadataDirective="REPLACE")
+        made = needed(answer, "CopyObjectResult")
+        needed(made, "ETag")
+        if differ(made["ETag"], source["ETag"], answer, source):
+            self._compare(dst_name, made["ETag"], digest or self._stored_sum(src_name)[0])
 
     @contextmanager
     def fetch(self, name: str, folder: Path) -> Iterator[Path]:
@@ -165,146 +97,232 @@ class S3Storage(s3.S3Storage):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"fetch-{secrets.token_hex(8)}"
         try:
-            with _trouble():
-                found = self.client.get_object(**self._of(name))
-                digest = hashlib.sha256()
-                with closing(found["Body"]) as body, path.open("xb") as file:
-                    for chunk in body.iter_chunks(CHUNK_BYTES):
-                        digest.update(chunk)
-                        file.write(chunk)
-            if found["Metadata"].get(SHA256, digest.hexdigest()) != digest.hexdigest():
+            found = self._get(name)
+            stored = sum_in(found)
+            # A server that keeps no metadata has the MD5 in its ETag, as a rule.
+            digest = hashlib.sha256() if stored else hashlib.md5(usedforsecurity=False)
+            with path.open("xb") as file:
+                for chunk in found["Body"].chunks():
+                    digest.update(chunk)
+                    file.write(chunk)
+            came = digest.hexdigest()
+            if stored != came if stored else differ(found["ETag"], came, found):
                 raise StorageDown("a stored file arrived damaged")
             yield path
         finally:
             path.unlink(missing_ok=True)
 
     def open_to_read(self, name: str) -> IO[bytes]:
-        with _trouble():
-            body: IO[bytes] = self.client.get_object(**self._of(name))["Body"]
-            return body
+        return cast(IO[bytes], self._get(name)["Body"])
 
     def exists(self, name: str) -> bool:
         try:
-            self.size(name)
+            self._head(name)
         except FileNotFoundError:
             return False
         return True
 
     def size(self, name: str) -> int:
-        with _trouble():
-            return int(self.client.head_object(**self._of(name))["ContentLength"])
+        return int(self._head(name)["ContentLength"])
 
     def delete(self, name: str) -> None:
-        with _trouble():
-            self.client.delete_object(**self._of(name))
+        with suppress(FileNotFoundError):
+            self._ask("delete_object", name)
 
     def keys(self, folder: str) -> Iterator[str]:
         for page in self._pages(folder):
-            yield from page
+            yield from (name for name, _ in page)
 
     def delete_folder(self, folder: str) -> int:
-        """A page of keys a call."""
+        """A page of keys a call; a key a call where the server knows no such set."""
         deleted = 0
         for page in self._pages(folder):
-            objects = [{"Key": self.address.object_name(name)} for name in page]
-            with _trouble():
-                reply = self.client.delete_objects(Bucket=self.bucket_name, Delete={"Objects": objects, "Quiet": True})
-            if reply.get("Errors"):
-                raise _error_of(str(reply["Errors"][0].get("Code", "unknown")), 200)
-            deleted += len(page)
+            names = [name for name, _ in page]
+            try:
+                self._delete_set(names)
+            except NotOffered:
+                for name in names:
+                    self.delete(name)
+            deleted += len(names)
         return deleted
 
     def sweep(self, *, older_than_s: float, now: float) -> int:
-        """Nothing: an upload that was cut leaves no object, and its parts go by the bucket's own rule."""
-        return 0
+        """Probes of a process that was killed. An upload that was cut leaves no object, and its parts go by the
+        bucket's own rule.
+        """
+        old = [
+            name
+            for page in self._pages(PROBES)
+            for name, entry in page
+            if now - needed(entry, "LastModified").timestamp() >= older_than_s
+        ]
+        for name in old:
+            self.delete(name)
+        return len(old)
 
-    def _of(self, name: str) -> dict[str, str]:
-        return {"Bucket": self.bucket_name, "Key": self.address.object_name(name)}
+    def shortcomings(self) -> list[str]:
+        """See `MediaStorage.shortcomings`. Tries both kinds of upload, unless that was done already."""
+        tried = {"an upload": self._uploads, "an upload in parts": self._uploads_in_parts}
+        return [
+            f"it does not refuse {kind} to a key that is taken (If-None-Match)"
+            for kind, condition in tried.items()
+            if not condition.holds()
+        ]
 
-    def _pages(self, folder: str) -> Iterator[list[str]]:
-        begin = self.address.object_name("")
-        prefix = begin + (f"{folder}/" if folder else "")
-        with _trouble():
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket_name, Prefix=prefix, PaginationConfig={"PageSize": PAGE_KEYS}
+    def _only_if_free(self, condition: CreateOnly, name: str) -> dict[str, str]:
+        """What makes a write to a free key create-only; where the server has no such thing, the key is looked at.
+
+        Keys are of one claim of one task, so nobody else writes between look and write. Raises Taken.
+        """
+        if condition.holds():
+            return {"IfNoneMatch": "*"}
+        if self._is_taken(name):
+            raise Taken("the key is taken")
+        return {}
+
+    def _publish_in_parts(self, path: Path, name: str, about: dict[str, Any], sums: Sums, part_bytes: int) -> None:
+        def send(upload: dict[str, Any], begin: int) -> Any:
+            with ReadFileChunk.from_filename(str(path), begin, part_bytes) as chunk:
+                return self._ask("upload_part", name, **upload, Body=chunk)
+
+        begins = range(0, sums.size_bytes, part_bytes)
+        answer = self._in_parts(name, about, begins, send, size_bytes=sums.size_bytes, digest=sums.sha256)
+        if answer is not None:
+            self._check(name, answer, sums, answer)
+
+    def _copy_in_parts(
+        self, from_there: dict[str, Any], name: str, about: dict[str, Any], size_bytes: int, digest: str
+    ) -> None:
+        part_bytes = _part_bytes(size_bytes)
+
+        def copy(upload: dict[str, Any], begin: int) -> Any:
+            last = min(begin + part_bytes, size_bytes) - 1
+            answer = self._ask(
+                "upload_part_copy", name, **upload, **from_there, CopySourceRange=f"bytes={begin}-{last}"
             )
-            for page in pages:
-                if found := [entry["Key"].removeprefix(begin) for entry in page.get("Contents", ())]:
-                    yield found
+            return needed(answer, "CopyPartResult")
 
-    def _upload_in_parts(self, path: Path, size_bytes: int, name: str, about: dict[str, Any]) -> None:
-        part_bytes = max(PART_BYTES, math.ceil(size_bytes / MOST_PARTS))
-        upload = {
-            **self._of(name),
-            "UploadId": self.client.create_multipart_upload(**self._of(name), **about)["UploadId"],
-        }
+        self._in_parts(name, about, range(0, size_bytes, part_bytes), copy, size_bytes=size_bytes, digest=digest)
+
+    def _in_parts(
+        self,
+        name: str,
+        about: dict[str, Any],
+        begins: range,
+        one: Callable[[dict[str, Any], int], Any],
+        *,
+        size_bytes: int,
+        digest: str,
+    ) -> Any:
+        """An object of parts; `one` makes the part that begins there and gives its answer. The object appears whole.
+
+        Gives the last answer, or None where that was lost and the object is there.
+        """
+        with self._begun(name, about) as upload:
+            parts = [
+                {"PartNumber": number, "ETag": needed(one({**upload, "PartNumber": number}, begin), "ETag")}
+                for number, begin in enumerate(begins, 1)
+            ]
+            condition = self._only_if_free(self._uploads_in_parts, name)
+            try:
+                return self._complete(name, upload, parts, condition)
+            except StorageDown:
+                # The parts may have been joined and the answer lost; a repeat then finds no upload any more.
+                if digest and self._is_there(name, size_bytes, digest):
+                    return None
+                raise
+
+    @contextmanager
+    def _begun(self, name: str, about: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """An upload in parts. If the block fails the parts are freed, now or by the bucket's own rule."""
+        upload = {"UploadId": needed(self._ask("create_multipart_upload", name, **about), "UploadId")}
         try:
-            parts = []
-            for number, begin in enumerate(range(0, size_bytes, part_bytes), 1):
-                with ReadFileChunk.from_filename(str(path), begin, part_bytes) as chunk:
-                    tag = self.client.upload_part(**upload, PartNumber=number, Body=chunk)["ETag"]
-                parts.append({"PartNumber": number, "ETag": tag})
-            self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*")
-        except Exception:
-            self._abort(upload)
+            yield upload
+        except BaseException:
+            with suppress(MediaError, FileNotFoundError):
+                self._ask("abort_multipart_upload", name, **upload)
             raise
 
-    def _abort(self, upload: dict[str, str]) -> None:
-        """Free the parts; where that fails too, the bucket's rule for unfinished uploads does it."""
-        try:
-            self.client.abort_multipart_upload(**upload)
-        except (boto.BotoCoreError, boto.ClientError):
+    def _complete(self, name: str, upload: dict[str, Any], parts: list[Any], condition: dict[str, str]) -> Any:
+        answer = self._ask("complete_multipart_upload", name, **upload, MultipartUpload={"Parts": parts}, **condition)
+        needed(answer, "ETag")
+        return answer
+
+    def _check(self, name: str, answer: Any, sums: Sums, *about: Mapping[str, Any]) -> None:
+        """That the server has what was sent, as far as its answer tells."""
+        etag = needed(answer, "ETag")
+        if differ(etag, sums.etag, *about):
+            self._compare(name, etag, sums.sha256)
+
+    def _compare(self, name: str, etag: str, digest: str) -> None:
+        """The ETag is odd: some servers' are no sums. So the object is read; one that is damaged goes again."""
+        stored, its_etag = self._stored_sum(name)
+        if stored == digest:
             return
+        if its_etag == etag:  # what we have just written, and nobody else's
+            self.delete(name)
+        raise StorageDown("a file arrived damaged in the storage")
+
+    def _is_there(self, name: str, size_bytes: int, digest: str) -> bool:
+        try:
+            self._same_or_refuse(name, size_bytes, digest)
+        except (MediaError, OSError):
+            return False
+        return True
 
     def _same_or_refuse(self, name: str, size_bytes: int, digest: str) -> None:
-        with _trouble():
-            there = self.client.head_object(**self._of(name))
-        if there["ContentLength"] != size_bytes or not digest or there["Metadata"].get(SHA256) != digest:
+        try:
+            there = self._head(name)
+            same = there["ContentLength"] == size_bytes and (sum_in(there) or self._stored_sum(name)[0]) == digest
+        except FileNotFoundError:
+            raise StorageDown("a key was taken, and is free again") from None
+        if not same:
             raise FileExistsError(errno.EEXIST, "another file has this key", name)
 
+    def _is_create_only(self, put: Callable[[str, bytes, dict[str, str]], None]) -> bool:
+        """Tries `put` on a key of its own, which goes again."""
+        key = _Probe(self, put)
+        try:
+            return keeps_to_it(key)
+        finally:
+            if key.is_written:
+                self._remove_probe(key.name)
 
-class _AlreadyThere(Exception):
-    """The key of a create-only upload is taken."""
+    def _remove_probe(self, name: str) -> None:
+        try:
+            self.delete(name)
+        except MediaError as err:
+            log.warning("%s/%s is left until the next sweep: %s", self.address, name, err)
 
+    def _put_probe(self, name: str, content: bytes, condition: dict[str, str]) -> None:
+        needed(self._ask("put_object", name, **self.options.headers(name), Body=content, **condition), "ETag")
 
-def found_keys() -> S3Keys:
-    """What AWS's library finds by itself, fresh: keys of a role change every few hours. Raises StorageRefused."""
-    with _trouble():
-        found = _session().get_credentials()
-        if found is None:
-            raise StorageRefused("no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        frozen = found.get_frozen_credentials()
-    return S3Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
-
-
-@cache
-def _session() -> Any:
-    """One for the process: it remembers a role's keys until they are about to expire."""
-    return boto3.session.Session()
-
-
-@contextmanager
-def _trouble() -> Iterator[None]:
-    """Errors of AWS's library in the pipeline's words. Their texts hold addresses and are not repeated."""
-    try:
-        yield
-    except boto.ClientError as err:
-        code = str(err.response.get("Error", {}).get("Code", ""))
-        status = int(err.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        raise _error_of(code, status) from None
-    except _CREDENTIALS as err:
-        raise StorageRefused(f"no usable credentials ({type(err).__name__})") from None
-    except _NETWORK as err:
-        raise StorageDown(f"the storage can't be reached ({type(err).__name__})") from None
+    def _put_probe_in_parts(self, name: str, content: bytes, condition: dict[str, str]) -> None:
+        with self._begun(name, self.options.headers(name)) as upload:
+            part = self._ask("upload_part", name, **upload, PartNumber=1, Body=content)
+            self._complete(name, upload, [{"PartNumber": 1, "ETag": needed(part, "ETag")}], condition)
 
 
-def _error_of(code: str, status: int) -> Exception:
-    """What an error answer means. A HEAD has no body, and its code is the status."""
-    if code in {"NoSuchKey", "404", "NotFound"}:
-        return FileNotFoundError(errno.ENOENT, "no such key")
-    if status == 412:
-        return _AlreadyThere()
-    said = f"{code} ({status})" if code != str(status) else code
-    if status >= 500 or status in _PASSING_STATUS or code in _PASSING:
-        return StorageDown(f"the storage answered {said}")
-    return StorageRefused(f"the storage answered {said}")
+class _Probe:
+    """A key to try a kind of upload on."""
+
+    def __init__(self, storage: S3Storage, put: Callable[[str, bytes, dict[str, str]], None]) -> None:
+        self.name = f"{PROBES}/{secrets.token_hex(12)}"
+        self._storage, self._put = storage, put
+        self.is_written = False
+
+    def write(self, content: bytes, *, create_only: bool) -> None:
+        try:
+            self._put(self.name, content, {"IfNoneMatch": "*"} if create_only else {})
+        except Taken:
+            self.is_written = True
+            raise
+        self.is_written = True
+
+    def read(self) -> bytes:
+        with self._storage.open_to_read(self.name) as file:
+            return file.read()
+
+
+def _part_bytes(size_bytes: int) -> int:
+    return max(PART_BYTES, math.ceil(size_bytes / MOST_PARTS))

@@ -46,6 +46,9 @@ class S3Address:
     endpoint: str
     region: str
     addressing: Addressing
+    #: Where links lead instead, and whether they are plain ones: see `through`. Empty: to the endpoint.
+    cdn: str = ""
+    plain_links: bool = False
 
     def __str__(self) -> str:
         return "s3://" + "/".join(filter(None, (self.bucket, self.prefix)))
@@ -54,19 +57,34 @@ class S3Address:
         """The name in the bucket of what has this key."""
         return f"{self.prefix}/{key}" if self.prefix else key
 
+    def path_of(self, key: str) -> str:
+        """The name in the bucket, as it stands in an address."""
+        return quote(self.object_name(key), safe="/-._~")
+
     def seen_from(self, endpoint: str) -> S3Address:
         """The same bucket under another origin; empty: as it is."""
         return replace(self, endpoint=endpoint) if endpoint else self
 
+    def through(self, cdn: str, *, plain: bool) -> S3Address:
+        """The same bucket, whose links lead to a CDN at this base URL.
+
+        The CDN hands path and query of a signed link on to the endpoint as they are. With `plain` it reads the bucket
+        with rights of its own, and its links have no signature and no end.
+        """
+        return replace(self, cdn=cdn, plain_links=plain)
+
     @property
     def client_origin(self) -> str:
         """The origin that links into the bucket have."""
+        if self.cdn:
+            parts = urlsplit(self.cdn)
+            return f"{parts.scheme}://{parts.netloc}"
         return f"{urlsplit(self.endpoint).scheme}://{self.host_and_path('')[0]}"
 
     def host_and_path(self, key: str) -> tuple[str, str]:
         """The Host header and the encoded path of a request for a key."""
         host = urlsplit(self.endpoint).netloc
-        path = "/" + quote(self.object_name(key), safe="/-._~")
+        path = "/" + self.path_of(key)
         if self.addressing == "virtual":
             return f"{self.bucket}.{host}", path
         return host, f"/{self.bucket}{path}"
@@ -108,6 +126,25 @@ def parse(url: str, *, region: str = "") -> S3Address:
 
 def endpoint_of(text: str) -> str:
     """The text as an origin. Raises BadAddress."""
+    origin, path = _origin_and_path(text)
+    if not origin or path:
+        raise BadAddress("must give an endpoint such as https://s3.example.com or http://10.0.0.5:9000.")
+    return origin
+
+
+def cdn_of(text: str) -> str:
+    """The text as the base URL of a CDN, without a slash at its end. Raises BadAddress."""
+    origin, path = _origin_and_path(text)
+    try:
+        if not origin:
+            raise ValueError
+        return f"{origin}/{check_key(path)}" if path else origin
+    except ValueError:
+        raise BadAddress("must be an address such as https://cdn.example.com or https://cdn.example.com/v.") from None
+
+
+def _origin_and_path(text: str) -> tuple[str, str]:
+    """The parts of an address; two empty texts where it is none, or has more than these."""
     try:
         parts = urlsplit(text)
         plain = (
@@ -118,9 +155,9 @@ def endpoint_of(text: str) -> str:
         )
     except ValueError:
         plain = False
-    if not plain or parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise BadAddress("must give an endpoint such as https://s3.example.com or http://10.0.0.5:9000.")
-    return f"{parts.scheme}://{parts.netloc.lower()}"
+    if not plain or parts.query or parts.fragment or "@" in parts.netloc:
+        return "", ""
+    return f"{parts.scheme}://{parts.netloc.lower()}", parts.path.strip("/")
 
 
 def _prefix(path: str) -> str:

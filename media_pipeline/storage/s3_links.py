@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from urllib.parse import quote, urlencode, urlsplit
 
 from media_pipeline.storage import links
@@ -20,7 +23,21 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 LONGEST_S = 7 * 86400
 
 
-def presign(address: S3Address, key: str, keys: S3Keys, *, now: float, lifetime_s: int) -> str:
+def link(
+    address: S3Address, key: str, keys: Callable[[], S3Keys], *, now: float, lifetime_s: int, to_save: bool = False
+) -> str:
+    """A link to a key: of the CDN, if it reads the bucket by itself, else signed. `to_save`: browsers save the file.
+
+    `keys` is asked only for what is signed. A plain link of a CDN can't say how it is to be opened, so a file to save
+    comes from S3. Raises ValueError as `presign`, and what `keys` does.
+    """
+    if address.plain_links and not to_save:
+        return f"{address.cdn}/{address.path_of(key)}"
+    from_s3 = replace(address, cdn="") if address.plain_links else address
+    return presign(from_s3, key, keys(), now=now, lifetime_s=lifetime_s, to_save=to_save)
+
+
+def presign(address: S3Address, key: str, keys: S3Keys, *, now: float, lifetime_s: int, to_save: bool = False) -> str:
     """A link to a key that works from now for `lifetime_s` seconds at least, and at most a quarter longer.
 
     Raises ValueError where that is longer than S3 accepts.
@@ -28,11 +45,13 @@ def presign(address: S3Address, key: str, keys: S3Keys, *, now: float, lifetime_
     expires = links.expiry(now, lifetime_s)
     whole_s = links.longest_s(lifetime_s)
     # It began in the past, and every link of the same grid at the same moment.
-    return sign(address, key, keys, at=expires - whole_s, lifetime_s=whole_s)
+    return sign(address, key, keys, at=expires - whole_s, lifetime_s=whole_s, to_save=to_save)
 
 
-def sign(address: S3Address, key: str, keys: S3Keys, *, at: int, lifetime_s: int) -> str:
-    """A link signed at Unix second `at` that works for `lifetime_s` seconds from then."""
+def sign(address: S3Address, key: str, keys: S3Keys, *, at: int, lifetime_s: int, to_save: bool = False) -> str:
+    """A link signed at Unix second `at` that works for `lifetime_s` seconds from then. It is signed for the endpoint's
+    host, whose name a CDN has to send on.
+    """
     if not 0 < lifetime_s <= LONGEST_S:
         raise ValueError(f"S3 honours a link for {LONGEST_S} s at most")
     host, path = address.host_and_path(key)
@@ -45,6 +64,7 @@ def sign(address: S3Address, key: str, keys: S3Keys, *, at: int, lifetime_s: int
         "X-Amz-Expires": str(lifetime_s),
         **({"X-Amz-Security-Token": keys.session_token} if keys.session_token else {}),
         "X-Amz-SignedHeaders": "host",
+        **({"response-content-disposition": f'attachment; filename="{PurePosixPath(key).name}"'} if to_save else {}),
     }
     encoded = urlencode(sorted(query.items()), quote_via=quote, safe="-._~")
     request = f"GET\n{path}\n{encoded}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD"
@@ -53,4 +73,5 @@ def sign(address: S3Address, key: str, keys: S3Keys, *, at: int, lifetime_s: int
     for part in scope.split("/"):
         signing_key = hmac.digest(signing_key, part.encode(), "sha256")
     signature = hmac.new(signing_key, to_sign.encode(), hashlib.sha256).hexdigest()
-    return f"{urlsplit(address.endpoint).scheme}://{host}{path}?{encoded}&X-Amz-Signature={signature}"
+    base = address.cdn or f"{urlsplit(address.endpoint).scheme}://{host}"
+    return f"{base}{path}?{encoded}&X-Amz-Signature={signature}"

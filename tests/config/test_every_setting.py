@@ -33,7 +33,10 @@ GARBAGE = (
 
 #: What a setting needs beside it to be read at all.
 BUCKET = {"STORAGE_URL": "s3://reels?endpoint=https://h", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-BESIDE = {name: BUCKET for name in KNOWN if name.startswith("AWS_") or name == "STORAGE_PUBLIC_ENDPOINT"}
+OF_A_BUCKET = {"STORAGE_PUBLIC_ENDPOINT", "STORAGE_CDN_URL", "STORAGE_ENCRYPTION", "STORAGE_CLASS"}
+BESIDE = {name: BUCKET for name in KNOWN if name.startswith("AWS_") or name in OF_A_BUCKET}
+BESIDE["STORAGE_CDN_LINKS"] = {**BUCKET, "STORAGE_CDN_URL": "https://h"}
+BESIDE["STORAGE_KMS_KEY"] = {**BUCKET, "STORAGE_ENCRYPTION": "aws:kms"}
 
 #: Nothing of it is read by the settings: a convention of others, and a switch of the tests.
 NOT_READ = {"NO_COLOR", "REELWORKS_REQUIRE_BROWSER"}
@@ -48,7 +51,7 @@ TEXTS = {
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
 }
-TEXTS |= {"AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"}
+TEXTS |= {"AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "STORAGE_KMS_KEY"}
 FOLDERS = {"REELWORKS_HOME", "STORAGE_LOCAL_PATH", "SCRATCH_PATH"}
 KEYS = {name for name in KNOWN if name.endswith("_API_KEY")}
 HOSTS = {"ALLOWED_HOSTS", "HOST", "PRIVATE_HOSTS_ALLOWED"}

@@ -70,6 +70,25 @@ BAD = {
         "STORAGE_OFFLOAD must have an absolute path",
     ),
     "an offload of a bucket": ({**BUCKET, "STORAGE_OFFLOAD": "x-sendfile"}, "must be off with STORAGE_URL"),
+    "a CDN that is none": ({**BUCKET, "STORAGE_CDN_URL": "cdn"}, "STORAGE_CDN_URL must be an address such as"),
+    "a CDN's links without a CDN": ({**BUCKET, "STORAGE_CDN_LINKS": "plain"}, "STORAGE_CDN_URL is not"),
+    "a CDN of no bucket": ({"STORAGE_CDN_URL": "https://x.example"}, "STORAGE_CDN_URL is set, but STORAGE_URL is not"),
+    "links of no kind": (
+        {**BUCKET, "STORAGE_CDN_URL": "https://x.example", "STORAGE_CDN_LINKS": "open"},
+        "STORAGE_CDN_LINKS must be signed or plain",
+    ),
+    "an encryption that is none": ({**BUCKET, "STORAGE_ENCRYPTION": "rot13"}, "must be bucket, AES256 or aws:kms"),
+    "a key for another encryption": (
+        {**BUCKET, "STORAGE_ENCRYPTION": "AES256", "STORAGE_KMS_KEY": "alias/reels"},
+        "STORAGE_ENCRYPTION is not aws:kms",
+    ),
+    "a key that is none": (
+        {**BUCKET, "STORAGE_ENCRYPTION": "aws:kms", "STORAGE_KMS_KEY": "two words"},
+        "STORAGE_KMS_KEY must be the id",
+    ),
+    "a class that takes hours": ({**BUCKET, "STORAGE_CLASS": "GLACIER"}, "read at once, such as GLACIER_IR"),
+    "a class that is none": ({**BUCKET, "STORAGE_CLASS": "cheap"}, "STORAGE_CLASS must be the name of a class"),
+    "a class of no bucket": ({"STORAGE_CLASS": "STANDARD_IA"}, "STORAGE_CLASS is set, but STORAGE_URL is not"),
     "links that S3 won't honour": (
         {**BUCKET, "LINK_LIFETIME_SECONDS": "500000"},
         "LINK_LIFETIME_SECONDS may be 483840",
@@ -191,6 +210,25 @@ def test_the_bucket_and_its_keys_are_read_and_not_shown(tmp_path: Path) -> None:
     assert "AKIATEST" in done.said
     assert ".scratch" in done.said
     assert "very_secret" not in done.said
+
+
+def test_what_objects_say_and_where_links_lead(tmp_path: Path) -> None:
+    done = load(
+        tmp_path,
+        "settings.OBJECT_STORAGE_FOR_CLIENTS.cdn, settings.OBJECT_STORAGE_FOR_CLIENTS.plain_links, "
+        "settings.OBJECT_STORAGE.cdn, settings.OBJECT_STORAGE_OPTIONS",
+        **BUCKET,
+        STORAGE_CDN_URL="https://CDN.example.com/v/",
+        STORAGE_CDN_LINKS="plain",
+        STORAGE_ENCRYPTION="aws:kms",
+        STORAGE_KMS_KEY="alias/reels",
+        STORAGE_CLASS="INTELLIGENT_TIERING",
+        LINK_LIFETIME_SECONDS="900",
+    )
+    assert done.said.strip() == (
+        "https://cdn.example.com/v True  ObjectOptions(encryption='aws:kms', kms_key_id='alias/reels', "
+        "storage_class='INTELLIGENT_TIERING', kept_s=900, in_shared_caches=True)"
+    )
 
 
 def test_without_a_bucket_files_are_local_and_stray_keys_mean_nothing(tmp_path: Path) -> None:

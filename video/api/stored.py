@@ -47,6 +47,7 @@ def shown(row: tuple[Any, ...], base: str, *, success: bool) -> dict[str, Any]:
     result = {
         "videoUrl": media.link(video, base=base),
         "thumbnailUrl": media.link(thumbnail, base=base) if thumbnail else None,
+        **media.links_to_save(video),
     }
     if original_bytes is not None and timezone.now() < finished_at + timedelta(days=settings.KEEP_SOURCE_DAYS):
         result["originalUrl"] = media.link(source, base=base)

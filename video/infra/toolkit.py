@@ -87,7 +87,9 @@ class Toolkit:
             return MediaStorage(store, scratch_root=settings.SCRATCH_PATH, folder_mode=folder_mode(mode))
         from media_pipeline.storage.s3 import S3Storage  # lazily: AWS's library is 50 MB and 0.7 s
 
-        store = S3Storage(settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS)
+        store = S3Storage(
+            settings.OBJECT_STORAGE, settings.OBJECT_STORAGE_KEYS, options=settings.OBJECT_STORAGE_OPTIONS
+        )
         return MediaStorage(store, scratch_root=settings.SCRATCH_PATH)
 
 
@@ -98,7 +100,7 @@ def bucket_keys() -> S3Keys:
     configured: S3Keys | None = settings.OBJECT_STORAGE_KEYS
     if configured is not None:
         return configured
-    from media_pipeline.storage.s3 import found_keys
+    from media_pipeline.storage.s3_client import found_keys
 
     return found_keys()
 

@@ -48,10 +48,19 @@ def link(key: str, *, base: str = "") -> str:
     return base + signed_path(key) if bucket is None else _bucket_link(bucket, key)
 
 
-def _bucket_link(bucket: S3Address, key: str) -> str:
+def links_to_save(key: str) -> dict[str, str]:
+    """`downloadUrl`, whose file a browser saves. Of a bucket alone: there what a file is opened as is signed, too, so
+    `&download=1` can't be added to a link.
+    """
+    bucket = settings.OBJECT_STORAGE_FOR_CLIENTS
+    return {} if bucket is None else {"downloadUrl": _bucket_link(bucket, key, to_save=True)}
+
+
+def _bucket_link(bucket: S3Address, key: str, *, to_save: bool = False) -> str:
     from video.infra.toolkit import bucket_keys  # lazily: it brings HTTP clients and media code
 
-    return s3_links.presign(bucket, key, bucket_keys(), now=time.time(), lifetime_s=settings.LINK_LIFETIME_SECONDS)
+    lifetime_s = settings.LINK_LIFETIME_SECONDS
+    return s3_links.link(bucket, key, bucket_keys, now=time.time(), lifetime_s=lifetime_s, to_save=to_save)
 
 
 def signed_path(key: str) -> str:
@@ -70,7 +79,8 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
         return plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
     try:
         if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
-            where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key)
+            to_save = request.GET.get("download") == "1"
+            where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key, to_save=to_save)
             return HttpResponseRedirect(where, headers={"Cache-Control": "no-store"})
         return _answer(request, key, kept_s=int(expires) - int(now))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError):

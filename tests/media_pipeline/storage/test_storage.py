@@ -17,6 +17,7 @@ from media_pipeline.storage.base import MediaStorage
 from media_pipeline.storage.local import LocalStorage
 from media_pipeline.storage.object_keys import check_key, sha256_of, thumbnail_key, video_key, work_key, work_prefix
 from media_pipeline.storage.s3 import S3Storage
+from tests.rclone import RcloneServer
 from tests.s3 import KEYS, S3Server
 
 if not settings.configured:
@@ -34,13 +35,13 @@ def local(store: LocalStorage) -> MediaStorage:
     return MediaStorage(store, scratch_root=store.scratch_root)
 
 
-@pytest.fixture(params=["local", "s3", "s3 in a folder"])
+@pytest.fixture(params=["local", "s3", "s3 in a folder", "rclone", "rclone in a folder"])
 def media(request: pytest.FixtureRequest, tmp_path: Path) -> MediaStorage:
-    """On a disk, and in a bucket of a real S3 server: the same promises."""
+    """On a disk, and in buckets of two real S3 servers, which differ: the same promises."""
     if request.param == "local":
         found: MediaStorage = request.getfixturevalue("local")
         return found
-    server: S3Server = request.getfixturevalue("s3")
+    server: S3Server | RcloneServer = request.getfixturevalue(request.param.partition(" ")[0])
     address = server.bucket("reels/prod" if "folder" in request.param else "")
     return MediaStorage(S3Storage(address, KEYS), scratch_root=tmp_path / "scratch")
 
