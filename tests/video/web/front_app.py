@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable
+import socket
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -13,7 +15,7 @@ from video.web.front.server import Front
 
 
 def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    """`/file`: all of FRONT_FILE or its bytes 5 to 14. `/busy`: reads a named pipe, for as long as nobody writes."""
+    """`/file`, `/part`: all of FRONT_FILE or its bytes 5 to 14. `/busy`: reads a named pipe until somebody writes."""
     path = environ["PATH_INFO"]
     if path in ("/file", "/part"):
         file = Path(os.environ["FRONT_FILE"]).open("rb")  # noqa: SIM115 - the server closes it
@@ -22,6 +24,9 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         start_response("200 OK", [("Content-Length", str(length))])
         found: Iterable[bytes] = environ["wsgi.file_wrapper"](file, 4096)
         return found
+    if path == "/sockets":
+        start_response("200 OK", [("Content-Type", "application/json")])
+        return [json.dumps(list(options(int(environ["SERVER_PORT"])))).encode()]
     if path == "/busy":
         Path(os.environ["FRONT_PIPE"]).read_bytes()
     if path == "/fails":
@@ -30,6 +35,19 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     told = {name: value for name, value in environ.items() if isinstance(value, str)}
     start_response("200 OK", [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Type", "application/json")])
     return [json.dumps(told | {"body": len(body)}).encode()]
+
+
+def options(port: int) -> Iterator[tuple[int, int, int]]:
+    """Time limit, bound of unsent bytes, and keep-alive of each connection of this process at the port."""
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(link.name))) as one:
+            is_bound = one.family == socket.AF_INET and one.getsockname()[1] == port
+            if is_bound and (one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) or one.getpeername()):
+                yield (
+                    one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
+                    one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT),
+                    one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                )
 
 
 front = Front(application, threads=2, receiver=Receiver(within_s=1.5, most_bytes=300_000), waiting=4)

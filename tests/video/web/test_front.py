@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from video.web.front import server
+from video.web.front import sockets
 from video.web.front.bodies import LONGEST_OF_API
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -284,9 +284,44 @@ def test_a_client_that_asks_whether_to_send_is_told_to(served: Served) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
-def test_the_kernel_ends_what_takes_no_byte_for_a_minute() -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server._bound_silence()
-        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 60_000
-        assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+def test_the_kernel_bounds_clients_who_take_nothing(served: Served) -> None:
+    with served.says("GET /file HTTP/1.1\r\nHost: x\r\n\r\n") as stalled:
+        stalled.recv(1000)
+        told = served.get("/sockets").json()
+    assert len(told) >= 3  # the listening one, the one that asks, the one that is stalled
+    assert {tuple(one) for one in told} == {(60_000, 128 * 1024, 1)}
+
+
+def test_bounds_reach_clients_who_are_there_and_nobody_else() -> None:
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        own = opened.enter_context(socket.create_connection(listening.getsockname()))
+        accepted = opened.enter_context(listening.accept()[0])
+        sockets.bound()
+        later = opened.enter_context(socket.create_connection(listening.getsockname()))
+        accepted_later = opened.enter_context(listening.accept()[0])
+        found = [
+            one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+            for one in (accepted, accepted_later, own, later)
+        ]
+    assert found == [60_000, 60_000, 0, 0]
+
+
+def test_a_client_who_stops_reading_costs_little_memory_of_the_kernel(served: Served) -> None:
+    stalled = [served.says("GET /file HTTP/1.1\r\nHost: x\r\n\r\n") for _ in range(12)]
+    for connection in stalled:
+        connection.recv(1000)
+    deadline = time.monotonic() + 20
+    while len(held := unsent(served.port)) < 12 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert len(held) >= 12
+    assert max(held) < 512 * 1024  # 4 MB without a bound
+    for connection in stalled:
+        connection.close()
+
+
+def unsent(port: int) -> list[int]:
+    """Bytes that the kernel holds of answers of this server, for each connection that has some."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    own = [int(row[4].partition(":")[0], 16) for row in rows if row[1].endswith(f":{port:04X}")]
+    return [size for size in own if size]

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
-from video.web.front import bodies, streams, wsgi
+from video.web.front import bodies, sockets, streams, wsgi
 from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
 from video.web.front.refusals import refusal
@@ -25,8 +22,6 @@ from video.web.front.streams import EventStream, Later
 
 log = logging.getLogger(__name__)
 
-#: A connection ends when its client has not taken a byte, or has not answered the kernel, for so long.
-SILENT_S = 60
 #: After SIGTERM, for what the threads have begun.
 STOPS_WITHIN_S = 5.0
 #: Each costs a password's hash, some 0.2 s of a core. Two are made at once, and few wait for their turn in a thread
@@ -53,9 +48,9 @@ class Front:
         self._health = Lane("health", threads=1, waiting=100)
         self._lanes = (self._pages, self._passwords, self._health)
         self._changes = Changes()
+        self._has_bounds = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        _bound_silence()
         for lane in self._lanes:
             lane.start()
         self._changes.start(loop)
@@ -72,6 +67,9 @@ class Front:
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Answer one request. The body first: it is whole before a thread is taken."""
+        if not self._has_bounds:  # granian opens its listening socket after __rsgi_init__
+            self._has_bounds = True
+            sockets.bound()
         headers = scope.headers.items()
         try:
             body = await self._bodies.receive(headers, protocol, is_api=scope.path.startswith("/api/"))
@@ -176,32 +174,3 @@ def _refuse(protocol: HTTPProtocol, scope: Scope, status: int, code: str, senten
     headers, text = refusal(scope.path, code, sentence, origin=scope.headers.get("origin"))
     headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
     protocol.response_bytes(status, list(headers.items()), text)
-
-
-def _bound_silence() -> None:
-    """Let the kernel end connections whose client takes nothing: accepted sockets inherit this from the listening one.
-
-    granian has no option for it, and does not hand its socket out; it is the one bound socket without a peer. Linux
-    only, as is TCP_USER_TIMEOUT (tcp(7)).
-    """
-    if sys.platform != "linux":
-        return
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            with socket.socket(fileno=os.dup(int(link.name))) as probe:
-                _bound_silence_of(probe)
-        except OSError:
-            continue  # no socket
-
-
-def _bound_silence_of(listening: socket.socket) -> None:
-    if listening.family not in (socket.AF_INET, socket.AF_INET6) or listening.type != socket.SOCK_STREAM:
-        return
-    try:
-        listening.getpeername()
-    except OSError:
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S // 2)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENT_S // 6)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
