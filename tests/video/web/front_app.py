@@ -27,7 +27,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
     if path == "/sockets":
         start_response("200 OK", [("Content-Type", "application/json")])
         return [json.dumps(list(options(int(environ["SERVER_PORT"])))).encode()]
-    if path == "/busy":
+    if path in ("/busy", "/storage/busy"):
         Path(os.environ["FRONT_PIPE"]).read_bytes()
     if path == "/fails":
         raise RuntimeError("as asked")

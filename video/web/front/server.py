@@ -45,8 +45,9 @@ class Front:
         self._bodies = receiver or bodies.Receiver()
         self._pages = Lane("web", threads=threads, waiting=waiting)
         self._passwords = Lane("passwords", threads=8, waiting=100)
+        self._files = Lane("files", threads=8, waiting=waiting)  # they need the disk alone, which may be a slow one
         self._health = Lane("health", threads=1, waiting=100)
-        self._lanes = (self._pages, self._passwords, self._health)
+        self._lanes = (self._pages, self._passwords, self._files, self._health)
         self._changes = Changes()
         self._has_bounds = False
 
@@ -110,6 +111,8 @@ class Front:
     def _lane(self, path: str) -> Lane:
         if path in PASSWORDS:
             return self._passwords
+        if path.startswith("/storage/"):
+            return self._files
         return self._health if path == "/healthz" else self._pages
 
     def _answer(
