@@ -17,6 +17,7 @@ from config.embedded import home
 from config.env import file_read
 from config.names import KEY_NAMES
 from config.running import running_simulator
+from media_pipeline.pictures import data_uri
 from media_pipeline.storage.s3_address import S3Keys
 from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
 from providers.entry import ProviderEntry
@@ -101,6 +102,14 @@ LOGIN_URL = "/admin/login/"
 CSRF_FAILURE_VIEW = "video.web.pages.csrf_failure"
 MAX_BODY_BYTES = 64 * 1024  # of a JSON call; a prompt has at most a few thousand characters
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+# Of one start image, however it comes: fetched, uploaded, or inside the order.
+UPLOAD_MAX_BYTES = read.whole(env, "UPLOAD_MAX_BYTES", 20 * 1024**2, least=64 * 1024, most=20 * 1024**2)
+FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES + MAX_BODY_BYTES  # the front has received it into memory anyway
+# Of the calls that may have a picture in them.
+MAX_BODY_BYTES_OF = {
+    "/api/video/upload": UPLOAD_MAX_BYTES + MAX_BODY_BYTES,
+    **dict.fromkeys(("/api/video/create", "/api/video/quote"), data_uri.MAX_CHARACTERS + MAX_BODY_BYTES),
+}
 
 # --- database and broker -------------------------------------------------------------------------------------------
 
@@ -355,6 +364,10 @@ KEEP_SOURCE_DAYS = read.number(env, "KEEP_SOURCE_DAYS", 0, least=0, most=3650)
 KEEP_VIDEOS_DAYS = read.number(env, "KEEP_VIDEOS_DAYS", 0, least=0, most=3650)  # 0: for ever
 KEEP_FAILED_DAYS = read.number(env, "KEEP_FAILED_DAYS", 7, least=0, most=3650)
 MAX_SOURCE_BYTES = read.whole(env, "MAX_SOURCE_BYTES", 2 * 1024**3, least=1024, most=1024**4)
+# Of all uploads of one user together.
+UPLOAD_QUOTA_BYTES = read.whole(env, "UPLOAD_QUOTA_BYTES", 1024**3, least=20 * 1024**2, most=1024**4)
+UPLOAD_KEEP_HOURS = read.number(env, "UPLOAD_KEEP_HOURS", 24, least=1, most=8760)
+IMAGE_TIMEOUT_SECONDS = read.number(env, "IMAGE_TIMEOUT_SECONDS", 30, least=1, most=300)
 DOWNLOAD_TIMEOUT_SECONDS = read.number(env, "DOWNLOAD_TIMEOUT_SECONDS", 900, least=1, most=86400)
 # Pauses between two fetches of a finished video that fail, in turn; the last one goes on until the task's deadline.
 DOWNLOAD_RETRY_SECONDS = read.numbers(env, "DOWNLOAD_RETRY_SECONDS", "2,4,8,16,32,60", most=3600)

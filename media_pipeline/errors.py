@@ -5,6 +5,7 @@ MediaError
 ├── DownloadFailed      transient: cut, short, slow or 5xx            → ask again until the deadline; `retry_after_s`
 ├── DownloadTooLarge    more bytes than we accept                     → the same, rarely
 ├── ForbiddenAddress    not https, or not a public address            → the same, for another link; never dial it
+├── PictureRefused      no picture that we take, or too large         → end the task; `code` says which
 ├── NotAVideo           corrupt, or a picture                         → fetch once more, then end the task
 │   ├── NotMedia        nothing, a web page, JSON, a playlist, text   → ask again until the deadline
 │   └── DamagedMedia    a part of it can't be decoded, or is missing  → fetch once more, then deliver what is there
@@ -70,6 +71,15 @@ class DownloadTooLarge(MediaError):
 class ForbiddenAddress(MediaError):
     code = "forbidden_address"
     user_message = "The link does not lead to a public https address."
+
+
+class PictureRefused(MediaError):
+    """The bytes are not a picture that we take. `code` is image_unreadable or image_too_large."""
+
+    def __init__(self, message: str, *, code: str, user_message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.user_message = user_message
 
 
 class NotAVideo(MediaError):

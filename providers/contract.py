@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -58,6 +59,22 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class StartImage:
+    """A start image as a provider gets it: whole, upright, without metadata, and within the model's `ImageLimits`."""
+
+    media_type: str  # image/jpeg, image/png or image/webp, true to the bytes
+    data: bytes = field(repr=False)
+
+    def base64(self) -> str:
+        """The bytes in base64, without line breaks."""
+        return b64encode(self.data).decode("ascii")
+
+    def data_uri(self) -> str:
+        """`data:image/jpeg;base64,…` (RFC 2397)."""
+        return f"data:{self.media_type};base64,{self.base64()}"
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One video, as asked of one model. The same values are stored on the attempt and charged for."""
 
@@ -65,12 +82,19 @@ class GenerationRequest:
     prompt: str
     duration_s: int
     aspect_ratio: str  # "16:9"; the adapter translates
-    image_url: str | None = None
+    image_url: str | None = None  # where the client has the start image; the provider gets `image`, never this
     negative_prompt: str | None = None
     seed: int | None = None
     resolution: str = "720p"  # of the provider's render: its short side
     sound: bool = False  # only where the catalogue says that the model has it
     callback_url: str | None = None  # where the provider may call back when the job moves
+    image: StartImage | None = field(default=None, repr=False)  # what is at `image_url`, by the time of a submit
+
+    def start_image(self) -> StartImage | None:
+        """What a submit hands over; None for a video from text. Raises ValueError where it was not fetched."""
+        if self.image is None and self.image_url is not None:
+            raise ValueError("a start image is wanted, and nobody has fetched it")
+        return self.image
 
 
 @dataclass(frozen=True)

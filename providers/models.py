@@ -32,6 +32,19 @@ class PromptUnit(StrEnum):
     UTF16 = "UTF-16 units"  # an emoji counts two
 
 
+JPEG, PNG, WEBP = "image/jpeg", "image/png", "image/webp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """What a model takes as a start image. A picture of another type, or with more bytes, is encoded anew to fit."""
+
+    types: tuple[str, ...] = (JPEG, PNG, WEBP)
+    max_bytes: int = 5_000_000  # of the file, before base64
+    least_px: int = 1  # of its short side
+    widest: float = 50.0  # of its long side to its short one
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One model. Ratios are "W:H"; an empty `image_ratios` means that the image's own shape decides."""
@@ -58,6 +71,7 @@ class Model:
     negative_prompt: bool = False
     prompt_unit: PromptUnit = PromptUnit.CHARACTERS
     image_needs_prompt: bool = True
+    image_limits: ImageLimits = ImageLimits()
     price_note: str = ""  # what is a guess in the prices
 
     @property
@@ -114,6 +128,19 @@ def can(model: Model, request: GenerationRequest) -> Reason | None:
     if length > model.prompt_limit:
         text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
         return _incapable("negativePrompt", text)
+    return None
+
+
+def image_problem(model: Model, width_px: int, height_px: int) -> Reason | None:
+    """Why the model cannot begin with a picture of this size, as it is seen; None when it can."""
+    limits, short, long = model.image_limits, *sorted((width_px, height_px))
+    size = f"{width_px}x{height_px} pixels"
+    if short < limits.least_px:
+        return _incapable("imageUrl", f"{model.title} needs at least {limits.least_px} pixels a side, this has {size}")
+    if long > limits.widest * short:
+        return _incapable(
+            "imageUrl", f"{model.title} takes 1:{limits.widest:g} to {limits.widest:g}:1, this has {size}"
+        )
     return None
 
 

@@ -26,6 +26,11 @@ def video_id() -> str:
     return _new("vid_")
 
 
+def upload_id() -> str:
+    """Id of the file of an upload."""
+    return _new("upl_")
+
+
 def generation_id() -> str:
     """Id of an attempt; also the reference that is sent to providers that take one."""
     return _new("gen_")

@@ -1,5 +1,5 @@
 """The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; of our code it
-imports only `isolation`, `_av_picture` and `_av_scan`.
+imports only `isolation`, `_av_picture`, `_av_scan`, and for pictures `pictures.decode`.
 
 One JSON object a line in, by a socket; one a line out, by a pipe. The first line in is the parent's `sys.path`, and
 what this process gives up once it has all its libraries (`isolation.Isolation`). With each further line comes the open
@@ -22,7 +22,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,14 @@ def check(av: Any, request: dict[str, Any]) -> dict[str, Any]:
         return _av_scan.check(av, container, request)
 
 
+#: What may be asked, with `av` and the request. Pictures are added when their module is loaded.
+OPERATIONS: dict[str, Callable[[Any, dict[str, Any]], dict[str, Any]]] = {
+    "probe": probe,
+    "thumbnail": thumbnail,
+    "check": check,
+}
+
+
 def messages(idle_s: float) -> Iterator[dict[str, Any]]:
     """Each message from stdin, with the number of the file that came along as `file`; the file is closed after it."""
     requests = socket.socket(fileno=0)
@@ -205,11 +213,13 @@ def prepare(message: dict[str, Any]) -> Any:
     from PIL import Image
 
     from media_pipeline.encode import _av_scan, isolation
+    from media_pipeline.pictures import decode
 
     # Loaded now, since its file can't be read later.
     importlib.import_module("media_pipeline.encode._av_picture")
     av.logging.set_level(av.logging.PANIC)
     Image.preinit()
+    OPERATIONS["picture"] = lambda _, request: decode.prepare(request)
     limit_self()
     # Some modules are imported only when first needed.
     libraries = {str(Path(str(module.__file__)).parent) for module in (av, PIL, os)}
@@ -228,7 +238,7 @@ def main() -> None:
             continue
         limit_request(message["timeout_s"])
         try:
-            reply = {"probe": probe, "thumbnail": thumbnail, "check": check}[message["op"]](av, message)
+            reply = OPERATIONS[message["op"]](av, message)
         except _av_scan.Refused as err:
             reply = {"refused": str(err)}
         except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:

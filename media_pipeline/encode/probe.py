@@ -40,8 +40,9 @@ from media_pipeline.encode.picture import Picture, picture_of
 from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
-#: Longest line a child may answer with, bytes. A 1280x720 JPEG is about 0.1 MB, a third more in base64.
-_MAX_REPLY_BYTES = 16 << 20
+#: Longest line a child may answer with, bytes. A 1280x720 JPEG is about 0.1 MB, a third more in base64; a start image
+#: may have 20 MiB.
+_MAX_REPLY_BYTES = 28 << 20
 #: For one check, in seconds: a minute of 4K takes about 30.
 CHECK_TIMEOUT_S = 90.0
 #: Answers after which a child is replaced. Frames leave holes in its heap that are never given back: measured (glibc
@@ -200,6 +201,13 @@ class Prober:
         reply = self._ask("thumbnail", path, inspect(path), width_px=width_px, height_px=height_px, quality=quality)
         return base64.b64decode(reply["jpeg"])
 
+    def ask_about_picture(self, path: Path, details: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The child's answer about a picture, as `pictures.decode.prepare` gives it; None when it crashed on it, twice.
+
+        Raises MediaTimeout.
+        """
+        return self._put({"op": "picture", "timeout_s": self._timeout_s, **details}, path, self._timeout_s)
+
     def close(self) -> None:
         """End the children. A later question starts new ones."""
         idle: list[_Child] = []
@@ -222,19 +230,23 @@ class Prober:
             "max_streams": self.limits.max_streams,
             **details,
         }
-        child = self._children.get()
-        try:
-            with path.open("rb") as file:
-                ask = partial(child.ask, request, file.fileno(), timeout_s)
-                # Twice, because a child may have been ended from outside (idle, OOM killer): the file is not at fault.
-                reply = ask() or ask()
-        finally:
-            self._children.put(child)
+        reply = self._put(request, path, timeout_s)
         if reply is None:
             raise NotAVideo("the decoder crashed on it, twice")
         if "refused" in reply:
             raise NotAVideo(f"refused: {reply['refused']}")
         return reply
+
+    def _put(self, request: Mapping[str, Any], path: Path, timeout_s: float) -> dict[str, Any] | None:
+        """A child's answer; None when the file ended two of them."""
+        child = self._children.get()
+        try:
+            with path.open("rb") as file:
+                ask = partial(child.ask, request, file.fileno(), timeout_s)
+                # Twice, because a child may have been ended from outside (idle, OOM killer): the file is not at fault.
+                return ask() or ask()
+        finally:
+            self._children.put(child)
 
 
 def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:

@@ -103,12 +103,14 @@ def download(
     cancelled: threading.Event | None = None,
     part: Part | None = None,
     reserve_bytes: int = 0,
+    judge: Callable[[bytes], object] = refuse_text,
 ) -> Fetched:
     """Fetch `url` into `dest`, which appears only when every byte is there; on any failure nothing is left behind.
 
     The link is taken as the world writes them: see `links`. With `part`, whose `path` is then `dest`, the file's bytes
     so far stay there after an interruption, and a later call goes on with them. `reserve_bytes` are left free on the
-    disk, as far as the server says how long the file is.
+    disk, as far as the server says how long the file is. `judge` is given the first bytes, HEAD_BYTES unless the file
+    has fewer, and raises a MediaError of its own for what is not wanted; by default any media are.
 
     `on_progress` gets (bytes so far, total or None). The file is not fsynced: publishing it does that.
 
@@ -122,7 +124,7 @@ def download(
         client = _Client(trusted, resolver, idle_timeout_s, ssl_context, lever, point, part)
         with contextlib.closing(client), disk_full_as_media_error():
             answer = client.get(as_sent(url, longest=MAX_SENT_LENGTH))
-            body = _Body(answer, path, part, max_bytes, reserve_bytes, on_progress)
+            body = _Body(answer, path, part, max_bytes, reserve_bytes, on_progress, judge)
             return body.receive(client)
 
 
@@ -168,10 +170,11 @@ class _Body:
         max_bytes: int,
         reserve_bytes: int,
         on_progress: Callable[[int, int | None], None] | None,
+        judge: Callable[[bytes], object],
     ) -> None:
         headers = answer.response.headers
         self._response, self._path, self._part, self._max_bytes = answer.response, path, part, max_bytes
-        self._on_progress = on_progress
+        self._on_progress, self._judge = on_progress, judge
         is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
         self._decoder = Decoder(headers)
         told = content_length(headers)
@@ -216,7 +219,7 @@ class _Body:
         if self._total is not None and self._size != self._total:
             raise DownloadFailed(f"{self._size} of {self._total} bytes arrived")
         if len(head) < HEAD_BYTES:
-            refuse_text(head)
+            self._judge(head)
         return Fetched(self._size, self._is_whole)
 
     def _took(self, piece: bytes, head: bytes) -> bytes:
@@ -227,7 +230,7 @@ class _Body:
         if len(head) < HEAD_BYTES:
             head += piece[: HEAD_BYTES - len(head)]
             if len(head) == HEAD_BYTES:
-                refuse_text(head)
+                self._judge(head)
         if self._on_progress is not None:
             self._on_progress(self._size, self._total)
         return head

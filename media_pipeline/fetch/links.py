@@ -29,9 +29,8 @@ _BLANKS = "".join(map(chr, range(0x21)))  # what browsers cut off at both ends
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KEPT = "!#$%&'()*+,/:;=?@[]"  # beside letters, digits and -._~
 
-_INSTEAD = "put the image where anybody can fetch it and send that https:// address"
+_INSTEAD = "send the picture to POST /api/video/upload and use the address that it answers with"
 _NOT_TAKEN = {
-    "data": f"an image inside the link (data:) is not taken; {_INSTEAD}",
     "blob": f"a blob: link works in one browser only; {_INSTEAD}",
     "file": f"a file: link works on one machine only; {_INSTEAD}",
 }

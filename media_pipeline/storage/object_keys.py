@@ -37,6 +37,11 @@ def original_key(user_id: object, video_id: str, suffix: str) -> str:
     return check_key(f"{one_part(user_id)}/videos/{one_part(video_id)}_original{suffix}")
 
 
+def upload_key(user_id: object, upload_id: str, suffix: str) -> str:
+    """`{userId}/uploads/{uploadId}.{suffix}`"""
+    return check_key(f"{one_part(user_id)}/uploads/{one_part(upload_id)}.{one_part(suffix)}")
+
+
 def work_prefix(task_id: str) -> str:
     """The folder of a task's work files; they go when the task is over."""
     return f"work/{one_part(task_id)}/"
@@ -45,6 +50,11 @@ def work_prefix(task_id: str) -> str:
 def work_key(task_id: str, fence: int, name: str) -> str:
     """`work/{taskId}/{fence}-{name}`: each claim writes under its own name, so a late worker overwrites nothing."""
     return check_key(f"{work_prefix(task_id)}{int(fence)}-{one_part(name)}")
+
+
+def start_image_key(task_id: str) -> str:
+    """`work/{taskId}/start-image`: the first claim that has fetched it wins, and the others take that one."""
+    return check_key(f"{work_prefix(task_id)}start-image")
 
 
 def is_part(text: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
+from typing import Any
 
 WIDEST = 2.5  # and 1:2.5 is the tallest that Kling takes; others are rendered no narrower
 
@@ -30,11 +32,40 @@ def from_base64(text: str) -> bytes | None:
 
 
 def image_size(data: bytes, *kinds: str) -> tuple[int, int] | None:
-    """Width and height of a picture of these kinds (JPEG, PNG, WEBP) by its header; None when it is none."""
+    """Width and height of a picture of these kinds (JPEG, PNG, WEBP) that is whole; None when it is none."""
     from PIL import Image  # late: few jobs bring bytes
 
     try:
         with Image.open(io.BytesIO(data), formats=kinds) as image:
+            image.load()
             return image.size
     except Exception:  # whatever a broken file makes of the parser, it is no picture
+        return None
+
+
+def sent_image(text: object) -> dict[str, Any] | None:
+    """What came along as a start image, for the control interface; None for an address, and for no picture.
+
+    `orientation` is Exif's: no provider is known to turn a picture by it.
+    """
+    if not isinstance(text, str):
+        return None
+    data = from_base64(text.partition(",")[2] if text.startswith("data:") else text)
+    if data is None:
+        return None
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as image:
+            exif = image.getexif()
+            return {
+                "type": image.get_format_mimetype(),
+                "width": image.width,
+                "height": image.height,
+                "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+                "orientation": exif.get(0x0112, 1),
+                "exif": len(exif),
+            }
+    except Exception:
         return None

@@ -14,7 +14,8 @@ a plain API key speaks the newer one (model in the path, `GET /tasks`), `accessK
 - The newer standard leaves unknown ids out of its answer without a word, also for a moment after a create.
 - A task is read on the path of its kind (older standard), at most 20 at a time (newer).
 - The newer standard ignores keys it does not know, so a wrong name is never reported. No seed, no negative prompt.
-- `duration` is a string on the older standard and a number on the newer one. Images as base64 carry no `data:` prefix.
+- `duration` is a string on the older standard and a number on the newer one.
+- Images go as bare base64.
 - No cancel, no progress. Failed tasks are not charged, by a third party's price list.
 """
 
@@ -218,13 +219,14 @@ class Kling(Provider):
         options: dict[str, Any] = {"external_task_id": reference}
         if request.callback_url:
             options["callback_url"] = request.callback_url
-        if request.image_url is None:
+        image = request.start_image()
+        if image is None:
             settings["aspect_ratio"] = request.aspect_ratio
             kind, body = "text-to-video", {"prompt": request.prompt}
         else:  # the image decides the shape
             contents = [
                 {"type": "prompt", "text": request.prompt},
-                {"type": "first_frame", "url": _image(request.image_url)},
+                {"type": "first_frame", "url": image.base64()},
             ]
             kind, body = "image-to-video", {"contents": contents}  # type: ignore[dict-item]
         url = f"{self.base_url}/{kind}/{model.id}"
@@ -242,11 +244,12 @@ class Kling(Provider):
             body["sound"] = "on" if request.sound else "off"
         if request.callback_url:
             body["callback_url"] = request.callback_url
-        if request.image_url is None:
+        image = request.start_image()
+        if image is None:
             body["aspect_ratio"] = request.aspect_ratio
         else:
-            body["image"] = _image(request.image_url)
-        family = _family(image_to_video=request.image_url is not None)
+            body["image"] = image.base64()
+        family = _family(image_to_video=image is not None)
         return HttpRequest("POST", f"{self.base_url}/v1/videos/{family}", self._headers(key), json=body)
 
     def _get_older(self, task: str, key: str, *, image_to_video: bool) -> HttpRequest:
@@ -284,11 +287,6 @@ def _base64url(data: bytes) -> str:
 
 def _family(*, image_to_video: bool) -> str:
     return "image2video" if image_to_video else "text2video"
-
-
-def _image(url: str) -> str:
-    """A URL as it is; a `data:` URI as the bare base64 that both standards take."""
-    return url.partition(",")[2] if url.startswith("data:") else url
 
 
 def _code(body: Mapping[str, Any]) -> int | None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from providers.models import Model, Sound, usd
+from providers.models import JPEG, PNG, ImageLimits, Model, Sound, usd
 
 _model = partial(
     Model,
     provider="kling",
+    # The older standard's; the newer one takes 50 MB. A picture that breaks the others makes a task that fails.
+    image_limits=ImageLimits(types=(JPEG, PNG), max_bytes=10_000_000, least_px=300, widest=2.5),
     text_ratios=("16:9", "9:16", "1:1"),
     longest_render_s=3600,
     prompt_limit=2500,  # 3072 for text on the newer standard; 2500 holds everywhere

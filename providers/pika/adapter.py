@@ -14,6 +14,7 @@ Sources: https://fal.ai/docs (inference API, queue, errors, webhooks), https://f
 - The official client repeats POSTs whose answer was lost, and there is no idempotency key: several paid jobs. A job is
   found again only by its call-back, which the caller addresses with our reference (`fal_webhook`).
 - Status answers 202 until COMPLETED. The result of a cancelled request is 499.
+- Start images go as data URIs, which every `image_url` takes: they need no public host and no upload.
 - The balance lives on another host (api.fal.ai) and wants an admin key: not asked for.
 """
 
@@ -117,7 +118,7 @@ class Pika(Provider):
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
         """fal takes no reference: the caller puts it into `callback_url`."""
-        model = capable_model(MODELS, request)
+        model, image = capable_model(MODELS, request), request.start_image()
         body: dict[str, Any] = {
             "prompt": request.prompt,
             "resolution": request.resolution,
@@ -125,13 +126,13 @@ class Pika(Provider):
             # Always said: 2.2's default is "ugly, bad, terrible", which nobody asked for.
             "negative_prompt": request.negative_prompt or "",
         }
-        if request.image_url is None:
+        if image is None:
             body["aspect_ratio"] = request.aspect_ratio
         else:
-            body["image_url"] = request.image_url  # and no aspect_ratio: the image decides
+            body["image_url"] = image.data_uri()  # and no aspect_ratio: the image decides
         if request.seed is not None:
             body["seed"] = request.seed
-        kind = "text-to-video" if request.image_url is None else "image-to-video"
+        kind = "text-to-video" if image is None else "image-to-video"
         return HttpRequest(
             "POST",
             f"{self.base_url}/{_PATHS[model.id]}/{kind}",

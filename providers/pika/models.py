@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from providers.models import Model, usd
+from providers.models import ImageLimits, Model, usd
 
 _DOCS = "https://fal.ai/models/fal-ai/pika"
 
 _model = partial(
     Model,
     provider="pika",
+    image_limits=ImageLimits(),  # fal states none for Pika; ours keep a body small
     text_ratios=("16:9", "9:16", "1:1", "4:5", "5:4", "3:2", "2:3"),
     longest_render_s=1800,
     prompt_limit=2000,  # none is stated; ours keeps a body small

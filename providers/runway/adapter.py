@@ -10,6 +10,7 @@ replies in the `runwayml` 5.24.0 package; read 2026-11-23. Oddities:
 - No call-backs. Polling one task more often than every 5 s is against the rules.
 - Ratios are pixels ("1280:720"), from a list that depends on the model and on text or image.
 - Prompts are counted in UTF-16 units. Prices come in credits of one cent.
+- Start images go as data URIs, so that they need no public host.
 - DELETE cancels what runs (never refunded) and erases what is done. A cancelled task may be CANCELLED or 404 later.
 - The third part of a SAFETY code is diagnostic, may be wrong, and is not for users' eyes.
 - Output links are signed and die after one or two days; each look at the task gives fresh ones.
@@ -120,7 +121,7 @@ class Runway(Provider):
     has_account_call = True
 
     def build_submit(self, request: GenerationRequest, *, key: str, reference: str) -> HttpRequest:
-        model = capable_model(MODELS, request)
+        model, image = capable_model(MODELS, request), request.start_image()
         body: dict[str, Any] = {
             "model": model.id,
             "ratio": _PIXELS[request.aspect_ratio, request.resolution],
@@ -128,15 +129,15 @@ class Runway(Provider):
         }
         if request.prompt.strip():
             body["promptText"] = request.prompt
-        if request.image_url is not None:
-            body["promptImage"] = request.image_url
+        if image is not None:
+            body["promptImage"] = image.data_uri()
         if request.seed is not None:
             body["seed"] = request.seed
         if request.negative_prompt:
             body["negativePrompt"] = request.negative_prompt
         if model.sound is Sound.OPTIONAL:
             body["audio"] = request.sound  # always said: the default of the two prices is not documented
-        path = "image_to_video" if request.image_url is not None else "text_to_video"
+        path = "image_to_video" if image is not None else "text_to_video"
         return HttpRequest("POST", f"{self.base_url}/v1/{path}", _headers(key), json=body)
 
     def is_own(self, reply: HttpReply) -> bool:

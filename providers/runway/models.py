@@ -10,13 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from providers.models import Model, PromptUnit, Sound, usd
+from providers.models import ImageLimits, Model, PromptUnit, Sound, usd
 
 _IMAGE_RATIOS = ("16:9", "9:16", "4:3", "3:4", "1:1", "21:9")
+
+#: A data URI may have 5 MB as text, by https://docs.dev.runwayml.com/assets/inputs; base64 makes 4 bytes of 3. Which
+#: ratios it takes is not documented, so it is asked: a refusal costs nothing.
+_DATA_URI = ImageLimits(max_bytes=(5_000_000 - len("data:image/jpeg;base64,")) // 4 * 3)
 
 _model = partial(
     Model,
     provider="runway",
+    image_limits=_DATA_URI,
     text_ratios=("16:9", "9:16"),
     longest_render_s=1800,
     prompt_limit=1000,

@@ -16,15 +16,16 @@ import pytest
 import requests
 
 from providers import catalogue
-from providers.contract import GenerationRequest, JobRef, JobState, Provider
+from providers.contract import GenerationRequest, JobRef, JobState, Provider, StartImage
 from providers.errors import JobNotFound, KeyRefused
 from providers.http import Sender
 from providers.models import Model
 from providers.registry import BY_NAME
+from tests.pictures import picture
 
 pytestmark = pytest.mark.live
 
-IMAGE = "https://upload.wikimedia.org/wikipedia/commons/thumb/3/3a/Cat03.jpg/1024px-Cat03.jpg"
+IMAGE = StartImage("image/jpeg", picture(1280, 720, "JPEG"))
 
 
 def key_for(provider: str) -> str:
@@ -52,7 +53,8 @@ def cheapest(provider: str) -> GenerationRequest:
         prompt="A paper boat on a pond, still camera",
         duration_s=min(model.durations_s),
         aspect_ratio="16:9",
-        image_url=None if model.text else IMAGE,
+        image_url=None if model.text else "https://images.example.com/boat.jpg",
+        image=None if model.text else IMAGE,
         resolution=min(model.price_usd_per_s, key=lambda name: model.price_usd_per_s[name]),
     )
 

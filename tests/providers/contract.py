@@ -41,11 +41,11 @@ from providers.errors import (
     SubmissionUnknown,
 )
 from providers.http import Sender
+from tests.pictures import start_image
 
 E = TypeVar("E", bound=ProviderError)
 DEADLINE_S = 10.0
-# Nobody fetches it: the simulator looks at addresses only.
-IMAGE = "https://images.example.com/cat.png"
+IMAGE: dict[str, Any] = {"image_url": "https://images.example.com/cat.png", "image": start_image()}
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class Contract(Simulated):
         assert video.content[4:8] == b"ftyp"
 
     def test_image_to_video_ends_with_a_link(self) -> None:
-        status = self.look(self.start(image_url=IMAGE))
+        status = self.look(self.start(**IMAGE))
         assert status.state is JobState.SUCCEEDED
         assert status.result_url
 

@@ -5,7 +5,7 @@ import jwt
 import pytest
 import responses
 
-from providers.contract import GenerationRequest, HttpReply, JobRef, JobState
+from providers.contract import GenerationRequest, HttpReply, JobRef, JobState, StartImage
 from providers.errors import (
     Busy,
     DuplicateReference,
@@ -32,6 +32,9 @@ ID, REF = "893605946402811985", "gen_1"
 JOB = JobRef(ID, "kling-2.5-turbo", REF)
 IMAGE_JOB = JobRef(ID, "kling-2.5-turbo", REF, image_to_video=True)
 kling = Kling(ENTRY.default_base_url, now=lambda: NOW)
+
+
+IMAGE = StartImage("image/png", b"\x89PNG\r\n\x1a\n")  # iVBORw0KGgo=
 
 
 def request(**changes):
@@ -90,13 +93,15 @@ def test_text_to_video_on_the_newer_wire():
 def test_image_to_video_on_the_newer_wire():
     responses.post(f"{BASE}/image-to-video/kling-3.0", json=json.loads(good(newer("submitted")).body))
     built = kling.build_submit(
-        request(model="kling-3.0", image_url="https://x/cat.png", resolution="1080p", duration_s=7, sound=True),
+        request(
+            model="kling-3.0", image_url="https://x/cat.png", image=IMAGE, resolution="1080p", duration_s=7, sound=True
+        ),
         key=KEY,
         reference=REF,
     )
     kling.parse_submit(Sender(BASE).submit(built, deadline_s=5))
     assert json.loads(responses.calls[0].request.body) == {
-        "contents": [{"type": "prompt", "text": "a cat"}, {"type": "first_frame", "url": "https://x/cat.png"}],
+        "contents": [{"type": "prompt", "text": "a cat"}, {"type": "first_frame", "url": "iVBORw0KGgo="}],
         "settings": {"resolution": "1080p", "duration": 7, "audio": "native", "multi_shot": False},
         "options": {"external_task_id": REF},
     }
@@ -154,7 +159,7 @@ def test_text_to_video_on_the_older_wire():
 def test_image_to_video_on_the_older_wire_sends_bare_base64():
     responses.post(f"{BASE}/v1/videos/image2video", json=json.loads(good(older("submitted")).body))
     built = kling.build_submit(
-        request(model="kling-2.6", image_url="data:image/png;base64,iVBORw0KGgo="), key=PAIR, reference=REF
+        request(model="kling-2.6", image_url="https://x/cat.png", image=IMAGE), key=PAIR, reference=REF
     )
     kling.parse_submit(Sender(BASE).submit(built, deadline_s=5))
     assert json.loads(responses.calls[0].request.body) == {

@@ -3,7 +3,7 @@ import json
 import pytest
 import responses
 
-from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, StartImage
 from providers.errors import (
     Busy,
     ForeignOrigin,
@@ -33,6 +33,9 @@ SUBMITTED = {
     **{f"{name}_url": url for name, url in URLS.items()},
 }
 pika = Pika(ENTRY.default_base_url)
+
+
+IMAGE = StartImage("image/png", b"\x89PNG\r\n\x1a\n")  # iVBORw0KGgo=
 
 
 def request(**changes):
@@ -86,7 +89,13 @@ def test_text_to_video_on_the_wire():
 def test_image_to_video_on_the_wire_leaves_the_shape_to_the_image():
     responses.post(f"{BASE}/fal-ai/pika/v2.2/image-to-video", json=SUBMITTED)
     built = pika.build_submit(
-        request(image_url="https://x.example/cat.png", duration_s=10, resolution="1080p", negative_prompt="rain"),
+        request(
+            image_url="https://x.example/cat.png",
+            image=IMAGE,
+            duration_s=10,
+            resolution="1080p",
+            negative_prompt="rain",
+        ),
         key=KEY,
         reference="gen_1",
     )
@@ -95,7 +104,7 @@ def test_image_to_video_on_the_wire_leaves_the_shape_to_the_image():
     assert sent.url == f"{BASE}/fal-ai/pika/v2.2/image-to-video"
     assert json.loads(sent.body) == {
         "prompt": "a cat",
-        "image_url": "https://x.example/cat.png",
+        "image_url": "data:image/png;base64,iVBORw0KGgo=",
         "negative_prompt": "rain",
         "resolution": "1080p",
         "duration": 10,

@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 import responses
 
-from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus
+from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, StartImage
 from providers.errors import (
     Busy,
     GatewayAnswer,
@@ -25,6 +25,9 @@ KEY = "key_" + "0f" * 64
 ID = "17f20503-6c24-4c16-946b-35dbbce2af2f"
 JOB = JobRef(ID, "gen4.5", "gen_1")
 runway = Runway(ENTRY.default_base_url)
+
+
+IMAGE = StartImage("image/png", b"\x89PNG\r\n\x1a\n")  # iVBORw0KGgo=
 
 
 def request(**changes):
@@ -68,7 +71,7 @@ def test_text_to_video_on_the_wire():
 def test_image_to_video_on_the_wire():
     responses.post(f"{BASE}/v1/image_to_video", json={"id": ID})
     built = runway.build_submit(
-        request(model="gen4_turbo", image_url="https://x.example/cat.png", prompt="", aspect_ratio="1:1"),
+        request(model="gen4_turbo", image_url="https://x.example/cat.png", image=IMAGE, prompt="", aspect_ratio="1:1"),
         key=KEY,
         reference="gen_1",
     )
@@ -76,7 +79,7 @@ def test_image_to_video_on_the_wire():
     assert submitted.expected_cost is None
     assert json.loads(responses.calls[0].request.body) == {
         "model": "gen4_turbo",
-        "promptImage": "https://x.example/cat.png",
+        "promptImage": "data:image/png;base64,iVBORw0KGgo=",
         "ratio": "960:960",
         "duration": 5,
     }
@@ -137,7 +140,7 @@ def test_refused_submit_is_sent_once(status):
 @pytest.mark.parametrize("model", ["gen4.5", "gen4_turbo"])
 def test_ratio_becomes_pixels(model, ratio, pixels):
     built = runway.build_submit(
-        request(model=model, aspect_ratio=ratio, image_url="https://x/y.png"), key=KEY, reference="r"
+        request(model=model, aspect_ratio=ratio, image_url="https://x/y.png", image=IMAGE), key=KEY, reference="r"
     )
     assert built.json["ratio"] == pixels
 

@@ -20,6 +20,7 @@ from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog, storage_quota
+from video.web import uploads
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
 _GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "idempotency_key", "request_hash")
@@ -63,6 +64,15 @@ _INSERT = """
 """
 
 
+_USED_UP = (
+    ledger.InsufficientCredits,
+    backlog.TooManyWaiting,
+    storage_quota.StorageFull,
+    uploads.NoSuchUpload,
+    uploads.UploadsFull,
+)
+
+
 class KeyReused(Refusal):
     """The Idempotency-Key already stands for another order of this user."""
 
@@ -74,15 +84,17 @@ def create(
     order: Order,
     *,
     models: list[str] | None = None,
+    picture: bytes | None = None,
     idempotency_key: str | None = None,
     priority: int = 0,
 ) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
-    `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already.
+    `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already. `picture`: the start
+    image where it came along; the order names the upload that is made of it first.
     `priority`: -100 to 100, among the user's own; for operators. A second run with the same `idempotency_key` and order
-    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, StorageFull, KeyReused, and as
-    `model_choice.eligible_models`; nothing is made then.
+    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, StorageFull, KeyReused, as
+    `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is made then.
     """
     task = VideoTask(
         id=ids.task_id(),
@@ -94,9 +106,10 @@ def create(
         **asdict(order),
     )
     try:
+        _have_image(task, picture)
         made = _insert(task, price.credits_of(order))
-    except (ledger.InsufficientCredits, backlog.TooManyWaiting, storage_quota.StorageFull):
-        # An earlier run of the same call may have taken the user's last credits, bytes or place of the backlog.
+    except _USED_UP:
+        # An earlier run of the same call may have taken the user's last credits, bytes, upload or place of the backlog.
         if earlier := _earlier(task):
             return earlier, False
         raise
@@ -104,9 +117,19 @@ def create(
         if earlier := _earlier(task):
             return earlier, False
         # It was deleted in this very moment, so the key is free again.
-        return create(user_id, order, models=models, idempotency_key=idempotency_key, priority=priority)
+        return create(
+            user_id, order, models=models, picture=picture, idempotency_key=idempotency_key, priority=priority
+        )
     after_commit(dispatch.request_admission)
     return task, True
+
+
+def _have_image(task: VideoTask, picture: bytes | None) -> None:
+    """An upload that the task begins with is there, and stays until the task has it."""
+    if picture is not None:
+        uploads.keep(task.user_id, picture)
+    if uploads.is_address(task.image_url):
+        uploads.hold(task.user_id, task.image_url)
 
 
 def _earlier(task: VideoTask) -> VideoTask | None:

@@ -23,13 +23,14 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from media_pipeline.errors import MediaError
 from video.actions import cancel, delete
 from video.actions.task_rows import ActionRefused
 from video.credits import ledger
 from video.infra import database
 from video.models import LoginSession, UserErasure, UserShare, UserUsage, VideoTask
-from video.web import security_log
-from video.web.logins import sessions
+from video.web import security_log, uploads
+from video.web.logins import second_factor, sessions
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,12 @@ def work(user_id: int, *, for_s: float, on_task: Callable[[], object] = lambda: 
             return False
         _erase_task(task_id, is_active=is_active)
         on_task()
-    for forget in OWN:
-        forget(user_id)
+    try:
+        for forget in OWN:
+            forget(user_id)
+    except MediaError as err:
+        log.warning("the uploads of user %s stay for now: %s", user_id, err)
+        return False
     return _finish(user_id)
 
 
@@ -174,5 +179,15 @@ def _forget_share(user_id: int) -> None:
     UserUsage.objects.filter(user_id=user_id).delete()
 
 
+def _forget_second_factor(user_id: int) -> None:
+    second_factor.reset(get_user_model().objects.get(pk=user_id))
+
+
 #: What else is a user's own, beside tasks and name: each is given the user's id, and may be repeated.
-OWN: tuple[Callable[[int], object], ...] = (sessions.forget, _forget_share, ledger.forget_notes)
+OWN: tuple[Callable[[int], object], ...] = (
+    sessions.forget,
+    _forget_share,
+    _forget_second_factor,
+    ledger.forget_notes,
+    uploads.erase_of,  # last: it needs the storage
+)

@@ -6,19 +6,21 @@ The API and `generate` read it; the field types also serve the API's other bodie
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from functools import cache, cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.utils.serializer_helpers import BindingDict
 
-from media_pipeline.errors import ForbiddenAddress
-from media_pipeline.fetch.addresses import check_public_url, origin
+from media_pipeline.errors import ForbiddenAddress, PictureRefused
+from media_pipeline.fetch.addresses import check_public_url
 from media_pipeline.fetch.links import as_sent
+from media_pipeline.pictures import data_uri
+from media_pipeline.pictures.headers import HEAD_BYTES, kind_of
 from providers import catalogue
 from providers.catalogue import UnknownModel
 from providers.contract import Reason
@@ -28,6 +30,8 @@ from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.models.order import Order
 from video.routing import model_choice
+from video.routing.private_hosts import origins_allowed
+from video.web import uploads
 
 Details = list[dict[str, str]]
 
@@ -85,6 +89,45 @@ class Text(serializers.CharField):
         if not isinstance(data, str):
             self.fail("invalid")
         return data  # as it was sent: a prompt's spaces are its author's
+
+
+class ImageAddress(Text):
+    """Where a start image is: a public https link, an upload of one's own, or the picture itself as data URI."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if isinstance(data, str) and data_uri.is_data_uri(data):
+            return _inline(data)
+        return super().run_validation(data)
+
+    def to_internal_value(self, data: Any) -> str:
+        url = super().to_internal_value(data)
+        if uploads.is_address(url):
+            return url.strip()
+        try:
+            sent = as_sent(url)
+            return check_public_url(sent, trusted_origins=origins_allowed(sent))
+        except ForbiddenAddress as err:
+            raise ValidationError(f"must be a public https link: {err}") from None
+
+
+@dataclass(frozen=True)
+class InlinePicture:
+    """A picture that came inside the order."""
+
+    data: bytes = dataclass_field(repr=False)
+
+
+def _inline(text: str) -> InlinePicture:
+    try:
+        data = data_uri.decoded(text)
+        if len(data) > settings.UPLOAD_MAX_BYTES:
+            raise ValidationError(f"has a picture of more than {settings.UPLOAD_MAX_BYTES:,} bytes in it")
+        kind_of(data[:HEAD_BYTES])
+    except data_uri.BadDataUri as err:
+        raise ValidationError(str(err)) from None
+    except PictureRefused as err:
+        raise ValidationError(err.user_message) from None
+    return InlinePicture(data)
 
 
 class WholeNumber(serializers.IntegerField):
@@ -179,7 +222,8 @@ def _fields_of(serializer: type[Strict]) -> BindingDict:
 
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["models"]` are those that may
-    make it, the likely one first.
+    make it, the likely one first, `["picture"]` the bytes of a start image that came along, else None: the order then
+    names the upload of these bytes.
 
     A model that is named and can't do what is asked is the client's mistake, whatever `fallback` says: that is for
     failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
@@ -188,7 +232,7 @@ class CreateSerializer(Strict):
     prompt = Text()
     duration = WholeNumber(required=False, allow_null=True, min_value=1, source="duration_s")
     aspectRatio = OneOf(RATIOS, required=False, allow_null=True, source="aspect_ratio")
-    imageUrl = Text(required=False, allow_null=True, source="image_url")
+    imageUrl = ImageAddress(required=False, allow_null=True, source="image_url")
     model = Text(required=False, allow_null=True, max_length=80, source="model_requested")
     policy = OneOf(VideoTask.Policy.values, required=False, allow_null=True)
     fallback = Flag(required=False, allow_null=True)
@@ -201,16 +245,6 @@ class CreateSerializer(Strict):
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
     )
 
-    def validate_imageUrl(self, url: str | None) -> str | None:
-        """The link as browsers send it, which is what is stored and given to providers."""
-        if url is None:
-            return None
-        try:
-            sent = as_sent(url)
-            return check_public_url(sent, trusted_origins=_excepted(sent))
-        except ForbiddenAddress as err:
-            raise ValidationError(f"must be a public https link: {err}") from None
-
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""
         most = int(settings.KEEP_VIDEOS_DAYS * DAY_S)
@@ -221,19 +255,13 @@ class CreateSerializer(Strict):
         return seconds
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        inline = attrs.get("image_url")
+        picture = inline.data if isinstance(inline, InlinePicture) else None
+        if picture is not None:
+            attrs = {**attrs, "image_url": uploads.address_of(picture)}
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
         models = _models(order, fallback_said=attrs.get("fallback") is True)
-        return {"order": order, "models": models}
-
-
-def _excepted(url: str) -> frozenset[str]:
-    """The URL's own origin if PRIVATE_HOSTS_ALLOWED has its host (or host:port), else nothing."""
-    try:
-        parts = urlsplit(url)
-        allowed = {parts.hostname, parts.netloc.lower()} & {host.lower() for host in settings.PRIVATE_HOSTS_ALLOWED}
-        return frozenset({origin(url)}) if allowed else frozenset()
-    except ValueError:
-        return frozenset()
+        return {"order": order, "models": models, "picture": picture}
 
 
 def _models(order: Order, *, fallback_said: bool) -> list[str]:

@@ -17,7 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from rest_framework import exceptions
 
-from media_pipeline.errors import StorageRefused
+from media_pipeline.errors import DiskFull, PictureRefused, StorageDown, StorageRefused
 from video.actions.create import KeyReused
 from video.actions.order_input import OrderRefused, flatten
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
@@ -29,6 +29,7 @@ from video.scheduling.storage_quota import StorageFull
 from video.web import answers, outage_middleware
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
+from video.web.uploads import NoSuchUpload, UploadsBusy, UploadsFull
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,11 @@ def _translate(exc: Exception) -> ApiError:
             if outage.is_outage(exc):
                 outage.gate.close(exc)
             return ApiError(503, outage_middleware.CODE, outage_middleware.MESSAGE)
+        case PictureRefused():
+            return invalid("imageUrl", exc.user_message, code=exc.code)
+        case DiskFull() | StorageDown():
+            log.error("no picture can be kept: %s", exc)
+            return ApiError(503, "unavailable", "Pictures can't be kept just now. Please try again in a moment.")
         case StorageRefused():  # the machine's role has no keys just now, so no link can be signed
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
@@ -151,6 +157,12 @@ def _refused(exc: Refusal) -> ApiError | None:
             return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case TooManyWaiting() | TooManyTries():
             return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
+        case NoSuchUpload():
+            return invalid("imageUrl", str(exc), code=exc.code)
+        case UploadsFull():
+            return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
+        case UploadsBusy():
+            return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case NoSuchTask():
             return not_found()
         case KeyReused():

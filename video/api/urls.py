@@ -11,6 +11,7 @@ from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
 from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.tasks import OwnTaskView, StorageView
+from video.api.views.upload import UploadView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
 
@@ -21,6 +22,7 @@ urlpatterns = [
     path("api/video/cancel", CancelView.as_view(), name="api-cancel"),
     path("api/video/retry", RetryView.as_view(), name="api-retry"),
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
+    path("api/video/upload", UploadView.as_view(), name="api-upload"),
     path("api/models", ModelsView.as_view(), name="api-models"),
     path("api/video/tasks", TasksView.as_view(), name="api-tasks"),
     path("api/video/tasks/<str:task_id>", OwnTaskView.as_view(), name="api-own-task"),

@@ -10,7 +10,16 @@ from typing import TypeVar
 
 from django.conf import settings
 
-from providers.contract import CancelOutcome, GenerationRequest, HttpReply, JobRef, JobState, JobStatus, Submitted
+from providers.contract import (
+    CancelOutcome,
+    GenerationRequest,
+    HttpReply,
+    JobRef,
+    JobState,
+    JobStatus,
+    StartImage,
+    Submitted,
+)
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video.attempts import callbacks
 from video.engine.outcomes import bounded_s
@@ -43,11 +52,11 @@ PollAnswer = JobStatus | Exception
 Parsed = TypeVar("Parsed")
 
 
-def request_of(task: VideoTask, generation: Generation) -> GenerationRequest:
-    """What is asked of the provider for this task."""
+def request_of(task: VideoTask, generation: Generation, image: StartImage | None) -> GenerationRequest:
+    """What is asked of the provider for this task, with its start image."""
     request = model_choice.request_of(task, model=generation.model, resolution=generation.resolution)
     callback_url = callbacks.callback_url(generation.pk, generation.provider)
-    return replace(request, duration_s=generation.duration_s, callback_url=callback_url)
+    return replace(request, duration_s=generation.duration_s, callback_url=callback_url, image=image)
 
 
 def _key(generation: Generation) -> str:
@@ -70,11 +79,11 @@ def _job(generation: Generation) -> JobRef:
 class Submission:
     """A submit that is ready to be sent: everything that can go wrong without a socket has gone right."""
 
-    def __init__(self, task: VideoTask, generation: Generation) -> None:
+    def __init__(self, task: VideoTask, generation: Generation, image: StartImage | None = None) -> None:
         """Raises RequestRejected when the provider's models can't express the task, KeyGone without a key."""
         self._provider = toolkit().provider(generation.provider)
         self._sender = toolkit().sender(generation.provider)
-        request = request_of(task, generation)
+        request = request_of(task, generation, image)
         self.expects_call = request.callback_url is not None
         self._request = self._provider.build_submit(request, key=_key(generation), reference=generation.pk)
 

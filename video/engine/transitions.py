@@ -317,6 +317,12 @@ def prioritise(task_ids: Sequence[str], priority: int) -> set[str]:
     return {row[0] for row in rows}
 
 
+def note_work_files(claim: Claim) -> None:
+    """The task is about to get work files: they are swept when it has ended."""
+    if not claim.task.has_work_files:
+        VideoTask.objects.filter(pk=claim.task.pk).update(has_work_files=True)
+
+
 def forget_work_files(task_id: str) -> None:
     """The work files of an ended task are deleted. Not if it was revived meanwhile: its next stage makes new ones."""
     VideoTask.objects.filter(pk=task_id, finished_at__isnull=False).update(has_work_files=False)

@@ -10,6 +10,9 @@
     ├── TooManyTries                 too many logins have failed: repeat after `retry_after_s`
     ├── LoginsBusy                   too many logins come at once: repeat after `retry_after_s`
     ├── KeyReused                    the Idempotency-Key stands for another order: use a new key
+    ├── NoSuchUpload                 the upload is gone, or it is another user's: send the picture again
+    ├── UploadsFull                  the user's uploads fill their quota: repeat after `retry_after_s`
+    ├── UploadsBusy                  too many pictures are read at once: repeat after `retry_after_s`
     ├── ActionRefused                the task's state forbids it: read the task again
     │   ├── TaskDeleted              its owner has deleted it: nothing is left of it
     │   └── NoSuchTask               there is no such task, or it is another user's

@@ -16,6 +16,7 @@ POINTS = (
     "admit.before_commit",  # the attempt's row is written, and gone if the process dies here
     "admit.committed",  # … and stays; no message has been sent yet
     "generate.claimed",  # a worker holds the task, nothing else has happened
+    "generate.after_image",  # the start image is kept under the task's name
     "generate.before_mark_sent",
     "generate.after_mark_sent",  # committed as unknown, the socket not yet open
     "generate.before_send",  # in the sender, just before the first byte

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0018_erasure'),
+        ('video', '0019_uploads'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

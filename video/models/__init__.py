@@ -1,8 +1,8 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
 Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
-`video.credits` the ledger, only `video.web.logins` a login. What must never be false is a constraint here, so that a
-mistake there fails loudly.
+`video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload.
+What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
 from video.models.failures import FailureText
@@ -12,6 +12,7 @@ from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserErasure, UserShare, UserStorage, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
+from video.models.uploads import Upload
 
 __all__ = [
     "ACTIVE",
@@ -31,6 +32,7 @@ __all__ = [
     "Stage",
     "Status",
     "TaskEvent",
+    "Upload",
     "UserErasure",
     "UserShare",
     "UserStorage",

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import IntegrityError
 
 from providers import catalogue
-from providers.contract import JobState, JobStatus, Submitted
+from providers.contract import JobState, JobStatus, StartImage, Submitted
 from providers.errors import (
     Busy,
     JobNotFound,
@@ -47,6 +47,7 @@ from video.engine.transitions import progress_in_poll, render_fraction
 from video.infra import outage
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
+from video.pipeline import start_images
 from video.routing import accounts, health, model_choice, refusals
 
 log = logging.getLogger(__name__)
@@ -91,7 +92,37 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     """Send a planned attempt; or an unknown one again, with the same reference, where that makes no second job."""
     again = generation.state == State.UNKNOWN
     try:
-        submission = provider_calls.Submission(claim.task, generation)
+        image = start_images.start_image(claim, generation.model)
+    except start_images.ImageUnreachable as err:
+        return _image_unreachable(generation, err, again=again)
+    except start_images.ImageRefused as err:
+        return _image_refused(claim, generation, err, again=again)
+    with start_images.memory_for(image):
+        return _send(claim, generation, image, again=again)
+
+
+def _image_unreachable(generation: Generation, err: start_images.ImageUnreachable, *, again: bool) -> Outcome:
+    """Nothing was sent: the host of the start image is asked again, within a bound."""
+    if again:  # the first send is still unknown: only the look-ups can tell
+        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
+    return TryAgain(err.code, err.message, str(err), at_least_s=err.retry_after_s, most_tries=start_images.TRIES)
+
+
+def _image_refused(claim: Claim, generation: Generation, err: start_images.ImageRefused, *, again: bool) -> Outcome:
+    """Nothing was sent, and this model will never begin with that image; perhaps another one will."""
+    if again:
+        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
+    _give_back(generation)
+    records.record_rejected(generation.pk, code=err.code, message=err.message)
+    if err.another_model_could:
+        return fall_back(claim, err.code, err.message, str(err))
+    return Fail(err.code, err.message, str(err))
+
+
+def _send(claim: Claim, generation: Generation, image: StartImage | None, *, again: bool) -> Outcome:
+    """The submit itself, and what its answer means."""
+    try:
+        submission = provider_calls.Submission(claim.task, generation, image)
     except RequestRejected as err:
         return _rejected(generation, err)
     except accounts.ACCOUNT_ERRORS as err:
@@ -221,7 +252,7 @@ def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
 
 
 # Causes in the request itself: no other model could get past them.
-NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"})
+NO_OTHER_MODEL_COULD = frozenset({"bad_request", "moderation"}) | start_images.FINAL_CODES
 
 
 # --- poll ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
 from video.scheduling import admission
+from video.web import uploads
 from video.web.logins import sessions, throttle
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("work_files", 60, sweep_work_files),
     ("stored_files", 15, retention.sweep),
     ("erasures", 15, retention.sweep_erasures),
+    ("uploads", 60, uploads.sweep),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     (f"parts@{socket.gethostname()[-30:]}", 60, sweep_parts),
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),

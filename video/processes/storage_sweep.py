@@ -22,12 +22,13 @@ from video import ids
 from video.engine import stored_files
 from video.infra import database
 from video.infra.errors import Refusal
-from video.models import VideoTask
+from video.models import Upload, VideoTask
 
 LEAST_AGE_S = 86_400.0  # longer than any claim lives
 BATCH = 1000
 
 _RESULT = re.compile(r"[0-9]+/videos/(vid_[0-9a-z]{26})(?:\.mp4|_thumb\.jpg|_original\.[a-z0-9]{1,5})", re.ASCII)
+_UPLOAD = re.compile(r"[0-9]+/uploads/(upl_[0-9a-z]{26})\.(?:jpg|png|webp)", re.ASCII)
 _WORK = re.compile(r"work/(task_[0-9a-z]{26})/[^/]+", re.ASCII)
 
 
@@ -96,11 +97,14 @@ def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:
     """(key, the id that it was made under) of those that no row has."""
     results: dict[str, list[str]] = {}
     work: dict[str, list[str]] = {}
+    uploads: dict[str, str] = {}
     for key in keys:
         if match := _RESULT.fullmatch(key):
             results.setdefault(match[1], []).append(key)
         elif match := _WORK.fullmatch(key):
             work.setdefault(match[1], []).append(key)
+        elif match := _UPLOAD.fullmatch(key):
+            uploads[key] = match[1]
         else:
             seen.foreign += 1
     rows = VideoTask.objects.filter(video_id__in=list(results)).values_list(
@@ -115,6 +119,9 @@ def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:
     for task_id, files in work.items():
         if task_id not in kept:
             yield from ((key, task_id) for key in files)
+    rows_of_uploads = Upload.objects.filter(key__in=list(uploads)).values_list("key", flat=True)
+    kept = set(rows_of_uploads) if uploads else set()
+    yield from ((key, upload_id) for key, upload_id in uploads.items() if key not in kept)
 
 
 def find_lost(storage: MediaStorage, seen: Seen) -> Iterator[Lost]:

@@ -22,6 +22,7 @@ import random
 import uuid
 from typing import Any
 
+from providers.dialect import shapes
 from providers.dialect.dialect import Dialect, Draft, Host, Refusal
 from providers.dialect.jobs import Account, Call, Job, Phase
 from providers.dialect.messages import Later, Reply, Request
@@ -94,6 +95,8 @@ class KlingDialect(Dialect):
             bare["options"] = {name: value for name, value in bare["options"].items() if name not in hidden}
         draft.content = json.dumps([request.path, bare], sort_keys=True)
         draft.extra |= {"tasks": tasks, "standard": tasks.name, "image": image}
+        frames = {one["type"]: one.get("url") for one in body.get("contents") or ()}
+        draft.extra["start_image"] = shapes.sent_image(body.get("image") or frames.get("first_frame"))
         return self.host.submit(self, account, draft, request)
 
     def check(self, account: Account, draft: Draft) -> Refusal | None:

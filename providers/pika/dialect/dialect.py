@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+from providers.dialect import shapes
 from providers.dialect.dialect import Dialect, Draft, Host, Refusal
 from providers.dialect.jobs import Account, Call, Job, Phase
 from providers.dialect.messages import Later, Reply, Request, is_web_address
@@ -104,6 +105,7 @@ class PikaDialect(Dialect):
             name, given.prompt, json.dumps([name, body], sort_keys=True), given.width_px, given.height_px,
             given.duration_s, False, cost, reference=webhook or "", callback_url=webhook, lane=LANE,
         )  # fmt: skip
+        draft.extra["start_image"] = shapes.sent_image(body.get("image_url"))
         if given.issues:
             draft.extra["issues"] = given.issues
             draft.failure = given.issues[0]["type"]

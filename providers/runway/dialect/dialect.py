@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from providers.dialect import shapes
 from providers.dialect.dialect import Dialect, Draft, Refusal
 from providers.dialect.jobs import Account, Job, Phase
 from providers.dialect.messages import Later, Reply, Request
@@ -89,6 +90,7 @@ class RunwayDialect(Dialect):
         draft = Draft(
             body["model"], body.get("promptText", ""), content, width, height, duration_s, audio, rate * duration_s
         )
+        draft.extra["start_image"] = shapes.sent_image(body.get("promptImage"))
         return self.host.submit(self, account, draft, request)
 
     def accept(self, job: Job, request: Request) -> Reply:

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from providers.dialect import shapes
+
 Issue = dict[str, Any]
 Check = Callable[[Any, list[Any]], list[Issue]]  # value and path to what is wrong with it
 MISSING: Any = object()
 
 MAX_PROMPT_UNITS = 1000  # UTF-16 code units, as JavaScript counts
 MAX_URL_CHARS = 2048
-MAX_DATA_URI_CHARS = 5 * 1024 * 1024
+MAX_DATA_URI_CHARS = 5_000_000
 
 WIDE_TALL = ("1280:720", "720:1280")
 GEN4_IMAGE = ("1280:720", "720:1280", "1104:832", "832:1104", "960:960", "1584:672")
@@ -103,15 +105,24 @@ def image_uri(value: Any, path: list[Any]) -> list[Issue]:
     if not isinstance(value, str):
         return wrong_type("string", value, path)
     if value.startswith("data:"):
-        if not re.match(r"data:image/(jpeg|jpg|png|webp);base64,[A-Za-z0-9+/]", value):
-            return issue("custom", path, "Invalid data URI: expected a base64 encoded JPEG, PNG or WebP image")
-        return _sized(len(value), 1, MAX_DATA_URI_CHARS, path, "string", " characters")
+        too_long = _sized(len(value), 1, MAX_DATA_URI_CHARS, path, "string", " characters")
+        return too_long or _data_uri(value, path)
     if re.fullmatch(r"runway://\S+", value):
         return []
     too_long = _sized(len(value), 1, MAX_URL_CHARS, path, "string", " characters")
     return too_long or (
         [] if _is_public_https(value) else issue("custom", path, "Invalid asset URL: expected HTTPS and a domain name")
     )
+
+
+def _data_uri(value: str, path: list[Any]) -> list[Issue]:
+    """A whole picture of the kind that its head says."""
+    head = re.match(r"data:image/(jpeg|jpg|png|webp);base64,", value)
+    data = shapes.from_base64(value[head.end() :]) if head else None
+    kind = "JPEG" if head and head[1] == "jpg" else head[1].upper() if head else ""
+    if data is None or shapes.image_size(data, kind) is None:
+        return issue("custom", path, "Invalid data URI: expected a base64 encoded JPEG, PNG or WebP image")
+    return []
 
 
 def _is_public_https(url: str) -> bool:

@@ -105,6 +105,7 @@ class Control:
             "createdAt": job.created_at, "runAt": _finite(job.run_at), "endAt": _finite(job.end_at),
             "ended": not phase.is_live, "cancelled": job.cancelled, "deleted": job.deleted, "failure": job.failure,
             "cost": job.cost(now), "polls": job.polls, "results": job.results, "downloads": job.downloads,
+            "startImage": job.extra.get("start_image"),
         }  # fmt: skip
 
     def _jobs(self, params: Mapping[str, str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.pictures import start_image
 from tests.providers.simulator.client import RunwayClient
 
 IMAGE = "https://images.example.com/a.jpg"
@@ -55,6 +56,8 @@ def issues(reply: Any) -> list[dict[str, Any]]:
         (IMAGES, {"promptImage": "https://10.0.0.1/a.jpg"}, "custom", ["promptImage"]),
         (IMAGES, {"promptImage": "https://x.example/" + "a" * 2048}, "too_big", ["promptImage"]),
         (IMAGES, {"promptImage": "data:image/gif;base64,R0lG"}, "custom", ["promptImage"]),
+        (IMAGES, {"promptImage": "data:image/png;base64,iVBORw0KGgo="}, "custom", ["promptImage"]),
+        (IMAGES, {"promptImage": start_image().data_uri().replace("png", "jpeg")}, "custom", ["promptImage"]),
         (IMAGES, {"promptImage": "data:image/png;base64," + "A" * 5 * 1024 * 1024}, "too_big", ["promptImage"]),
         (IMAGES, {"promptImage": []}, "too_small", ["promptImage"]),
         (IMAGES, {"promptImage": [{"uri": IMAGE, "position": "last"}]}, "invalid_value", None),
@@ -81,7 +84,7 @@ def test_a_body_against_the_rules_is_refused_like_zod_does(
         (TEXT, {"model": "veo3.1_fast", "duration": None, "ratio": "1080:1920"}, 120),
         (IMAGES, {"promptImage": IMAGE, "ratio": "1584:672"}, 24),
         (IMAGES, {"promptImage": [{"uri": "runway://abc", "position": "first"}]}, 24),
-        (IMAGES, {"promptImage": "data:image/png;base64,iVBORw0KGgo=", "model": "gen4_turbo"}, 10),
+        (IMAGES, {"promptImage": start_image().data_uri(), "model": "gen4_turbo"}, 10),
         (IMAGES, {"promptImage": IMAGE, "model": "gen4_turbo", "promptText": None, "duration": None}, 50),
         (IMAGES, {"promptImage": [{"uri": IMAGE, "position": "first"}, {"uri": IMAGE, "position": "last"}],
                   "model": "veo3.1_fast", "duration": 6}, 90),

@@ -38,7 +38,7 @@ FULL = Order(
     expires_in_s=3600,
 )
 #: What a provider is asked for, but no client can choose.
-NOT_ORDERED = {"model", "sound", "callback_url"}
+NOT_ORDERED = {"image", "model", "sound", "callback_url"}
 
 each_field = pytest.mark.parametrize("asked", FIELDS, ids=lambda one: one.name)
 

@@ -15,10 +15,12 @@ from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Poli
 from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
 from video.api.bodies import fields_of
+from video.api.parsing import OrderParser, longest_order
 from video.credits import price
 from video.infra.camel import camel
 from video.routing import health, model_choice
 from video.scheduling import estimates
+from video.web import uploads
 
 AS_IN_CATALOGUE = Override()
 
@@ -56,8 +58,14 @@ class QuoteView(ApiView):
     `priceUsd` is what the provider would charge, `credits` what the user would pay.
     """
 
+    parser_classes = (OrderParser,)
+    longest_body = longest_order
+
     def post(self, request: Request) -> HttpResponse:
-        order = fields_of(request, CreateSerializer)["order"]
+        wanted = fields_of(request, CreateSerializer)
+        order = wanted["order"]
+        if wanted["picture"] is None and uploads.is_address(order.image_url):
+            uploads.hold(request.user.pk or 0, order.image_url)
         try:
             quote = model_choice.quote(order, user_id=request.user.pk or health.ANOTHER_USER)
         except model_choice.ModelUnavailable as err:

@@ -19,6 +19,7 @@ from video.actions.task_rows import TaskDeleted
 from video.api import errors, stored
 from video.api.base import ApiView, beside, success, user_id
 from video.api.bodies import fields_of
+from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
 from video.engine import transitions
@@ -64,10 +65,13 @@ PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
 class CreateView(ApiView):
     """POST /api/video/create: 201 with the new task, or 200 with the one that this Idempotency-Key made before."""
 
+    parser_classes = (OrderParser,)
+    longest_body = longest_order
+
     def post(self, request: Request) -> HttpResponse:
         key = _idempotency_key(request)
         wanted = fields_of(request, CreateSerializer)
-        task, is_new = create.create(user_id(request), wanted["order"], models=wanted["models"], idempotency_key=key)
+        task, is_new = create.create(user_id(request), **wanted, idempotency_key=key)
         response = success(
             {
                 "taskId": task.pk,

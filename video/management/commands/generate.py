@@ -26,16 +26,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from media_pipeline.errors import MediaError
 from video.actions import create
 from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
+from video.infra.errors import Refusal
 from video.management.base import INTERRUPTED, user_named
 from video.management.terminal import TerminalConsole, printable
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
-from video.scheduling import backlog
 from video.web import demo_login, media
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN = 1, 2, 3
@@ -284,14 +285,17 @@ class Command(BaseCommand):
             hint = "" if settings.SIMULATE else " To try without keys, set REELWORKS_SIMULATE=1."
             raise CommandError(f"{err}{hint}", returncode=BAD_INPUT) from err
         try:
-            return create.create(user.pk, checked.validated_data["order"], priority=options["priority"])[0]
+            wanted = checked.validated_data
+            return create.create(user.pk, **wanted, priority=options["priority"])[0]
         except ledger.InsufficientCredits as err:
             raise CommandError(
                 f"{user.get_username()} has {err.balance} credits, a video costs {err.needed}. Nothing was made. "
                 f"Give some with: manage.py grant_credits {user.get_username()} {max(100, err.needed)}",
                 returncode=BAD_INPUT,
             ) from err
-        except backlog.TooManyWaiting as err:
+        except MediaError as err:
+            raise CommandError(f"Nothing was made. {err.user_message}", returncode=BAD_INPUT) from err
+        except Refusal as err:
             raise CommandError(f"Nothing was made. {err}", returncode=BAD_INPUT) from err
 
     def _follow(self, progress: Progress, *, timeout_s: float | None, quiet: bool) -> bool:

@@ -46,8 +46,9 @@ class Front:
         self._pages = Lane("web", threads=threads, waiting=waiting)
         self._passwords = Lane("passwords", threads=8, waiting=100)
         self._files = Lane("files", threads=8, waiting=waiting)  # they need the disk alone, which may be a slow one
+        self._pictures = Lane("pictures", threads=2, waiting=50)  # each is decoded, in one of two children
         self._health = Lane("health", threads=1, waiting=100)
-        self._lanes = (self._pages, self._passwords, self._files, self._health)
+        self._lanes = (self._pages, self._passwords, self._files, self._pictures, self._health)
         self._changes = Changes()
         self._has_bounds = False
 
@@ -73,13 +74,16 @@ class Front:
             sockets.bound()
         headers = scope.headers.items()
         try:
-            body = await self._bodies.receive(headers, protocol, is_api=scope.path.startswith("/api/"))
+            body = await self._bodies.receive(headers, protocol, path=scope.path)
         except bodies.BadBody as bad:
             _refuse(protocol, scope, bad.status, bad.code, bad.sentence)
             return
         except (bodies.SenderGone, ProtocolClosed):
             return
-        answer = await self._ask(scope, headers, body, protocol, can_wait=True)
+        try:
+            answer = await self._ask(scope, headers, body, protocol, can_wait=True)
+        finally:
+            self._bodies.release(body, path=scope.path)
         if answer is None:
             return
         listener = answer.body.listener
@@ -103,16 +107,18 @@ class Front:
         """Let a thread answer. None, or the answer if it is one that comes later."""
         done: asyncio.Future[wsgi.Answer | None] = asyncio.get_running_loop().create_future()
         environ = wsgi.environ_of(scope, headers, body, can_wait=can_wait)
-        if self._lane(scope.path).take(partial(self._answer, scope, environ, protocol, done)):
+        if self._lane(scope.path, body).take(partial(self._answer, scope, environ, protocol, done)):
             return await done
         _overloaded(protocol, scope)
         return None
 
-    def _lane(self, path: str) -> Lane:
+    def _lane(self, path: str, body: bytes) -> Lane:
         if path in PASSWORDS:
             return self._passwords
         if path.startswith("/storage/"):
             return self._files
+        if path in bodies.FORMS_OF_API or len(body) > bodies.LONGEST:
+            return self._pictures
         return self._health if path == "/healthz" else self._pages
 
     def _answer(
