@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import psycopg
 
@@ -59,3 +60,18 @@ def _kind(error: psycopg.Error) -> str:
     if told.constraint_name:
         where = [f"constraint {told.constraint_name}"]
     return f"{', '.join([type(error).__name__, str(error.sqlstate), *where])}; its words are left out"
+
+
+def configured(level: str) -> dict[str, Any]:
+    """Django's LOGGING: lines on stderr, from this level on."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "line": {"()": "config.logs.LineFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": level},
+        # Its warning about an answer with odd headers holds the whole address, the signature of a file's link in it.
+        "loggers": {"urllib3": {"level": "ERROR"}},
+    }

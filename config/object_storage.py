@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from django.core.exceptions import ImproperlyConfigured
 
 from media_pipeline.storage import links, s3_links
-from media_pipeline.storage.s3_address import BadAddress, S3Address, cdn_of, endpoint_of, parse
+from media_pipeline.storage.s3_address import BadAddress, S3Address, S3Keys, cdn_of, endpoint_of, parse
 from media_pipeline.storage.s3_object import ObjectOptions
 
 #: What settings beside STORAGE_URL say when they are not set; they mean nothing without it.
@@ -76,3 +76,14 @@ def _options(beside: Mapping[str, str], kept_s: int) -> ObjectOptions:
         kept_s=kept_s,
         in_shared_caches=bool(beside["STORAGE_CDN_URL"]),
     )
+
+
+def keys(key: str, secret: str, session: str) -> S3Keys | None:
+    """The keys of the bucket; None: what AWS's library finds by itself, such as the machine's role.
+
+    Raises ImproperlyConfigured for a key without its secret, or the other way round.
+    """
+    if bool(key) != bool(secret):
+        missing, given = ("SECRET_ACCESS_KEY", "ACCESS_KEY_ID") if key else ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
+        raise ImproperlyConfigured(f"AWS_{missing} is missing beside AWS_{given}.")
+    return S3Keys(key, secret, session) if key else None

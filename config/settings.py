@@ -11,14 +11,13 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, key_names, object_storage, secret_key, serving, web_addresses
+from config import addresses, key_names, logs, object_storage, secret_key, serving, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
 from config.names import KEY_NAMES
 from config.running import running_simulator
 from media_pipeline.pictures import data_uri
-from media_pipeline.storage.s3_address import S3Keys
 from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
 from providers.entry import ProviderEntry
 from providers.registry import PROVIDERS
@@ -412,17 +411,16 @@ STORAGE_LOCAL_PATH = read.folder(env, "STORAGE_LOCAL_PATH", "./storage", root=BA
 # Unfinished work is always on a local disk; beside local storage, so that publishing never copies.
 SCRATCH_PATH = read.folder(env, "SCRATCH_PATH", str(STORAGE_LOCAL_PATH / ".scratch"), root=BASE_DIR)
 # Of a stored file. A folder gets the same, and may be entered by whom the files may be read by.
-STORAGE_FILE_MODE = int(
-    read.choice(env, "STORAGE_FILE_MODE", "0640", among=("0600", "0640", "0644", "0660", "0664")), base=8
-)
-STORAGE_OFFLOAD = serving.offload(
-    read.text(env, "STORAGE_OFFLOAD", "off"), folder=STORAGE_LOCAL_PATH, bucket=read.text(env, "STORAGE_URL")
-)
+_modes = ("0600", "0640", "0644", "0660", "0664")
+STORAGE_FILE_MODE = int(read.choice(env, "STORAGE_FILE_MODE", "0640", among=_modes), base=8)
+_url = read.text(env, "STORAGE_URL")
+STORAGE_OFFLOAD = serving.offload(read.text(env, "STORAGE_OFFLOAD", "off"), folder=STORAGE_LOCAL_PATH, bucket=_url)
 LINK_LIFETIME_SECONDS = read.whole(env, "LINK_LIFETIME_SECONDS", 3600, least=60, most=7 * 86400)
 
+_region = read.text(env, "AWS_REGION") or read.text(env, "AWS_DEFAULT_REGION")
 _bucket = object_storage.configured(
-    read.text(env, "STORAGE_URL"),
-    region=read.text(env, "AWS_REGION") or read.text(env, "AWS_DEFAULT_REGION"),
+    _url,
+    region=_region,
     beside={
         "STORAGE_PUBLIC_ENDPOINT": read.text(env, "STORAGE_PUBLIC_ENDPOINT"),
         "STORAGE_CDN_URL": read.text(env, "STORAGE_CDN_URL"),
@@ -433,31 +431,11 @@ _bucket = object_storage.configured(
     },
     link_lifetime_s=LINK_LIFETIME_SECONDS,
 )
-
-
-def _object_storage_keys() -> S3Keys | None:
-    """None: what AWS's library finds by itself, such as the machine's role."""
-    key, secret = read.token(env, "AWS_ACCESS_KEY_ID"), read.token(env, "AWS_SECRET_ACCESS_KEY")
-    if bool(key) != bool(secret):
-        missing, given = ("SECRET_ACCESS_KEY", "ACCESS_KEY_ID") if key else ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")
-        raise ImproperlyConfigured(f"AWS_{missing} is missing beside AWS_{given}.")
-    return S3Keys(key, secret, read.token(env, "AWS_SESSION_TOKEN")) if key else None
-
-
 # The bucket as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH.
 OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _bucket.address, _bucket.for_clients
 OBJECT_STORAGE_OPTIONS = _bucket.options
-OBJECT_STORAGE_KEYS = _object_storage_keys() if OBJECT_STORAGE else None
+_aws = [read.token(env, f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")]
+OBJECT_STORAGE_KEYS = object_storage.keys(*_aws) if OBJECT_STORAGE else None
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "config.logs.LineFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
-    },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS)},
-    # Its warning about an answer with odd headers holds the whole address, the signature of a file's link in it.
-    "loggers": {"urllib3": {"level": "ERROR"}},
-}
+LOGGING = logs.configured(read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS))

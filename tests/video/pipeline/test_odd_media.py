@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from media_pipeline import errors
 from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.fetch.download import Fetched
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.media_pipeline.table import recipes
 from tests.media_pipeline.table.recipes import FAST, READY, X264, again, changed, clip, cut, flipped, zeroed
@@ -52,12 +53,13 @@ class Host:
         self.answers: list[Path | errors.MediaError] = []
         self.fetches = 0
 
-    def fetch(self, _: str, path: Path, **__: object) -> None:
+    def fetch(self, _: str, path: Path, **__: object) -> Fetched:
         answer = self.answers[min(self.fetches, len(self.answers) - 1)]
         self.fetches += 1
         if isinstance(answer, errors.MediaError):
             raise answer
         shutil.copyfile(answer, path)
+        return Fetched(path.stat().st_size, is_whole=True)
 
 
 @pytest.fixture
