@@ -137,6 +137,26 @@ def admit(point: str = "", action: str = "") -> int:
     return len(admission.admit())
 
 
+def sweep_stored(point: str = "", action: str = "") -> int:
+    """One turn of the sweeper over what is to be deleted, with a fail point armed."""
+    from video.infra import failpoints
+    from video.processes import retention
+
+    if point:
+        failpoints.arm(point, action)
+    return retention.sweep()
+
+
+def delete(task_id: str, point: str = "", action: str = "") -> bool:
+    """Delete one task, with a fail point armed; whether it was not deleted before."""
+    from video.actions.delete import delete
+    from video.infra import failpoints
+
+    if point:
+        failpoints.arm(point, action)
+    return delete(task_id).changed
+
+
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
     from tests.factories import give_core

@@ -189,7 +189,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
                 "timeline": timeline.timeline_of(task, timezone.now()),
                 "title": "Task",
                 "may_cancel": may_steer and task.is_active,
-                "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED},
+                "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED} and not task.is_deleted,
             }
         return super().change_view(request, object_id, form_url, extra)
 

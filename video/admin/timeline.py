@@ -30,6 +30,7 @@ def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
     shown = list(reversed(events[:EVENTS_SHOWN]))
     last = generations[-1] if generations else None
     has_video = task.status == Status.SUCCESS
+    has_files = has_video and not task.gone_why
     return {
         "task": task,
         "headline": headline(task, now),
@@ -42,8 +43,8 @@ def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
         "asked": _asked(task),
         "made": _made(task) if has_video else [],
         "clocks": _clocks(task),
-        "video_url": _link(task.output_key) if has_video else "",
-        "poster_url": _link(task.thumbnail_key) if has_video and task.thumbnail_key else "",
+        "video_url": _link(task.output_key) if has_files else "",
+        "poster_url": _link(task.thumbnail_key) if has_files and task.thumbnail_key else "",
         "simulated": bool(last and last.simulated),
         "took": span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
         "notes": _notes(task, last, entries, now),

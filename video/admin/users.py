@@ -44,6 +44,8 @@ class UserAdmin(PageOfUsers):
 
     list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
     actions = ("cancel_what_waits", "end_logins", "erase")
+    readonly_fields = ("stored",)
+    fieldsets = (*(DjangoUserAdmin.fieldsets or ()), ("Stored files", {"fields": ("stored",)}))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         waiting = VideoTask.objects.filter(user=OuterRef("pk"), admit_at__isnull=False).order_by().values("user")

@@ -59,18 +59,21 @@ def delete_given_up(task_id: str) -> bool:
     """
     row = database.fetch_one(
         """
-        SELECT output_key, thumbnail_key, source_key FROM video_videotask
+        SELECT output_key, thumbnail_key, source_key, has_work_files OR gone_why = 'deleted' FROM video_videotask
         WHERE id = %s AND gone_why IN ('expired', 'deleted')
         """,
         [task_id],
     )
     if row is None:
         return False
+    *keys, may_have_work_files = row
     storage = toolkit().storage
-    for key in filter(None, row):
+    for key in filter(None, keys):
         storage.delete(key)
         failpoint("removal.after_file")
-    storage.delete_prefix(object_keys.work_prefix(task_id))
+    if may_have_work_files:
+        storage.delete_prefix(object_keys.work_prefix(task_id))
+    failpoint("removal.after_files")
     return database.changed(
         """
         UPDATE video_videotask SET output_key = '', thumbnail_key = '', source_key = '', original_bytes = NULL,

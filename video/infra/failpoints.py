@@ -34,6 +34,7 @@ POINTS = (
     "save.after_thumbnail",
     "save.finished",  # success is committed, the work files are still there
     "removal.after_file",  # one of the files that a row has given up is deleted, the row still names it
+    "removal.after_files",  # all of them are deleted, the row still names them
 )
 
 

@@ -51,6 +51,7 @@ def system(figures: System) -> dict[str, Any]:
             "withoutPrice": figures.stake.unpriced,
         },
         "warnings": {"last24Hours": figures.warnings},
+        "storage": camel(figures.stored, "bytes=usedBytes videos"),
     }
 
 
@@ -69,7 +70,7 @@ def own(figures: OwnFigures) -> dict[str, Any]:
 
 
 def storage(use: Use) -> dict[str, int | None]:
-    """What one user has stored."""
+    """What one user, or all of them, have stored."""
     return camel(use, "bytes=usedBytes limit=limitBytes videos")
 
 

@@ -15,6 +15,8 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permissi
 from video.attempts import failure_texts, unsettled
 from video.monitoring import delivered, problems, providers, stages, workers
 from video.monitoring.problems import Figures, Problem
+from video.scheduling import storage_quota
+from video.scheduling.storage_quota import NOTHING, Use
 
 #: What lets staff see everything: who may look at all tasks and at the providers' accounts.
 PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
@@ -23,6 +25,8 @@ PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
 @dataclass(frozen=True)
 class System(Figures):
     """Everything, for staff: the figures, and the problems that they show."""
+
+    stored: Use = NOTHING
 
     @cached_property
     def problems(self) -> list[Problem]:
@@ -48,6 +52,7 @@ def read() -> System:
         stake=unsettled.stake(unsettled.find(with_lost=False)),
         failure_texts=failure_texts.undecided(),
         warnings=delivered.warnings_by_code(),
+        stored=storage_quota.of_all(),
     )
 
 

@@ -46,11 +46,14 @@ class StorageFull(Refusal):
 
 @dataclass(frozen=True)
 class Use:
-    """What one user has stored."""
+    """What one user, or all of them, have stored."""
 
     bytes: int
     videos: int
     limit: int | None  # bytes
+
+
+NOTHING: Final = Use(0, 0, None)
 
 
 def limit() -> dict[str, Any]:
@@ -69,6 +72,14 @@ def of_user(user_id: int) -> Use:
         {"user_id": user_id, **limit()},
     )
     return Use(int(used), int(videos), most or None)
+
+
+def of_all() -> Use:
+    """What all users have stored. One statement over a row for each user."""
+    ((used, videos),) = database.fetch(
+        "SELECT coalesce(sum(bytes), 0), coalesce(sum(videos), 0) FROM video_userstorage"
+    )
+    return Use(int(used), int(videos), None)
 
 
 def check(user_id: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from django.db import connection, transaction
 from providers.contract import Submitted
 from tests.factories import accepted, admitted, claimed, live, make_task, reload
 from tests.system.system import until
+from tests.video.racing import together
 from video.actions import cancel as cancel_action
 from video.actions import retry as retry_action
 from video.actions.cancel import Refund
@@ -27,40 +27,6 @@ from video.scheduling import admission
 pytestmark = pytest.mark.django_db(transaction=True)
 State = Generation.State
 ROUNDS = 6
-
-
-def together(turn: int, *calls: Callable[[], Any]) -> list[Any]:
-    """Their results, or the Refused that they ended with; each in a thread of its own, off at once.
-
-    From turn to turn another one gets a little start, so that each comes first sometimes, on any machine.
-    """
-    barrier = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
-
-    def run(place: int, call: Callable[[], Any]) -> None:
-        try:
-            connection.ensure_connection()
-            barrier.wait(30)
-            time.sleep(0 if turn % 3 == 2 or turn % len(calls) == place else 0.003)
-            results[place] = call()
-        except ActionRefused as err:
-            results[place] = err
-        except BaseException as err:
-            results[place] = err
-            raise
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=(place, call)) for place, call in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, ActionRefused):
-            raise result
-    return results
 
 
 def cancel(task: VideoTask) -> Callable[[], Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.test import Client
 from pytest_django import Settings
 
@@ -185,6 +186,12 @@ class TestQuota:
         assert code(api.post("/api/video/retry", {"taskId": task.pk}, content_type=JSON)) == (403, "storage_full")
         call_command("retry_tasks", task.pk)
         assert reload(task).is_active
+
+    def test_a_command_says_it_too(self, user: AbstractBaseUser, settings: Settings) -> None:
+        saved(user)
+        settings.MAX_STORED_BYTES_PER_USER = 1
+        with pytest.raises(CommandError, match=r"Nothing was made\. Your stored videos"):
+            call_command("generate", "A cat", user=user.get_username())
 
     def test_a_video_that_is_paid_for_is_stored_all_the_same(self, user: AbstractBaseUser, settings: Settings) -> None:
         settings.MAX_STORED_BYTES_PER_USER = 40

@@ -76,7 +76,7 @@ class TestSystem:
         found = data(operator)
         assert set(found) == {
             *("scope", "at", "simulated", "healthy", "troubles", "videoQueue", "mediaQueue", "stages", "accounts"),
-            *("keys", "circuits", "workers", "openCases", "warnings"),
+            *("keys", "circuits", "workers", "openCases", "warnings", "storage"),
         }
         assert found["healthy"] is True
         assert found["troubles"] == []

@@ -14,6 +14,7 @@ from django.db import OperationalError, connection
 
 from tests.factories import accepted, make_task
 from tests.video.presence import everybody
+from tests.video.storing import saved
 from video.attempts import configured_keys
 from video.management.base import UNREACHABLE
 from video.monitoring import overview
@@ -64,6 +65,13 @@ def test_what_needs_a_person_is_said_first_and_exits_1() -> None:
     assert said.index("! No sweeper gives signs of life.") < said.index("videoQueue")
     assert "The system: " in said
     assert "You: Start one: " in said
+
+
+def test_it_says_what_all_users_have_stored() -> None:
+    for _ in range(2):
+        saved()
+    assert "Stored: 2 videos, 0.0 MB." in ask()[1]
+    assert json.loads(ask("--json")[1])["storage"] == {"usedBytes": 60, "videos": 2}
 
 
 def test_json_is_what_the_api_tells_staff() -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from video.engine.queues import QUEUES
-from video.infra.durations import span
+from video.infra.durations import count, span
 from video.management.base import INTERRUPTED, UNREACHABLE, ReportCommand, database_needed, table
 from video.monitoring import as_json, overview
 
@@ -114,6 +114,7 @@ def _page(found: overview.System) -> RenderableType:
         parts += [Text(), _keys(found)]
     if found.circuits:
         parts += [Text(), _circuits(found)]
+    parts += [Text(), Text(f"Stored: {count(found.stored.videos, 'video')}, {found.stored.bytes / 1e6:,.1f} MB.")]
     return Group(*parts)
 
 
