@@ -86,7 +86,7 @@ def _delete_files(task_id: str) -> bool:
     """Whether none is left."""
     try:
         stored_files.delete_given_up(task_id)
-    except MediaError as err:
+    except (MediaError, OSError) as err:  # away, or another user's: the web server may only be allowed to read
         log.warning("%s was deleted, its files stay until the sweeper can delete them: %s", task_id, err)
         return False
     return True

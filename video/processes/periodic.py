@@ -62,6 +62,9 @@ def sweep_work_files() -> int:
         except MediaError as err:
             log.warning("sweeper: the work files of %s stay for now: %s", task_id, err)
             break  # what is wrong with the storage is wrong for the others too; the next sweep deletes them
+        except OSError as err:
+            log.error("sweeper: a work file of %s can't be deleted (%s); see who owns it", task_id, err)  # noqa: TRY400
+            continue
         transitions.forget_work_files(task_id)
     return len(found)
 

@@ -24,17 +24,18 @@ def sweep() -> int:
     What an earlier turn, or a process that died, left undone comes first. Safe to repeat.
     """
     ends_at = time.monotonic() + LONGEST_S
-    done = 0
-    while time.monotonic() < ends_at:
+    total, goes_on = 0, True
+    while goes_on:
         waiting = stored_files.unfinished(BATCH)
-        if not waiting and not stored_files.mark_expired(BATCH):
+        done, goes_on = _each(((one, (one,)) for one in waiting), stored_files.delete_given_up, ends_at)
+        total += done
+        marked = stored_files.mark_expired(BATCH) if goes_on and len(waiting) < BATCH else 0
+        if not (done or marked):
             break
-        deleted = _each(((one, (one,)) for one in waiting), stored_files.delete_given_up, ends_at)
-        done += deleted
-        if deleted < len(waiting):
-            return done
-    originals = stored_files.old_originals(BATCH)
-    return done + _each(((one[0], one) for one in originals), stored_files.delete_original, ends_at)
+    if goes_on:
+        originals = stored_files.old_originals(BATCH)
+        total += _each(((one[0], one) for one in originals), stored_files.delete_original, ends_at)[0]
+    return total
 
 
 def sweep_erasures() -> int:
@@ -47,16 +48,24 @@ def sweep_erasures() -> int:
     )
 
 
-def _each(tasks: Iterable[tuple[str, tuple[str, ...]]], delete: Callable[..., bool], ends_at: float) -> int:
-    """How many were done until the time was over or the storage refused."""
+def _each(
+    tasks: Iterable[tuple[str, tuple[str, ...]]], delete: Callable[..., bool], ends_at: float
+) -> tuple[int, bool]:
+    """(how many were done, whether to go on): until the time is over or the storage can't be asked.
+
+    A file that can't be deleted keeps no other from it.
+    """
     done = 0
     for task_id, arguments in tasks:
         if time.monotonic() >= ends_at:
-            break
+            return done, False
         try:
             delete(*arguments)
         except MediaError as err:
             log.warning("sweeper: the files of %s, which are to go, stay for now: %s", task_id, err)
-            break  # what is wrong with the storage is wrong for the others too; the next sweep deletes them
-        done += 1
-    return done
+            return done, False  # what is wrong with the storage is wrong for the others too
+        except OSError as err:
+            log.error("sweeper: a file of %s can't be deleted (%s); see who owns it", task_id, err)  # noqa: TRY400
+        else:
+            done += 1
+    return done, True

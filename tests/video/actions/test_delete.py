@@ -167,11 +167,14 @@ class TestAnOpenJob:
         }
 
 
-def test_a_storage_that_is_away_keeps_nobody_from_it(user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StorageDown("503"), PermissionError(13, "Permission denied")])
+def test_a_storage_that_is_away_or_only_to_be_read_keeps_nobody_from_it(
+    user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     task = saved(user, **TEXTS)
 
     def down(*_: object) -> None:
-        raise StorageDown("503")
+        raise error
 
     with monkeypatch.context() as patched:
         patched.setattr("media_pipeline.storage.base.MediaStorage.delete", down)

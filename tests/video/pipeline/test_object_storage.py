@@ -21,14 +21,16 @@ from media_pipeline import errors
 from media_pipeline.storage.s3_address import S3Address
 from tests.factories import accepted, age, claimed, give_core, make_task, reload
 from tests.s3 import KEYS, S3Server, parts_of
+from tests.video import storing
 from tests.video.api.test_api_status import ask, succeed
 from video import checks
+from video.actions.delete import delete
 from video.attempts import records
 from video.engine import transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
 from video.pipeline import media_stages, runner
-from video.processes import periodic
+from video.processes import periodic, retention, storage_sweep
 from video.web import media
 
 
@@ -254,6 +256,39 @@ class TestStages:
             assert reload(task).has_work_files
         periodic.sweep_work_files()
         assert not reload(task).has_work_files
+
+
+@pytest.mark.django_db
+class TestRetention:
+    def test_what_expires_or_is_deleted_leaves_the_bucket(
+        self, bucket: S3Address, s3: S3Server, settings: Settings
+    ) -> None:
+        settings.KEEP_SOURCE_DAYS = 7
+        expired, deleted, kept = storing.saved(expires_in_s=1), storing.saved(), storing.saved()
+        assert len(s3.objects(bucket)) == 9  # a video, a thumbnail and an original each
+        storing.days_pass(expired, 1)
+        assert retention.sweep() == 1
+        assert not delete(deleted.pk).files_left
+        assert all(f"/{kept.user_id}/videos/{kept.video_id}" in key for key in s3.objects(bucket))
+        storing.days_pass(kept, 7.1)
+        assert retention.sweep() == 1
+        assert len(s3.objects(bucket)) == 2
+
+    @pytest.mark.usefixtures("quick")
+    def test_a_bucket_that_is_away_is_asked_again_by_the_sweeper(self, bucket: S3Address, s3: S3Server) -> None:
+        task = storing.saved()
+        s3.refuse = (503, "SlowDown")
+        assert delete(task.pk).files_left
+        assert retention.sweep() == 0
+        s3.refuse = None
+        assert retention.sweep() == 1
+        assert s3.objects(bucket) == []
+
+    def test_a_lost_video_is_found(self, bucket: S3Address, s3: S3Server) -> None:
+        task, _ = storing.saved(), storing.saved()
+        toolkit().storage.delete(task.output_key)
+        lost = list(storage_sweep.find_lost(toolkit().storage, storage_sweep.Seen(files=3)))
+        assert [(one.task_id, one.what) for one in lost] == [(task.pk, "video")]
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from django.test import Client
 from pytest_django import Settings
 
 from media_pipeline.errors import StorageDown
+from media_pipeline.storage.base import MediaStorage
 from tests.factories import make_user, reload
 from tests.video.storing import SOURCE, THUMBNAIL, VIDEO, before_save, days_pass, files, saved
 from video.engine import stored_files
@@ -127,6 +128,28 @@ def test_a_storage_that_is_away_ends_the_turn_and_loses_nothing(monkeypatch: pyt
         assert retention.sweep() == 0
     assert retention.sweep() == 2
     assert [files(task) for task in tasks] == [[], []]
+
+
+def test_a_file_that_can_not_be_deleted_keeps_no_other_from_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(retention, "BATCH", 2)
+    tasks = [saved(expires_in_s=1) for _ in range(4)]
+    for task in tasks:
+        days_pass(task, 1)
+    delete = MediaStorage.delete
+
+    def refuse(self: MediaStorage, key: str) -> None:
+        if key.startswith(f"{tasks[0].user_id}/"):
+            raise PermissionError(13, "Permission denied")
+        delete(self, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MediaStorage, "delete", refuse)
+        assert retention.sweep() == 3
+    assert f"a file of {tasks[0].pk} can't be deleted" in caplog.text
+    assert [len(files(task)) for task in tasks] == [2, 0, 0, 0]
+    assert retention.sweep() == 1
 
 
 def test_batches_see_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

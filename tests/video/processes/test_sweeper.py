@@ -57,6 +57,23 @@ def test_work_files_of_a_failed_task_stay_for_a_week(work_file: str) -> None:
     assert periodic.sweep_work_files() == 0
 
 
+def test_work_files_that_can_not_be_deleted_keep_no_others_from_it(
+    work_file: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended_days_ago(work_file, 8)
+
+    def refuse(task_id: str) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(media_stages, "drop_work_files", refuse)
+        assert periodic.sweep_work_files() == 1
+    assert f"a work file of {work_file} can't be deleted" in caplog.text
+    assert VideoTask.objects.get(pk=work_file).has_work_files
+    periodic.sweep_work_files()
+    assert not is_there(work_file)
+
+
 def test_work_files_of_a_success_that_a_crash_left_go_at_the_next_sweep(work_file: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
