@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from media_pipeline.storage.ranges import decide
 
@@ -57,6 +59,23 @@ ETAG = '"abc"'
 def test_range(header: str | None, status: int, start: int, length: int) -> None:
     decision = decide(header, 1000)
     assert (decision.status, decision.start, decision.length) == (status, start, length)
+
+
+@given(st.integers(0, 2000), st.integers(0, 2000), st.integers(0, 1500), st.integers(0, 40), st.booleans())
+def test_every_range_is_a_slice_of_the_file(first: int, last: int, size: int, zeros: int, is_suffix: bool) -> None:
+    """As Python slices it; leading zeros change nothing."""
+    file = range(size)
+    pad = "0" * zeros
+    asked = f"-{pad}{last}" if is_suffix else f"{pad}{first}-{pad}{last}"
+    wanted = file[max(0, size - last) :] if is_suffix else file[first : last + 1]
+    decision = decide(f"bytes={asked}", size)
+    if not is_suffix and last < first:
+        assert decision.status == 200
+    elif not wanted:
+        assert decision.status == 416
+    else:
+        assert decision.status == 206
+        assert file[decision.start : decision.start + decision.length] == wanted
 
 
 def test_headers() -> None:
