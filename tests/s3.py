@@ -36,6 +36,8 @@ class S3Server:
     def __init__(self) -> None:
         self._moto: Wsgi = DomainDispatcherApplication(create_backend_app)
         self.refuse: tuple[int, str] | None = None
+        #: Stands between the client and moto, if there is one; gets what a WSGI application gets, and moto.
+        self.between: Callable[[dict[str, Any], Any, Wsgi], Iterable[bytes]] | None = None
         self.calls: list[str] = []  # METHOD and path of each
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -80,6 +82,8 @@ class S3Server:
             return _error(*self.refuse, environ, start_response)
         if "X-Amz-Signature=" in environ["QUERY_STRING"] and not _is_genuine(environ):
             return _error(403, "AccessDenied", environ, start_response)
+        if self.between is not None:
+            return self.between(environ, start_response, self._moto)
         return self._moto(environ, start_response)
 
 

@@ -127,7 +127,9 @@ class S3Storage(S3Bucket):
 
     def delete(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._ask("delete_object", name)
+            answer = self._ask("delete_object", name)
+            if answer["ResponseMetadata"]["HTTPStatusCode"] != 204:  # which has no body and no ETag to tell it by
+                raise StorageDown("the storage's answer is none to a deletion")
 
     def keys(self, folder: str) -> Iterator[str]:
         for page in self._pages(folder):
