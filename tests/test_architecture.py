@@ -131,6 +131,18 @@ def test_what_follows_a_commit_goes_through_one_door() -> None:
     assert found == {"video/infra/after_commit.py"}
 
 
+def test_every_command_reads_its_arguments_with_care() -> None:
+    """`PlainCommand` refuses what no row and no terminal takes."""
+    found = {
+        path.name: [ast.unparse(base) for base in node.bases]
+        for path in (ROOT / "video" / "management" / "commands").glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and node.name == "Command"
+    }
+    assert len(found) >= 13
+    assert {name for name, bases in found.items() if "BaseCommand" in bases} == set()
+
+
 SHARED_SQL = {
     "UNHELD": r"lease_until IS NULL OR (\w+\.)?lease_until <=? statement_timestamp\(\)(?! -)",
     "LISTENING": r"NOT draining AND gone_at IS NULL",

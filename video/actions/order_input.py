@@ -6,6 +6,7 @@ The API and `generate` read it; the field types also serve the API's other bodie
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import cache, cached_property
@@ -42,6 +43,7 @@ MOST_UNKNOWN, MOST_SUGGESTED = 10, 3  # names that one answer lists, and those t
 LONGEST_SHOWN, LONGEST_SUGGESTED = 80, 40  # characters of such a name
 DAY_S = 86_400
 LONGEST_KEPT_S = 3650 * DAY_S
+_CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 #: Planned, and refused until then: a client must not believe that they work.
 NOT_YET = frozenset({"webhookUrl"})
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
@@ -128,6 +130,18 @@ def _inline(text: str) -> InlinePicture:
     except PictureRefused as err:
         raise ValidationError(err.user_message) from None
     return InlinePicture(data)
+
+
+class Prompt(Text):
+    """A text that makes a video. Its controls, which show nothing and which terminals obey, are left out, but for tabs
+    and ends of lines; all else is its author's.
+    """
+
+    def to_internal_value(self, data: Any) -> str:
+        text = _CONTROLS.sub("", super().to_internal_value(data))
+        if not text.strip():
+            self.fail("blank")
+        return text
 
 
 class WholeNumber(serializers.IntegerField):
@@ -229,7 +243,7 @@ class CreateSerializer(Strict):
     failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
     """
 
-    prompt = Text()
+    prompt = Prompt()
     duration = WholeNumber(required=False, allow_null=True, min_value=1, source="duration_s")
     aspectRatio = OneOf(RATIOS, required=False, allow_null=True, source="aspect_ratio")
     imageUrl = ImageAddress(required=False, allow_null=True, source="image_url")
@@ -239,7 +253,7 @@ class CreateSerializer(Strict):
     quality = OneOf(VideoTask.Quality.values, required=False, allow_null=True)
     resolution = OneOf(VideoTask.Resolution.values, required=False, allow_null=True)
     fps = WholeNumber(required=False, allow_null=True, min_value=1, max_value=120)
-    negativePrompt = Text(required=False, allow_null=True, source="negative_prompt")
+    negativePrompt = Prompt(required=False, allow_null=True, source="negative_prompt")
     seed = WholeNumber(required=False, allow_null=True, min_value=0, max_value=LARGEST_SEED)
     expiresIn = WholeNumber(
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"

@@ -216,7 +216,7 @@ def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: str) -> int:
     """Debit what the run costs, after granting it if it is `free`. Returns the credits granted."""
     granted = plan.debit if free else 0
     if granted:
-        note = f"free retry of {task.pk}, run {plan.run}, by {by}"[:200]
+        note = f"free retry of {task.pk}, run {plan.run}, by {by}"
         ledger.grant(task.user_id, granted, note=note, task_id=task.pk, run=plan.run)
     ledger.debit(task.user_id, plan.debit, task_id=task.pk, run=plan.run)
     return granted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from providers.untrusted import storable
 from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
@@ -77,7 +78,7 @@ def record_event(
         stage=stage,
         outcome=outcome,
         fence=fence,
-        worker=by[:120],
-        detail=f"{action} by {by}; {consequence}"[:300],
-        owner_detail=TaskEvent.BY_OPERATOR if by.startswith("operator ") else f"{action}; {consequence}"[:300],
+        worker=storable(by, 120),
+        detail=storable(f"{action} by {by}; {consequence}", 300),
+        owner_detail=TaskEvent.BY_OPERATOR if by.startswith("operator ") else storable(f"{action}; {consequence}", 300),
     )

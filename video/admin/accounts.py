@@ -25,6 +25,9 @@ from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.routing import health, refusals, slots
 
+#: More for a second of video is a slip.
+MOST_USD_PER_S = 10_000
+
 
 def _live(**outer: str) -> Coalesce:
     """How many live generations have these columns in common with the row."""
@@ -253,6 +256,8 @@ class ModelSettingForm(ModelForm):
         price: Decimal | None = self.cleaned_data["price_usd_per_s"]
         if price is not None and price <= 0:
             raise forms.ValidationError("A price is more than 0; leave it empty for the catalogue's.")
+        if price is not None and price > MOST_USD_PER_S:
+            raise forms.ValidationError(f"A price is at most {MOST_USD_PER_S} USD a second.")
         return price
 
 

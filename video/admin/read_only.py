@@ -20,16 +20,25 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from providers.untrusted import storable
 from video.infra.durations import span
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
     PaginatorOfRows = Paginator[Any]
-    ModelForm = forms.ModelForm[Any]
+    DjangoModelForm = forms.ModelForm[Any]
 else:
-    ModelAdmin, PaginatorOfRows, ModelForm = admin.ModelAdmin, Paginator, forms.ModelForm
+    ModelAdmin, PaginatorOfRows, DjangoModelForm = admin.ModelAdmin, Paginator, forms.ModelForm
 
 MOST_LISTED = 10_000
+
+
+class ModelForm(DjangoModelForm):
+    """Of a row that operators write: its texts are kept as lines of what can be seen."""
+
+    def clean(self) -> dict[str, Any]:
+        found: dict[str, Any] = super().clean() or self.cleaned_data
+        return {name: storable(value, len(value)) if isinstance(value, str) else value for name, value in found.items()}
 
 
 class BoundedPaginator(PaginatorOfRows):

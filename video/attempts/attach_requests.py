@@ -10,6 +10,7 @@ from functools import partial
 
 from django.db import transaction
 
+from providers.untrusted import storable
 from video.attempts import unsettled
 from video.engine import dispatch
 from video.infra.after_commit import after_commit
@@ -24,7 +25,7 @@ def ask(generation_id: str, job_id: str, by: str) -> str:
     job_id = unsettled.clean_job_id(job_id)
     unsettled.refuse_at_once(generation_id, job_id)
     with transaction.atomic():
-        wish = {"job_id": job_id, "asked_by": by[:150], "refusal": ""}
+        wish = {"job_id": job_id, "asked_by": storable(by, 150), "refusal": ""}
         AttachRequest.objects.update_or_create(generation_id=generation_id, defaults=wish)
         after_commit(partial(dispatch.request_check, generation_id))
     return job_id
@@ -44,7 +45,7 @@ def take_up(generation_id: str) -> bool:
     try:
         unsettled.attach_job(generation_id, wish.job_id, wish.asked_by)
     except unsettled.SettlementRefused as err:
-        mine.update(refusal=str(err)[:300])
+        mine.update(refusal=storable(str(err), 300))
     else:
         mine.delete()
     return True

@@ -16,7 +16,7 @@ from django.db.models.functions import Now
 
 from providers import errors
 from providers.errors import JobFailed
-from providers.untrusted import safe_text
+from providers.untrusted import safe_text, storable
 from video.infra import database
 from video.infra.errors import Refusal
 from video.models import FailureText, Generation
@@ -205,9 +205,9 @@ def decide(text_id: int, meaning: str, *, by: str) -> FailureText:
                 f"{found} stands for many texts, so nothing can be decided for it. Forget texts that are of no use: "
                 "then the next ones are listed by themselves."
             )
-        decided = bool(meaning)
+        who = (storable(by, 150) or "somebody") if meaning else ""
         FailureText.objects.filter(pk=text_id).update(
-            meaning=meaning, decided_by=by[:150] if decided else "", decided_at=Now() if decided else None
+            meaning=meaning, decided_by=who, decided_at=Now() if meaning else None
         )
     return FailureText.objects.get(pk=text_id)
 

@@ -21,6 +21,7 @@ from django.utils import timezone
 from providers import catalogue
 from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
+from providers.untrusted import storable
 from video.attempts import observe, poll_records, provider_calls, reconcile, records, unknown_submits
 from video.engine import dispatch, due
 from video.infra.after_commit import after_commit
@@ -395,8 +396,8 @@ def _note(generation: Generation, by: str, detail: str) -> None:
         stage=task.stage,
         outcome=TaskEvent.Outcome.PARKED,
         fence=task.fence,
-        worker=f"operator {by}"[:120],
-        detail=f"{by} {detail}"[:300],
+        worker=storable(f"operator {by}", 120),
+        detail=storable(f"{by} {detail}", 300),
         owner_detail=TaskEvent.BY_OPERATOR,
     )
 

@@ -11,6 +11,7 @@ from typing import Final
 from django.db import transaction
 from django.db.models import F
 
+from providers.untrusted import storable
 from video.infra import database
 from video.infra.errors import Refusal
 from video.models import Account, CreditEntry
@@ -59,7 +60,12 @@ def grant(user_id: int, amount: int, *, note: str = "", task_id: str | None = No
     with transaction.atomic():
         Account.objects.bulk_create([Account(user_id=user_id)], ignore_conflicts=True)
         CreditEntry.objects.create(
-            account_id=user_id, kind=CreditEntry.Kind.GRANT, amount=amount, note=note, task_id=task_id, run=run
+            account_id=user_id,
+            kind=CreditEntry.Kind.GRANT,
+            amount=amount,
+            note=storable(note, 200),
+            task_id=task_id,
+            run=run,
         )
         Account.objects.filter(pk=user_id).update(balance=F("balance") + amount)
         return Account.objects.values_list("balance", flat=True).get(pk=user_id)

@@ -360,7 +360,7 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
         {"id": task.pk, "fence": task.fence, "models": models},
         stage=Stage.GENERATE,
         outcome=Outcome.WAITING,
-        detail=reason[:200],
+        detail=storable(reason, 200),
     )
 
 

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import json
 import re
+import sys
 from collections.abc import Iterator
-from typing import IO, Any, cast
+from typing import IO, Any, NoReturn, cast
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
@@ -15,7 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 from rich.table import Table
 
-from video.management.terminal import TerminalConsole
+from video.management.terminal import TerminalConsole, printable
 
 CANNOT_ASK, BAD_USAGE, INTERRUPTED = 2, 2, 130
 UNREACHABLE = "The database can't be reached, so nothing can be told."
@@ -23,7 +24,46 @@ PLAIN_WIDTH = 200  # columns; in a file or a pipe none need fold
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-class ReportCommand(BaseCommand):
+class Parser(CommandParser):
+    """Refuses arguments that no row and no terminal takes, and tells of others without what a terminal would obey."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Raises CommandError, or ends the process, for an argument with control characters, or that is no UTF-8."""
+        for number, argument in enumerate(sys.argv[2:] if args is None else args, 1):
+            if isinstance(argument, str) and (found := _UNREADABLE.search(argument)):
+                what = "is not in UTF-8" if found[0] >= "\ud800" else f"has the control character U+{ord(found[0]):04X}"
+                self.error(f"argument {number} {what}; leave it out")
+        return super().parse_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """As Django's."""
+        super().error(printable(message))
+        raise SystemExit(BAD_USAGE)  # for the type checker: Django's has raised
+
+
+#: Controls but for tabs and ends of lines; and the halves of pairs that stand for bytes that are no UTF-8.
+_UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class PlainCommand(BaseCommand):
+    """Every command of ours: its arguments are read by `Parser`, and what it says of them is printed as plain text."""
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Django's, of our kind: its own method knows no other."""
+        parser = super().create_parser(prog_name, subcommand, **kwargs)
+        parser.__class__ = Parser
+        return parser
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """As Django's. What a CommandError quotes may turn the line around it."""
+        try:
+            return super().execute(*args, **options)
+        except CommandError as err:
+            err.args = (printable(str(err)),)
+            raise
+
+
+class ReportCommand(PlainCommand):
     """A command that prints tables, or JSON with `--json`."""
 
     def add_json(self, parser: CommandParser, says: str = "print one JSON object") -> None:

@@ -33,6 +33,7 @@ from providers.errors import (
     ProviderError,
 )
 from providers.registry import BY_NAME
+from providers.untrusted import storable
 from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
@@ -133,7 +134,7 @@ def _cool_down(generation: Generation, error: Busy, *, spread: float) -> None:
         """,
         {
             "id": generation.account_id,
-            "error": str(error)[:300],
+            "error": storable(str(error), 300),
             "asked": asked,
             "spread": spread,
             "first": FIRST_COOLDOWN_S,
@@ -319,7 +320,7 @@ def record(answer: AccountAnswer) -> bool:
     elif isinstance(error, OutOfCredits):
         close_empty(answer.provider, answer.account, str(error))
     elif error is not None:
-        keys.update(last_error=str(error)[:300])
+        keys.update(last_error=storable(str(error), 300))
         return False
     elif answer.info is None:
         return False

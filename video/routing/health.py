@@ -28,6 +28,7 @@ from django.conf import settings
 
 from providers import catalogue, errors
 from providers.ranking import ModelHealth, Override
+from providers.untrusted import storable
 from video.infra import database
 
 log = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ def note_fault(model: str, provider: str, error_text: str, user_id: int = NOBODY
     circuit isn't written by those whom it keeps out, so a thousand failing reads cost a thousand look-ups and no row
     version. `error_text` is shown to operators: errors of the adapters hold no key and no signed link.
     """
+    error = storable(error_text, 300)
     row = database.fetch_one(
         f"""
         INSERT INTO video_circuit AS c (model, provider, faults, last_error, fault_users, is_for_all, open_until)
@@ -264,7 +266,7 @@ def note_fault(model: str, provider: str, error_text: str, user_id: int = NOBODY
         {
             "model": model,
             "provider": provider,
-            "error": error_text[:300],
+            "error": error,
             "user": user_id,
             "opens_after": settings.CIRCUIT_FAULTS,
             "open": OPEN_S,
@@ -273,7 +275,7 @@ def note_fault(model: str, provider: str, error_text: str, user_id: int = NOBODY
     )
     if row is not None and row[1] is not None:
         whom = f"user {user_id} alone" if row[2] else "everybody"
-        log.error("%s: the circuit is open for %s, faults in a row: %s: %s", model, whom, row[0], error_text[:300])
+        log.error("%s: the circuit is open for %s, faults in a row: %s: %s", model, whom, row[0], error)
 
 
 def note_success(model: str, provider: str, user_id: int = NOBODYS) -> None:

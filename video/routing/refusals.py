@@ -21,6 +21,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from providers.registry import BY_NAME
+from providers.untrusted import storable
 from video.infra import database
 from video.models import Generation, ProviderAccount, ProviderKey
 
@@ -100,7 +101,7 @@ def note(
         {
             **{f"_{column}": value for column, value in where.items()},
             "witness": witness,
-            "error": error[:300],
+            "error": storable(error, 300),
             "by_try": by_try,
             "spread": 1 + JITTER * jitter(),
             "pause": FIRST_PAUSE_S,

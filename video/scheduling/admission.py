@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
@@ -42,6 +43,7 @@ _LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
 #: Code and message for a task that waited too long.
 NO_ROOM = ("no_capacity", "No video provider had room for this video in time.")
 SWITCHED_OFF = (records.USER_OFF, "This video was not begun in time, since its account is switched off.")
+LARGEST_USD = Decimal("999999.9999")  # what the column holds
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
@@ -203,7 +205,7 @@ def _plan(task: VideoTask, chosen: Candidate, ranked: list[Candidate], slot: Slo
         simulated=settings.SIMULATE,
         duration_s=task.duration_s,
         resolution=model_choice.render_resolution(task.resolution, model),
-        expected_usd=chosen.price_usd,
+        expected_usd=None if chosen.price_usd is None else min(chosen.price_usd, LARGEST_USD),
         cost_unit=toolkit().provider(model.provider).cost_unit,
         candidates=[{**candidate.as_json(), "chosen": candidate.model == chosen.model} for candidate in ranked],
     )

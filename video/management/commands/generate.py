@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
-from django.core.management.base import BaseCommand, CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser, OutputWrapper
 from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
@@ -33,7 +33,7 @@ from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
 from video.infra.errors import Refusal
-from video.management.base import INTERRUPTED, user_named
+from video.management.base import INTERRUPTED, PlainCommand, user_named
 from video.management.terminal import TerminalConsole, printable
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
@@ -212,7 +212,7 @@ class Live(Quiet):
         self._live.update(Group(head, table, *(Text(text, "yellow") for text in self._messages)))
 
 
-class Command(BaseCommand):
+class Command(PlainCommand):
     help = "Makes a video from a prompt. Exit codes: 0 done, 1 failed, 2 bad input, 3 waited in vain, 130 Ctrl-C."
 
     def add_arguments(self, parser: CommandParser) -> None:

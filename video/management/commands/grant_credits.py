@@ -6,10 +6,10 @@ import argparse
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from video.credits import ledger
-from video.management.base import user_named
+from video.management.base import PlainCommand, user_named
 
 MOST = 1_000_000_000
 
@@ -25,7 +25,7 @@ def positive(text: str) -> int:
     return value
 
 
-class Command(BaseCommand):
+class Command(PlainCommand):
     help = "Gives credits to a user (opening the account if need be) and prints the new balance. Each call gives again."
 
     def add_arguments(self, parser: CommandParser) -> None:

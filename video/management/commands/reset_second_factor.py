@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import CommandParser
 
-from video.management.base import database_needed, user_named
+from video.management.base import PlainCommand, database_needed, user_named
 from video.web import security_log
 from video.web.logins import second_factor
 
 
-class Command(BaseCommand):
+class Command(PlainCommand):
     help = (
         "Takes the second factor of the admin, and its recovery codes, away from a user who has lost them. The user's "
         "password stays; with ADMIN_SECOND_FACTOR=required the next login sets a new one up."

@@ -6,16 +6,17 @@ import os
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from providers import simulator
 from providers.simulator import SimulatorOptions
 from providers.simulator.options import add_arguments
+from video.management.base import PlainCommand
 
 FLAGS = ("host", "port", "render_seconds", "fps", "keys", "canned", "render_workers", "data_dir")
 
 
-class Command(BaseCommand):
+class Command(PlainCommand):
     help = "Serves the provider simulator, which speaks the providers' protocols and makes real MP4 files."
     requires_system_checks: list[str] = []  # it uses neither our database nor our storage
 

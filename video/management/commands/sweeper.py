@@ -6,13 +6,12 @@ import signal
 import threading
 from typing import Any
 
-from django.core.management.base import BaseCommand
-
 from video.attempts import configured_keys
+from video.management.base import PlainCommand
 from video.processes import sweeper
 
 
-class Command(BaseCommand):
+class Command(PlainCommand):
     help = "Dispatches what is due, gives out free slots and runs the periodic jobs. Any number of copies may run."
 
     def handle(self, *args: Any, **options: Any) -> None:
