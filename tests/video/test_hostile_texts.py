@@ -194,6 +194,7 @@ def chosen(bodies: Sequence[tuple[int, Any]], at: int) -> tuple[int, Any]:
 
 
 @pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_a_submit_is_answered_it_is_settled_and_a_paid_job_kept(
     monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
@@ -212,6 +213,7 @@ def test_whatever_a_submit_is_answered_it_is_settled_and_a_paid_job_kept(
 
 
 @pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_a_poll_is_answered_it_is_settled_and_rows_are_clean(
     monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
@@ -227,6 +229,7 @@ def test_whatever_a_poll_is_answered_it_is_settled_and_rows_are_clean(
 
 
 @pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_the_job_of_an_ended_task_answers_reconcile_goes_on(
     monkeypatch: pytest.MonkeyPatch, provider: str
 ) -> None:
@@ -247,6 +250,7 @@ def test_whatever_the_job_of_an_ended_task_answers_reconcile_goes_on(
 
 
 @pytest.mark.parametrize("provider", ["runway", "kling"])
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_an_account_call_is_answered_it_is_recorded(provider: str, settings: Settings) -> None:
     configured_keys.sync()
     adapter, key = toolkit().provider(provider), settings.PROVIDER_KEYS[provider][0]
@@ -279,6 +283,7 @@ def test_whatever_an_account_call_is_answered_it_is_recorded(provider: str, sett
 
 
 @pytest.mark.parametrize("provider", ["pika", "kling"])
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_a_call_back_says_it_is_answered(client: Client, provider: str, settings: Settings) -> None:
     settings.PUBLIC_BASE_URL = "https://example.com"
     generation = accepted(make_task(model_requested=MODELS[provider]), "job-1")
@@ -308,6 +313,7 @@ TEXTUAL = ("prompt", "negativePrompt", "imageUrl", "model", "policy", "quality",
 NUMERIC = ("duration", "fps", "seed", "fallback", "prompt")
 
 
+@pytest.mark.hypothesis  # so that `make fuzz` runs it
 def test_whatever_an_order_says_it_is_made_clean_or_refused(api: Client, order: dict[str, Any]) -> None:
     def check(text: str, number: Any, at: int) -> None:
         texts, numbers = (*TEXTUAL, text), (*NUMERIC, text)
