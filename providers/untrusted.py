@@ -32,6 +32,7 @@ UNPRINTABLE = (
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"  # the same: shorthand, music, tags
 )
 _UNPRINTABLE = re.compile(f"[{UNPRINTABLE}]")
+_NOT_SHOWN = re.compile(rf"(?![\t\n\u200c\u200d])[{UNPRINTABLE}]")
 #: Looked at, of a text of which `limit` characters are kept: so many times as many.
 _READ_PER_KEPT = 4
 #: Of an amount: what the columns for costs and balances hold behind the point, and what is read as this if it is more.
@@ -100,6 +101,15 @@ def storable(text: str, limit: int) -> str:
 def _one_line(text: str) -> str:
     """Single blanks between words; a word of nothing but unprintable characters leaves no second blank behind."""
     return " ".join(filter(None, (_UNPRINTABLE.sub("", word) for word in text.split())))
+
+
+def printable(text: str) -> str:
+    """A text of several lines without what a terminal would obey, what turns its lines, and what nobody sees: no
+    colours, no cursor moves, no links, no new title. Tabs, ends of lines and the joiners of letters and emoji stay.
+
+    For what is shown: rows of older versions may hold what is taken out today before a text is stored.
+    """
+    return _NOT_SHOWN.sub("", text)
 
 
 def safe_text(value: object, limit: int = 300) -> str:

@@ -138,10 +138,7 @@ class Prompt(Text):
     """
 
     def to_internal_value(self, data: Any) -> str:
-        text = _CONTROLS.sub("", super().to_internal_value(data))
-        if not text.strip():
-            self.fail("blank")
-        return text
+        return _CONTROLS.sub("", super().to_internal_value(data))
 
 
 class WholeNumber(serializers.IntegerField):

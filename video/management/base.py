@@ -16,7 +16,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import InterfaceError, OperationalError
 from rich.table import Table
 
-from video.management.terminal import TerminalConsole, printable
+from providers.untrusted import printable
+from video.management.terminal import TerminalConsole
 
 CANNOT_ASK, BAD_USAGE, INTERRUPTED = 2, 2, 130
 UNREACHABLE = "The database can't be reached, so nothing can be told."

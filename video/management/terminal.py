@@ -6,24 +6,13 @@ may hold them still, and the way to a terminal is the last place where that can 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from providers.untrusted import UNPRINTABLE
-
-_OBEYED = re.compile(rf"(?![\t\n\u200c\u200d])[{UNPRINTABLE}]")
-
-
-def printable(text: str) -> str:
-    """The text without what a terminal would obey, or not show: no colours, no cursor moves, no links, no new title.
-
-    Tabs, ends of lines and the joiners of letters and emoji stay.
-    """
-    return _OBEYED.sub("", text)
+from providers.untrusted import printable
 
 
 class TerminalConsole(Console):

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
 
+from providers.untrusted import printable
 from video.web import second_factor_pages
 from video.web.logins import second_factor
 from video.web.logins.second_factor import Standing
+
+View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
 class Site(AdminSite):
@@ -28,6 +34,20 @@ class Site(AdminSite):
             second_factor.standing(request) in (Standing.NOTHING, Standing.PASSED)
             or request.path == reverse("admin:logout", current_app=self.name)
         )
+
+    def admin_view(self, view: View, cacheable: bool = False) -> View:
+        """As Django's. Pages show what strangers wrote: nothing in it turns the text around it, or is obeyed where a
+        page is copied to."""
+        inner = super().admin_view(view, cacheable)
+
+        @wraps(inner)
+        def plain(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            response = inner(request, *args, **kwargs)
+            if isinstance(response, SimpleTemplateResponse):
+                response.add_post_render_callback(_make_plain)
+            return response
+
+        return cast(View, plain)
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """With the page of the second factor, which is open to staff who owe one."""
@@ -54,3 +74,11 @@ class Site(AdminSite):
 
     def _is_staff(self, request: HttpRequest) -> bool:
         return super().has_permission(request)
+
+
+def _make_plain(response: HttpResponseBase) -> None:
+    assert isinstance(response, SimpleTemplateResponse)
+    page = response.content.decode()
+    shown = printable(page)
+    if shown != page:
+        response.content = shown

@@ -12,11 +12,12 @@ from django.core.management.base import CommandError
 from rich.table import Table
 from rich.text import Text
 
+from providers.untrusted import printable
 from tests.factories import accepted, admitted, claimed, make_task, park_one
 from tests.video.presence import everybody
 from video.attempts import configured_keys, task_moves
 from video.management.commands import check_providers, generate
-from video.management.terminal import TerminalConsole, printable
+from video.management.terminal import TerminalConsole
 from video.models import Circuit, FailureText, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
 from video.monitoring import providers
 

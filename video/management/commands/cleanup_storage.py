@@ -11,10 +11,10 @@ from django.db import InterfaceError, OperationalError
 from rich.progress import Progress
 
 from media_pipeline.errors import MediaError
+from providers.untrusted import printable
 from video.infra.durations import count
 from video.infra.toolkit import toolkit
 from video.management.base import CANNOT_ASK, INTERRUPTED, ReportCommand, seconds
-from video.management.terminal import printable
 from video.processes import storage_sweep
 from video.processes.storage_sweep import LEAST_AGE_S, Lost, Orphan, Seen, StorageEmpty
 

@@ -10,12 +10,12 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 from rich.text import Text
 
+from providers.untrusted import printable
 from video.attempts import failure_texts
 from video.attempts.failure_texts import MEANINGS, DecisionRefused
 from video.infra.camel import camel
 from video.infra.durations import count, span
 from video.management.base import BAD_USAGE, ReportCommand, database_needed, table
-from video.management.terminal import printable
 from video.models import FailureText
 
 BY = "failure_texts"

@@ -27,6 +27,7 @@ from rich.table import Table
 from rich.text import Text
 
 from media_pipeline.errors import MediaError
+from providers.untrusted import printable
 from video.actions import create
 from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 from video.credits import ledger
@@ -34,7 +35,7 @@ from video.engine import workers
 from video.engine.position import State, position_of
 from video.infra.errors import Refusal
 from video.management.base import INTERRUPTED, PlainCommand, user_named
-from video.management.terminal import TerminalConsole, printable
+from video.management.terminal import TerminalConsole
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.web import demo_login, media
