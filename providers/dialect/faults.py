@@ -83,7 +83,8 @@ class Faults:
     link_expired: int = 0
     file: Counted | None = None
     file_status: Counted | None = None
-    file_for: float | None = None  # how long the two before last, from the first download on
+    odd_link: bool = False
+    file_for: float | None = None  # how long `file` and `file_status`, from the first download on
 
 
 NO_FAULTS = Faults()  # most jobs share it
@@ -182,7 +183,7 @@ def _flag(text: str) -> Counted:
 
 FILE_FAULTS = (
     "corrupt", "truncated", "short", "cut", "empty", "html", "json", "gzip", "oversized", "endless", "hls", "drip",
-    "redirect", "redirect_private", "redirect_nowhere", "reset", "refused",
+    "redirect", "redirect_odd", "redirect_private", "redirect_nowhere", "reset", "refused",
 )  # fmt: skip
 _FILE_FAULT = re.compile("|".join(FILE_FAULTS))
 #: For how long `refused` lets nobody in where `file_for` doesn't say it, and at most.
@@ -224,6 +225,7 @@ DIRECTIVES: Mapping[str, Directive] = {
     "link_expired": Directive(_count, "download", "403 for the first N downloads"),
     "file": Directive(_file_fault, "download", "bad file: " + ", ".join(FILE_FAULTS)),
     "file_status": Directive(_http_status, "download", "this HTTP status on downloads"),
+    "odd_link": Directive(_flag, "download", "links with blanks, bars, braces and letters outside ASCII in them"),
     "file_for": Directive(_seconds, "download", "file and file_status for SECONDS from the first download on"),
     "result_status": Directive(
         _http_status, "poll", "fal: this status on looks at the result; a bare 5xx is a gateway's"

@@ -16,7 +16,7 @@ from providers.dialect.faults import MOST_REFUSED_S, REFUSED_S
 from providers.dialect.jobs import Job, Phase
 from providers.dialect.messages import Answer, Cut, Later, Reply, Request
 from providers.simulator.world.render import RenderFailed
-from providers.simulator.world.simulator import FILES_PREFIX, Simulator
+from providers.simulator.world.simulator import FILES_PREFIX, ODD_WORDS, Simulator
 
 PIECE_BYTES = 256 * 1024
 OVERSIZED_BYTES = 6 * 1024**3
@@ -103,6 +103,9 @@ class Files:
                 return _video(_zeros(OVERSIZED_BYTES), None)
             case "redirect":
                 return Reply(302, headers=(("location", self.sim.link(job, request.origin)),))
+            case "redirect_odd":  # in UTF-8, byte by byte
+                odd = (self.sim.link(job, request.origin) + ODD_WORDS).encode().decode("latin-1")
+                return Reply(302, headers=(("location", odd),))
             case "redirect_private":
                 return Reply(302, headers=(("location", "http://169.254.169.254/latest/meta-data/"),))
         return None
