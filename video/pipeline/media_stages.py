@@ -89,7 +89,8 @@ def download(claim: Claim) -> Outcome:
             toolkit().prober.probe(part.path)
         except errors.NotAVideo as err:
             if not fetched.is_whole:
-                raise errors.NotMedia(f"{err}; nothing tells whether all of it came") from err
+                # Cut, perhaps: the next fetch asks for what is missing, and learns how long the file is.
+                raise errors.DownloadFailed(f"{err}; nothing tells whether all of it came") from err
             raise
         failpoint("download.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "source.mp4")

@@ -210,6 +210,31 @@ def test_what_can_not_be_read_is_damaged_only_if_all_of_it_came(
     assert reload(task).status == ("failed" if is_whole else "running")
 
 
+def test_a_file_that_may_have_been_cut_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that ends with its connection: the next answer tells how long the file is."""
+    task = in_download()
+    bring(monkeypatch, error=errors.NotAVideo("truncated"))
+
+    def cut(path: Path, *, part: parts.Part, **_: Any) -> Fetched:
+        part.begin(parts.Known('"one"', None, "cdn.example.com/v.mp4"))
+        part.bytes_path.write_bytes(b"12345")
+        part.complete()
+        return Fetched(5, is_whole=False)
+
+    points: list[parts.ResumePoint | None] = []
+
+    def rest(path: Path, *, part: parts.Part, **_: Any) -> Fetched:
+        points.append(part.resume_point())
+        return cut(path, part=part)
+
+    fetching(monkeypatch, cut)
+    fetch_times(task, 1)
+    fetching(monkeypatch, rest)
+    fetch_times(task, 1)
+    assert [point and point.start for point in points] == [4]
+    assert (reload(task).status, reload(task).park_code) == ("running", "download_failed")
+
+
 def test_a_probe_that_takes_too_long_is_no_trouble_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     task = in_download()
     bring(monkeypatch, error=errors.MediaTimeout("the decoder passed its deadline"))
