@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from media_pipeline.encode.ffmpeg import FFmpeg
-from media_pipeline.encode.isolation import NO_ISOLATION
+from media_pipeline.encode.isolation import NO_ISOLATION, of_this_kernel
 from media_pipeline.encode.probe import Prober
 from media_pipeline.storage.base import MediaStorage
 from media_pipeline.storage.folders import folder_mode
@@ -75,8 +75,12 @@ class Toolkit:
 
     @cached_property
     def prober(self) -> Prober:
-        """Reads files of unknown origin in a limited child process."""
-        return Prober(isolation=NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else None)
+        """Reads files of unknown origin in a limited child process. Raises RuntimeError where MEDIA_ISOLATION requires
+        more than this host has: a web process is not checked at its start."""
+        isolation = NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else of_this_kernel()
+        if settings.MEDIA_ISOLATION == "require" and not isolation.is_complete:
+            raise RuntimeError(f"MEDIA_ISOLATION is require, but this host has: {isolation}")
+        return Prober(isolation=isolation)
 
     @cached_property
     def storage(self) -> MediaStorage:

@@ -42,7 +42,12 @@ class Order:
     aspect_ratio: str = field(metadata=_asked("aspectRatio", "such as 16:9 (default) or 9:16", label="Ratio"))
     image_url: str = field(
         default="",
-        metadata=_asked("imageUrl", "public https link to a start image", label="Start image", null_if_blank=True),
+        metadata=_asked(
+            "imageUrl",
+            "https link, upload:// address or data: URI of a start image",
+            label="Start image",
+            null_if_blank=True,
+        ),
     )
     model_requested: str = field(
         default="",

@@ -94,23 +94,26 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     try:
         image = start_images.start_image(claim, generation.model)
     except start_images.ImageUnreachable as err:
-        return _image_unreachable(generation, err, again=again)
+        return _image_unreachable(claim, generation, err, again=again)
     except start_images.ImageRefused as err:
         return _image_refused(claim, generation, err, again=again)
     with start_images.memory_for(image):
         return _send(claim, generation, image, again=again)
 
 
-def _image_unreachable(generation: Generation, err: start_images.ImageUnreachable, *, again: bool) -> Outcome:
+def _image_unreachable(
+    claim: Claim, generation: Generation, err: start_images.ImageUnreachable, *, again: bool
+) -> Outcome:
     """Nothing was sent: the host of the start image is asked again, within a bound."""
-    if again:  # the first send is still unknown: only the look-ups can tell
-        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
+    if again or claim.task.tries + 1 >= start_images.TRIES:
+        refused = start_images.ImageRefused(err.code, err.message, f"{err}; try {claim.task.tries + 1}")
+        return _image_refused(claim, generation, refused, again=again)
     return TryAgain(err.code, err.message, str(err), at_least_s=err.retry_after_s, most_tries=start_images.TRIES)
 
 
 def _image_refused(claim: Claim, generation: Generation, err: start_images.ImageRefused, *, again: bool) -> Outcome:
     """Nothing was sent, and this model will never begin with that image; perhaps another one will."""
-    if again:
+    if again:  # the first send is still unknown: only the look-ups can tell
         return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
     _give_back(generation)
     records.record_rejected(generation.pk, code=err.code, message=err.message)

@@ -38,8 +38,8 @@ DISK_RESERVE_BYTES = 256 * 1024**2
 TRIES = 4
 #: Bytes that the pictures of all submits of this process may take in memory, in all their forms.
 MOST_BYTES = 128 * 1024**2
-#: A picture, the same in base64, and the body of its submit.
-_FORMS = 4
+#: A picture, the same in base64, in JSON, and in the body of its submit: 5 times its bytes.
+_FORMS = 5
 
 
 class ImageRefused(Exception):
@@ -65,7 +65,10 @@ class ImageUnreachable(Exception):
 
 #: Codes of ImageRefused that no other model gets past.
 FINAL_CODES = frozenset(
-    {"image_forbidden_address", "image_not_found", "image_too_large", "image_unreadable", "image_upload_gone"}
+    {
+        *("image_forbidden_address", "image_not_found", "image_too_large", "image_unreachable", "image_unreadable"),
+        "image_upload_gone",
+    }
 )
 
 
@@ -91,9 +94,10 @@ def start_image(claim: Claim, model: str) -> StartImage | None:
 
 def _kept(claim: Claim) -> Picture | None:
     """What an earlier try has kept."""
+    key, storage = object_keys.start_image_key(claim.task.pk), toolkit().storage
     try:
-        with toolkit().storage.open(object_keys.start_image_key(claim.task.pk)) as file:
-            return Picture.of(file.read())
+        with _scratch(claim) as folder, storage.fetch_to(key, folder) as path:
+            return Picture.of(path.read_bytes())
     except FileNotFoundError:
         return None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
 import pytest
 
-from tests.pictures import start_image
+from providers.contract import StartImage
+from tests.pictures import start_image, turned
 from tests.providers.simulator.client import RunwayClient
 
 IMAGE = "https://images.example.com/a.jpg"
@@ -283,3 +285,15 @@ def test_usage_history_has_the_right_shape(client: RunwayClient) -> None:
     assert reply.json()["models"] == ["gen4.5"]
     assert reply.json()["results"][0]["usedCredits"] == [{"model": "gen4.5", "amount": 24}]
     assert issues(client.call("POST", "/v1/organization/usage", json={}))
+
+
+def test_what_came_as_start_image_is_told(client: RunwayClient) -> None:
+    sent = turned()
+    uri = StartImage("image/jpeg", sent).data_uri()
+    job = client.create("told", path=IMAGES, promptImage=uri)
+    assert job.status_code == 200, job.text
+    (shown,) = client.sim(f"jobs?id={job.json()['id']}")["jobs"]
+    assert shown["startImage"] == {
+        "type": "image/jpeg", "width": 640, "height": 360, "orientation": 6, "exif": 3,
+        "bytes": len(sent), "sha256": hashlib.sha256(sent).hexdigest(),
+    }

@@ -46,6 +46,11 @@ def test_the_catalogue_is_listed_with_what_each_model_can(api: Client) -> None:
     assert "pika-1.0" in pika["aliases"]
     assert (pika["durations"], pika["resolutions"]) == ([5, 10], ["720p", "1080p"])
     assert pika["aspectRatios"] == {"text": list(BY_ID["pika-2.2"].text_ratios), "image": []}
+    assert found["kling-3.0"]["imageLimits"] == {
+        "types": ["image/jpeg", "image/png"],
+        "leastPixels": 300,
+        "widestRatio": 2.5,
+    }
     assert pika["pricePerSecondUsd"] == {"720p": "0.04", "1080p": "0.09"}
     assert (pika["seed"], pika["negativePrompt"], pika["sound"]) == (True, True, "never")
     assert pika["availability"] == {

@@ -261,7 +261,7 @@ def test_a_submit_of_unknown_outcome_is_not_decided_by_its_image(
     refused = start_images.ImageRefused("image_not_found", "It is gone.", "404")
     unreachable = start_images.ImageUnreachable("503", 0)
     assert isinstance(provider_stages._image_refused(claim, generation, refused, again=True), Park)
-    assert isinstance(provider_stages._image_unreachable(generation, unreachable, again=True), Park)
+    assert isinstance(provider_stages._image_unreachable(claim, generation, unreachable, again=True), Park)
     assert Generation.objects.get(task=task).state == "unknown"
 
 

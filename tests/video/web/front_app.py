@@ -50,4 +50,5 @@ def options(port: int) -> Iterator[tuple[int, int, int]]:
                 )
 
 
-front = Front(application, threads=2, receiver=Receiver(within_s=1.5, most_bytes=300_000), waiting=4)
+receiver = Receiver(within_s=1.5, most_bytes=300_000, large={"/api/large": 1_000_000}, most_large_bytes=1_500_000)
+front = Front(application, threads=2, receiver=receiver, waiting=4)

@@ -157,6 +157,45 @@ def test_bodies_have_one_bound_of_memory(served: Served) -> None:
     assert served.post("/x", b"a" * 200_000).json()["body"] == 200_000  # nothing of them is held any more
 
 
+def test_a_large_body_is_received_where_it_may_be(served: Served) -> None:
+    assert served.post("/api/large", b"a" * 1_000_000).json()["body"] == 1_000_000
+    head = "POST /api/large HTTP/1.1\r\nHost: x\r\nContent-Length: 1000002\r\n\r\n"
+    with served.says(head) as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")  # left to the application, which says 413
+    endless = (b"a" * 10_000 for _ in range(100_000))
+    with contextlib.suppress(requests.ConnectionError):
+        assert served.post("/api/large", endless).status_code == 413
+
+
+def test_large_bodies_have_a_bound_of_their_own_and_keep_nobody_out(served: Served) -> None:
+    head = "POST /api/large HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
+    first = served.says(head + "a" * 999_000)
+    second = served.says(head + "a" * 999_000)
+    first.settimeout(20)
+    second.settimeout(0.2)
+    refused = b""
+    while not refused:  # whichever came second
+        first, second = second, first
+        second.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            refused = second.recv(65536)
+    assert refused.startswith(b"HTTP/1.1 503 ")
+    for _ in range(20):
+        assert served.post("/api/x", b"a" * 60_000).ok
+    second.close()
+    first.settimeout(20)
+    first.sendall(b"a" * 1_000)
+    assert b" 200 " in first.recv(65536)
+    first.close()
+    for _ in range(5):  # the room of each is free once it is answered
+        assert served.post("/api/large", b"a" * 1_000_000).ok
+
+
+def test_a_form_of_the_api_in_pieces_needs_a_length(served: Served) -> None:
+    answer = served.post("/api/video/upload", iter([b"a" * 10]))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (411, "length_required")
+
+
 def test_slow_readers_hold_no_thread(served: Served) -> None:
     slow = []
     for _ in range(64):

@@ -107,6 +107,9 @@ def _model(
         "durations": sorted(model.durations_s),
         # From an image: an empty list means that the image's own shape decides.
         "aspectRatios": {"text": list(model.text_ratios), "image": list(model.image_ratios)},
+        "imageLimits": camel(model.image_limits, "types least_px=leastPixels widest=widestRatio")
+        if model.image
+        else None,
         **camel(model, "resolutions sound seed negative_prompt prompt_limit"),
         "pricePerSecondUsd": prices,
         "quality": model.quality if decided.quality is None else decided.quality,
