@@ -67,7 +67,7 @@ def prepare(path: Path, *, prober: Decoder, max_bytes: int, types: Sequence[Kind
     except MediaTimeout as err:
         raise _unreadable(str(err)) from None
     if reply is None:
-        raise _unreadable("the decoder crashed on it, twice")
+        raise _unreadable("the decoder crashed on it, or took too long")
     if "data" not in reply:
         raise _refusal(reply)
     return _checked(reply, types=types, max_bytes=max_bytes)

@@ -75,8 +75,17 @@ class Toolkit:
 
     @cached_property
     def prober(self) -> Prober:
-        """Reads files of unknown origin in a limited child process. Raises RuntimeError where MEDIA_ISOLATION requires
-        more than this host has: a web process is not checked at its start."""
+        """Reads videos of unknown origin in a limited child process."""
+        return self._new_prober()
+
+    @cached_property
+    def picture_reader(self) -> Prober:
+        """The same for pictures, in children of its own: pictures that take long keep no video waiting."""
+        return self._new_prober()
+
+    def _new_prober(self) -> Prober:
+        """Raises RuntimeError where MEDIA_ISOLATION requires more than this host has: a web process is not checked at
+        its start."""
         isolation = NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else of_this_kernel()
         if settings.MEDIA_ISOLATION == "require" and not isolation.is_complete:
             raise RuntimeError(f"MEDIA_ISOLATION is require, but this host has: {isolation}")

@@ -93,6 +93,8 @@ def _submit(claim: Claim, generation: Generation) -> Outcome:
     again = generation.state == State.UNKNOWN
     try:
         image = start_images.start_image(claim, generation.model)
+    except start_images.ImageWaits as err:
+        return Park(start_images.WAITS_S, str(err), code=err.code)
     except start_images.ImageUnreachable as err:
         return _image_unreachable(claim, generation, err, again=again)
     except start_images.ImageRefused as err:

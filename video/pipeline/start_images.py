@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from video.web import uploads
 DISK_RESERVE_BYTES = 256 * 1024**2
 #: A host that can't be reached is asked so often: with the growing pauses within two minutes and a half.
 TRIES = 4
+#: Until a task that found too many at it tries again.
+WAITS_S = 3.0
 #: Bytes that the pictures of all submits of this process may take in memory, in all their forms.
 MOST_BYTES = 128 * 1024**2
 #: A picture, the same in base64, in JSON, and in the body of its submit: 5 times its bytes.
@@ -63,6 +66,15 @@ class ImageUnreachable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class ImageWaits(Exception):
+    """As many start images are being fetched here as may be; nothing was asked."""
+
+    code = "image_waits"
+
+    def __init__(self) -> None:
+        super().__init__("waits until fewer start images are being fetched")
+
+
 #: Codes of ImageRefused that no other model gets past.
 FINAL_CODES = frozenset(
     {
@@ -75,13 +87,16 @@ FINAL_CODES = frozenset(
 def start_image(claim: Claim, model: str) -> StartImage | None:
     """What this model gets as the task's start image; None for a video from text.
 
-    Raises ImageRefused, ImageUnreachable, and of MediaError: Cancelled, DiskFull, StorageDown, StorageRefused.
+    Raises ImageRefused, ImageUnreachable, ImageWaits, and of MediaError: Cancelled, DiskFull, StorageDown,
+    StorageRefused.
     """
     if not claim.task.image_url:
         return None
     try:
         picture = _kept(claim) or _had(claim)
-        row = catalogue.BY_ID[model]
+        row = catalogue.BY_ID.get(model)
+        if row is None:  # it has left the catalogue: the submit is refused for that
+            return StartImage(str(picture.kind), picture.data)
         problem = image_problem(row, picture.width_px, picture.height_px)
         if problem is not None:
             message = f"The start image does not fit: {problem.text}."
@@ -111,7 +126,7 @@ def _had(claim: Claim) -> Picture:
         if uploads.is_address(task.image_url):
             storage.copy(uploads.find(task.user_id, task.image_url).key, key)
         else:
-            with _scratch(claim) as folder:
+            with _fetching.one_of(task.user_id), _scratch(claim) as folder:
                 storage.put_file(_fetched(claim, folder), key, move=True)
     except FileExistsError:
         pass  # a claim that was given up meanwhile was faster: the first one counts
@@ -151,7 +166,7 @@ def _fetched(claim: Claim, folder: Path) -> Path:
     except (errors.DownloadFailed, errors.MediaTimeout) as err:
         wait_s = bounded_s(err.retry_after_s or 0, provider_calls.LONGEST_PAUSE_S)
         raise ImageUnreachable(f"the start image: {err}", wait_s) from None
-    made.write_bytes(prepare(sent, prober=toolkit().prober, max_bytes=settings.UPLOAD_MAX_BYTES).data)
+    made.write_bytes(prepare(sent, prober=toolkit().picture_reader, max_bytes=settings.UPLOAD_MAX_BYTES).data)
     return made
 
 
@@ -163,11 +178,43 @@ def _fitted(claim: Claim, picture: Picture, limits: ImageLimits) -> Picture:
         kept = folder / "kept"
         kept.write_bytes(picture.data)
         types = [Kind(one) for one in limits.types]
-        return prepare(kept, prober=toolkit().prober, types=types, max_bytes=limits.max_bytes)
+        return prepare(kept, prober=toolkit().picture_reader, types=types, max_bytes=limits.max_bytes)
 
 
 def _scratch(claim: Claim) -> contextlib.AbstractContextManager[Path]:
     return toolkit().storage.scratch_dir(f"{claim.task.pk}-{claim.fence}")
+
+
+class _Fetching:
+    """How many threads of this process wait for hosts of pictures: a quarter, and two of one user.
+
+    A host may take all the time that it is given. So slow hosts keep neither other users' pictures nor the polls of
+    this worker waiting, however many tasks name them.
+    """
+
+    SHARE, OF_ONE_USER = 4, 2
+
+    def __init__(self) -> None:
+        self._lock, self._of_user = threading.Lock(), Counter[int]()
+
+    @contextlib.contextmanager
+    def one_of(self, user_id: int) -> Iterator[None]:
+        """Raises ImageWaits at once."""
+        most = max(1, settings.VIDEO_CONCURRENCY // self.SHARE)
+        with self._lock:
+            if self._of_user.total() >= most or self._of_user[user_id] >= self.OF_ONE_USER:
+                raise ImageWaits
+            self._of_user[user_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._of_user[user_id] -= 1
+                if not self._of_user[user_id]:
+                    del self._of_user[user_id]
+
+
+_fetching = _Fetching()
 
 
 class _Memory:

@@ -132,7 +132,7 @@ def _stored(user_id: int, name: str, data: bytes) -> Upload:
     with _turn(), storage.scratch_dir(f"upload-{user_id}") as folder:
         sent, kept = folder / "sent", folder / "kept"
         sent.write_bytes(data)
-        picture = prepare(sent, prober=toolkit().prober, max_bytes=settings.UPLOAD_MAX_BYTES)
+        picture = prepare(sent, prober=toolkit().picture_reader, max_bytes=settings.UPLOAD_MAX_BYTES)
         kept.write_bytes(picture.data)
         key = object_keys.upload_key(user_id, ids.upload_id(), picture.suffix)
         storage.put_file(kept, key, move=True)

@@ -294,6 +294,11 @@ def test_what_came_as_start_image_is_told(client: RunwayClient) -> None:
     assert job.status_code == 200, job.text
     (shown,) = client.sim(f"jobs?id={job.json()['id']}")["jobs"]
     assert shown["startImage"] == {
-        "type": "image/jpeg", "width": 640, "height": 360, "orientation": 6, "exif": 3,
-        "bytes": len(sent), "sha256": hashlib.sha256(sent).hexdigest(),
+        "type": "image/jpeg",
+        "width": 640,
+        "height": 360,
+        "orientation": 6,
+        "exif": 3,
+        "bytes": len(sent),
+        "sha256": hashlib.sha256(sent).hexdigest(),
     }

@@ -317,6 +317,24 @@ def test_the_kept_image_goes_with_the_work_files(
     assert not kept(task)
 
 
+def test_slow_hosts_hold_few_threads_and_of_one_user_fewer(
+    host: PictureHost, sent: list[dict[str, Any]], settings: Settings
+) -> None:
+    settings.VIDEO_CONCURRENCY = 12  # so three fetch at once
+    fetching, url = start_images._fetching, host.serves("/cat.jpg", picture())
+    slow, other = make_user(), make_user()
+    tasks = [image_task(url, user=user) for user in (slow, other)]
+    with fetching.one_of(slow.pk), fetching.one_of(slow.pk):
+        waiting = run(tasks[0])
+        assert (waiting.status, waiting.tries, waiting.park_code) == ("pending", 0, "image_waits")
+        assert run(tasks[1]).stage == "poll"
+        with fetching.one_of(other.pk), pytest.raises(start_images.ImageWaits):
+            fetching.one_of(make_user().pk).__enter__()
+    age(tasks[0].pk)
+    assert run(tasks[0]).stage == "poll"
+    assert len(sent) == 2
+
+
 def test_the_memory_of_all_submits_is_bounded() -> None:
     memory = start_images._Memory(100)
     entered, leave = threading.Event(), threading.Event()
