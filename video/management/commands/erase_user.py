@@ -9,13 +9,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from rich.progress import Progress
 
+from providers.untrusted import printable
 from video.actions import erase_user
 from video.actions.erase_user import Extent
 from video.actions.task_rows import ActionRefused
 from video.infra.camel import camel
 from video.infra.durations import count
 from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, database_needed, user_named
-from video.management.terminal import printable
 
 SOME_LEFT = 1
 BY = "erase_user"
