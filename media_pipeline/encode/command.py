@@ -7,6 +7,7 @@ from pathlib import Path
 from media_pipeline.encode.containers import DEMUXER
 from media_pipeline.encode.plan import Plan
 from media_pipeline.encode.probe import MediaInfo, ProbeLimits
+from media_pipeline.encode.rates import most_threads
 
 #: One allocation inside ffmpeg, bytes; a hostile header may ask for any number.
 MAX_ALLOC_BYTES = 1 << 30
@@ -25,10 +26,10 @@ def command(
     length_s: float = 600.0,
     max_error_rate: float = MAX_ERROR_RATE,
 ) -> list[str]:
-    """The very argv that is run; a benchmark may run it bare. Paths are made absolute.
-
-    `length_s` is the output's, in seconds: what would go on beyond it ends there.
+    """The very argv that is run; a benchmark may run it bare. Paths are made absolute, `threads` are those that the
+    picture allows at most. `length_s` is the output's, in seconds: what would go on beyond it ends there.
     """
+    threads = min(threads, most_threads(info.width_px * info.height_px, chosen.width_px * chosen.height_px))
     max_pixels = max(ProbeLimits().max_pixels, info.width_px * info.height_px)
     return [
         *(binary, "-nostdin", "-hide_banner", "-v", "error", "-y"),

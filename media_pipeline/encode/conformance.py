@@ -13,13 +13,12 @@ from media_pipeline.encode import levels
 from media_pipeline.encode.boxes import NO_CROP
 from media_pipeline.encode.picture import Picture
 from media_pipeline.encode.probe import MediaInfo
+from media_pipeline.encode.rates import KEYFRAME_EVERY_S
 
 #: Constrained Baseline is what players call Baseline; the whole of it has tools that no browser decodes.
 PROFILES = frozenset({"Constrained Baseline", "Main", "High", "Constrained High", "Progressive High"})
 #: 29.97 for 30 is not worth a generation loss; a tenth of a percent is where sound and picture begin to drift.
 RATE_TOLERANCE = Fraction(1, 1000)
-#: A key frame at least so often, in seconds.
-KEYFRAME_EVERY_S = 2
 #: What a container's clock makes of a time by rounding, in seconds.
 CLOCK_TOLERANCE_S = 0.002
 

@@ -41,7 +41,7 @@ LEVELS = (
 )
 HIGHEST = LEVELS[-1]
 #: 29.97 and what a container makes of a rate by rounding are no reason for the next level.
-_RATE_TOLERANCE = Fraction(1, 500)
+_RATE_TOLERANCE = Fraction(1, 1000)
 
 
 def macroblocks(width_px: int, height_px: int) -> int:

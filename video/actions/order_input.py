@@ -17,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.utils.serializer_helpers import BindingDict
 
+from media_pipeline.encode.rates import MAX_FPS
 from media_pipeline.errors import ForbiddenAddress, PictureRefused
 from media_pipeline.fetch.addresses import check_public_url
 from media_pipeline.fetch.links import as_sent
@@ -29,7 +30,7 @@ from providers.untrusted import storable
 from video.actions.visible_text import is_visible
 from video.infra.errors import Refusal
 from video.models import VideoTask
-from video.models.order import Order
+from video.models.order import SOURCE_FPS, Order
 from video.routing import model_choice
 from video.routing.private_hosts import origins_allowed
 from video.web import uploads
@@ -158,6 +159,19 @@ class WholeNumber(serializers.IntegerField):
         return data
 
 
+class FrameRate(WholeNumber):
+    """Frames a second: a whole number, or "source", which is stored as a number of its own."""
+
+    default_error_messages = {"invalid": f'must be a whole number from 1 to {MAX_FPS}, or "source"'}
+
+    def to_internal_value(self, data: Any) -> int:
+        if data == "source":
+            return SOURCE_FPS
+        if type(data) is not int or not 1 <= data <= MAX_FPS:
+            self.fail("invalid")
+        return data
+
+
 class Flag(serializers.BooleanField):
     """True or false: neither "true" nor 1."""
 
@@ -249,7 +263,7 @@ class CreateSerializer(Strict):
     fallback = Flag(required=False, allow_null=True)
     quality = OneOf(VideoTask.Quality.values, required=False, allow_null=True)
     resolution = OneOf(VideoTask.Resolution.values, required=False, allow_null=True)
-    fps = WholeNumber(required=False, allow_null=True, min_value=1, max_value=120)
+    fps = FrameRate(required=False, allow_null=True)
     negativePrompt = Prompt(required=False, allow_null=True, source="negative_prompt")
     seed = WholeNumber(required=False, allow_null=True, min_value=0, max_value=LARGEST_SEED)
     expiresIn = WholeNumber(

@@ -215,10 +215,15 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
     facts = [
         ("User", task.user.get_username()),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),
-        ("Quality", f"{task.quality}, {task.resolution}, {task.fps} fps"),
+        ("Quality", f"{task.quality}, {task.resolution}, {_rate(task)}"),
         ("Run", str(task.run) if task.run > 1 else ""),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _rate(task: VideoTask) -> str:
+    fps = order.fps_of(task)
+    return "fps of the source" if fps == "source" else f"{fps} fps"
 
 
 def _made(task: VideoTask) -> list[tuple[str, str]]:

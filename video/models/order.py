@@ -11,7 +11,10 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, Literal
+
+#: `fps` of an order that keeps the rate of its source: the column holds numbers, clients say "source".
+SOURCE_FPS = 0
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Order:
     fallback: bool = field(default=True, metadata=_asked("fallback", "this model or none"))
     quality: str = field(default="medium", metadata=_asked("quality", "of the transcode (default medium)"))
     resolution: str = field(default="source", metadata=_asked("resolution", "the short side (default: as it comes)"))
-    fps: int = field(default=30, metadata=_asked("fps", "frames a second (default 30)"))
+    fps: int = field(default=30, metadata=_asked("fps", "frames a second, 1 to 60, or source (default 30)"))
     negative_prompt: str = field(
         default="",
         metadata=_asked("negativePrompt", "what it is not to show", label="Not wanted", null_if_blank=True),
@@ -92,6 +95,12 @@ def values(wanted: Any) -> dict[str, Any]:
     return {name: None if value == "" and ABOUT[name].null_if_blank else value for name, value in found.items()}
 
 
+def fps_of(wanted: Any) -> int | Literal["source"]:
+    """The frames a second of an order or a task, as clients write them."""
+    return "source" if wanted.fps == SOURCE_FPS else int(wanted.fps)
+
+
 def as_json(wanted: Any) -> dict[str, Any]:
     """The same by the API's names, as a task's details show them."""
-    return {ABOUT[name].api: value for name, value in values(wanted).items()}
+    found = {**values(wanted), "fps": fps_of(wanted)}
+    return {ABOUT[name].api: value for name, value in found.items()}

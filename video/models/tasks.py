@@ -9,7 +9,9 @@ from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 
+from media_pipeline.encode.rates import MAX_FPS
 from video import ids
+from video.models.order import SOURCE_FPS
 
 
 class Status(models.TextChoices):
@@ -86,7 +88,9 @@ class VideoTask(models.Model):
     seed = models.BigIntegerField(null=True, blank=True)
     quality = models.CharField(max_length=8, choices=Quality.choices, default=Quality.MEDIUM)
     resolution = models.CharField(max_length=8, choices=Resolution.choices, default=Resolution.SOURCE)
-    fps = models.PositiveSmallIntegerField(default=30)
+    fps = models.PositiveSmallIntegerField(
+        default=30, help_text="Frames a second of the finished video, 1 to 60; 0: those of the source."
+    )
     expires_in_s = models.PositiveIntegerField(
         null=True, blank=True, help_text="Seconds after the success at which the files go; empty: as KEEP_VIDEOS_DAYS."
     )
@@ -217,6 +221,7 @@ class VideoTask(models.Model):
                 name="task_one_per_idempotency_key",
                 condition=Q(idempotency_key__isnull=False),
             ),
+            models.CheckConstraint(name="task_fps_known", condition=Q(fps__gte=SOURCE_FPS, fps__lte=MAX_FPS)),
             models.CheckConstraint(
                 name="task_active_has_one_clock",
                 condition=Q(status__in=ACTIVE, admit_at__isnull=True, next_run_at__isnull=False)

@@ -42,6 +42,7 @@ from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage
+from video.models.order import fps_of
 from video.pipeline import odd_media
 from video.pipeline.file_hosts import file_hosts
 from video.pipeline.patience import Cause, cause_of, fetch_again
@@ -209,7 +210,7 @@ def _made(claim: Claim, source: Path, path: Path, info: MediaInfo, *, accept_dam
                 # The columns' choices are the names that Target knows.
                 quality=task.quality,  # type: ignore[arg-type]
                 resolution=task.resolution,  # type: ignore[arg-type]
-                fps=task.fps,
+                fps=fps_of(task),
                 keep_long_sound=settings.KEEP_LONG_SOUND,
             ),
             ffmpeg=tools.ffmpeg,

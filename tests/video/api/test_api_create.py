@@ -19,7 +19,7 @@ from video.actions import create
 from video.credits import ledger
 from video.infra import toolkit
 from video.models import CreditEntry, TaskEvent, VideoTask
-from video.models.order import Order
+from video.models.order import SOURCE_FPS, Order, as_json
 from video.scheduling import estimates
 
 CREATE = "/api/video/create"
@@ -67,6 +67,16 @@ def test_everything_that_can_be_asked_for_is_stored(api: Client, monkeypatch: py
     assert (task.duration_s, task.aspect_ratio, task.image_url) == (10, "9:16", everything["imageUrl"])
     assert (task.model_requested, task.quality, task.resolution) == ("gen4.5", "high", "720p")
     assert (task.fps, task.seed) == (24, 0)
+
+
+def test_the_rate_of_the_source_can_be_kept(api: Client) -> None:
+    assert post(api, {"prompt": "A cat", "fps": "source"}).status_code == 201
+    task = VideoTask.objects.get()
+    assert task.fps == SOURCE_FPS
+    assert as_json(task)["fps"] == "source"
+    reply = post(api, {"prompt": "A cat", "fps": 61})
+    (wrong,) = reply.json()["error"]["details"]
+    assert wrong == {"field": "fps", "message": 'must be a whole number from 1 to 60, or "source"'}
 
 
 def test_only_the_prompt_is_needed_and_null_means_not_given(api: Client) -> None:
@@ -127,7 +137,11 @@ WRONG = [
     ({"resolution": "4k"}, "resolution"),
     ({"resolution": 720}, "resolution"),
     ({"fps": 0}, "fps"),
-    ({"fps": 121}, "fps"),
+    ({"fps": 61}, "fps"),
+    ({"fps": -1}, "fps"),
+    ({"fps": 29.97}, "fps"),
+    ({"fps": "Source"}, "fps"),
+    ({"fps": ["source"]}, "fps"),
     ({"fps": "30"}, "fps"),
     ({"fps": False}, "fps"),
     ({"negativePrompt": "blurry", "model": "gen4.5"}, "negativePrompt"),  # takes none

@@ -120,6 +120,12 @@ class TestCreate:
         assert (task.model_requested, task.duration_s, task.aspect_ratio) == ("gen4.5", 8, "9:16")
         assert (task.quality, task.resolution, task.fps, task.seed) == ("high", "480p", 24, 7)
 
+    def test_the_rate_of_the_source_is_a_word(self) -> None:
+        generate(PROMPT, "--fps", "source")
+        assert only_task().fps == 0
+        with pytest.raises(CommandError, match='--fps: must be a whole number from 1 to 60, or "source"'):
+            generate(PROMPT, "--fps", "quick")
+
     def test_a_priority_is_for_operators_only(self) -> None:
         generate(PROMPT, "--priority", "5")
         assert only_task().priority == 5

@@ -366,7 +366,13 @@ def _add_order_argument(parser: CommandParser, option: str, asked: Field[Any]) -
     else:
         words = getattr(VideoTask._meta.get_field(asked.name), "choices", None)
         choices = [value for value, _ in words] if words else None
-        parser.add_argument(f"--{dashed}", type=str if kind is str else int, choices=choices, help=says)
+        reads = str if kind is str else _frame_rate if asked.name == "fps" else int
+        parser.add_argument(f"--{dashed}", type=reads, choices=choices, help=says)
+
+
+def _frame_rate(text: str) -> int | str:
+    """A number, or a word that is judged with the rest of the order."""
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def _spoken(wrong: dict[str, str]) -> str:
