@@ -21,6 +21,7 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,7 +242,15 @@ def main() -> None:
             reply = OPERATIONS[message["op"]](av, message)
         except _av_scan.Refused as err:
             reply = {"refused": str(err)}
-        except (av.FFmpegError, ValueError, MemoryError, OverflowError, ZeroDivisionError, OSError) as err:
+        except (
+            av.FFmpegError,
+            struct.error,
+            ValueError,
+            MemoryError,
+            OverflowError,
+            ZeroDivisionError,
+            OSError,
+        ) as err:
             # Type and FFmpeg's own word for it, never the text: it may have a path in it.
             reply = {"refused": f"{type(err).__name__} {getattr(err, 'strerror', '') or ''}".strip()}
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -54,6 +54,7 @@ class Track:
     dts_s: float | None = None
     end_s: float = 0.0
     frame: Any = None
+    discarded: bool = False
     _last_s: float = 0.0
     _tried: int = field(default=0)
 
@@ -62,6 +63,7 @@ class Track:
         if not packet.size:
             return
         self.packets += 1
+        self.discarded = self.discarded or packet.is_discard
         if stamp is None or packet.is_discard:
             return
         at_s = float(stamp * packet.time_base)
@@ -178,6 +180,7 @@ def times(picture: Track, sound: Track | None, container: Any) -> dict[str, Any]
         "video_index": picture.stream.index,
         "start_s": begin_s,
         "lost_edit_s": delay_s,
+        "begins_within": picture.discarded,
         "container_start_s": (container.start_time or 0) / 1e6,
         "duration_s": max(0.0, picture.end_s - begin_s),
         "audio_index": sound.stream.index if has_sound and sound else -1,
@@ -268,19 +271,17 @@ def _units_add_up(packet: Any, lengths: int) -> bool:
 
 
 def probe_webp(request: dict[str, Any]) -> dict[str, Any]:
-    """An animated WebP by its chunks, and its first frame by Pillow: PyAV can't take one apart. Raises Refused."""
-    from PIL import Image
+    """An animated WebP by its chunks: PyAV can't take one apart, so its pictures are first seen by ffmpeg.
 
+    Raises Refused, and struct.error for a file that ends within its header.
+    """
     with os.fdopen(os.dup(request["file"]), "rb") as file:
         file.seek(0)
+        sides = struct.unpack("<24xHBHB", file.read(30))
+        width, height = (1 + low + (high << 16) for low, high in (sides[:2], sides[2:]))
         waits_ms = [ms if ms >= _WEBP_LEAST_MS else _WEBP_DEFAULT_MS for ms in _webp_frames(file)]
-        file.seek(0)
-        with Image.open(file, formats=["WEBP"]) as image:
-            width, height = image.size
-            if width * height > request["max_pixels"]:
-                raise Refused(f"{width}x{height} pixels")
-            if request["decode"]:
-                image.load()
+    if width * height > request["max_pixels"]:
+        raise Refused(f"{width}x{height} pixels")
     if not waits_ms:
         raise Refused("no frame in its animation")
     duration_s = sum(waits_ms) / 1000

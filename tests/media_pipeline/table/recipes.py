@@ -183,10 +183,6 @@ def endless_media(data: bytes) -> bytes:
     return data[:at] + bytes(4) + data[at + 4 :]
 
 
-def renamed(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
-    return lambda data: data.replace(old, new)
-
-
 def tagged(primaries: int = 1, transfer: int = 1, matrix: int = 1) -> tuple[str, ...]:
     """Colour numbers (H.273) in the stream itself."""
     numbers = f"colour_primaries={primaries}:transfer_characteristics={transfer}:matrix_coefficients={matrix}"
