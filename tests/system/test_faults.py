@@ -77,6 +77,8 @@ CASES: dict[str, End | str] = {
     "file=htmlx7": DONE,
     "file=emptyx2": DONE,
     "file=gzip": DONE,
+    "file=shortx1": DONE,
+    "file=short": DONE,  # with a warning
     "file=corrupt": End("not_a_video"),
     "file=empty": End("not_a_video", at_deadline=True),
     "file=html": End("not_a_video", at_deadline=True),
