@@ -31,6 +31,8 @@ from typing import Any
 ADDRESS_SPACE_BYTES = 2 << 30
 #: Index entries read to tell constant from variable frame rate: 11 minutes at 30 fps.
 MAX_INDEX_ENTRIES = 20_000
+#: A header that claims more tells the clock of its time stamps, not a rate.
+MAX_FPS = 1000
 
 #: Our module of that name, loaded with the libraries: see `prepare`.
 _av_scan: Any = None
@@ -83,8 +85,10 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
         audio = sound.stream if sound else None
         times = _av_scan.times(picture, sound, container)
         rate = stream.average_rate or stream.base_rate or stream.guessed_rate
-        if not rate and times["duration_s"] > 0:
-            rate = round(picture.packets / times["duration_s"], 3)  # one picture has no rate of its own
+        if not times["duration_s"]:
+            times["duration_s"] = float(picture.packets / (rate or 25))  # one picture may have no length of its own
+        if not rate or not 0 < rate <= MAX_FPS:
+            rate = max(0.001, round(picture.packets / times["duration_s"], 3))  # nor a rate; some headers tell nonsense
         sar = stream.sample_aspect_ratio or codec.sample_aspect_ratio
         found: dict[str, Any] = {
             "video_codec": codec.name,

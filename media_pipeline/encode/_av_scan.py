@@ -94,7 +94,9 @@ class Track:
 
 def pictures(container: Any, request: dict[str, Any]) -> list[Any]:
     """The video streams that may be the one that was asked for. Raises Refused."""
-    if len(container.streams) > request["max_streams"]:
+    # Subtitles, time codes and the like are not read; there may be more of them.
+    read = [s for s in container.streams if s.type in ("video", "audio")]
+    if len(read) > request["max_streams"] or len(container.streams) > 10 * request["max_streams"]:
         raise Refused(f"{len(container.streams)} streams")
     # Cover art counts as a video stream; it is one picture, and never what was asked for.
     streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
@@ -120,7 +122,8 @@ def scan(av: Any, container: Any, request: dict[str, Any]) -> tuple[Track, Track
     videos = {s.index: Track(s) for s in pictures(container, request)}
     sounds = {s.index: Track(s) for s in container.streams.audio}
     tracks = videos | sounds
-    whole = os.fstat(request["file"]).st_size <= MAX_SCANNED_BYTES
+    # Of a file that was cut off the headers tell what it had.
+    whole = request["truncated"] or os.fstat(request["file"]).st_size <= MAX_SCANNED_BYTES
     for packet in _packets(av, container, [track.stream for track in tracks.values()]):
         track = tracks[packet.stream_index]
         track.see(packet)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from media_pipeline.encode import mp4_boxes
+from media_pipeline.encode import mp4_layout
 from media_pipeline.errors import NotAVideo
 
 Container = Literal["mp4", "matroska", "mpegts", "avi", "flv", "gif", "apng", "webp"]
@@ -94,7 +94,7 @@ def _describe(head: bytes) -> str:
 
 
 def _look_at_mp4(file: BinaryIO, size: int) -> Layout:
-    found = mp4_boxes.walk(file, size)
+    found = mp4_layout.walk(file, size)
     return Layout(
         "mp4",
         size,
@@ -213,7 +213,7 @@ def _ends_early(missing: int, what: str) -> str:
 
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], Layout]], ...] = (
-    (mp4_boxes.begins, _look_at_mp4),
+    (mp4_layout.begins, _look_at_mp4),
     (lambda head: head[:4] == _EBML_MAGIC, _look_at_matroska),
     (lambda head: head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP"), _look_at_riff),
     (lambda head: head[:4] == b"FLV\x01", _look_at_flv),

@@ -230,6 +230,7 @@ class Prober:
             "timeout_s": timeout_s,
             "max_pixels": self.limits.max_pixels,
             "max_streams": self.limits.max_streams,
+            "truncated": bool(layout.truncated),
             **details,
         }
         reply = self._put(request, path, timeout_s)

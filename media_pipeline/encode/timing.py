@@ -13,6 +13,8 @@ from media_pipeline.encode.probe import MediaInfo, ProbeLimits
 
 #: Sound that is longer by less is an encoder's padding: it is cut with the picture, and nobody is told.
 PADDING_S = 0.1
+#: A frame of a slow source is no measure of sync.
+LONGEST_FRAME_S = 0.1
 #: Starts that differ by less are the same: less than an AAC frame by far.
 SAME_S = 0.005
 #: Sound may begin this much after the picture in a copy. Players take it from the container; beyond, silence is put in.
@@ -44,7 +46,7 @@ def timing_of(info: MediaInfo, *, keep_long_sound: bool) -> Timing:
     most_s = ProbeLimits().max_duration_s
     late_s = picture_s - info.audio_start_s
     # Within a frame, or by what a lost edit list would take back, nothing is to be seen there: the sound begins later.
-    least_s = max(float(1 / info.fps), info.lost_edit_s) + SAME_S
+    least_s = max(min(float(1 / info.fps), LONGEST_FRAME_S), info.lost_edit_s) + SAME_S
     lead_s = late_s if least_s < late_s <= most_s - info.duration_s else 0.0
     begin_s = picture_s - lead_s
     picture_end_s = lead_s + info.duration_s
