@@ -108,7 +108,7 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
             "color_space": 2,
             "color_range": 0,
         }
-        frame = picture.frame if request["decode"] else None
+        frame = picture.frame
         if request["decode"] and frame is None:
             raise _av_scan.Refused("no frame could be decoded")
         if frame is not None:

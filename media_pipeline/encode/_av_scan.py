@@ -23,21 +23,6 @@ CHECKED_PIXELS = 60 * 30 * 1280 * 720
 SCALABLE_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})
 #: An animation's frames that claim less are shown for this long, as ffmpeg and browsers do.
 _WEBP_LEAST_MS, _WEBP_DEFAULT_MS = 10, 100
-#: What `_av_picture` would say of a picture of which nothing special is known.
-NO_PICTURE_FACTS = {
-    "profile": "",
-    "level": 0,
-    "codec_tag": "",
-    "transfer": 2,
-    "primaries": 2,
-    "bit_depth": 8,
-    "is_rgb": False,
-    "has_alpha": False,
-    "crop": [0, 0, 0, 0],
-    "start_s": 0.0,
-    "keyframe_gap_s": None,
-    "trimmed": False,
-}
 
 
 class Refused(Exception):
@@ -54,7 +39,6 @@ class Track:
     dts_s: float | None = None
     end_s: float = 0.0
     frame: Any = None
-    discarded: bool = False
     _last_s: float = 0.0
     _tried: int = field(default=0)
 
@@ -63,7 +47,6 @@ class Track:
         if not packet.size:
             return
         self.packets += 1
-        self.discarded = self.discarded or packet.is_discard
         if stamp is None or packet.is_discard:
             return
         at_s = float(stamp * packet.time_base)
@@ -183,7 +166,6 @@ def times(picture: Track, sound: Track | None, container: Any) -> dict[str, Any]
         "video_index": picture.stream.index,
         "start_s": begin_s,
         "lost_edit_s": delay_s,
-        "begins_within": picture.discarded,
         "container_start_s": (container.start_time or 0) / 1e6,
         "duration_s": max(0.0, picture.end_s - begin_s),
         "audio_index": sound.stream.index if has_sound and sound else -1,
@@ -307,7 +289,20 @@ def probe_webp(request: dict[str, Any]) -> dict[str, Any]:
         "color_range": 1,
         "video_index": 0,
         "audio_index": -1,
-        "picture": {**NO_PICTURE_FACTS, "has_alpha": True},
+        "picture": {
+            "profile": "",
+            "level": 0,
+            "codec_tag": "",
+            "transfer": 2,
+            "primaries": 2,
+            "bit_depth": 8,
+            "is_rgb": False,
+            "has_alpha": True,
+            "crop": [0, 0, 0, 0],
+            "start_s": 0.0,
+            "keyframe_gap_s": None,
+            "trimmed": False,
+        },
     }
 
 

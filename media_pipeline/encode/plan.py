@@ -126,9 +126,9 @@ def _even(value: Fraction) -> int:
 
 def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason: str) -> Plan:
     fps = output_fps(info.fps, target.fps)
-    timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     # Scale the fewer frames.
     chain = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
+    timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     chain = in_time(chain, timing, mends=bool(info.damage or info.truncated))
     args = [
         *("-vf", ",".join(chain), "-c:v", "libx264", "-preset", PRESET),

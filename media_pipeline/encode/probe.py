@@ -91,8 +91,6 @@ class MediaInfo:
     #: By how much the picture may only seem late: see `_av_scan`.
     lost_edit_s: float = 0.0
     audio_duration_s: float = 0.0
-    #: The picture begins or ends within a group of pictures: what is decoded and not shown is left out by an edit list.
-    begins_within: bool = False
     #: There is sound, and no decoder for it.
     sound_unreadable: bool = False
     #: Where the file ends too early, and what of it can't be decoded (after `Prober.check`); empty if nothing is known.
@@ -293,7 +291,6 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
             container_start_s=_time_s(found.get("container_start_s", 0.0)),
             lost_edit_s=_time_s(found.get("lost_edit_s", 0.0)),
             audio_duration_s=_time_s(found.get("audio_duration_s", 0.0)),
-            begins_within=bool(found.get("begins_within")),
             sound_unreadable=bool(found.get("sound_unreadable")),
             truncated=layout.truncated,
         )

@@ -68,7 +68,6 @@ def why_not_copied(info: MediaInfo, timing: Timing) -> str | None:
     """What about its times a copy can't mend, or None."""
     reasons = (
         (bool(info.truncated), "the file ends too early"),
-        (info.begins_within, "an edit list leaves out pictures"),
         (timing.lead_s > 0, f"the picture begins {timing.lead_s:.2f} s after the sound"),
         (timing.hold_s > 0, f"the sound is {timing.hold_s:.2f} s longer than the picture"),
         (abs(timing.picture_shift_s) > SAME_S, "the picture does not begin at 0"),

@@ -58,9 +58,9 @@ def test_ffmpeg_reads_no_file_but_its_own(secret: Path, tmp_path: Path, spelling
     copy(FFmpeg(FFMPEG, isolation=NO_ISOLATION), what, str(out))
     assert b"canary" in out.read_bytes()
     out.unlink()
-    with pytest.raises(TranscodeFailed) as failed:
+    with pytest.raises(TranscodeFailed) as refused:
         copy(FFmpeg(FFMPEG), what, str(out), write=[out])
-    assert "Permission denied" in failed.value.stderr_tail
+    assert "Permission denied" in refused.value.stderr_tail
     assert out.stat().st_size == 0
 
 
