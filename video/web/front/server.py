@@ -140,6 +140,9 @@ class Front:
                 later = answer
             else:
                 _send(protocol, environ["REQUEST_METHOD"], answer, answer.body)
+        except Exception:  # not of a view, whose errors Django answers; the lane logs it
+            _refuse(protocol, scope, 500, "internal_error", "Something broke on our side. The server's log has it.")
+            raise
         finally:
             done.get_loop().call_soon_threadsafe(_finish, done, later)
 
