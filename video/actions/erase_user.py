@@ -76,8 +76,10 @@ def ask(user_id: int, *, by: str, address: str = "") -> None:
             raise ActionRefused("last_superuser", "This is the only superuser who can log in: make another one first.")
         sessions.end_all(user, LoginSession.End.SWITCHED_OFF)
         users.filter(pk=user_id).update(is_active=False)
-        asked = UserErasure.objects.bulk_create([UserErasure(user_id=user_id, asked_by=by)], ignore_conflicts=True)
-    security_log.record("erasure_asked", address=address, erased=user_id, by=by, times=len(asked))
+        UserErasure.objects.update_or_create(
+            user_id=user_id, defaults={"asked_by": by, "asked_at": Now(), "ended_at": None}
+        )
+    security_log.record("erasure_asked", address=address, erased=user_id, by=by)
 
 
 def asked() -> list[int]:
@@ -93,11 +95,15 @@ def work(user_id: int, *, for_s: float, on_task: Callable[[], object] = lambda: 
     `on_task`: called after each task. False as well while the storage can't delete a file: the sweeper does it later.
     """
     ends_at = time.monotonic() + for_s
+    found = False
     for task_id, is_active in _tasks(user_id):
         if time.monotonic() >= ends_at:
             return False
         _erase_task(task_id, is_active=is_active)
         on_task()
+        found = True
+    if not found and UserErasure.objects.filter(pk=user_id, ended_at__isnull=False).exists():
+        return True
     try:
         for forget in OWN:
             forget(user_id)

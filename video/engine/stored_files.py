@@ -20,7 +20,8 @@ def mark_expired(limit: int) -> int:
     """Give up the files of at most `limit` videos whose time is over, the oldest first. Returns how many; two
     statements at most.
 
-    A video's time is over at its `expires_at`, or KEEP_VIDEOS_DAYS after its success, whichever is sooner.
+    A video's time is over at its `expires_at`, or KEEP_VIDEOS_DAYS after its success, whichever is sooner; so is that
+    of what is left of a missing one.
     """
     marked = _mark_expired("expires_at IS NOT NULL AND expires_at <= statement_timestamp()", "expires_at", limit)
     if settings.KEEP_VIDEOS_DAYS and marked < limit:
@@ -33,7 +34,7 @@ def _mark_expired(which: str, order: str, limit: int) -> int:
     return database.execute(
         f"""
         UPDATE video_videotask SET gone_at = statement_timestamp(), gone_why = 'expired' WHERE id IN (
-            SELECT id FROM video_videotask WHERE {which} AND gone_at IS NULL
+            SELECT id FROM video_videotask WHERE {which} AND gone_why IN ('', 'missing')
             ORDER BY {order} LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
         """,  # noqa: S608 - constants of this module
         {"limit": limit, "kept": settings.KEEP_VIDEOS_DAYS * DAY_S},

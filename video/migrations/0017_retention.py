@@ -102,11 +102,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='videotask',
-            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('gone_at__isnull', True)), fields=['expires_at'], name='task_video_to_expire'),
+            index=models.Index(condition=models.Q(('expires_at__isnull', False), ('gone_why__in', ['', 'missing'])), fields=['expires_at'], name='task_video_to_expire'),
         ),
         migrations.AddIndex(
             model_name='videotask',
-            index=models.Index(condition=models.Q(('gone_at__isnull', True), ('status', 'success')), fields=['finished_at'], name='task_video_by_age'),
+            index=models.Index(condition=models.Q(('gone_why__in', ['', 'missing']), ('status', 'success')), fields=['finished_at'], name='task_video_by_age'),
         ),
         migrations.AddIndex(
             model_name='videotask',

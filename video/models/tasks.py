@@ -199,10 +199,12 @@ class VideoTask(models.Model):
             models.Index(
                 fields=["expires_at"],
                 name="task_video_to_expire",
-                condition=Q(expires_at__isnull=False, gone_at__isnull=True),
+                condition=Q(expires_at__isnull=False, gone_why__in=["", "missing"]),
             ),
             models.Index(
-                fields=["finished_at"], name="task_video_by_age", condition=Q(status="success", gone_at__isnull=True)
+                fields=["finished_at"],
+                name="task_video_by_age",
+                condition=Q(status="success", gone_why__in=["", "missing"]),
             ),
             models.Index(
                 fields=["gone_at"],

@@ -234,6 +234,17 @@ class TestRowsWithoutAFile:
         clean()
         assert there(thumbnail)
 
+    def test_what_is_left_of_a_lost_video_goes_with_its_time(
+        self, monkeypatch: pytest.MonkeyPatch, settings: Any
+    ) -> None:
+        task, video, thumbnail = done(ids.video_id())
+        toolkit().storage.delete(video)
+        clean()
+        settings.KEEP_VIDEOS_DAYS = 1
+        assert retention.sweep() == 1
+        assert not there(thumbnail)
+        assert VideoTask.objects.get(pk=task.pk).gone_why == "expired"
+
     def test_a_lost_thumbnail_is_no_link_any_more(self, client_for: Any) -> None:
         task, _, thumbnail = done(ids.video_id())
         toolkit().storage.delete(thumbnail)

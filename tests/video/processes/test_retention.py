@@ -81,6 +81,9 @@ def test_the_operators_days_hold_for_videos_of_before_and_can_be_made_longer(
     assert status["expiredAt"] == status["gone"]["at"]
     assert client.get(link).status_code == 404
     assert retention.sweep() == 0
+    reply = client_for(task.user).post("/api/video/retry", {"taskId": task.pk}, content_type="application/json")
+    assert reply.status_code == 409
+    assert "its video was made, and is gone now" in reply.json()["error"]["message"]
 
 
 def test_a_task_can_have_a_time_of_its_own(client_for: Any, settings: Settings) -> None:
