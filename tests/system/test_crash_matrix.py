@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 
-from tests.factories import age, end_lease, make_task, reload
+from tests.factories import age, end_lease, make_task, make_user, reload
+from tests.pictures import picture
 from tests.system import forks as work
 from tests.system.forks import ForkServer
 from tests.system.system import Simulator
@@ -16,6 +18,7 @@ from video.credits import ledger
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 from video.scheduling import admission
+from video.web import uploads
 
 # Those of admission stand in test_crash_submit.py, those of removal in test_retention_live.py.
 STAGE_POINTS = [point for point in POINTS if not point.startswith(("admit.", "removal."))]
@@ -57,9 +60,17 @@ def check_unknown(task: VideoTask, simulator: Simulator, submits: int) -> None:
     assert list(Generation.objects.filter(task=task).values_list("state", flat=True)) == ["unknown"]
 
 
+def way_to(point: str) -> dict[str, Any]:
+    """What a task is made with that comes by this point."""
+    if point != "generate.after_image":
+        return {}
+    user = make_user()
+    return {"user": user, "image_url": uploads.keep(user.pk, picture()).address}
+
+
 def begin(forks: ForkServer, point: str, action: str) -> tuple[VideoTask, str]:
     """A task that stands in the point's stage."""
-    task = make_task(prompt=f"crash {point} {action}.")
+    task = make_task(prompt=f"crash {point} {action}.", **way_to(point))
     stage = point.split(".")[0]
     if stage == "generate":
         admission.admit()

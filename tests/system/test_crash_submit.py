@@ -16,7 +16,7 @@ from tests.factories import age, end_lease, make_task, reload
 from tests.system import forks as work
 from tests.system.forks import ForkServer
 from tests.system.system import Simulator, environment
-from tests.system.test_crash_matrix import check_success
+from tests.system.test_crash_matrix import check_success, way_to
 from video.credits import ledger
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
@@ -59,7 +59,7 @@ def variant(request: pytest.FixtureRequest, database: str, simulator: Simulator)
 
 
 def begin(variant: Variant, point: str, action: str) -> VideoTask:
-    task = make_task(prompt=f"crash {variant.name} {point} {action}.", model_requested=variant.model)
+    task = make_task(prompt=f"crash {variant.name} {point} {action}.", model_requested=variant.model, **way_to(point))
     assert variant.forks.call(work.admit) == 1
     return task
 

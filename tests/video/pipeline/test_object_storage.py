@@ -19,7 +19,8 @@ from pytest_django import Settings
 
 from media_pipeline import errors
 from media_pipeline.storage.s3_address import S3Address
-from tests.factories import accepted, age, claimed, give_core, make_task, reload
+from tests.factories import accepted, admitted, age, claim_one, claimed, give_core, make_task, reload
+from tests.pictures import opened, turned
 from tests.s3 import KEYS, S3Server, parts_of
 from tests.video import storing
 from tests.video.api.test_api_status import ask, succeed
@@ -29,9 +30,9 @@ from video.attempts import records
 from video.engine import transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
-from video.pipeline import media_stages, runner
+from video.pipeline import media_stages, runner, start_images
 from video.processes import periodic, retention, storage_sweep
-from video.web import media
+from video.web import media, uploads
 
 
 @pytest.fixture
@@ -313,3 +314,20 @@ def test_local_storage_never_loads_awss_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.django_db
+def test_an_upload_is_kept_and_used_in_the_bucket(user: AbstractBaseUser, bucket: S3Address) -> None:
+    upload = uploads.keep(user.pk, turned())
+    task = make_task(user, image_url=upload.address)
+    admitted(task)
+    claim = claim_one(task.pk, Stage.GENERATE)
+    assert claim is not None
+    first, again = (start_images.start_image(claim, "gen4_turbo") for _ in range(2))
+    assert first is not None
+    assert first == again
+    assert opened(first.data).size == (360, 640)
+    assert uploads.erase_of(user.pk) == 1
+    assert list(toolkit().storage.list("")) == [f"work/{task.pk}/start-image"]
+    media_stages.drop_work_files(task.pk)
+    assert not list(toolkit().storage.list(""))
