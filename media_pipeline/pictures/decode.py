@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import AvifImagePlugin, GifImagePlugin, Image, ImageOps, MpoImagePlugin, WebPImagePlugin
 
-from media_pipeline.pictures.strip import strip
+from media_pipeline.pictures.strip import strip, without_texts
 
 #: Imported so that they are loaded: a plugin that the child meets later could not be opened any more.
 _PLUGINS = (AvifImagePlugin, GifImagePlugin, MpoImagePlugin, WebPImagePlugin)
@@ -67,7 +67,9 @@ def _read(file: int, size_bytes: int) -> bytes:
 
 
 def _prepare(request: dict[str, Any], data: bytes) -> dict[str, Any]:
-    Image.MAX_IMAGE_PIXELS = None  # the check is the next line's
+    Image.MAX_IMAGE_PIXELS = None  # the check is below
+    if request["type"] == "image/png":
+        data = without_texts(data)
     with Image.open(io.BytesIO(data), formats=(_FORMATS[request["type"]],)) as picture:
         width, height = picture.size
         if width * height > request["max_pixels"]:

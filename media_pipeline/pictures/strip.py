@@ -10,6 +10,7 @@ Standard library only.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: The end of entropy-coded data: a marker that is neither a stuffed byte nor a restart marker.
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
@@ -17,6 +18,7 @@ _EOI, _SOS, _APP0, _APP2, _APP14 = 0xD9, 0xDA, 0xE0, 0xE2, 0xEE
 _OF_PNG = frozenset(
     (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs")
 )
+_TEXTS_OF_PNG = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _OF_WEBP = frozenset((b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ICCP"))
 _ANIMATED = frozenset((b"ANIM", b"ANMF"))
 _WEBP_ICC_AND_ALPHA = 0x30
@@ -28,6 +30,14 @@ def strip(media_type: str, data: bytes) -> bytes:
         return {"image/jpeg": _jpeg, "image/png": _png, "image/webp": _webp}[media_type](data)
     except (IndexError, KeyError):
         raise ValueError("it is not built as it should be") from None
+
+
+def without_texts(data: bytes) -> bytes:
+    """A PNG without its texts, else as it is. Programs write megabytes into them, which Pillow takes for an attack."""
+    try:
+        return _png(data, keep=lambda name: name not in _TEXTS_OF_PNG)
+    except (IndexError, ValueError):
+        return data
 
 
 def _jpeg(data: bytes) -> bytes:
@@ -66,14 +76,14 @@ def _kept(marker: int, segment: bytes) -> bytes:
     return b"" if 0xE0 <= marker <= 0xEF or marker == 0xFE else whole
 
 
-def _png(data: bytes) -> bytes:
+def _png(data: bytes, keep: Callable[[bytes], bool] = _OF_PNG.__contains__) -> bytes:
     out, at = bytearray(data[:8]), 8
     while True:
         length, name = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
         chunk = data[at : at + 12 + length]
         if len(chunk) < 12 + length:
             raise ValueError("a chunk is cut off")
-        if name in _OF_PNG:
+        if keep(name):
             out += chunk
         elif name[:1].isupper():
             raise ValueError("a critical chunk that is not known")

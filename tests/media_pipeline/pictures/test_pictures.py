@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,29 @@ def test_a_bomb_costs_no_memory(prepared: Prepare, prober: Prober) -> None:
 def test_a_huge_exif_is_left_out(prepared: Prepare, size: int) -> None:
     sent = picture(64, 36, "PNG", exif=exif(6, more=size))
     assert len(prepared(sent).data) < 2_000
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_megabytes_of_text_in_a_png_are_left_out(prepared: Prepare, orientation: int) -> None:
+    """As programs that make pictures write their work into them."""
+    packed = b"workflow\x00\x00" + zlib.compress(b"x" * 5_000_000)
+    whole = picture(64, 36, exif=exif(orientation))
+    sent = (
+        whole[:33] + chunk(b"zTXt", packed) + whole[33:-12] + chunk(b"tEXt", b"a\x00" + b"y" * 3_000_000) + whole[-12:]
+    )
+    kept = prepared(sent)
+    assert len(kept.data) < 2_000
+    assert (kept.width_px, kept.height_px) == ((64, 36) if orientation == 1 else (36, 64))
+
+
+def test_of_several_pictures_in_a_jpeg_the_first_is_taken(prepared: Prepare) -> None:
+    """As phones write them: the picture, and what its depth or its light is."""
+    one, other = Image.new("RGB", (64, 36), "red"), Image.new("RGB", (32, 18), "blue")
+    out = io.BytesIO()
+    one.save(out, "MPO", save_all=True, append_images=[other])
+    kept = prepared(out.getvalue())
+    assert (kept.kind, kept.width_px, kept.height_px) == (Kind.JPEG, 64, 36)
+    assert kept.data.count(b"\xff\xd8\xff") == 1
 
 
 def test_the_largest_picture_fits_into_the_childs_memory(prepared: Prepare) -> None:
