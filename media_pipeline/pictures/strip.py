@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 #: The end of entropy-coded data: a marker that is neither a stuffed byte nor a restart marker.
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+#: Beside the frame headers (SOF) and Huffman tables (DHT): SOS, DQT, DNL, DRI. Others are for applications.
+_OF_DECODERS = (0xDA, 0xDB, 0xDC, 0xDD)
 _EOI, _SOS, _APP0, _APP2, _APP14 = 0xD9, 0xDA, 0xE0, 0xE2, 0xEE
 _OF_PNG = frozenset(
     (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"pHYs")
@@ -73,7 +75,7 @@ def _kept(marker: int, segment: bytes) -> bytes:
         return whole
     if marker == _APP14 and body.startswith(b"Adobe"):  # says how the colours were coded
         return whole
-    return b"" if 0xE0 <= marker <= 0xEF or marker == 0xFE else whole
+    return whole if 0xC0 <= marker <= 0xCF or marker in _OF_DECODERS else b""
 
 
 def _png(data: bytes, keep: Callable[[bytes], bool] = _OF_PNG.__contains__) -> bytes:

@@ -101,6 +101,15 @@ def test_a_second_file_behind_the_picture_is_left_out(prepared: Prepare, kind: s
     assert pixels(kept.data) == pixels(sent)
 
 
+@pytest.mark.parametrize("marker", [0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xEF, 0xFE])
+def test_segments_that_are_for_programs_are_left_out(prepared: Prepare, marker: int) -> None:
+    whole = picture(64, 36, "JPEG")
+    segment = bytes((0xFF, marker)) + struct.pack(">H", 2 + len(SECRET)) + SECRET
+    kept = prepared(whole[:2] + segment + whole[2:])
+    assert SECRET not in kept.data
+    assert pixels(kept.data) == pixels(whole)
+
+
 def test_a_comment_that_is_a_page_is_left_out(prepared: Prepare) -> None:
     page = b"*/=1;alert(1);/*<html>"
     assert page not in prepared(picture(64, 36, "JPEG", comment=page)).data
