@@ -6,16 +6,19 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 from django.test import Client
 from pytest_django.fixtures import Settings
 
 from media_pipeline.errors import StorageDown
+from tests.factories import make_user
 from tests.pictures import SECRET, bomb, opened, picture, turned
 from video.credits import ledger
 from video.infra.toolkit import toolkit
@@ -401,3 +404,18 @@ def test_another_site_cannot_upload_with_the_users_cookie(api: Client) -> None:
     """A form needs no leave to be sent across sites."""
     reply = api.post(ADDRESS, {"file": SimpleUploadedFile("a", picture())}, HTTP_ORIGIN="https://evil.example")
     assert refusal(reply, 403)["code"] == "csrf"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_same_picture_sent_several_times_at_once_is_one_row_and_one_file() -> None:
+    user = make_user()
+
+    def keep(_: int) -> str:
+        try:
+            return uploads.keep(user.pk, picture(333, 36)).key
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        keys = set(threads.map(keep, range(4)))
+    assert keys == set(stored()) == {Upload.objects.get().key}
