@@ -374,6 +374,10 @@ TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, 
 # Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
 KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
+# An own label of AI-made videos: a tag that names the producer, and a text drawn into the picture.
+LABEL_PRODUCER = read.text(env, "LABEL_PRODUCER")
+LABEL_MARK = read.text(env, "LABEL_MARK")
+LABEL_FONT = read.text(env, "LABEL_FONT")
 # What processes that read foreign media give up: all that the host allows, the same or nothing is done, nothing.
 MEDIA_ISOLATION = read.choice(env, "MEDIA_ISOLATION", "auto", among=("auto", "require", "off"))
 # Threads of a worker for what mostly waits; the Procfile starts as many.

@@ -4,6 +4,7 @@ video.E001  the storage or scratch folder can't be written
 video.E002  ffmpeg can't be run
 video.E003  the bucket of STORAGE_URL can't be used (only with --deploy)
 video.E004  MEDIA_ISOLATION=require, and this host can't isolate what reads foreign media
+video.E008  LABEL_MARK or LABEL_PRODUCER can't be used
 video.W001  no provider has a key, and nothing is simulated: no video can be made
 video.W002  everything is simulated although keys are configured
 video.W003  DEBUG is on while real keys are in use
@@ -37,6 +38,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import OperationalError, connection
 
+from media_pipeline.encode.provenance import Label, what_is_wrong_with_mark
 from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
 
@@ -118,6 +120,18 @@ def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         except RuntimeError:  # what the package raises when it has no binary for this platform
             found = None
     return [] if found else [Error("ffmpeg can't be run, so no video can be finished.", hint=hint, id="video.E002")]
+
+
+@register("video")
+def label_can_be_made(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
+    """E008."""
+    label = Label(settings.LABEL_PRODUCER, mark=settings.LABEL_MARK, font=settings.LABEL_FONT)
+    wrong = {
+        "LABEL_PRODUCER": "it has more than 200 characters" if len(label.producer) > 200 else "",
+        "LABEL_MARK": "it has more than 60 characters" if len(label.mark) > 60 else what_is_wrong_with_mark(label),
+    }
+    hint = "Correct it, name a font that has these letters in LABEL_FONT, or leave the label out."
+    return [Error(f"{name} can't be used: {why}.", hint=hint, id="video.E008") for name, why in wrong.items() if why]
 
 
 @register("video")

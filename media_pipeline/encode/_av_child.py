@@ -1,5 +1,5 @@
 """The limited child process in which foreign bytes meet a decoder. Run by path, by `probe.Prober`; of our code it
-imports only `isolation`, `_av_picture`, `_av_scan`, and for pictures `pictures.decode`.
+imports only `isolation`, and what `prepare` names.
 
 One JSON object a line in, by a socket; one a line out, by a pipe. The first line in is the parent's `sys.path`, and
 what this process gives up once it has all its libraries (`isolation.Isolation`). With each further line comes the open
@@ -122,7 +122,7 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
                 "color_range": int(frame.color_range),
             }
         found["picture"] = picture_facts(stream, frame, request)
-        return found
+        return found | provenance_facts(container, request)
 
 
 def picture_facts(stream: Any, frame: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -130,6 +130,14 @@ def picture_facts(stream: Any, frame: Any, request: dict[str, Any]) -> dict[str,
     from media_pipeline.encode import _av_picture
 
     return _av_picture.facts(stream, frame, request)
+
+
+def provenance_facts(container: Any, request: dict[str, Any]) -> dict[str, Any]:
+    from media_pipeline.encode import boxes, provenance
+
+    tags = [container.metadata, *(stream.metadata for stream in container.streams)]
+    has_c2pa = request["demuxer"] == "mov" and boxes.has_c2pa(request["file"])
+    return {"aigc_tag": provenance.aigc_tag(tags), "has_c2pa": has_c2pa}
 
 
 def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -220,8 +228,9 @@ def prepare(message: dict[str, Any]) -> Any:
     from media_pipeline.encode import _av_scan, isolation
     from media_pipeline.pictures import decode
 
-    # Loaded now, since its file can't be read later.
-    importlib.import_module("media_pipeline.encode._av_picture")
+    # Loaded now, since their files can't be read later.
+    for module in ("_av_picture", "boxes", "provenance"):
+        importlib.import_module(f"media_pipeline.encode.{module}")
     av.logging.set_level(av.logging.PANIC)
     Image.preinit()
     OPERATIONS["picture"] = lambda _, request: decode.prepare(request)

@@ -289,6 +289,8 @@ def probe_webp(request: dict[str, Any]) -> dict[str, Any]:
         "color_range": 1,
         "video_index": 0,
         "audio_index": -1,
+        "aigc_tag": "",
+        "has_c2pa": False,
         "picture": {
             "profile": "",
             "level": 0,

@@ -16,6 +16,8 @@ from media_pipeline.encode.command import command
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.plan import Plan
 from media_pipeline.encode.probe import MediaInfo, Prober
+from media_pipeline.encode.provenance import NO_LABEL, metadata_args, tag_of_output
+from media_pipeline.encode.sound import kept_args
 from media_pipeline.encode.timing import timing_of
 from media_pipeline.encode.transcode import Transcoded, without_sound
 from media_pipeline.errors import MediaTimeout, NotAVideo, TranscodeFailed
@@ -79,8 +81,9 @@ def _copied(
     deadline_s: float,
     cancelled: threading.Event | None,
 ) -> MediaInfo:
-    sound = ("-c:a", "copy") if info.audio_codec else ("-an",)
-    way = Plan("remux", info.width_px, info.height_px, info.fps, "delivered as it came", ("-c:v", "copy", *sound))
+    tag = tag_of_output(info.provenance, NO_LABEL)
+    args = ("-c:v", "copy", *kept_args(info), *metadata_args(tag))
+    way = Plan("remux", info.width_px, info.height_px, info.fps, "delivered as it came", args, aigc_tag=tag)
     # What can be read is copied, whatever it is worth to a decoder.
     length_s = timing_of(replace(info, damage=""), keep_long_sound=True).total_s
     argv = command(ffmpeg.binary, src, part, info=info, chosen=way, threads=1, length_s=length_s, max_error_rate=1.0)

@@ -80,12 +80,13 @@ def _level_trouble(info: MediaInfo) -> str | None:
     return None
 
 
-def what_is_wrong_with_picture(made: MediaInfo, *, fps: Fraction) -> str | None:
+def what_is_wrong_with_picture(made: MediaInfo, *, fps: Fraction, aigc_tag: str = "") -> str | None:
     """What our output must be beyond its codec and size. `made` was probed without a decoded frame."""
     trouble = (
         (not is_rate(made.fps, fps), f"{float(made.fps):g} frames a second instead of {float(fps):g}"),
         (not made.is_constant_fps, "a variable frame rate"),
         (made.fragmented, "fragments"),
+        (made.provenance.aigc_tag != aigc_tag, "another AIGC tag"),
     )
     return _first(trouble) or _stream_trouble(made.picture) or _level_trouble(made)
 

@@ -31,6 +31,7 @@ from typing import Literal
 from media_pipeline.encode import colour, levels, sound
 from media_pipeline.encode.conformance import why_not_remuxed
 from media_pipeline.encode.probe import MediaInfo
+from media_pipeline.encode.provenance import NO_LABEL, Label, marked, metadata_args, tag_of_output
 from media_pipeline.encode.rates import (
     MAX_FPS,
     QUALITIES,
@@ -60,6 +61,7 @@ class Target:
     resolution: ResolutionName
     fps: FpsChoice = 30
     keep_long_sound: bool = True
+    label: Label = NO_LABEL
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
@@ -73,7 +75,7 @@ class Target:
 @dataclass(frozen=True)
 class Plan:
     """What will be done, and why it is not less. `output_args` are ffmpeg's codec and filter options, `input_args`
-    those of its input.
+    those of its input, `aigc_tag` what the output says about its origin.
     """
 
     kind: Literal["remux", "encode"]
@@ -83,6 +85,7 @@ class Plan:
     reason: str
     output_args: tuple[str, ...]
     input_args: tuple[str, ...] = ()
+    aigc_tag: str = ""
 
 
 def plan(info: MediaInfo, target: Target) -> Plan:
@@ -93,8 +96,12 @@ def plan(info: MediaInfo, target: Target) -> Plan:
     timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     reason = why_not_remuxed(info, width=width, height=height, fps=fps, most_bit_rate=most)
     reason = reason or why_not_copied(info, timing)
+    if reason is None and target.label.mark:
+        reason = "gets a visible mark"
     if reason is None:
-        return Plan("remux", width, height, fps, "already as asked for", ("-c:v", "copy", *sound.kept_args(info)))
+        tag = tag_of_output(info.provenance, target.label)
+        args = ("-c:v", "copy", *sound.kept_args(info), *metadata_args(tag))
+        return Plan("remux", width, height, fps, "already as asked for", args, aigc_tag=tag)
     return encode_anew(info, target, width, height, reason)
 
 
@@ -125,15 +132,18 @@ def _even(value: Fraction) -> int:
 
 
 def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason: str) -> Plan:
+    """The plan of an encode to that size. The remux that failed is one reason for it."""
     fps = output_fps(info.fps, target.fps)
     # Scale the fewer frames.
-    chain = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
     timing = timing_of(info, keep_long_sound=target.keep_long_sound)
-    chain = in_time(chain, timing, mends=bool(info.damage or info.truncated))
-    args = [
-        *("-vf", ",".join(chain), "-c:v", "libx264", "-preset", PRESET),
-        *encoder_args(target.quality, width, height, fps),
+    filters = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
+    chain = ",".join(in_time(filters, timing, mends=bool(info.damage or info.truncated)))
+    tag = tag_of_output(info.provenance, target.label)
+    output_args = (
+        *("-vf", marked(chain, target.label, width, height) if target.label.mark else chain),
+        *("-c:v", "libx264", "-preset", PRESET, *encoder_args(target.quality, width, height, fps)),
         *("-pix_fmt", "yuv420p", "-fps_mode", "cfr"),
-    ]
-    output_args = (*args, *sound.encoded_args(info, timing))
-    return Plan("encode", width, height, fps, reason, output_args, colour.input_args(info))
+        *sound.encoded_args(info, timing),
+        *metadata_args(tag),
+    )
+    return Plan("encode", width, height, fps, reason, output_args, colour.input_args(info), tag)

@@ -37,6 +37,7 @@ from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
 from media_pipeline.encode.ffmpeg import CHILD_ENVIRONMENT
 from media_pipeline.encode.isolation import Isolation, of_this_kernel
 from media_pipeline.encode.picture import Picture, picture_of
+from media_pipeline.encode.provenance import LONGEST_TAG, Provenance
 from media_pipeline.errors import MediaTimeout, NotAVideo
 
 _CHILD = Path(__file__).with_name("_av_child.py")
@@ -81,6 +82,7 @@ class MediaInfo:
     streams: int
     fragmented: bool
     picture: Picture
+    provenance: Provenance
     #: Which streams of the file these facts are of; -1: there is no sound.
     video_index: int = 0
     audio_index: int = 1
@@ -293,6 +295,7 @@ def _media_info(found: Mapping[str, Any], layout: Layout) -> MediaInfo:
             audio_duration_s=_time_s(found.get("audio_duration_s", 0.0)),
             sound_unreadable=bool(found.get("sound_unreadable")),
             truncated=layout.truncated,
+            provenance=Provenance(str(found["aigc_tag"])[:LONGEST_TAG], bool(found["has_c2pa"])),
         )
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as err:
         raise NotAVideo("its headers make no sense") from err

@@ -190,5 +190,5 @@ def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Pl
         ((made.audio_codec is None) != (source.audio_codec is None), "lost or gained sound"),
     )
     return next((wrong for applies, wrong in checks if applies), None) or what_is_wrong_with_picture(
-        made, fps=chosen.fps
+        made, fps=chosen.fps, aigc_tag=chosen.aigc_tag
     )

@@ -169,6 +169,8 @@ def _attempt(generation: Generation, now: datetime) -> dict[str, Any]:
         ("Open for", span((ends - generation.sent_at).total_seconds()) if generation.sent_at else ""),
         ("Looked at again", clock(generation.look_at)),
         ("Cancel wanted", clock(generation.cancel_wanted_at)),
+        ("AIGC tag", generation.aigc_tag),
+        ("C2PA", "the provider's file had a manifest; ours has none" if generation.has_c2pa else ""),
         ("Our reference", generation.pk),
     ]
     candidates = generation.candidates if isinstance(generation.candidates, list) else []

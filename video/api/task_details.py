@@ -98,6 +98,7 @@ def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
         ],
         **camel(one, "planned_at sent_at accepted_at ended_at polls=looks provider_progress=progress"),
         "cost": camel(one, "expected_usd expected_cost=expected reported_cost=reported cost_unit=unit"),
+        **camel(one, "aigc_tag has_c2pa"),
         **camel(one, "error_code error_message=error"),
     }
     if staff:

@@ -310,6 +310,14 @@ def record_ended(
     )
 
 
+def record_provenance(generation_id: str, *, aigc_tag: str, has_c2pa: bool) -> bool:
+    """What the provider's file says about its origin. Only what it says is written: most files say nothing."""
+    return bool(aigc_tag or has_c2pa) and _change(
+        "UPDATE video_generation SET aigc_tag = %(tag)s, has_c2pa = %(c2pa)s WHERE id = %(id)s AND state = 'succeeded'",
+        {"id": generation_id, "tag": aigc_tag, "c2pa": has_c2pa},
+    )
+
+
 def record_lost(generation_id: str, *, code: str, message: str = "") -> bool:
     """Given up: its slot is freed and its expected cost stays booked as possibly spent. Late truth may still come.
 

@@ -88,6 +88,15 @@ class Generation(models.Model):
     expected_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     reported_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     cost_unit = models.CharField(max_length=12, blank=True, default="")
+    aigc_tag = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the provider's file says of its origin (China's AIGC tag).",
+    )
+    has_c2pa = models.BooleanField(
+        default=False, db_default=False, help_text="The provider's file had a C2PA manifest. No transcode can keep one."
+    )
     error_code = models.CharField(max_length=60, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
     another_model_could = models.BooleanField(

@@ -22,6 +22,7 @@ from media_pipeline.disk import require_free
 from media_pipeline.encode.as_it_came import deliver_as_it_came
 from media_pipeline.encode.plan import Target
 from media_pipeline.encode.probe import MediaInfo
+from media_pipeline.encode.provenance import Label
 from media_pipeline.encode.thumbnail import make_black_cover, make_thumbnail
 from media_pipeline.encode.transcode import Transcoded
 from media_pipeline.encode.transcode import transcode as encode
@@ -33,7 +34,7 @@ from media_pipeline.storage import object_keys
 from providers.errors import Busy, JobNotFound
 from providers.untrusted import safe_share
 from video import ids
-from video.attempts import fetches, provider_calls
+from video.attempts import fetches, provider_calls, records
 from video.engine import shutdown
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
@@ -41,7 +42,7 @@ from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed
 from video.engine.transitions import PROGRESS_AT, next_stage
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
-from video.models import Generation, Stage
+from video.models import Generation, Stage, VideoTask
 from video.models.order import fps_of
 from video.pipeline import odd_media
 from video.pipeline.file_hosts import file_hosts
@@ -87,12 +88,13 @@ def download(claim: Claim) -> Outcome:
         require_free(part.path.parent, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
         fetched = _fetch(claim, url, part)
         try:
-            toolkit().prober.probe(part.path)
+            origin = toolkit().prober.probe(part.path).provenance
         except errors.NotAVideo as err:
             if not fetched.is_whole:
                 # Cut, perhaps: the next fetch asks for what is missing, and learns how long the file is.
                 raise errors.DownloadFailed(f"{err}; nothing tells whether all of it came") from err
             raise
+        records.record_provenance(generation.pk, aigc_tag=origin.aigc_tag, has_c2pa=origin.has_c2pa)
         failpoint("download.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "source.mp4")
         toolkit().storage.put_file(part.path, key, move=True)
@@ -206,13 +208,7 @@ def _made(claim: Claim, source: Path, path: Path, info: MediaInfo, *, accept_dam
             source,
             path,
             info=info,
-            target=Target(
-                # The columns' choices are the names that Target knows.
-                quality=task.quality,  # type: ignore[arg-type]
-                resolution=task.resolution,  # type: ignore[arg-type]
-                fps=fps_of(task),
-                keep_long_sound=settings.KEEP_LONG_SOUND,
-            ),
+            target=_target(task),
             ffmpeg=tools.ffmpeg,
             prober=tools.prober,
             threads=settings.FFMPEG_THREADS,
@@ -242,6 +238,17 @@ def _made(claim: Claim, source: Path, path: Path, info: MediaInfo, *, accept_dam
             raise err from None
         log.warning("%s is delivered as it came: %s", task.pk, err)
         return made
+
+
+def _target(task: VideoTask) -> Target:
+    return Target(
+        # The columns' choices are the names that Target knows.
+        quality=task.quality,  # type: ignore[arg-type]
+        resolution=task.resolution,  # type: ignore[arg-type]
+        fps=fps_of(task),
+        keep_long_sound=settings.KEEP_LONG_SOUND,
+        label=Label(settings.LABEL_PRODUCER, task.pk, settings.LABEL_MARK, settings.LABEL_FONT),
+    )
 
 
 def thumbnail(claim: Claim) -> Outcome:

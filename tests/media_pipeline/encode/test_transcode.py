@@ -13,6 +13,7 @@ from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.picture import Picture
 from media_pipeline.encode.plan import Target, output_size, plan
 from media_pipeline.encode.probe import MediaInfo, Prober
+from media_pipeline.encode.provenance import Provenance
 from media_pipeline.encode.transcode import transcode, what_is_wrong
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, NotAVideo, TranscodeFailed
 from tests.media_pipeline.conftest import FFMPEG
@@ -42,6 +43,7 @@ READY = MediaInfo(
     streams=2,
     fragmented=False,
     picture=Picture(profile="High", level=31, codec_tag="avc1", transfer=1, primaries=1, keyframe_gap_s=2.0),
+    provenance=Provenance(),
 )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -18,6 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from pytest_django import Settings
 
 from media_pipeline import errors
+from media_pipeline.encode.provenance import Provenance
 from media_pipeline.storage.s3_address import S3Address
 from tests.factories import accepted, admitted, age, claim_one, claimed, give_core, make_task, reload
 from tests.pictures import opened, turned
@@ -209,7 +211,7 @@ class TestStages:
     ) -> None:
         monkeypatch.setattr(media_stages.provider_calls, "result_url", lambda _: "https://provider.example/v.mp4")
         monkeypatch.setattr(media_stages, "fetch", lambda url, path, **_: path.write_bytes(b"a video"))
-        monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", lambda *_: None)
+        monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", lambda *_: Mock(provenance=Provenance()))
         task = in_stage(Stage.DOWNLOAD)
         s3.refuse = (503, "ServiceUnavailable")
         assert runner.run_stage(Stage.DOWNLOAD, task.pk) is False
