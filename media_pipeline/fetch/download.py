@@ -47,7 +47,6 @@ from media_pipeline.errors import (
     DownloadTooLarge,
     ForbiddenAddress,
     LinkExpired,
-    NotMedia,
     disk_full_as_media_error,
 )
 from media_pipeline.fetch.addresses import MAX_SENT_LENGTH, Address, check_public_url, is_public, origin
@@ -141,7 +140,7 @@ def _landing(dest: Path, part: Part | None) -> Iterator[Path]:
         with disk_full_as_media_error():
             yield part.bytes_path
             part.complete()
-    except (DownloadTooLarge, NotMedia, DiskFull):
+    except (DownloadTooLarge, DiskFull):
         part.give_up()
         raise
 
@@ -190,50 +189,60 @@ class _Body:
         if (self._total or self._expected or 0) > max_bytes:
             raise DownloadTooLarge(f"{self._total or self._expected} bytes announced; at most {max_bytes} are accepted")
         require_room(path.parent, (self._total or 0) - self._start, reserve_bytes=reserve_bytes)
-        if part is not None and answer.point is not None:
-            part.note_rest()
-        elif part is not None:
-            part.begin(self._known(answer))
+        self._known = self._what_it_is_of(answer)
 
-    def _known(self, answer: _Answer) -> Known | None:
+    def _what_it_is_of(self, answer: _Answer) -> Known | None:
         etag = strong_etag(self._response.headers.get("ETag"))
         return Known(etag, self._total, answer.place) if etag and self._decoder.is_plain else None
 
     def receive(self, client: _Client) -> Fetched:
-        """Read to the end. Raises as `download` does."""
-        came = 0
+        """Read to the end. Raises as `download` does.
+
+        A body is judged by its first bytes before one of them is written: a web page costs nothing of a part.
+        """
+        pieces = self._pieces(client)
+        first = b"" if self._start else self._judged(pieces)
+        if self._part is not None and self._start:
+            self._part.note_rest()
+        elif self._part is not None:
+            self._part.begin(self._known)
         with self._path.open("r+b" if self._start else "w+b") as out:
-            head = out.read(min(HEAD_BYTES, self._start))
+            out.truncate(self._start)
             out.seek(self._start)
-            out.truncate()
-            while chunk := client.read(self._response):
-                came += len(chunk)
-                for piece in self._decoder.feed(chunk):
-                    out.write(piece)
-                    head = self._took(piece, head)
-            for piece in self._decoder.end():
+            out.write(first)
+            for piece in pieces:
                 out.write(piece)
-                head = self._took(piece, head)
-        if self._expected is not None and came != self._expected:
-            raise DownloadFailed(f"{client.place} sent {came} of {self._expected} bytes")
         if self._total is not None and self._size != self._total:
             raise DownloadFailed(f"{self._size} of {self._total} bytes arrived")
-        if len(head) < HEAD_BYTES:
-            self._judge(head)
         return Fetched(self._size, self._is_whole)
 
-    def _took(self, piece: bytes, head: bytes) -> bytes:
-        """Count a piece; returns the first bytes of the file as far as they are known, judged once they are enough."""
+    def _pieces(self, client: _Client) -> Iterator[bytes]:
+        """The file's bytes as they come, counted."""
+        came = 0
+        while chunk := client.read(self._response):
+            came += len(chunk)
+            yield from map(self._counted, self._decoder.feed(chunk))
+        yield from map(self._counted, self._decoder.end())
+        if self._expected is not None and came != self._expected:
+            raise DownloadFailed(f"{client.place} sent {came} of {self._expected} bytes")
+
+    def _judged(self, pieces: Iterator[bytes]) -> bytes:
+        """The first bytes, enough to judge the file by. Raises what the judge raises."""
+        head = b""
+        for piece in pieces:
+            head += piece
+            if len(head) >= HEAD_BYTES:
+                break
+        self._judge(head[:HEAD_BYTES])
+        return head
+
+    def _counted(self, piece: bytes) -> bytes:
         self._size += len(piece)
         if self._size > self._max_bytes:
             raise DownloadTooLarge(f"more than {self._max_bytes} bytes")
-        if len(head) < HEAD_BYTES:
-            head += piece[: HEAD_BYTES - len(head)]
-            if len(head) == HEAD_BYTES:
-                self._judge(head)
         if self._on_progress is not None:
             self._on_progress(self._size, self._total)
-        return head
+        return piece
 
 
 class _FinalResponse(HTTPResponse):

@@ -146,12 +146,12 @@ def _part(claim: Claim, generation: Generation) -> Iterator[Part]:
     ):
         try:
             yield part
-        except (errors.DiskFull, errors.NotAVideo, errors.Cancelled) as err:
-            if not (isinstance(err, errors.Cancelled) and claim.released):
-                part.give_up()
-            raise
-        except Exception:
-            if claim.is_past_deadline:
+        except Exception as err:
+            is_bad = isinstance(err, errors.DiskFull) or (
+                isinstance(err, errors.NotAVideo) and not isinstance(err, errors.NotMedia)
+            )
+            is_lost = isinstance(err, errors.Cancelled) and not claim.released
+            if is_bad or is_lost or claim.is_past_deadline:
                 part.give_up()
             if part.grew:
                 fetches.restart_count(generation.pk)

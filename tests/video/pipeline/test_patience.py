@@ -284,7 +284,7 @@ def test_a_part_stays_for_the_next_worker_unless_the_task_is_no_longer_ours(
     assert bool(parts.owners(toolkit().storage.scratch_root)) is kept
 
 
-@pytest.mark.parametrize("error", [errors.DiskFull("ENOSPC"), errors.NotAVideo("a picture"), errors.NotMedia("a page")])
+@pytest.mark.parametrize("error", [errors.DiskFull("ENOSPC"), errors.NotAVideo("a picture")])
 def test_a_part_is_no_longer_kept_where_it_is_of_no_use(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     task = in_download()
     keep_a_part(monkeypatch, task)
