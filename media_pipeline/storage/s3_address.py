@@ -15,6 +15,8 @@ NO_REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 _REGION = re.compile(r"[a-z0-9][a-z0-9-]{0,40}", re.ASCII)
+#: A name or an address, and a port; it goes into a header of pages (Content-Security-Policy) as it is.
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 _OPTIONS = frozenset({"endpoint", "region", "addressing"})
 
 Addressing = Literal["path", "virtual"]
@@ -150,12 +152,12 @@ def _origin_and_path(text: str) -> tuple[str, str]:
         plain = (
             parts.scheme in {"http", "https"}
             and bool(parts.hostname)
-            and not parts.netloc.endswith(":")
+            and _HOST.fullmatch(parts.netloc) is not None
             and parts.port != 0
         )
     except ValueError:
         plain = False
-    if not plain or parts.query or parts.fragment or "@" in parts.netloc:
+    if not plain or parts.query or parts.fragment:
         return "", ""
     return f"{parts.scheme}://{parts.netloc.lower()}", parts.path.strip("/")
 

@@ -46,7 +46,7 @@ def bucket(s3: S3Server, settings: Settings, tmp_path: Path) -> Iterator[S3Addre
     settings.SCRATCH_PATH = tmp_path / "scratch"
     toolkit.cache_clear()
     yield address
-    s3.refuse = None
+    s3.refuse = s3.between = None
     toolkit.cache_clear()
 
 
@@ -81,6 +81,20 @@ class TestStatus:
         assert (picture.content, picture.headers["Content-Type"]) == (b"picture", "image/jpeg")
         place, _ = parts_of(result["videoUrl"])
         assert requests.get(place, timeout=10).status_code == 403
+
+    def test_one_link_is_to_save(
+        self, api: Client, user: AbstractBaseUser, bucket: S3Address, settings: Settings, tmp_path: Path
+    ) -> None:
+        task = make_task(user)
+        succeed(task)
+        store(tmp_path, reload(task).output_key)
+        for cdn, plain in (("", False), ("https://cdn.example.com", True)):
+            settings.OBJECT_STORAGE_FOR_CLIENTS = bucket.through(cdn, plain=plain)
+            result = ask(api, task.pk).json()["data"]["result"]
+            assert result["videoUrl"].startswith(cdn or bucket.endpoint)
+            saved = requests.get(result["downloadUrl"], timeout=10)
+            assert saved.content == b"0123456789"
+            assert saved.headers["Content-Disposition"] == 'attachment; filename="vid_1.mp4"'
 
     def test_it_asks_nothing_of_s3_and_no_more_of_the_database(
         self, api: Client, user: AbstractBaseUser, bucket: S3Address, s3: S3Server
@@ -130,7 +144,11 @@ def test_a_link_from_before_the_move_leads_on(bucket: S3Address, tmp_path: Path)
     store(tmp_path, "7/videos/vid_1.mp4")
     reply = Client().get(media.signed_path("7/videos/vid_1.mp4"))
     assert (reply.status_code, reply["Cache-Control"]) == (302, "no-store")
-    assert requests.get(reply["Location"], timeout=10).content == b"0123456789"
+    shown = requests.get(reply["Location"], timeout=10)
+    assert (shown.content, shown.headers["Content-Disposition"]) == (b"0123456789", 'inline; filename="vid_1.mp4"')
+    reply = Client().get(media.signed_path("7/videos/vid_1.mp4") + "&download=1")
+    saved = requests.get(reply["Location"], timeout=10)
+    assert (saved.content, saved.headers["Content-Disposition"]) == (b"0123456789", 'attachment; filename="vid_1.mp4"')
     assert Client().get("/storage/7/videos/vid_1.mp4").status_code == 403
 
 
@@ -153,6 +171,18 @@ class TestChecks:
     def test_a_bucket_that_refuses(self, bucket: S3Address, s3: S3Server, status: int, code: str) -> None:
         s3.refuse = (status, code)
         assert [message.id for message in checks.bucket_is_usable(None)] == ["video.E003"]
+
+    def test_a_server_that_overwrites_where_it_was_told_not_to(self, bucket: S3Address, s3: S3Server) -> None:
+        def overwrites(environ: Any, start_response: Any, moto: Any) -> Any:
+            environ.pop("HTTP_IF_NONE_MATCH", None)
+            return moto(environ, start_response)
+
+        s3.between = overwrites
+        found = checks.bucket_is_usable(None)
+        assert [message.id for message in found] == ["video.W015"] * 2
+        assert "If-None-Match" in found[0].msg
+        assert str(bucket) in found[0].msg
+        assert s3.objects(bucket) == []
 
     def test_without_a_bucket_nothing_is_asked(self) -> None:
         assert checks.bucket_is_usable(None) == []
