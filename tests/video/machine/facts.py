@@ -198,7 +198,8 @@ class Deliver(Op):
         task = model.task(self.task)
         attempt = task.attempts[self.number - 1]
         attempt.watched = False
-        if task.status == "failed" and attempt.run == task.run and len(task.attempts) == attempt.number:
+        is_last = attempt.run == task.run and len(task.attempts) == attempt.number
+        if task.status == "failed" and is_last and not task.deleted:
             task.status, task.stage, task.code = "running", "download", ""
             task.ready, task.tries, task.deaths, task.fence = True, 0, 0, task.fence + 1
 

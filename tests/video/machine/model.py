@@ -59,6 +59,7 @@ class Task:
     tries: int = 0
     deaths: int = 0
     code: str = ""
+    deleted: bool = False
     attempts: list[Attempt] = field(default_factory=list)
 
     @property

@@ -23,7 +23,7 @@ def world(labels: dict[str, int], users: dict[int, int]) -> World:
                 coalesce(coalesce(admit_at, next_run_at) <= statement_timestamp(), false),
                 lease_until IS NOT NULL, coalesce(lease_until < statement_timestamp(), false),
                 coalesce(rung_at > statement_timestamp() - %s * interval '1 second', false),
-                fence, tries, deaths, error_code
+                fence, tries, deaths, error_code, gone_why = 'deleted'
             FROM video_videotask
             """,
             [RECENTLY_S],
@@ -74,7 +74,8 @@ def check_attempts(found: World) -> None:
             if task.status not in ACTIVE and attempt.state == "accepted":
                 assert attempt.watched, f"nobody looks at attempt {attempt.number} of task {label} any more"
         last = task.attempts[-1] if task.attempts else None
-        if task.status == "failed" and task.stage in {"generate", "poll"} and last and last.state == "succeeded":
+        failed = task.status == "failed" and not task.deleted
+        if failed and task.stage in {"generate", "poll"} and last and last.state == "succeeded":
             assert last.watched or last.run < task.run, f"nobody delivers the paid video of task {label}"
         if task.active and task.in_line:
             assert not live, f"task {label} stands in line with a live attempt"

@@ -1,4 +1,4 @@
-"""Cancel and retry, by a user or an operator at any moment."""
+"""Cancel, retry and delete, by a user or an operator at any moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.video.machine.model import COST, Attempt, Model, Task
 from tests.video.machine.ops import Op, Stock
-from video.actions import cancel, retry
+from video.actions import cancel, delete, retry
 from video.actions.task_rows import ActionRefused
 from video.credits import ledger
 
@@ -30,6 +30,8 @@ class Cancel(Op):
     def expect(self, model: Model) -> Any:
         task = model.task(self.task)
         last = task.attempts[-1] if task.attempts else None
+        if task.deleted:
+            return "task_deleted"
         if not task.active:
             if task.status != "cancelled":
                 return "not_cancellable"
@@ -48,6 +50,31 @@ class Cancel(Op):
         if owed:
             model.world.refund(self.task)
         return True, "pending" if pending else "refunded" if owed and not paid_back else "none"
+
+
+@dataclass
+class Delete(Op):
+    """An ended task loses all that its user wrote, and nothing else happens to it any more."""
+
+    task: int
+
+    def act(self, stock: Stock) -> Any:
+        try:
+            return delete.delete(stock.tasks[self.task]).changed
+        except ActionRefused as err:
+            return err.code
+
+    def expect(self, model: Model) -> Any:
+        task = model.task(self.task)
+        if task.active:
+            return "task_active"
+        if task.deleted:
+            return False
+        task.deleted = True
+        task.fence += 1
+        keys = model.beliefs.keys  # the task's own is free again
+        model.beliefs.keys = {key: label for key, label in keys.items() if label != self.task}
+        return True
 
 
 @dataclass
@@ -70,6 +97,8 @@ class Retry(Op):
     def expect(self, model: Model) -> Any:
         task = model.task(self.task)
         last = task.attempts[-1] if task.attempts else None
+        if task.deleted:
+            return "task_deleted"
         if task.status not in {"failed", "cancelled"}:
             return "not_retryable"
         stage = "generate" if self.anew else self._goes_on_at(last)

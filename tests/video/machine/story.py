@@ -29,7 +29,7 @@ from tests.video.machine.ops import (
     Stock,
     holds,
 )
-from tests.video.machine.steer import Cancel, Retry
+from tests.video.machine.steer import Cancel, Delete, Retry
 
 USERS = 2
 MOST_TASKS = 4  # few tasks and long stories
@@ -232,6 +232,7 @@ class Story:
             if len(tasks) < MOST_TASKS or (user, key) in self.model.beliefs.keys
         ]
         steers: list[Op] = [Cancel(label) for label in tasks]
+        steers += [Delete(label) for label, task in tasks.items() if not task.active]
         steers += [Retry(label, free, anew) for label, task in tasks.items() if not task.active for free, anew in WAYS]
         clocks: list[Op] = [PassTime(label) for label in tasks]
         claims: list[Op] = [Claim(label, task.stage) for label, task in tasks.items() if task.stage != "done"]
