@@ -40,7 +40,7 @@ FROM (
 ) t;
 
 INSERT INTO video_userstorage (user_id, bytes, videos)
-SELECT i, 5000000 * (%(tasks)s / %(users)s), %(tasks)s / %(users)s FROM generate_series(1, %(users)s) i;
+SELECT i, 5000000::bigint * (%(tasks)s / %(users)s), %(tasks)s / %(users)s FROM generate_series(1, %(users)s) i;
 
 INSERT INTO video_generation (id, task_id, user_id, run, attempt, account_id, provider, model, key_fingerprint,
     simulated, duration_s, resolution, state, candidates, job_id, job_urls, provider_status, polls, poll_errors,
