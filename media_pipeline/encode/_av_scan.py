@@ -117,6 +117,8 @@ def scan(av: Any, container: Any, request: dict[str, Any]) -> tuple[Track, Track
     found = [one for one in videos.values() if one.frame is not None] or [one for one in videos.values() if one.packets]
     if not found:
         raise Refused("no picture in its video stream")
+    # Beside an animation a still picture of it may come first, as in AVIF.
+    found = [one for one in found if one.packets > 1] or found
     heard = [one for one in sounds.values() if one.packets]
     sound = next((one for one in heard if one.stream.codec_context is not None), next(iter(heard), None))
     if not whole:

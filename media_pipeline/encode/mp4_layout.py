@@ -21,8 +21,8 @@ _FIRST = frozenset(
         *(b"wide", b"free", b"skip", b"pnot", b"PICT", b"pict", b"junk"),
     }
 )
-#: A file that ends within one of these has lost something.
-_OF_VALUE = (b"moov", b"moof", b"mdat")
+#: A file that ends within one of these has lost something, also behind an index and media.
+_MEDIA = (b"moof", b"mdat")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def walk(file: BinaryIO, size: int) -> Boxes:
             trailing = size - at
             break
         missing = at + length - size
-        if missing > 0 and is_whole and kind not in _OF_VALUE:
+        if missing > 0 and is_whole and kind not in _MEDIA:
             trailing = size - at
             break
         if missing > 0:

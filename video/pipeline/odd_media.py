@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from media_pipeline.encode.probe import MediaInfo
 from video.engine.claims import Claim
-from video.engine.outcomes import Advance
-from video.models import Generation, Stage, VideoTask
+from video.engine.outcomes import Advance, Fail, Outcome, Park, TryAgain
+from video.models import Generation, Stage, TaskEvent, VideoTask
 
 #: Shares of the ordered seconds below which a video is called short, and far too short.
 SHORT, MUCH_TOO_SHORT = 0.9, 0.5
+#: For so long a second fetch may wait for its host: the first file can be delivered already.
+SECOND_FETCH_S = 120.0
 
 
 def was_fetched_again(task: VideoTask) -> bool:
@@ -29,12 +31,33 @@ def fetch_again(task: VideoTask, why: str) -> Advance:
     )
 
 
-def instead_of_failing(claim: Claim) -> Advance | None:
-    """For a second fetch that failed: what the first one brought is made into a video."""
+def instead(claim: Claim, outcome: Outcome) -> Advance | None:
+    """For a second fetch that fails, or waits for its host too long: what the first one brought is made into a video.
+
+    None for every other outcome, and where the first file is gone.
+    """
     task = claim.task
-    if claim.stage is not Stage.DOWNLOAD or not task.source_key or not was_fetched_again(task):
+    if claim.stage is not Stage.DOWNLOAD or not task.source_key or not task.fetched_again_of:
+        return None
+    match outcome:
+        case Fail():
+            is_over = True
+        # Not a stop of this worker, nor trouble of this installation.
+        case Park(code=code) if code:
+            is_over = _waited_s(claim) > SECOND_FETCH_S
+        case TryAgain(counts=True):
+            is_over = _waited_s(claim) > SECOND_FETCH_S
+        case _:
+            is_over = False
+    if not is_over or not was_fetched_again(task):
         return None
     return Advance(Stage.TRANSCODE, detail="the file could not be fetched again; the first one is used")
+
+
+def _waited_s(claim: Claim) -> float:
+    """Seconds since the file was doubted."""
+    doubted = TaskEvent.objects.filter(task=claim.task, stage=Stage.TRANSCODE).order_by("-id").first()
+    return (claim.claimed_at - doubted.finished_at).total_seconds() if doubted is not None else 0.0
 
 
 def how_short(info: MediaInfo, ordered_s: float) -> str:

@@ -164,6 +164,9 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
     """Write the one move that the outcome asks for. False: the claim no longer holds, and nothing was written."""
     task = claim.task
     generation_id = claim.generation_id
+    if (other := odd_media.instead(claim, outcome)) is not None:
+        log.warning("%s: %s", task.pk, other.detail)
+        return apply(claim, other)
     match outcome:
         case Advance():
             return transitions.advance(
@@ -186,9 +189,6 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
                 models=outcome.models,
                 generation_id=generation_id,
             )
-        case Fail() if (other := odd_media.instead_of_failing(claim)) is not None:
-            log.warning("%s: %s (%s): %s", task.pk, outcome.code, outcome.detail, other.detail)
-            return apply(claim, other)
         case Fail():
             log.warning("%s failed in %s: %s (%s)", task.pk, claim.stage, outcome.code, outcome.detail)
             return task_moves.fail(

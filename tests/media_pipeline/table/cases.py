@@ -143,6 +143,7 @@ def containers() -> dict[str, Case]:
         "gif, odd delays": Case(content(_gif([(10, 0), (50, 0), (20, 1), (20, 1)]), "a.gif"), sound=False, rate=10),
         "apng": Case(clip("a.png", "-f", "apng", tone=0, rate="10"), sound=False, rate=10),
         "webp": Case(clip("a.webp", "-c:v", "libwebp_anim", tone=0, rate="10"), sound=False, rate=10),
+        "avif": Case(clip("a.avif", "-c:v", "libsvtav1", "-preset", "12", tone=0), sound=False),
         "fragmented": Case(clip("a.mp4", *READY, *AAC, "-g", "10", "-movflags", "+frag_keyframe+empty_moov")),
         "fragmented, B-frames": Case(
             clip("a.mp4", *h264, "-g", "15", "-movflags", "+frag_keyframe+empty_moov+default_base_moof", rate="24"),
@@ -189,6 +190,7 @@ def containers() -> dict[str, Case]:
                 "half a header": b"\0\0\0",
                 "a box that is cut": struct.pack(">I4s", 500, b"free") + bytes(20),
                 "an unknown box that is cut": struct.pack(">I4s", 90000, b"abcd") + bytes(20),
+                "a second index that is cut": struct.pack(">I4s", 9000, b"moov") + bytes(50),
                 "noise": bytes(range(255, 128, -1)),
             }.items()
         },

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from django.db.models.functions import Now
 from pytest_django import Settings
 
 from media_pipeline import errors
@@ -20,7 +22,7 @@ from video.credits import ledger
 from video.engine import transitions
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, TaskEvent, VideoTask
-from video.pipeline import media_stages, runner
+from video.pipeline import media_stages, odd_media, runner
 
 pytestmark = pytest.mark.django_db
 GOOD = clip("good.mp4", *READY, *FAST, tone=0, seconds=5, size="96x54", rate="30")
@@ -133,6 +135,21 @@ def test_a_second_fetch_that_fails_costs_nothing(made: Made, host: Host, second:
     assert (task.status, codes(task)) == ("success", ["damaged"])
     told = TaskEvent.objects.filter(task=task, stage="download", outcome="advanced").latest("id")
     assert "the first one is used" in told.detail
+
+
+def test_a_second_fetch_waits_for_its_host_for_two_minutes_only(made: Made, host: Host) -> None:
+    host.answers = [made(DAMAGED), errors.DownloadFailed("503")]
+    task = in_download()
+    for stage in (Stage.DOWNLOAD, Stage.TRANSCODE, Stage.DOWNLOAD):
+        give_core(task.pk)
+        age(task.pk)
+        runner.run_stage(stage, task.pk)
+    assert reload(task).stage == "download"
+    TaskEvent.objects.filter(task=task).update(finished_at=Now() - timedelta(seconds=odd_media.SECOND_FETCH_S + 1))
+    age(task.pk, 60)
+    runner.run_stage(Stage.DOWNLOAD, task.pk)
+    assert reload(task).stage == "transcode"
+    assert codes(to_its_end(task)) == ["damaged"]
 
 
 def test_a_second_fetch_that_fails_after_the_first_file_was_lost_ends_the_task(made: Made, host: Host) -> None:
