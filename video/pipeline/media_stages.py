@@ -59,8 +59,6 @@ NO_VIDEO = errors.DownloadFailed.code
 NO_LINK = "The provider gave no link to it."
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
-# Of a file that was doubted: when so many fetches in a row failed, the one that is there is used.
-FETCHES_OF_A_SECOND_FILE = 3
 SOURCE_GONE = "the source is gone from storage; fetching it again"
 
 
@@ -74,16 +72,16 @@ def download(claim: Claim) -> Outcome:
         url = provider_calls.result_url(generation)
     except JobNotFound as err:
         gone = "The video is no longer available at its provider."
-        return _fetch_again(claim, Cause("source_gone", gone, str(err), ends_as="source_gone"))
+        return fetch_again(claim, Cause("source_gone", gone, str(err), ends_as="source_gone"))
     except provider_calls.READ_TROUBLE as err:
         asked_s = provider_calls.asked_wait_s(err) if isinstance(err, Busy) else 0
-        return _fetch_again(claim, Cause("provider_down", NO_LINK, str(err), NO_VIDEO, asked_s))
+        return fetch_again(claim, Cause("provider_down", NO_LINK, str(err), NO_VIDEO, asked_s))
     except provider_calls.KeyGone:
         log.error(  # noqa: TRY400 - the traceback tells nothing
             "%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint
         )
         reason = f"key {generation.key_fingerprint} is gone: put it back"
-        return _fetch_again(claim, Cause("key_gone", NO_LINK, reason, NO_VIDEO))
+        return fetch_again(claim, Cause("key_gone", NO_LINK, reason, NO_VIDEO))
     with _part(claim, generation) as part:
         require_free(part.path.parent, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)
         fetched = _fetch(claim, url, part)
@@ -102,14 +100,6 @@ def download(claim: Claim) -> Outcome:
     if generation.fetch_errors:
         fetches.restart_count(generation.pk)
     return Advance(Stage.TRANSCODE, fields={"source_key": key})
-
-
-def _fetch_again(claim: Claim, cause: Cause) -> Outcome:
-    """Wait and fetch again; a second fetch that goes on failing gives way to the file that the first one brought."""
-    first = odd_media.instead_of_failing(claim)
-    if first is not None and claim.attempt is not None and claim.attempt.fetch_errors + 1 >= FETCHES_OF_A_SECOND_FILE:
-        return first
-    return fetch_again(claim, cause)
 
 
 def _fetch(claim: Claim, url: str, part: Part) -> Fetched:
@@ -349,7 +339,7 @@ def trouble(claim: Claim, err: errors.MediaError) -> Outcome:
             | errors.NotMedia()
             | errors.DownloadTimeout()
         ):
-            return _fetch_again(claim, cause_of(err))
+            return fetch_again(claim, cause_of(err))
         case errors.NotAVideo() | errors.TranscodeFailed() | errors.MediaTimeout():
             if claim.task.tries + 1 >= TRIES_OF_A_BAD_FILE:
                 return Fail(err.code, err.user_message, str(err))
