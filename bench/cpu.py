@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -84,3 +86,23 @@ def less_idle(busy: Mapping[str, float], busy_s: float, idle: Mapping[str, float
 def parent_of(pid: int) -> int:
     """The parent's process id."""
     return parse_stat(Path(f"/proc/{pid}/stat").read_text()).parent
+
+
+@dataclass
+class Span:
+    """A measured stretch of time."""
+
+    seconds: float
+    cpu: Spent
+
+    @property
+    def total(self) -> float:
+        """CPU seconds of all parts."""
+        return sum(self.cpu.values())
+
+
+def measure(roots: Mapping[str, int], work: Callable[[], Any]) -> Span:
+    """Run `work`, and say what these trees spent meanwhile."""
+    before, started = spent(roots), time.monotonic()
+    work()
+    return Span(time.monotonic() - started, difference(spent(roots), before))

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shlex
 import statistics
-import subprocess
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from bench import cpu
+from bench.bare_ffmpeg import ffmpeg_command, run_bare
+from bench.cpu import Span, measure
 from bench.runs import say
 from bench.system import BenchError, Reelworks
 from bench.tables import ms, table, verdict
@@ -23,26 +21,6 @@ JOB_DEADLINE_S = 300.0
 #: How often the client of a job asks for its status.
 ASK_EVERY_S = 2.0
 STAGES = ("generate", "poll", "download", "transcode", "thumbnail", "save")
-
-
-@dataclass
-class Span:
-    """A measured stretch of time."""
-
-    seconds: float
-    cpu: cpu.Spent
-
-    @property
-    def total(self) -> float:
-        """CPU seconds of all parts."""
-        return sum(self.cpu.values())
-
-
-def measure(roots: dict[str, int], work: Callable[[], Any]) -> Span:
-    """Run `work`, and say what these trees spent meanwhile."""
-    before, started = cpu.spent(roots), time.monotonic()
-    work()
-    return Span(time.monotonic() - started, cpu.difference(cpu.spent(roots), before))
 
 
 class Client:
@@ -98,59 +76,21 @@ def idle_span(product: Reelworks, seconds: float) -> Span:
     return measure(roots_of(product), lambda: time.sleep(seconds))
 
 
-def ffmpeg_command(source: Path, dest: Path) -> tuple[list[str], str]:
-    """The very argv that the transcode stage runs for this source, and "encode" or "remux"."""
+def product_command(source: Path, dest: Path) -> tuple[list[str], str]:
+    """What the transcode stage of the system that is measured runs, and "encode" or "remux"."""
     from django.conf import settings
 
-    from media_pipeline.encode.command import command
     from media_pipeline.encode.ffmpeg import FFmpeg
-    from media_pipeline.encode.plan import Target, plan
-    from media_pipeline.encode.probe import Prober
-    from media_pipeline.encode.timing import timing_of
     from video.infra.toolkit import ffmpeg_binary
 
-    prober = Prober()
-    try:
-        info = prober.probe(source)
-    finally:
-        prober.close()
-    target = Target(quality="medium", resolution="source", fps=30)
-    chosen = plan(info, target)
-    argv = command(
-        FFmpeg(ffmpeg_binary()).binary,
-        source,
-        dest,
-        info=info,
-        chosen=chosen,
-        threads=settings.FFMPEG_THREADS,
-        length_s=timing_of(info, keep_long_sound=target.keep_long_sound).total_s,
-    )
-    return argv, chosen.kind
-
-
-def run_bare(argv: list[str], dest: Path, times: int, *, parallel: int) -> Span:
-    """`argv` so many times by shells, as many at once as the media worker runs. CPU of the shells and ffmpegs."""
-    dests = [dest.with_name(f"{number}-{dest.name}") for number in range(parallel)]
-    shares = [times // parallel + (number < times % parallel) for number in range(parallel)]
-    before, started = os.times(), time.monotonic()
-    shells = []
-    for path, share in zip(dests, shares, strict=True):
-        words = [word.replace(str(dest.absolute()), str(path.absolute())) for word in argv]
-        script = f"for i in $(seq {share}); do {shlex.join(words)} >/dev/null || exit 1; done"
-        shells.append(subprocess.Popen(["/bin/sh", "-c", script], stdin=subprocess.DEVNULL))
-    codes = [shell.wait() for shell in shells]
-    after = os.times()
-    if any(codes):
-        raise BenchError(f"bare ffmpeg ended with {codes}")
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    return Span(time.monotonic() - started, {"bare": spent})
+    return ffmpeg_command(source, dest, binary=FFmpeg(ffmpeg_binary()).binary, threads=settings.FFMPEG_THREADS)
 
 
 def transcode_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span) -> dict[str, Any]:
     """Jobs with a real transcode, beside the same ffmpeg run bare; both in turns, so that noise hits both."""
     client, parallel = Client(product), int(os.environ["MEDIA_CONCURRENCY"])
     dest = product.home.folder / "bare.mp4"
-    argv, kind = ffmpeg_command(product.source(24), dest)
+    argv, kind = product_command(product.source(24), dest)
     if kind != "encode":
         raise BenchError(f"the source needs no transcode, only {kind}")
     share = max(1, jobs // rounds)
@@ -219,7 +159,7 @@ def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span) -> dic
     """Jobs without a transcode: what is left after the media work is our own cost."""
     client = Client(product)
     dest = product.home.folder / "bare.mp4"
-    argv, kind = ffmpeg_command(product.source(30), dest)
+    argv, kind = product_command(product.source(30), dest)
     if kind != "remux":
         raise BenchError(f"the source needs a {kind}, not a remux")
     share = max(1, jobs // rounds)

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 from bench import pipeline, runs
+from bench.bare_ffmpeg import run_bare
 from bench.runs import say
 from bench.system import BenchError, Reelworks, home, reelworks
 from bench.tables import table, verdict
@@ -26,14 +27,14 @@ def measure(product: Reelworks, *, jobs: int, rounds: int) -> dict[str, Any]:
 
     client, parallel = pipeline.Client(product), settings.MEDIA_CONCURRENCY
     dest = product.home.folder / "bare.mp4"
-    argv, kind = pipeline.ffmpeg_command(product.source(24), dest)
+    argv, kind = pipeline.product_command(product.source(24), dest)
     if kind != "encode":
         raise BenchError(f"the source needs no transcode, only {kind}")
     found = []
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}: {jobs} jobs, then {jobs} bare transcodes, {parallel} at once")
         seconds = pipeline.media_seconds(client.run(jobs))
-        bare = pipeline.run_bare(argv, dest, jobs, parallel=parallel)
+        bare = run_bare(argv, dest, jobs, parallel=parallel)
         found.append({"rate": jobs / seconds, "bare_rate": jobs / bare.seconds})
     return {"jobs": jobs, "parallel": parallel, "threads": settings.FFMPEG_THREADS, "rounds": found}
 
