@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -52,9 +52,8 @@ def stored() -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _no_files() -> Iterator[None]:
-    """The database forgets each test, the storage does not."""
-    yield
+def _no_files() -> None:
+    """The database forgets each test, also those of other files; the storage does not."""
     for key in stored():
         toolkit().storage.delete(key)
 
