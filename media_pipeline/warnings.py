@@ -48,7 +48,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "sound_left_out",
             "transcode",
-            "The sound could not be decoded. The video is delivered without it.",
+            "The sound could not be decoded, or lies apart from the picture. The video is delivered without it.",
         ),
         Kind(
             "last_frame_held",

@@ -161,7 +161,8 @@ def _believe(track: Track, container: Any) -> None:
 
 def times(picture: Track, sound: Track | None, container: Any) -> dict[str, Any]:
     """The facts of `probe.MediaInfo` about time, and which streams they are of."""
-    begin_s = _start_s(picture)
+    # The container's own word may be about what it was told to hide, or be cut off at 0.
+    begin_s = _start_s(picture) if picture.start_s is None else picture.start_s
     delay_s = _lost_edit_s(picture, sound) if "mov" in container.format.name else 0.0
     has_sound = sound is not None and sound.stream.codec_context is not None
     found = {

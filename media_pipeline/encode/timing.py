@@ -35,6 +35,12 @@ class Timing:
     hold_s: float = 0.0
     is_cut: bool = False
     sound_late_s: float = 0.0
+    sound_end_s: float = 0.0
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether all of the sound lies before the begin."""
+        return self.sound_end_s <= SAME_S
 
 
 def timing_of(info: MediaInfo, *, keep_long_sound: bool) -> Timing:
@@ -61,6 +67,7 @@ def timing_of(info: MediaInfo, *, keep_long_sound: bool) -> Timing:
         hold_s=hold_s,
         is_cut=longer_s > PADDING_S and not hold_s,
         sound_late_s=info.audio_start_s - begin_s,
+        sound_end_s=sound_end_s,
     )
 
 

@@ -108,6 +108,8 @@ def transcode(
 
 
 def _make(work: Work, info: MediaInfo, part: Path, *, accept_damage: bool) -> Transcoded:
+    if info.audio_codec and timing_of(info, keep_long_sound=work.target.keep_long_sound).is_silent:
+        info = without_sound(info)
     chosen = plan(info, work.target)
     if chosen.kind == "remux":
         health = work.health(info)
@@ -156,7 +158,7 @@ def _make_of_damaged(
 
 
 def without_sound(info: MediaInfo) -> MediaInfo:
-    """The same file as one whose sound can't be decoded."""
+    """The same file as one whose sound can't be used."""
     return replace(info, audio_codec=None, audio_channels=0, audio_index=-1, sound_unreadable=True)
 
 

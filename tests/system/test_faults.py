@@ -178,6 +178,8 @@ def test_a_fault_ends_as_it_should(
     submits = simulator.submits(prompt_of(provider, directive))
     assert submits["created"] == end.created
     assert submits["doubled"] == 0
+    if directive in ("file=short", "file=shortx1"):
+        assert ("truncated" in [one["code"] for one in task.warnings]) == (directive == "file=short")
     kinds = list(CreditEntry.objects.filter(task=task).order_by("id").values_list("kind", flat=True))
     assert kinds == (["debit", "refund"] if end.code else ["debit"])
     if end.at_deadline:

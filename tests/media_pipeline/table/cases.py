@@ -234,6 +234,29 @@ def times() -> dict[str, Case]:
         ),
         "picture late in ts": Case(apart("a.ts", 0.4, 0), seconds=1.42, flash_s=0.92, apart_s=-0.4),
         "ts from 1000 s on": Case(apart("a.ts", 1000, 1000)),
+        "picture so late that nothing is left of the sound": Case(
+            apart("a.mp4", 700, 0), sound=False, warnings=("sound_left_out",), kind=""
+        ),
+        "sound after the picture": Case(
+            apart("a.mp4", 0, 2), seconds=3.0, apart_s=2.0, warnings=("last_frame_held",), kind="encode"
+        ),
+        "picture after the sound": Case(apart("a.mp4", 3, 0), seconds=4.0, flash_s=3.5, apart_s=-3.0),
+        # What lies before 0 of a picture is not read: the first frame after it, white already, stands for it.
+        "before 0 in mkv": Case(
+            again("b.mkv", plain, "-c", "copy", "-output_ts_offset", "-0.5", "-avoid_negative_ts", "disabled"),
+            flash_s=None,
+        ),
+        "before 0 in mp4, cut by its writer": Case(
+            again("b.mp4", plain, "-c", "copy", "-output_ts_offset", "-0.3", "-avoid_negative_ts", "disabled"),
+            seconds=0.7,
+            flash_s=0.2,
+        ),
+        "fragments from 100 s on": Case(
+            again(
+                *("b.mp4", plain, "-c", "copy", "-output_ts_offset", "100"),
+                *("-movflags", "+frag_keyframe+empty_moov+frag_discont"),
+            )
+        ),
         "cut by an edit list": Case(
             again("a.mp4", b_frames, "-c", "copy", before=("-ss", "0.2")), seconds=0.8, flash_s=0.3
         ),
