@@ -207,7 +207,9 @@ def profiles(ours: Transcoder, folder: Path) -> list[dict[str, Any]]:
 
 def vmaf(original: Path, made: Path) -> float:
     """VMAF (0 to 100; most viewers see a difference of 6) of what was made, frame beside frame."""
-    graph = "[0:v]setpts=N/30/TB[made];[1:v]setpts=N/30/TB[original];"
+    # One tag for both: ffmpeg would convert an untagged picture before it compares.
+    same = "setparams=range=tv:colorspace=bt709:color_trc=bt709:color_primaries=bt709,setpts=N/30/TB"
+    graph = f"[0:v]{same}[made];[1:v]{same}[original];"
     graph += "[made][original]libvmaf=log_fmt=json:log_path=/dev/stdout:n_threads=2:shortest=1"
     argv = [FFMPEG, "-nostdin", "-v", "error", "-i", str(made), "-i", str(original), "-lavfi", graph, "-f", "null", "-"]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=600)
