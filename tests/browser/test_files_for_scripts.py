@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,13 +21,14 @@ READ = """async ([url, headers]) => fetch(url, {headers}).then(
 
 
 @pytest.fixture
-def stored(tmp_path: Path, settings: Settings) -> Path:
+def stored(tmp_path: Path, settings: Settings) -> Iterator[Path]:
     settings.STORAGE_LOCAL_PATH = tmp_path
     toolkit.toolkit.cache_clear()
     path = tmp_path / KEY
     path.parent.mkdir(parents=True)
     path.write_bytes(b"0123456789")
-    return path
+    yield path
+    toolkit.toolkit.cache_clear()
 
 
 @pytest.fixture

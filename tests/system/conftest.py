@@ -12,6 +12,7 @@ from django.db import connection
 
 from tests.system.forks import ForkServer
 from tests.system.system import Simulator, System, environment, running
+from video.infra.toolkit import toolkit
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +50,7 @@ def _django_db_helper(database: str) -> None:
 @pytest.fixture(scope="module")
 def database(django_db_setup: None, django_db_blocker: pytest.FixtureRequest) -> Iterator[str]:
     """The test database with rows that other processes see; emptied when the file is done."""
+    toolkit.cache_clear()  # of a test before, which had a storage of its own
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         yield connection.settings_dict["NAME"]
         call_command("flush", verbosity=0, interactive=False)

@@ -24,6 +24,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
+from providers.untrusted import storable
 from video.actions import cancel, delete
 from video.actions.task_rows import ActionRefused
 from video.credits import ledger
@@ -77,7 +78,7 @@ def ask(user_id: int, *, by: str, address: str = "") -> None:
         sessions.end_all(user, LoginSession.End.SWITCHED_OFF)
         users.filter(pk=user_id).update(is_active=False)
         UserErasure.objects.update_or_create(
-            user_id=user_id, defaults={"asked_by": by, "asked_at": Now(), "ended_at": None}
+            user_id=user_id, defaults={"asked_by": storable(by, 150), "asked_at": Now(), "ended_at": None}
         )
     security_log.record("erasure_asked", address=address, erased=user_id, by=by)
 

@@ -39,7 +39,7 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; thirteen statements."""
+    """All figures; fourteen statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),

@@ -129,7 +129,10 @@ def test_what_is_odd_is_fetched_again_and_delivered(
 @pytest.mark.parametrize(
     "second", [errors.LinkExpired("410"), errors.DownloadFailed("503"), errors.NotAVideo("a web page")], ids=str
 )
-def test_a_second_fetch_that_fails_costs_nothing(made: Made, host: Host, second: errors.MediaError) -> None:
+def test_a_second_fetch_that_fails_costs_nothing(
+    made: Made, host: Host, second: errors.MediaError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd_media, "SECOND_FETCH_S", 0.0)
     host.answers = [made(DAMAGED), second]
     task = to_its_end(in_download())
     assert (task.status, codes(task)) == ("success", ["damaged"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from django.db.models.functions import Now
-from pytest_django.fixtures import Settings, SettingsWrapper
+from pytest_django import Settings
 
 from media_pipeline import errors
+from media_pipeline.encode.provenance import Provenance
 from media_pipeline.fetch import parts
 from media_pipeline.fetch.download import Fetched
 from providers.contract import JobState, JobStatus
@@ -164,9 +166,10 @@ def bring(monkeypatch: pytest.MonkeyPatch, *, is_whole: bool = True, error: Exce
         path.write_bytes(b"\x00 a video")
         return Fetched(9, is_whole=is_whole)
 
-    def probe(_: object, path: Path) -> None:
+    def probe(_: object, path: Path) -> Any:
         if error is not None:
             raise error
+        return SimpleNamespace(provenance=Provenance())
 
     fetching(monkeypatch, fetch)
     monkeypatch.setattr("media_pipeline.encode.probe.Prober.probe", probe)
@@ -347,7 +350,7 @@ def test_a_video_that_came_late_is_not_fetched_for_ever(monkeypatch: pytest.Monk
     assert ledger.differences() == []
 
 
-def test_operators_are_told_of_a_host_that_is_down(monkeypatch: pytest.MonkeyPatch, settings: SettingsWrapper) -> None:
+def test_operators_are_told_of_a_host_that_is_down(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
     settings.DOWNLOAD_RETRY_SECONDS = (60,)  # all still wait when they are looked at
     for number, error in enumerate(
         (errors.DownloadFailed("503"), errors.NotMedia("a page"), errors.LinkExpired("403"))
