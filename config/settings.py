@@ -438,8 +438,10 @@ _bucket = object_storage.configured(
 # The bucket as we see it and as clients do; None: videos are in STORAGE_LOCAL_PATH.
 OBJECT_STORAGE, OBJECT_STORAGE_FOR_CLIENTS = _bucket.address, _bucket.for_clients
 OBJECT_STORAGE_OPTIONS = _bucket.options
-_aws = [read.token(env, f"AWS_{name}") for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN")]
-OBJECT_STORAGE_KEYS = object_storage.keys(*_aws) if OBJECT_STORAGE else None
+OBJECT_STORAGE_KEYS = None
+if OBJECT_STORAGE:  # without a bucket, keys of other programs mean nothing
+    _key, _secret = read.token(env, "AWS_ACCESS_KEY_ID"), read.token(env, "AWS_SECRET_ACCESS_KEY")
+    OBJECT_STORAGE_KEYS = object_storage.keys(_key, _secret, read.token(env, "AWS_SESSION_TOKEN"))
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = logs.configured(read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS))
