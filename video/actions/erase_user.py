@@ -29,7 +29,7 @@ from video.actions import cancel, delete
 from video.actions.task_rows import ActionRefused
 from video.credits import ledger
 from video.infra import database
-from video.models import LoginSession, UserErasure, UserShare, UserUsage, VideoTask
+from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
 from video.web import security_log, uploads
 from video.web.logins import second_factor, sessions
 
@@ -47,18 +47,20 @@ class Extent:
 
     tasks: int  # not deleted yet
     under_way: int
+    uploads: int  # pictures that they sent
     stored_bytes: int
     balance: int  # credits, which are lost to them
 
 
 def extent(user_id: int) -> Extent:
-    """What an erasure would take. Four statements."""
+    """What an erasure would take. Five statements."""
     tasks = VideoTask.objects.filter(user_id=user_id)
     user = get_user_model().objects.select_related("storage").get(pk=user_id)
     storage = getattr(user, "storage", None)
     return Extent(
         tasks=tasks.exclude(gone_why=VideoTask.GoneWhy.DELETED).count(),
         under_way=tasks.filter(finished_at=None).count(),
+        uploads=Upload.objects.filter(user_id=user_id).count(),
         stored_bytes=storage.bytes if storage is not None else 0,
         balance=ledger.balance(user_id),
     )

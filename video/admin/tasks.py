@@ -176,6 +176,8 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
     def waits_for(self, task: VideoTask) -> str:
         if task.error_code:
             return format_html('<span class="rw-code">{}</span>', task.error_code)
+        if task.gone_why:
+            return f"gone: {task.get_gone_why_display()}"
         return timeline.waits_for(task, timezone.now())
 
     def change_view(

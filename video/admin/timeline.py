@@ -97,7 +97,8 @@ def _in_words(position: Position, task: VideoTask, now: datetime) -> str:
 def headline(task: VideoTask, now: datetime) -> str:
     """Where the task stands, in one sentence for an operator who has just been woken up."""
     if task.status == Status.SUCCESS:
-        return "The video is stored."
+        gone = f"was stored, and is gone: {task.get_gone_why_display()}"
+        return f"The video {gone if task.gone_why else 'is stored'}."
     if task.status == Status.FAILED:
         return task.error_message
     if task.status == Status.CANCELLED:

@@ -130,6 +130,16 @@ class TestTaskPage:
         assert '<span class="rw-sim">simulated</span>' in page
         assert "The video is stored." in page
 
+    @pytest.mark.parametrize("why", VideoTask.GoneWhy.values)
+    def test_of_a_video_that_is_gone_says_so_first(self, operator: Client, why: str) -> None:
+        task = finished()
+        held = {"prompt": "", "output_key": "", "thumbnail_key": "", "has_work_files": False}
+        VideoTask.objects.filter(pk=task.pk).update(gone_why=why, gone_at=timezone.now(), **held)
+        page, label = text(operator, page_of(task.pk)), VideoTask.GoneWhy(why).label
+        assert f"The video was stored, and is gone: {label}." in page
+        assert "is stored" not in page
+        assert f"gone: {label}" in text(operator, LIST)
+
     def test_tells_the_whole_story(self, operator: Client) -> None:
         task = finished()
         page = text(operator, page_of(task.pk))

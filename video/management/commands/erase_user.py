@@ -44,7 +44,7 @@ class Command(ReportCommand):
                 self._confirm(user, there)
             done = False if dry_run else self._erase(found.pk, there, quiet=options["json"])
         if options["json"]:
-            facts = camel(there, "tasks under_way stored_bytes balance")
+            facts = camel(there, "tasks under_way uploads stored_bytes balance")
             self.write_json({"userId": found.pk, "dryRun": dry_run, "erased": done, "found": facts})
         else:
             self.stdout.write(_sentence(printable(user), found.pk, there, done=done, dry_run=dry_run))
@@ -78,7 +78,8 @@ class Command(ReportCommand):
 
 def _words(there: Extent) -> str:
     live = f", {there.under_way} of them under way" if there.under_way else ""
-    return f"{count(there.tasks, 'task')}{live}, {there.stored_bytes / 1e6:.1f} MB, {count(there.balance, 'credit')}"
+    stored = f"{there.stored_bytes / 1e6:.1f} MB of videos, {count(there.uploads, 'uploaded picture')}"
+    return f"{count(there.tasks, 'task')}{live}, {stored}, {count(there.balance, 'credit')}"
 
 
 def _sentence(user: str, user_id: int, there: Extent, *, done: bool, dry_run: bool) -> str:
