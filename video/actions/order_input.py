@@ -18,7 +18,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.utils.serializer_helpers import BindingDict
 
 from media_pipeline.encode.rates import MAX_FPS
-from media_pipeline.errors import ForbiddenAddress, PictureRefused
+from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url
 from media_pipeline.fetch.links import as_sent
 from media_pipeline.pictures import data_uri
@@ -121,6 +121,7 @@ class InlinePicture:
 
 
 def _inline(text: str) -> InlinePicture:
+    """The bytes. Raises PictureRefused if their begin is no picture's."""
     try:
         data = data_uri.decoded(text)
         if len(data) > settings.UPLOAD_MAX_BYTES:
@@ -128,8 +129,6 @@ def _inline(text: str) -> InlinePicture:
         kind_of(data[:HEAD_BYTES])
     except data_uri.BadDataUri as err:
         raise ValidationError(str(err)) from None
-    except PictureRefused as err:
-        raise ValidationError(err.user_message) from None
     return InlinePicture(data)
 
 

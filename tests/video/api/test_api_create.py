@@ -123,7 +123,6 @@ WRONG = [
     ({"imageUrl": "https://localhost/a.jpg"}, "imageUrl"),
     ({"imageUrl": "https://user:pw@example.com/a.jpg"}, "imageUrl"),
     ({"imageUrl": "https://[::1/a.jpg"}, "imageUrl"),
-    ({"imageUrl": "data:image/png;base64,AAAA"}, "imageUrl"),
     ({"imageUrl": "file:///etc/passwd"}, "imageUrl"),
     ({"imageUrl": 5}, "imageUrl"),
     ({"model": "runwey-gen3"}, "model"),

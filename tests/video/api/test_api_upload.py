@@ -334,20 +334,25 @@ def test_an_order_that_is_sent_again_with_its_picture_is_the_same_order(
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "code", "says"),
     [
-        ("data:image/png;base64,", "empty"),
-        ("data:image/png;base64,AAAA", "not a picture"),
-        ("data:image/png;base64,!!!!", "is not base64"),
-        ("data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(), "an SVG drawing"),
-        ("data:text/html,<p>", "must begin as"),
-        (uri(turned()[:-300], "jpeg"), "damaged"),
-        (uri(bomb(20_000, 20_000)), "20000x20000"),
-        (" DATA:image/png;base64,AAAA", "not a picture"),
+        ("data:image/png;base64,", "image_unreadable", "empty"),
+        ("data:image/png;base64,AAAA", "image_unreadable", "not a picture"),
+        ("data:image/png;base64,!!!!", "invalid_request", "is not base64"),
+        (
+            "data:image/svg+xml;base64," + base64.b64encode(b"<svg/>").decode(),
+            "image_unreadable",
+            "an SVG drawing",
+        ),
+        ("data:text/html,<p>", "invalid_request", "must begin as"),
+        (uri(turned()[:-300], "jpeg"), "image_unreadable", "damaged"),
+        (uri(bomb(20_000, 20_000)), "image_too_large", "20000x20000"),
+        (" DATA:image/png;base64,AAAA", "image_unreadable", "not a picture"),
     ],
 )
-def test_a_data_uri_that_is_no_picture(api: Client, order: dict[str, Any], text: str, says: str) -> None:
+def test_a_data_uri_that_is_no_picture(api: Client, order: dict[str, Any], text: str, code: str, says: str) -> None:
     error = refusal(create(api, {**order, "imageUrl": text}))
+    assert error["code"] == code
     (only,) = error["details"]
     assert only["field"] == "imageUrl"
     assert says in only["message"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,13 +17,14 @@ from django.db import OperationalError
 from providers.api_keys import parse_keys
 from providers.contract import Submitted
 from tests.factories import admitted, claimed, make_user, park_one
+from tests.pictures import picture
 from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import transitions
 from video.management.commands import generate as command
-from video.models import Generation, Stage, VideoTask
+from video.models import Generation, Stage, Upload, VideoTask
 from video.processes import periodic
-from video.web import demo_login
+from video.web import demo_login, uploads
 
 pytestmark = pytest.mark.django_db
 PROMPT = "A cat walking in a garden"
@@ -276,3 +278,24 @@ class TestHints:
             call_command("generate", PROMPT, "--wait", "--timeout", "0", stdout=out)
         assert "free slot" in out.getvalue()
         assert "make up" not in out.getvalue()
+
+
+class TestImage:
+    def test_a_file_of_this_machine_becomes_an_upload(self, tmp_path: Path) -> None:
+        (tmp_path / "cat.jpg").write_bytes(picture(640, 360))
+        generate(PROMPT, "--image", str(tmp_path / "cat.jpg"))
+        task = only_task()
+        assert uploads.find(task.user_id, task.image_url).width_px == 640
+
+    def test_what_can_not_be_had_is_named_by_its_option(self, tmp_path: Path, settings: Any) -> None:
+        text = tmp_path / "cat.txt"
+        text.write_text("no picture")
+        assert "--image: The start image is not a picture" in refused(PROMPT, "--image", str(text))
+        assert "can't be read: Is a directory" in refused(PROMPT, "--image", str(tmp_path))
+        assert "can't be read: No such file" in refused(PROMPT, "--image", str(tmp_path / "nothing"))
+        both = ("--image", str(text), "--image-url", "https://images.example.com/a.png")
+        assert "--image: can't be given beside --image-url" in refused(PROMPT, *both)
+        assert "--image-url: The start image is not" in refused(PROMPT, "--image-url", "data:image/png;base64,AAAA")
+        settings.UPLOAD_MAX_BYTES = 4
+        assert "has more than 4 bytes" in refused(PROMPT, "--image", str(text))
+        assert not Upload.objects.exists()

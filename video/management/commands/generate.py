@@ -26,7 +26,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from media_pipeline.errors import MediaError
+from media_pipeline.errors import MediaError, PictureRefused
 from providers.untrusted import printable
 from video.actions import create
 from video.actions.order_input import CreateSerializer, OrderRefused, flatten
@@ -38,7 +38,7 @@ from video.management.base import INTERRUPTED, PlainCommand, user_named
 from video.management.terminal import TerminalConsole
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
-from video.web import demo_login, media
+from video.web import demo_login, media, uploads
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN = 1, 2, 3
 LOOK_EVERY_S = 0.25
@@ -220,6 +220,9 @@ class Command(PlainCommand):
         for option, asked in zip(FIELDS, fields(Order), strict=True):
             _add_order_argument(parser, option, asked)
         parser.add_argument(
+            "--image", metavar="FILE", type=Path, help="a picture on this machine to begin with; it becomes an upload"
+        )
+        parser.add_argument(
             "--priority",
             type=int,
             default=0,
@@ -277,9 +280,13 @@ class Command(PlainCommand):
         if not -100 <= options["priority"] <= 100:
             raise CommandError("--priority: must be from -100 to 100", returncode=BAD_INPUT)
         asked = {ours: options[name] for name, ours in FIELDS.items() if options.get(name) is not None}
+        if options["image"] is not None:
+            asked["imageUrl"] = _sent(user.pk, options["image"], beside=asked)
         checked = CreateSerializer(data=asked)
         try:
             checked.is_valid(raise_exception=True)
+        except PictureRefused as err:
+            raise CommandError(f"--image-url: {err.user_message}", returncode=BAD_INPUT) from err
         except ValidationError as err:
             raise CommandError("\n".join(_spoken(one) for one in flatten(err.detail)), returncode=BAD_INPUT) from err
         except OrderRefused as err:
@@ -368,6 +375,23 @@ def _add_order_argument(parser: CommandParser, option: str, asked: Field[Any]) -
         choices = [value for value, _ in words] if words else None
         reads = str if kind is str else _frame_rate if asked.name == "fps" else int
         parser.add_argument(f"--{dashed}", type=reads, choices=choices, help=says)
+
+
+def _sent(user_id: int, path: Path, *, beside: dict[str, Any]) -> str:
+    """The address of the upload that a file becomes. Raises CommandError."""
+    if "imageUrl" in beside:
+        raise CommandError("--image: can't be given beside --image-url", returncode=BAD_INPUT)
+    try:
+        if path.stat().st_size > settings.UPLOAD_MAX_BYTES:
+            limit = f"{settings.UPLOAD_MAX_BYTES:,} bytes (UPLOAD_MAX_BYTES)"
+            raise CommandError(f"--image: {path} has more than {limit}", returncode=BAD_INPUT)
+        return uploads.keep(user_id, path.read_bytes()).address
+    except OSError as err:
+        raise CommandError(f"--image: {path} can't be read: {err.strerror}", returncode=BAD_INPUT) from err
+    except MediaError as err:
+        raise CommandError(f"--image: {err.user_message}", returncode=BAD_INPUT) from err
+    except Refusal as err:
+        raise CommandError(f"--image: {err}", returncode=BAD_INPUT) from err
 
 
 def _frame_rate(text: str) -> int | str:
