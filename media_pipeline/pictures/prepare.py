@@ -2,7 +2,7 @@
 
 Reading and decoding it is the decoder child's work (`decode`), never that of the process that calls.
 
-Measured on 2 cores, CPU of the child for a picture: see docs/pictures.md.
+Measured on 2 cores, CPU of the child for a picture: see docs/start-images.md.
 """
 
 from __future__ import annotations
