@@ -215,6 +215,8 @@ _NOT_LISTED = frozenset({"prompt", "policy", "fallback", "quality", "resolution"
 def _asked(task: VideoTask) -> list[tuple[str, str]]:
     listed = {name: value for name, value in order.values(task).items() if name not in _NOT_LISTED}
     listed |= {"duration_s": f"{task.duration_s} s", "model_requested": task.model_requested or "our choice"}
+    if task.expires_in_s is not None:
+        listed["expires_in_s"] = f"{span(task.expires_in_s)} from the success on"
     facts = [
         ("User", task.user.get_username()),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),

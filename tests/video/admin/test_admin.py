@@ -140,6 +140,10 @@ class TestTaskPage:
         assert "is stored" not in page
         assert f"gone: {label}" in text(operator, LIST)
 
+    def test_a_time_to_live_has_its_unit(self, operator: Client) -> None:
+        task = make_task(expires_in_s=3600)
+        assert "<dt>Deleted after</dt><dd>1 h 00 min from the success on</dd>" in text(operator, page_of(task.pk))
+
     def test_tells_the_whole_story(self, operator: Client) -> None:
         task = finished()
         page = text(operator, page_of(task.pk))
