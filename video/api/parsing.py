@@ -109,7 +109,7 @@ def too_large(most: int | None = None) -> ApiError:
 
 
 def refuse_by_header(meta: Mapping[str, Any], most: int) -> None:
-    """Refuse by the headers, before a byte is read: a body that is too long, or without a Content-Length.
+    """Refuse by the headers, before a byte is read: a body that is too long, compressed, or without a Content-Length.
 
     The front receives bodies whole and gives each its length; Django's own server would read one without it as empty.
     """
@@ -121,6 +121,8 @@ def refuse_by_header(meta: Mapping[str, Any], most: int) -> None:
         length = 0
     if length > most:
         raise too_large(most)
+    if length and meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+        raise ApiError(415, "unsupported_encoding", "Send the body as it is, without a Content-Encoding.")
 
 
 def load(raw: bytes) -> dict[str, Any]:

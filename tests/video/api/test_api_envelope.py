@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -116,6 +117,20 @@ def test_streamed_body_is_asked_for_its_length(api: Client) -> None:
 def test_other_content_types_are_415(api: Client, kind: str) -> None:
     reply = api.generic("POST", CREATE, b'{"prompt": "A cat"}', content_type=kind)
     assert error_of(reply, 415)["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("address", [CREATE, "/api/video/upload"])
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "identity, x"])
+def test_a_compressed_body_is_told_to_come_plain(api: Client, address: str, coding: str) -> None:
+    body = gzip.compress(b'{"prompt": "A cat"}')
+    reply = api.generic("POST", address, body, content_type=JSON, HTTP_CONTENT_ENCODING=coding)
+    assert error_of(reply, 415)["code"] == "unsupported_encoding"
+
+
+@pytest.mark.parametrize("coding", ["identity", " Identity ", ""])
+def test_a_plain_body_may_say_so(api: Client, coding: str) -> None:
+    reply = api.generic("POST", CREATE, b'{"prompt": "A cat"}', content_type=JSON, HTTP_CONTENT_ENCODING=coding)
+    assert reply.status_code == 201
 
 
 def test_content_type_may_carry_a_charset(api: Client) -> None:
