@@ -4,10 +4,9 @@ Two converters. libswscale, when only matrix, range, depth and size differ. libz
 must change: HDR (PQ, HLG), other primaries, a linear or logarithmic curve, and matrices that libswscale refuses.
 
 HDR is mapped by `tonemap=mobius` with a nominal peak of ten times the reference white, whatever the file's own
-metadata say, so that pictures of one provider are alike. REFERENCE_WHITE_NITS is set by eye and figures: diffuse white
-of 203 cd/m² (ITU-R BT.2408) becomes code 207 of limited range, 222 of 255 on a screen. With 100 it would be 218 and
-highlights flat; with 203 it would be 200 and faces dull. Costs 7 ms of CPU more a frame of 1280x720, about half as
-much again as the encode.
+metadata say, so that pictures of one provider are alike. REFERENCE_WHITE_NITS is that of ITU-R BT.2408: diffuse white
+of 203 cd/m² becomes code 214 of limited range. With 100 it would be 230, and highlights flat. Costs 7 ms of CPU more a
+frame of 1280x720, about half as much again as the encode.
 
 Numbers of matrix, transfer and primaries are those of ITU-T H.273, which both libraries take as they are.
 """
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from media_pipeline.encode.boxes import NO_CROP, Crop
 from media_pipeline.encode.probe import MediaInfo
 
-REFERENCE_WHITE_NITS = 160
+REFERENCE_WHITE_NITS = 203
 
 BT709, UNSPECIFIED, BT601, BT2020, RGB = 1, 2, 5, 9, 0
 PQ, HLG = 16, 18
@@ -132,7 +131,7 @@ def _by_zscale(info: MediaInfo, colour: Colour, width: int, height: int) -> list
         *even,
         f"{linear}:{size}" if shrinks else linear,
         "format=gbrpf32le",
-        "tonemap=mobius:desat=0:peak=10",
+        "tonemap=mobius:peak=10",
         f"zscale={final}" if shrinks else f"zscale={final}:{size}",
     ]
 
