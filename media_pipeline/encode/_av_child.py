@@ -88,7 +88,8 @@ def probe(av: Any, request: dict[str, Any]) -> dict[str, Any]:
         if not times["duration_s"]:
             times["duration_s"] = float(picture.packets / (rate or 25))  # one picture may have no length of its own
         if not rate or not 0 < rate <= MAX_FPS:
-            rate = max(0.001, round(picture.packets / times["duration_s"], 3))  # nor a rate; some headers tell nonsense
+            # Nor a rate; some headers tell nonsense.
+            rate = min(MAX_FPS, max(0.001, round(picture.packets / times["duration_s"], 3)))
         sar = stream.sample_aspect_ratio or codec.sample_aspect_ratio
         found: dict[str, Any] = {
             "video_codec": codec.name,

@@ -21,6 +21,8 @@ MAX_PACKETS_TO_FIRST_FRAME = 3000
 CHECKED_PIXELS = 60 * 30 * 1280 * 720
 #: Matrix coefficients (H.273) that swscale takes, less "unspecified".
 SCALABLE_MATRICES = frozenset({0, 1, 4, 5, 6, 7, 9})
+#: libavformat's AV_DISPOSITION_ATTACHED_PIC.
+_ATTACHED_PICTURE = 1 << 10
 #: An animation's frames that claim less are shown for this long, as ffmpeg and browsers do.
 _WEBP_LEAST_MS, _WEBP_DEFAULT_MS = 10, 100
 
@@ -76,13 +78,9 @@ class Track:
 
 
 def pictures(container: Any, request: dict[str, Any]) -> list[Any]:
-    """The video streams that may be the one that was asked for. Raises Refused."""
-    # Subtitles, time codes and the like are not read; there may be more of them.
-    read = [s for s in container.streams if s.type in ("video", "audio")]
-    if len(read) > request["max_streams"] or len(container.streams) > 10 * request["max_streams"]:
-        raise Refused(f"{len(container.streams)} streams")
+    """The video streams that may be the one that was asked for, `max_streams` at most. Raises Refused."""
     # Cover art counts as a video stream; it is one picture, and never what was asked for.
-    streams = [s for s in container.streams.video if "attached_pic" not in str(s.disposition)]
+    streams = [s for s in container.streams.video if not int(s.disposition) & _ATTACHED_PICTURE]
     if not streams:
         raise Refused("no video stream")
     known = [s for s in streams if s.codec_context is not None]
@@ -91,6 +89,7 @@ def pictures(container: Any, request: dict[str, Any]) -> list[Any]:
     sized = [s for s in known if s.codec_context.width > 0 and s.codec_context.height > 0]
     if not sized:
         raise Refused("a picture without a size")
+    sized = sized[: request["max_streams"]]
     for stream in sized:
         codec = stream.codec_context
         if codec.width * codec.height > request["max_pixels"]:
@@ -103,7 +102,7 @@ def pictures(container: Any, request: dict[str, Any]) -> list[Any]:
 def scan(av: Any, container: Any, request: dict[str, Any]) -> tuple[Track, Track | None]:
     """(picture, sound): the first track of each kind that has anything in it. Raises Refused."""
     videos = {s.index: Track(s) for s in pictures(container, request)}
-    sounds = {s.index: Track(s) for s in container.streams.audio}
+    sounds = {s.index: Track(s) for s in container.streams.audio[: request["max_streams"]]}
     tracks = videos | sounds
     # Of a file that was cut off the headers tell what it had.
     whole = request["truncated"] or os.fstat(request["file"]).st_size <= MAX_SCANNED_BYTES

@@ -37,9 +37,11 @@ _EBML_SEGMENT = 0x18538067
 _EBML_FILLERS = (0xEC, 0xBF)
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 #: Lengths of one packet of MPEG-TS: plain, and behind the time stamp of a Blu-ray or a camera (BDAV).
-_TS_PACKETS = ((0, 188), (4, 192))
+_TS_PACKETS = (188, 192)
 #: How many packets must begin with the sync byte.
 _TS_PROOF = 5
+#: Where the first of them may be: a stream that was joined within a packet begins with the rest of that.
+_TS_FIRST_SYNC_BYTES = 1024
 #: Parts of a PNG or FLV file that are looked at. At 60 frames a second, ten minutes of FLV have 70,000.
 _MAX_PARTS = 200_000
 
@@ -65,7 +67,7 @@ def inspect(path: Path) -> Layout:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            head = file.read(_TS_PACKETS[-1][1] * _TS_PROOF)
+            head = file.read(_TS_FIRST_SYNC_BYTES + _TS_PACKETS[-1] * _TS_PROOF)
             if size == 0:
                 raise NotAVideo("the file is empty")
             for is_it, look in _KINDS:
@@ -143,9 +145,9 @@ def _read_vint(file: BinaryIO) -> int | None:
 
 def _is_mpegts(head: bytes) -> bool:
     return any(
-        len(head) >= start + length * _TS_PROOF - start
-        and all(head[start + length * number] == 0x47 for number in range(_TS_PROOF))
-        for start, length in _TS_PACKETS
+        head[first : first + length * _TS_PROOF : length] == b"G" * _TS_PROOF
+        for length in _TS_PACKETS
+        for first in range(min(_TS_FIRST_SYNC_BYTES, max(0, len(head) - length * _TS_PROOF + 1)))
     )
 
 

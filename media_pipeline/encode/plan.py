@@ -42,12 +42,11 @@ from media_pipeline.encode.rates import (
     output_fps,
 )
 from media_pipeline.encode.timing import in_time, timing_of, why_not_copied
-from media_pipeline.errors import NotAVideo
 
 ResolutionName = Literal["480p", "720p", "1080p", "source"]
 
 PRESET = "veryfast"
-#: Long side over short side. Beyond it a "720p" would be a ribbon of many thousand pixels.
+#: Long side over short side. Beyond it a "720p" would be a ribbon of many thousand pixels: it is never enlarged.
 MAX_ASPECT = 8
 
 _SHORT_SIDE_PX: dict[ResolutionName, int] = {"480p": 480, "720p": 720, "1080p": 1080}
@@ -89,7 +88,7 @@ class Plan:
 
 
 def plan(info: MediaInfo, target: Target) -> Plan:
-    """The cheapest way from `info` to `target`. Raises NotAVideo for a picture of absurd shape."""
+    """The cheapest way from `info` to `target`."""
     fps = output_fps(info.fps, target.fps)
     width, height = fitted(*output_size(info, target.resolution), fps)
     most = most_bit_rate(target.quality, width, height, fps)
@@ -106,11 +105,11 @@ def plan(info: MediaInfo, target: Target) -> Plan:
 
 
 def output_size(info: MediaInfo, resolution: ResolutionName) -> tuple[int, int]:
-    """Even width and height in pixels, upright and with square pixels. Raises NotAVideo."""
+    """Even width and height in pixels, upright and with square pixels."""
     width, height = info.display_width_px, info.display_height_px
-    if max(width, height) > MAX_ASPECT * min(width, height):
-        raise NotAVideo(f"a picture of {width}x{height} is too narrow")
     short = min(width, height) if resolution == "source" else _SHORT_SIDE_PX[resolution]
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        short = min(short, width, height)
     factor = Fraction(short, min(width, height))
     return _even(width * factor), _even(height * factor)
 
@@ -137,7 +136,7 @@ def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason
     # Scale the fewer frames.
     timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     filters = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
-    chain = ",".join(in_time(filters, timing, mends=bool(info.damage or info.truncated)))
+    chain = ",".join(in_time(filters, timing, fps, mends=bool(info.damage or info.truncated)))
     tag = tag_of_output(info.provenance, target.label)
     output_args = (
         *("-vf", marked(chain, target.label, width, height) if target.label.mark else chain),

@@ -8,6 +8,7 @@ sound is cut where the picture ends.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 from media_pipeline.encode.probe import MediaInfo, ProbeLimits
 
@@ -84,12 +85,14 @@ def why_not_copied(info: MediaInfo, timing: Timing) -> str | None:
     return next((reason for applies, reason in reasons if applies), None)
 
 
-def in_time(filters: list[str], timing: Timing, *, mends: bool = False) -> list[str]:
-    """These filters of the picture, which turn it into its final form at a constant rate, between those that put it in
-    its place. `mends`: frames may be missing at both ends; the nearest stand for them.
+def in_time(filters: list[str], timing: Timing, fps: Fraction, *, mends: bool = False) -> list[str]:
+    """These filters of the picture, which turn it into its final form at the constant rate `fps`, between those that
+    put it in its place. `mends`: frames may be missing at both ends; the nearest stand for them.
     """
-    # Without it, frames that are missing at the begin would shift all others.
-    placed = [f"{one}:start_time=0" if one.startswith("fps=") else one for one in filters]
+    # Without a start, frames that are missing at the begin would shift all others. An end that is rounded to the
+    # nearest frame leaves none of a video that is shorter than half of one.
+    options = ":start_time=0" + (":eof_action=pass" if timing.total_s * fps < 1 else "")
+    placed = [f"{one}{options}" if one.startswith("fps=") else one for one in filters]
     pads = []
     if timing.lead_s:
         pads.append(f"start_mode=clone:start_duration={timing.lead_s:.6f}")

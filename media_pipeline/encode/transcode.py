@@ -98,7 +98,7 @@ def transcode(
 
     `deadline_s` bounds one run of ffmpeg, in seconds of wall clock. `on_progress` gets fractions from 0 to 1.
     `accept_damage`: what can be decoded of a damaged or truncated file is made; else such a file is DamagedMedia.
-    Raises TranscodeFailed, DamagedMedia, NotAVideo (an absurd shape), MediaTimeout, DiskFull, Cancelled.
+    Raises TranscodeFailed, DamagedMedia, MediaTimeout, DiskFull, Cancelled.
     """
     work = Work(src, target, ffmpeg, prober, deadline_s, threads, on_progress, cancelled)
     if info.truncated and not accept_damage:
@@ -178,7 +178,7 @@ def what_is_wrong(made: MediaInfo, source: MediaInfo, target: Target, chosen: Pl
     """ffmpeg may end with success after losing half a file: compare what was made with what was planned."""
     timing = timing_of(source, keep_long_sound=target.keep_long_sound)
     # The picture of a copy ends where it does; where frames are missing, the last may stand for less than they did.
-    slack_s = max(0.5, timing.total_s * 0.05)
+    slack_s = max(0.5, timing.total_s * 0.05, float(1 / chosen.fps))
     checks = (
         (made.video_codec != "h264" or made.pix_fmt != "yuv420p", f"codec {made.video_codec} {made.pix_fmt}"),
         (

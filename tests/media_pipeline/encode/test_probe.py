@@ -116,8 +116,7 @@ def test_header_without_pictures_behind_it(clip: Clip, prober: Prober, tmp_path:
 def test_limits(clip: Clip, prober: Prober) -> None:
     with pytest.raises(NotAVideo, match="5120x2880"):
         prober.probe(clip("huge.mp4"))
-    with pytest.raises(NotAVideo, match="10 streams"):
-        prober.probe(clip("streams.mp4"))
+    assert prober.probe(clip("streams.mp4")).streams == 10
     strict = Prober(limits=ProbeLimits(max_duration_s=0.5))
     try:
         with pytest.raises(NotAVideo, match=r"at most 0\.5 s"):

@@ -60,6 +60,18 @@ def test_rate_is_exact(
     assert plan(prober.probe(dest), target).kind == "remux"
 
 
+@pytest.mark.parametrize("rate", [10, 60])
+def test_video_shorter_than_half_a_frame_of_the_output_has_one(
+    rate: int, prober: Prober, ffmpeg: FFmpeg, tmp_path: Path
+) -> None:
+    source, dest = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    encoder = ("-frames:v", "4", "-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    run_ffmpeg("-f", "lavfi", "-i", f"testsrc2=s=160x90:r={rate}:d=4", *encoder, str(source))
+    info = prober.probe(source)
+    transcode(source, dest, info=info, target=Target("low", "source", 1), ffmpeg=ffmpeg, prober=prober, deadline_s=60)
+    check(dest, size=(160, 90), fps=Fraction(1), seconds=1)
+
+
 def test_variable_rate_is_made_constant_at_its_average(prober: Prober, ffmpeg: FFmpeg, tmp_path: Path) -> None:
     source, dest = tmp_path / "in.mp4", tmp_path / "out.mp4"
     drop = ("-vf", "select='not(eq(mod(n,4),1))'", "-fps_mode", "vfr", "-c:v", "libx264", "-preset", "ultrafast")

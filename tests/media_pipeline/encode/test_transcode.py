@@ -15,7 +15,7 @@ from media_pipeline.encode.plan import Target, output_size, plan
 from media_pipeline.encode.probe import MediaInfo, Prober
 from media_pipeline.encode.provenance import Provenance
 from media_pipeline.encode.transcode import transcode, what_is_wrong
-from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, NotAVideo, TranscodeFailed
+from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
 from tests.media_pipeline.conftest import FFMPEG
 
 Clip = Callable[[str], Path]
@@ -104,9 +104,14 @@ def test_short_side_is_what_the_name_says(
     assert output_size(info, resolution) == expected  # type: ignore[arg-type]
 
 
-def test_ribbon_is_refused() -> None:
-    with pytest.raises(NotAVideo, match="narrow"):
-        plan(dataclasses.replace(READY, width_px=4000, height_px=16), Target("low", "480p"))
+def test_ribbon_is_never_enlarged() -> None:
+    ribbon = dataclasses.replace(READY, width_px=4000, height_px=16)
+    assert output_size(ribbon, "480p") == (4000, 16)
+    assert output_size(dataclasses.replace(ribbon, height_px=480), "720p") == (4000, 480)
+    assert output_size(dataclasses.replace(ribbon, height_px=480, width_px=5000), "480p") == (5000, 480)
+    # No level allows so long a side.
+    shrunk = plan(dataclasses.replace(ribbon, width_px=60_000), Target("low", "480p"))
+    assert shrunk.width_px <= 8688
 
 
 @pytest.mark.parametrize("wrong", [("ultra", "720p", 30), ("low", "4k", 30), ("low", "720p", 0)])

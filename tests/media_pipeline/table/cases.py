@@ -99,6 +99,11 @@ def good() -> dict[str, Case]:
             size=(160, 92),
         ),
         "wide pixels": Case(clip("a.mp4", *X264, "-vf", "setsar=2", *AAC, size="80x90"), size=(160, 90)),
+        "a ribbon": Case(clip("a.mp4", *READY, *AAC, size="1024x32"), kind="remux", size=(1024, 32)),
+        "a ribbon in vp9": Case(
+            clip("a.webm", "-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", size="32x1024"),
+            size=(32, 1024),
+        ),
         "tall pixels": Case(clip("a.mp4", *X264, "-vf", "setsar=1/2", *AAC, size="320x90"), size=(160, 90)),
     }
     for degrees, size in (("90", (90, 160)), ("180", (160, 90)), ("270", (90, 160))):
@@ -133,6 +138,20 @@ def containers() -> dict[str, Case]:
             clip("a.ts", "-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=none", *AAC)
         ),
         "m2ts": Case(clip("a.m2ts", *h264, "-mpegts_m2ts_mode", "1")),
+        "ts joined within a packet": Case(changed(clip("a.ts", *h264), lambda data: data[100:], "b.ts")),
+        "ts behind rubbish": Case(changed(clip("a.ts", *h264), lambda data: bytes(700) + data, "b.ts")),
+        "m2ts joined within a packet": Case(
+            changed(clip("a.m2ts", *h264, "-mpegts_m2ts_mode", "1"), lambda data: data[100:], "b.m2ts")
+        ),
+        "one picture, a tick long": Case(
+            changed(
+                clip("a.mp4", *READY, *FAST, "-frames:v", "1", "-video_track_timescale", "90000", tone=0), _tick_long
+            ),
+            seconds=0.0,
+            flash_s=None,
+            sound=False,
+        ),
+        "a hundred tracks": Case(clip("a.mp4", *READY, *AAC, "-map", "0:v", *["-map", "1:a"] * 99)),
         "ts called mp4": Case(changed(clip("a.ts", *h264), bytes, "b.mp4")),
         "avi mpeg4": Case(clip("a.avi", "-c:v", "mpeg4", "-c:a", "libmp3lame")),
         "avi h264": Case(clip("a.avi", *X264, "-bf", "0", "-c:a", "pcm_s16le")),
@@ -394,13 +413,11 @@ def hostile(listener: str, secret: str) -> dict[str, Case]:
         "a PNG": _refused(clip("a.png", "-frames:v", "1", "-update", "1", tone=0), "still picture"),
         "a WebP": _refused(clip("a.webp", "-frames:v", "1", tone=0), "still picture"),
         "sound alone": _refused(again("b.mp4", clip("a.mp4", *READY, *AAC), "-vn", "-c", "copy"), "no video stream"),
+        "sound with a cover": _refused(_sound_with_cover, "no video stream"),
         "an index alone": _refused(changed(ready, lambda data: data[: data.index(b"mdat") - 4]), "index or its media"),
         "media alone": _refused(changed(clip("a.mp4", *READY, tone=0), cut(0.5)), "truncated"),
         "half an index": _refused(changed(ready, cut(0.01)), "truncated"),
         "no picture at all": _refused(changed(ready, zeroed(0, 1)), "no frame"),
-        "too many streams": _refused(
-            clip("a.mp4", *["-map", "0:v"] * 10, *X264, "-frames:v", "1", size="32x32", tone=0), "streams"
-        ),
         "too large": _refused(clip("a.mp4", *X264, "-frames:v", "1", size="5120x2880", tone=0), "pixels"),
         "ten hours": _refused(
             clip("a.mp4", *X264, "-vf", "setpts=N*36000/TB", "-fps_mode", "vfr", "-frames:v", "2", tone=0), "lasts"
@@ -435,6 +452,12 @@ def _with_void(data: bytes) -> bytes:
     """A void element between a Matroska file's header and its segment."""
     at = data.index(b"\x18\x53\x80\x67")
     return data[:at] + b"\xec\x84\0\0\0\0" + data[at:]
+
+
+def _tick_long(data: bytes) -> bytes:
+    """The first entry of the table of durations is 1 tick of the track's clock."""
+    at = data.index(b"stts") + 16
+    return data[:at] + struct.pack(">I", 1) + data[at + 4 :]
 
 
 def _styp(data: bytes) -> bytes:
@@ -488,6 +511,14 @@ def _with_cover(folder: r.Path) -> r.Path:
         *("-i", cover, *r.scene(), "-map", "0:v", "-map", "1:v", "-map", "2:a", "-c:v:0", "copy"),
         *("-c:v:1", "libx264", "-pix_fmt:v:1", "yuv420p", *AAC, "-disposition:v:0", "attached_pic", path),
     )
+    return path
+
+
+def _sound_with_cover(folder: r.Path) -> r.Path:
+    cover, path = folder / "cover.jpg", folder / "cover.mp4"
+    r.ffmpeg(*r.scene(size="64x64", tone=0), "-frames:v", "1", "-update", "1", cover)
+    options = ("-c:v", "copy", *AAC, "-disposition:v", "attached_pic")
+    r.ffmpeg("-i", cover, *r.scene(), "-map", "0", "-map", "2:a", *options, path)
     return path
 
 
