@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import struct
 from typing import Any
 
 from media_pipeline.encode import boxes
@@ -37,9 +38,19 @@ def facts(stream: Any, frame: Any, request: dict[str, Any]) -> dict[str, Any]:
         # A palette may hold transparent colours; Matroska keeps alpha beside the stream (RFC 9559, AlphaMode).
         "has_alpha": _has_alpha(pixels) or stream.metadata.get("alpha_mode") == "1",
         "crop": list(crop),
+        "mirrored": frame is not None and _is_mirrored(frame),
         "start_s": float(stream.start_time * stream.time_base) if stream.start_time else 0.0,
         **indexed,
     }
+
+
+def _is_mirrored(frame: Any) -> bool:
+    """Whether its display matrix turns left into right, or above into below (ISO/IEC 14496-12, 8.3.2)."""
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(data))
+            return bool(a * d < b * c)
+    return False
 
 
 def _has_alpha(pixels: Any) -> bool:

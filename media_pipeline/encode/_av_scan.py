@@ -306,6 +306,7 @@ def probe_webp(request: dict[str, Any]) -> dict[str, Any]:
             "start_s": 0.0,
             "keyframe_gap_s": None,
             "trimmed": False,
+            "mirrored": False,
         },
     }
 

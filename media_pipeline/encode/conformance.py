@@ -63,6 +63,7 @@ def _stream_trouble(picture: Picture) -> str | None:
             (picture.transfer not in _SDR_TRANSFERS, f"transfer characteristics {picture.transfer}"),
             (picture.primaries not in _SDR_PRIMARIES, f"colour primaries {picture.primaries}"),
             (picture.crop != NO_CROP, "cropped by its container"),
+            (picture.mirrored, "mirrored by its container"),
             (picture.trimmed, "frames hidden by an edit list"),
             (abs(picture.start_s) > CLOCK_TOLERANCE_S, f"a start at {picture.start_s:.3f} s"),
             (gap is None, "key frames that can't be told"),

@@ -16,7 +16,8 @@ class Picture:
 
     `level` is ten times the level's name (31: 3.1), 0 when not known. `keyframe_gap_s` is the longest time without an
     IDR picture, None when it is not known (not H.264 in MP4, or an index that makes no sense). `trimmed`: an edit list
-    hides frames. `crop` is the container's; the codec's own has been applied already.
+    hides frames. `mirrored`: the container wants it shown so. `crop` is the container's; the codec's own has been
+    applied already.
     """
 
     profile: str = ""
@@ -31,6 +32,7 @@ class Picture:
     start_s: float = 0.0
     keyframe_gap_s: float | None = None
     trimmed: bool = False
+    mirrored: bool = False
 
 
 def picture_of(found: Mapping[str, Any]) -> Picture:
@@ -49,4 +51,5 @@ def picture_of(found: Mapping[str, Any]) -> Picture:
         start_s=float(found["start_s"]),
         keyframe_gap_s=None if gap is None else float(gap),
         trimmed=bool(found["trimmed"]),
+        mirrored=bool(found["mirrored"]),
     )

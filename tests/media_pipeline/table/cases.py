@@ -110,6 +110,8 @@ def good() -> dict[str, Case]:
         turned = again("a.mp4", ready, "-c", "copy", before=("-display_rotation", degrees))
         # Upright, what was the upper half lies elsewhere.
         found[f"rotated by {degrees}"] = Case(turned, size=size, flash_s=None)
+    for flip in ("-display_hflip", "-display_vflip"):
+        found[f"mirrored, {flip}"] = Case(again("b.mp4", ready, "-c", "copy", before=(flip,)), flash_s=None)
     for rate in ("10", "12", "15", "24000/1001", "24", "25", "30000/1001", "50", "60"):
         number = eval(rate)
         made = clip("a.mp4", *READY, *AAC, *FAST, rate=rate)
