@@ -64,9 +64,12 @@ def walk(file: BinaryIO, size: int) -> Boxes:
             break
         if missing > 0:
             truncated = f"the file ends {missing} bytes before its {kind.decode('latin-1')} box does"
-            # Half an index is none; half of the media is.
+            # Half of the media is some. An index that comes last may lack only what is of no use to a player; whether
+            # it does, its reader finds out.
             if kind == b"mdat" and media_at < 0:
                 media_at = at
+            elif kind == b"moov" and index_at < 0:
+                index_at = at
             break
         if kind == b"moov" and index_at < 0:
             index_at = at

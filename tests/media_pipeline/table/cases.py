@@ -354,6 +354,9 @@ def damaged() -> dict[str, Case]:
         "cut at nine tenths": doubted(changed(ready, cut(0.9)), "truncated"),
         "cut at half": doubted(changed(ready, cut(0.5)), "truncated"),
         "cut at half, hevc": doubted(changed(clip("h.mp4", *hevc, *FAST, tone=0), cut(0.5)), "truncated", sound=False),
+        "cut at the end of its index": doubted(
+            changed(clip("late.mp4", *READY, *AAC), lambda data: data[:-20]), "truncated", seconds=1.0
+        ),
         "cut within a fragment": doubted(changed(frames, cut(0.6)), "truncated"),
         "cut between fragments": Case(
             changed(frames, lambda data: r.fragments(data, 1)), seconds=None, flash_s=None, kind=""
