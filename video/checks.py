@@ -229,7 +229,8 @@ def safe_on_the_net(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         ("HTTPS_REDIRECT=1", settings.HTTPS_REDIRECT or not settings.BEHIND_TLS_PROXY, "plain http is answered"),
     ):
         if not is_on:
-            hint = f"Set {name}; for BEHIND_TLS_PROXY the proxy has to set X-Forwarded-Proto itself."
+            condition = ", if the proxy sets X-Forwarded-Proto itself" if name == "BEHIND_TLS_PROXY=1" else ""
+            hint = f"Set {name}{condition}."
             message = f"PUBLIC_BASE_URL is https, but {name.partition('=')[0]} is off: {why}."
             found.append(Warning(message, hint=hint, id="video.W011"))
     return found
