@@ -273,9 +273,7 @@ class CreateSerializer(Strict):
         """Not longer than the operator keeps any video."""
         most = int(settings.KEEP_VIDEOS_DAYS * DAY_S)
         if seconds is not None and most and seconds > most:
-            raise ValidationError(
-                f"must be at most {most}: videos are kept for {settings.KEEP_VIDEOS_DAYS:g} days here"
-            )
+            raise ValidationError(f"must be at most {most} seconds: no video is kept for longer here")
         return seconds
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -58,9 +58,9 @@ class ApiError(exceptions.APIException):
         self.retry_after_s = retry_after_s or (outage_middleware.RETRY_AFTER_S if status == 503 else None)
 
 
-def invalid(field: str, message: str, *, code: str = "invalid_request") -> ApiError:
-    """A 400 that names one field."""
-    return ApiError(400, code, f"{field}: {message}", [{"field": field, "message": message}])
+def invalid(field: str, message: str, *, code: str = "invalid_request", status: int = 400) -> ApiError:
+    """A 400, or another status, that names one field."""
+    return ApiError(status, code, f"{field}: {message}", [{"field": field, "message": message}])
 
 
 def not_found(what: str = "task") -> ApiError:

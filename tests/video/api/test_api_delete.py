@@ -113,7 +113,7 @@ class TestExpiresIn:
         assert self.create(api, order, 43_200).status_code == 201
         reply = self.create(api, order, 43_201)
         assert reply.json()["error"]["details"] == [
-            {"field": "expiresIn", "message": "must be at most 43200: videos are kept for 0.5 days here"}
+            {"field": "expiresIn", "message": "must be at most 43200 seconds: no video is kept for longer here"}
         ]
 
 

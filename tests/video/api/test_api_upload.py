@@ -170,7 +170,8 @@ def test_what_is_no_form_with_one_file(api: Client) -> None:
 def test_more_bytes_than_may_be(api: Client, settings: Settings) -> None:
     settings.UPLOAD_MAX_BYTES = 65_536
     settings.MAX_BODY_BYTES_OF = {**settings.MAX_BODY_BYTES_OF, ADDRESS: 65_536 + 65_536}
-    assert refusal(send(api, b"\xff\xd8\xff" + bytes(70_000)), 413)["code"] == "image_too_large"
+    error = refusal(send(api, b"\xff\xd8\xff" + bytes(70_000)), 413)
+    assert (error["code"], error["details"][0]["field"]) == ("image_too_large", "file")
     assert refusal(send(api, b"\xff\xd8\xff" + bytes(140_000)), 413)["code"] == "body_too_large"
 
 

@@ -40,9 +40,8 @@ class UploadView(ApiView):
     def post(self, request: Request) -> HttpResponse:
         file = _only_file(request)
         if file.size is None or file.size > settings.UPLOAD_MAX_BYTES:
-            raise errors.ApiError(
-                413, "image_too_large", f"{FIELD}: the picture may have at most {settings.UPLOAD_MAX_BYTES:,} bytes."
-            )
+            most = f"the picture may have at most {settings.UPLOAD_MAX_BYTES:,} bytes."
+            raise errors.invalid(FIELD, most, code="image_too_large", status=413)
         try:
             kept = uploads.keep(user_id(request), file.read())
         except PictureRefused as err:
