@@ -282,7 +282,7 @@ def test_a_file_that_cannot_be_read_is_503_and_logged(
 def test_a_bucket_that_no_link_can_be_signed_for_is_503(
     web: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(*_: object, **__: object) -> str:
+    def refused(*_: object, to_save: bool) -> str:
         raise StorageRefused("the role has no keys")
 
     settings.OBJECT_STORAGE_FOR_CLIENTS = object()
