@@ -31,6 +31,7 @@ class ApiView(APIView):
 
     content_negotiation_class = JsonWhateverIsAsked
     longest_body = staticmethod(parsing.longest)
+    unpacks = False  # bodies with a Content-Encoding
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -40,7 +41,7 @@ class ApiView(APIView):
         if plain.method not in self.allowed_methods:
             raise MethodNotAllowed(str(plain.method)[:20])
         super().initial(request, *args, **kwargs)
-        parsing.refuse_by_header(plain.META, type(self).longest_body())
+        parsing.refuse_by_header(plain.META, type(self).longest_body(), unpacks=self.unpacks)
 
     def beside_login(self, request: Request) -> tokens.Beside | None:
         """What the statement that reads the login reads as well, for a view that needs one row of its caller's; the

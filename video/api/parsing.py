@@ -108,8 +108,9 @@ def too_large(most: int | None = None) -> ApiError:
     return ApiError(413, "body_too_large", f"The body may have at most {most or settings.MAX_BODY_BYTES} bytes.")
 
 
-def refuse_by_header(meta: Mapping[str, Any], most: int) -> None:
-    """Refuse by the headers, before a byte is read: a body that is too long, compressed, or without a Content-Length.
+def refuse_by_header(meta: Mapping[str, Any], most: int, *, unpacks: bool = False) -> None:
+    """Refuse by the headers, before a byte is read: a body that is too long, compressed unless the view `unpacks`
+    it, or without a Content-Length.
 
     The front receives bodies whole and gives each its length; Django's own server would read one without it as empty.
     """
@@ -121,7 +122,7 @@ def refuse_by_header(meta: Mapping[str, Any], most: int) -> None:
         length = 0
     if length > most:
         raise too_large(most)
-    if length and meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
+    if length and not unpacks and meta.get("HTTP_CONTENT_ENCODING", "identity").strip().lower() not in ("", "identity"):
         raise ApiError(415, "unsupported_encoding", "Send the body as it is, without a Content-Encoding.")
 
 

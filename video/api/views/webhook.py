@@ -23,6 +23,7 @@ class WebhookView(PublicApiView):
     """
 
     parser_classes = ()
+    unpacks = True
 
     def post(self, request: Request, provider: str | None = None) -> HttpResponse:
         if provider is not None and not callbacks.may_call(provider):
