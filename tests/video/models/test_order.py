@@ -109,7 +109,8 @@ class TestATask:
             "Quality",
         ]
         text = " ".join(value for _, value in shown)
-        elsewhere = {"prompt", "policy", "fallback"}
+        elsewhere = {"prompt", "policy", "fallback", "expires_in_s"}
+        assert dict(shown)["Deleted after"].endswith(" from the success on")
         assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
 
 
