@@ -16,11 +16,8 @@ import time
 import uuid
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
-
 from media_pipeline.storage.s3_address import S3Address
-from tests.s3 import KEYS, REGION
+from tests.s3 import KEYS, REGION, client_of
 
 START_S = 20
 
@@ -36,14 +33,7 @@ class RcloneServer:
             port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self._process = self._start(port)
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=KEYS.access_key_id,
-            aws_secret_access_key=KEYS.secret_access_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        self.client = client_of(self.url)
 
     def bucket(self, prefix: str = "") -> S3Address:
         """A new one, empty."""

@@ -30,6 +30,18 @@ logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line for each 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 
+def client_of(url: str) -> Any:
+    """The library's own client of a test server, which accepts KEYS."""
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=KEYS.access_key_id,
+        aws_secret_access_key=KEYS.secret_access_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+
 class S3Server:
     """Serves at `url` until it is stopped. `refuse` makes it answer every call with that status; None: as usual."""
 
@@ -43,14 +55,7 @@ class S3Server:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
-        self.client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name=REGION,
-            aws_access_key_id=KEYS.access_key_id,
-            aws_secret_access_key=KEYS.secret_access_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        self.client = client_of(self.url)
 
     def bucket(self, prefix: str = "") -> S3Address:
         """A new one, empty."""

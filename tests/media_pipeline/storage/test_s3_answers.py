@@ -19,11 +19,10 @@ from media_pipeline.errors import MediaError, StorageDown, StorageRefused
 from media_pipeline.storage import s3 as s3_storage
 from media_pipeline.storage import s3_errors
 from media_pipeline.storage.base import MediaStorage
-from media_pipeline.storage.s3 import S3Storage
 from media_pipeline.storage.s3_address import S3Address
 from media_pipeline.storage.s3_bucket import MOST_ATTEMPTS
 from tests.media_pipeline.storage.test_s3_storage import CALLS, KEY, use
-from tests.s3 import KEYS, S3Server, Wsgi
+from tests.s3 import S3Server, Wsgi
 
 HTML = b"<!DOCTYPE html><html><head><title>Maintenance</title><body><p>Back soon<br>"
 XHTML = b"<?xml version='1.0'?><html><body><p>Back soon</p></body></html>"
@@ -31,23 +30,6 @@ LATE = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>We met a
 
 Between = Callable[[dict[str, Any], Any, Wsgi], Iterable[bytes]]
 Changed = tuple[str, list[tuple[str, str]], bytes]
-
-
-@pytest.fixture
-def bucket(s3: S3Server) -> S3Address:
-    return s3.bucket("reels")
-
-
-@pytest.fixture
-def media(bucket: S3Address, tmp_path: Path) -> MediaStorage:
-    return MediaStorage(S3Storage(bucket, KEYS), scratch_root=tmp_path / "scratch")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "source"
-    path.write_bytes(b"video bytes")
-    return path
 
 
 @pytest.fixture
@@ -111,10 +93,6 @@ def cut(status: str, headers: list[tuple[str, str]], body: bytes) -> Changed:
 
 def method(name: str, query: str = "") -> Callable[[dict[str, Any]], bool]:
     return lambda environ: environ["REQUEST_METHOD"] == name and query in environ["QUERY_STRING"]
-
-
-def is_copy(environ: dict[str, Any]) -> bool:
-    return "HTTP_X_AMZ_COPY_SOURCE" in environ
 
 
 PAGES = {

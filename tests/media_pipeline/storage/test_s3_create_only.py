@@ -32,18 +32,8 @@ def odd(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     s3.between = s3.refuse = None
 
 
-@pytest.fixture
-def bucket(s3: S3Server) -> S3Address:
-    return s3.bucket("reels")
-
-
 def storage(bucket: S3Address, tmp_path: Path) -> MediaStorage:
     return MediaStorage(S3Storage(bucket, KEYS), scratch_root=tmp_path / "scratch")
-
-
-@pytest.fixture
-def media(bucket: S3Address, tmp_path: Path) -> MediaStorage:
-    return storage(bucket, tmp_path)
 
 
 def is_conditional(environ: dict[str, Any]) -> bool:

@@ -27,11 +27,6 @@ OPTIONS = ObjectOptions(
 )
 
 
-@pytest.fixture
-def bucket(s3: S3Server) -> S3Address:
-    return s3.bucket("reels")
-
-
 def about(server: S3Server | RcloneServer, bucket: S3Address, key: str) -> Any:
     return server.client.head_object(Bucket=bucket.bucket, Key=bucket.object_name(key))
 

@@ -22,23 +22,6 @@ KEY = "7/videos/vid_1.mp4"
 
 
 @pytest.fixture
-def bucket(s3: S3Server) -> S3Address:
-    return s3.bucket("reels")
-
-
-@pytest.fixture
-def media(bucket: S3Address, tmp_path: Path) -> MediaStorage:
-    return MediaStorage(S3Storage(bucket, KEYS), scratch_root=tmp_path / "scratch")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "source"
-    path.write_bytes(b"video bytes")
-    return path
-
-
-@pytest.fixture
 def refusing(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """A server that a test may make refuse; without the library's own pauses between attempts."""
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
