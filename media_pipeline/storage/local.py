@@ -8,6 +8,7 @@ import filecmp
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,10 +132,9 @@ class LocalStorage(FileSystemStorage):
 
     def _link(self, src: Path, dst: Path) -> None:
         made: set[Path] = set()
-        # Another worker's delete_prefix may remove the folder between the two steps.
+        # Another worker's delete_prefix may remove the folder at any time.
         for last in (*[False] * 9, True):
             try:
-                made |= make_folder(dst.parent, self._folder_mode)
                 os.link(src, dst)
                 break
             except FileExistsError:
@@ -145,10 +145,36 @@ class LocalStorage(FileSystemStorage):
             except FileNotFoundError:
                 if last or not src.exists():
                     raise
+            if arrived := self._arrive_with_folders(src, dst):
+                made = arrived
+                break
         for folder in {dst.parent, *(new.parent for new in made)}:
             # Gone again already: then so is what we put there, and on purpose.
             with contextlib.suppress(FileNotFoundError):
                 _fsync_folder(folder)
+
+    def _arrive_with_folders(self, src: Path, dst: Path) -> set[Path]:
+        """Put the folders of `dst` that are missing there with the file in them, in one step; which ones they are.
+
+        Made empty and filled afterwards, another worker that removes empty folders would win as often as it tries.
+        Empty when somebody else has made one of them meanwhile.
+        """
+        missing = [parent for parent in (dst.parent, *dst.parent.parents) if not parent.exists()]
+        if not missing:
+            return set()
+        top = missing[-1]
+        make_folder(self.scratch_root, self._folder_mode)
+        with tempfile.TemporaryDirectory(prefix="folder-", dir=self.scratch_root) as scratch:
+            near = Path(scratch, top.name)
+            make_folder(near / dst.parent.relative_to(top), self._folder_mode)
+            os.link(src, near / dst.relative_to(top))
+            try:
+                near.rename(top)  # onto an empty folder, too; never onto one with files
+            except OSError as err:
+                if err.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise
+                return set()
+        return set(missing)
 
 
 def _fsync_folder(folder: Path) -> None:

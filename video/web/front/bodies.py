@@ -71,19 +71,22 @@ class Receiver:
             if announced is not None and len(body) != announced:
                 raise SenderGone
         except BaseException as err:
-            self._held_large -= taken.large
+            self._give_back(taken)
             if isinstance(err, TimeoutError):
                 sentence = f"The body did not arrive within {within_s:g} s. Nothing was done; please send it again."
                 raise BadBody(408, "request_timeout", sentence) from None
             raise
-        finally:
-            self._held -= taken.small
+        self._held -= taken.small
         return body
 
     def release(self, body: bytes, *, path: str) -> None:
         """The request with this body is answered: others may take its room."""
         if path in self._large:
             self._held_large -= max(0, len(body) - LONGEST_OF_API)
+
+    def _give_back(self, taken: _Taken) -> None:
+        self._held, self._held_large = self._held - taken.small, self._held_large - taken.large
+        taken.small = taken.large = 0
 
     async def _read(self, protocol: HTTPProtocol, longest: int, taken: _Taken, *, is_large: bool) -> bytes:
         chunks, size = [], 0
@@ -95,6 +98,8 @@ class Receiver:
             if size > longest:
                 raise BadBody(413, "body_too_large", f"The body has more than {longest - longest % 1024} bytes.")
             if self._held > self._most or (large and self._held_large > self._most_large):
+                # At once: the next sender may be read before whoever waits for this one runs again.
+                self._give_back(taken)
                 sentence = "Too many bodies are being received at once. Please try again in a moment."
                 raise BadBody(503, "overloaded", sentence)
             chunks.append(chunk)
