@@ -17,10 +17,11 @@ from video.web import media
 KEY = "7/videos/vid_1.mp4"
 PLAYS_WITHIN_S = 3.0
 PLAYERS = 6  # of one gallery: as many connections to one host as a browser opens
-#: A minute of noise, 50 MB: more than what a browser reads ahead of a player that is not watched.
+#: Three minutes of noise, 150 MB: more than a browser reads ahead of a player that is not watched, and the kernel for it
+#: (33 MB where `tcp_rmem` is large).
 NOISE = "-f lavfi -i testsrc2=s=256x144:r=30:d=5,noise=alls=40:allf=t"
 CODEC = "-c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p -g 60"
-TWELVE_TIMES = "-c copy -movflags +faststart"
+REPEATED = "-c copy -movflags +faststart"
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
         once, path = folder / "once.mp4", server.store(KEY, b"")
         ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
         subprocess.run([*ffmpeg, *NOISE.split(), *CODEC.split(), str(once)], check=True)
-        subprocess.run([*ffmpeg, "-stream_loop", "11", "-i", str(once), *TWELVE_TIMES.split(), str(path)], check=True)
-        assert path.stat().st_size > 40_000_000
+        subprocess.run([*ffmpeg, "-stream_loop", "35", "-i", str(once), *REPEATED.split(), str(path)], check=True)
+        assert path.stat().st_size > 120_000_000
         yield server
 
 
