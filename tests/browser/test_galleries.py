@@ -17,8 +17,8 @@ from video.web import media
 KEY = "7/videos/vid_1.mp4"
 PLAYS_WITHIN_S = 3.0
 PLAYERS = 6  # of one gallery: as many connections to one host as a browser opens
-#: Three minutes of noise, 150 MB: more than a browser reads ahead of a player that is not watched, and the kernel for it
-#: (33 MB where `tcp_rmem` is large).
+#: Three minutes of noise, 150 MB: more than a browser reads ahead of a player that is not watched, and the kernel for
+#: it (33 MB where `tcp_rmem` is large).
 NOISE = "-f lavfi -i testsrc2=s=256x144:r=30:d=5,noise=alls=40:allf=t"
 CODEC = "-c:v libx264 -preset ultrafast -crf 16 -pix_fmt yuv420p -g 60"
 REPEATED = "-c copy -movflags +faststart"
