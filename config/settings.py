@@ -57,7 +57,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "video.web.headers_middleware.HeadersMiddleware",
-    "corsheaders.middleware.CorsMiddleware",
+    "video.web.cors.Cors",
     "video.web.outage_middleware.OutageMiddleware",
     "video.web.strange_requests.StrangeRequestsMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",

@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 
 Params = Sequence[Any] | Mapping[str, Any] | None
 
@@ -44,14 +44,15 @@ def fetch_prepared(statement: str, params: Params = None) -> list[tuple[Any, ...
     The values travel apart from the text, so PostgreSQL must be able to tell the type of each from its place. Behind a
     pooler, which gives each transaction another session, it is planned each time as all others are.
     """
-    connection.ensure_connection()
-    raw = connection.connection
+    ours = connections[DEFAULT_DB_ALIAS]  # each look at `connection` finds it anew
+    ours.ensure_connection()
+    raw = ours.connection
     if raw not in _looked_at:
-        with connection.wrap_database_errors:
+        with ours.wrap_database_errors:
             raw.prepare_threshold = 0 if _is_direct(raw) else None
         _looked_at.add(raw)
     # Django's own cursor writes the values into the text, which is then another statement each time.
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
+    wrap = ours.make_debug_cursor if ours.queries_logged else ours.make_cursor
     with wrap(psycopg.Cursor(raw)) as cursor:  # type: ignore[arg-type]  # the stubs want a wrapped one
         cursor.execute(statement, params)
         return cursor.fetchall()

@@ -16,7 +16,9 @@ class HeadersMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        onward = headers.https_address(request.get_full_path(), request.headers.get("X-Forwarded-Proto"))
+        # Not `request.headers`, which reads all of them: this is on the way of each request.
+        forwarded = request.META.get("HTTP_X_FORWARDED_PROTO")
+        onward = headers.https_address(request.get_full_path(), forwarded) if forwarded == "http" else None
         # 308: a POST stays one. Kept by no cache, so that a change of the setting counts at once.
         response = (
             self._get_response(request)
