@@ -1,4 +1,4 @@
-"""Settings of how stored files are sent."""
+"""Settings of how stored files are sent, and of headers that scripts on other origins may send and read."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from media_pipeline.storage.offload import BadOffload, Offload, parse
 
-#: What a page of FRONTEND_ORIGINS may say in a request for a file, and read in its answer, beside what all may.
-ASKED_BY_SCRIPTS = ("range", "if-range", "if-none-match")
-READ_BY_SCRIPTS = ("accept-ranges", "content-disposition", "content-length", "content-range", "etag")
+#: What a page of FRONTEND_ORIGINS may say in a request, and read in its answer, beside the API's own.
+ASKED_BY_SCRIPTS = ("range", "if-range", "if-none-match", "x-request-id")
+READ_BY_SCRIPTS = (
+    *("accept-ranges", "content-disposition", "content-length", "content-range", "etag"),
+    *("x-request-id", "ratelimit", "ratelimit-policy"),
+)
 
 
 def offload(text: str, *, folder: Path, bucket: str) -> Offload | None:

@@ -26,7 +26,7 @@ from video.infra import outage
 from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
 from video.scheduling.storage_quota import StorageFull
-from video.web import answers, outage_middleware
+from video.web import answers, outage_middleware, request_ids
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
 from video.web.uploads import NoSuchUpload, UploadsBusy, UploadsFull
@@ -75,7 +75,7 @@ def body(code: str, message: str, details: Details | None = None) -> dict[str, A
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """Every exception of an API view as an envelope. An unexpected one is logged; its answer is a number."""
-    error = _translate(exc)
+    error = _translate(exc, context)
     response = answers.as_json(body(error.code, error.message, error.details), error.status_code)
     challenge = getattr(exc, "auth_header", None)
     if challenge:
@@ -85,7 +85,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     return response
 
 
-def _translate(exc: Exception) -> ApiError:
+def _translate(exc: Exception, context: dict[str, Any]) -> ApiError:
     match exc:
         case ApiError():
             return exc
@@ -132,7 +132,8 @@ def _translate(exc: Exception) -> ApiError:
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
     number = secrets.token_hex(4)
-    log.error("unexpected error %s", number, exc_info=exc)
+    request_id = context["request"].META.get(request_ids.META)
+    log.error("unexpected error %s of request %s", number, request_id, exc_info=exc)
     return ApiError(
         500,
         "internal_error",

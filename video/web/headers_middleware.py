@@ -1,4 +1,4 @@
-"""Gives every answer of Django's its security headers, and sends plain http on to https."""
+"""Gives every answer of Django's its security headers and request id, and sends plain http on to https."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponseBase, HttpResponsePermanentRedirect
 
-from video.web import headers
+from video.web import headers, request_ids
 
 
 class HeadersMiddleware:
@@ -16,6 +16,7 @@ class HeadersMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request_id = request.META[request_ids.META] = request_ids.of(request.META.get(request_ids.META))
         # Not `request.headers`, which reads all of them: this is on the way of each request.
         forwarded = request.META.get("HTTP_X_FORWARDED_PROTO")
         onward = headers.https_address(request.get_full_path(), forwarded) if forwarded == "http" else None
@@ -27,6 +28,7 @@ class HeadersMiddleware:
         )
         for name, value in headers.of(request.path_info, secure=request.is_secure()).items():
             response.headers[name] = value
+        response.headers[request_ids.HEADER] = request_id
         if response.status_code >= 400:  # whatever the view meant for its file or page, this is not it
             response.headers["Cache-Control"] = headers.CACHE_CONTROL
         response.headers.setdefault("Cache-Control", headers.CACHE_CONTROL)

@@ -132,6 +132,11 @@ def test_a_connection_that_is_kept_alive_and_idle_ends(served: Served) -> None:
     assert answer.startswith(b"HTTP/1.1 200 ")
 
 
+def test_what_the_front_refuses_itself_names_its_request(served: Served) -> None:
+    assert served.get("/api/fails", headers={"X-Request-Id": "abc-1"}).headers["X-Request-Id"] == "abc-1"
+    assert served.get("/api/fails").headers["X-Request-Id"].startswith("req_")
+
+
 def test_a_body_in_pieces_arrives_whole_with_its_length(served: Served) -> None:
     told = served.post("/api/x", iter([b"a" * 30_000, b"b" * 30_000])).json()
     assert (told["body"], told["CONTENT_LENGTH"]) == (60_000, "60000")

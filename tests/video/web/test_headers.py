@@ -49,6 +49,7 @@ FILE = {
 #: What an address says for its own reasons.
 PLAIN = {"Content-Type", "Content-Length", "Vary", "Location", "Allow", "WWW-Authenticate", "Last-Modified", "ETag"}
 PLAIN |= {"Accept-Ranges", "Content-Range", "Content-Disposition", "Retry-After", "Content-Language", "Expires"}
+PLAIN |= {"X-Request-Id", "RateLimit", "RateLimit-Policy"}
 NO_STORE, DJANGOS = "no-store", "max-age=0, no-cache, no-store, must-revalidate, private"
 KEY = "7/videos/vid_1.mp4"
 

@@ -8,12 +8,16 @@ from corsheaders.middleware import CorsMiddleware
 from django.http import HttpRequest, HttpResponse
 
 from video.web import headers as security
+from video.web import request_ids
 
 
-def refusal(path: str, code: str, sentence: str, *, origin: str | None) -> tuple[dict[str, str], bytes]:
+def refusal(
+    path: str, code: str, sentence: str, *, origin: str | None, request_id: str | None = None
+) -> tuple[dict[str, str], bytes]:
     """Headers and body of an error: the API's envelope, or the sentence for a person; never kept by a cache.
 
-    `origin` is the request's header, if it has one: a page of FRONTEND_ORIGINS may read what it is refused with.
+    `origin` and `request_id` are headers of the request, if it has them. A page of FRONTEND_ORIGINS may read what it is
+    refused with.
     """
     is_api = path.startswith("/api/")
     error = {"code": code, "message": sentence, "details": {}}
@@ -21,6 +25,7 @@ def refusal(path: str, code: str, sentence: str, *, origin: str | None) -> tuple
     headers = {
         **security.of(path, secure=False),
         "Cache-Control": "no-store",
+        request_ids.HEADER: request_ids.of(request_id),
         "Content-Type": "application/json" if is_api else "text/plain; charset=utf-8",
     }
     return headers | _of_cors(path, origin), text.encode()

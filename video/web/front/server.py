@@ -214,6 +214,7 @@ def _overloaded(protocol: HTTPProtocol, scope: Scope) -> None:
 
 def _refuse(protocol: HTTPProtocol, scope: Scope, status: int, code: str, sentence: str) -> None:
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
-    headers, text = refusal(scope.path, code, sentence, origin=scope.headers.get("origin"))
+    asked = {"origin": scope.headers.get("origin"), "request_id": scope.headers.get("x-request-id")}
+    headers, text = refusal(scope.path, code, sentence, **asked)
     headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
     protocol.response_bytes(status, list(headers.items()), text)
