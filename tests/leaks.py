@@ -7,9 +7,9 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Keys of providers as the tests name them, tokens (JSON in base64), and signatures of links.
+#: Keys of providers as the tests name them, tokens (JSON in base64), API keys and signatures of links.
 _SECRET = re.compile(
-    r"simulated-\w+-key|key_e2e|tests-tests-tests|secret-of-the-suite|eyJ[\w-]{20,}|signature=[\w%-]{8,}|X-Amz-Signature="
+    r"simulated-\w+-key|key_e2e|tests-tests-tests|secret-of-the-suite|eyJ[\w-]{20,}|rw_live_[0-9A-Za-z]{5,}|signature=[\w%-]{8,}|X-Amz-Signature="
 )
 #: Shorter words would be found by chance.
 _SHORTEST_PROMPT = 12

@@ -41,6 +41,11 @@ def login_id() -> str:
     return _new("login_")
 
 
+def key_id() -> str:
+    """Id of an API key; no secret."""
+    return _new("key_")
+
+
 def made_at(public_id: str) -> float | None:
     """When an id was made, in Unix seconds; None for a text that is not one of these ids."""
     text = public_id.partition("_")[2]

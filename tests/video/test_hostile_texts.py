@@ -447,6 +447,9 @@ COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "check_ledger": lambda text: ["check_ledger", text],
     "check_providers": lambda text: ["check_providers", text],
     "reset": lambda text: ["reset_second_factor", text],
+    "key": lambda text: ["api_key", "create", "olga", f"--name={text[:80]}", "--scopes=read"],
+    "key from": lambda text: ["api_key", "create", "olga", "--name=a", "--scopes=read", f"--address={text}"],
+    "roll": lambda text: ["api_key", "roll", text],
 }
 
 

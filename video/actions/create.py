@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import connection
 
 from video import ids
-from video.credits import ledger, price
+from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra import database
@@ -48,24 +48,25 @@ _INSERT = """
     ), {space}, allowed AS MATERIALIZED (
         SELECT FROM room, own, space
         WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s AND space.is_free
-    ), {purse}, made AS (
+    ), {purse}, {allowance}, made AS (
         INSERT INTO video_videotask ({columns})
         SELECT {values}
-        FROM allowed WHERE %(price)s = 0 OR EXISTS (SELECT FROM purse)
+        FROM allowed WHERE (%(price)s = 0 OR EXISTS (SELECT FROM purse)) AND {allows}
         ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
         RETURNING id, user_id, run
-    ), {debit}, recorded AS (
+    ), {debit}, {spend}, recorded AS (
         {record_event}
         SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
     SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users,
-        space.is_free
+        space.is_free, {allows}
     FROM room, own, space
 """
 
 
 _USED_UP = (
     ledger.InsufficientCredits,
+    key_spend.KeyLimitReached,
     backlog.TooManyWaiting,
     storage_quota.StorageFull,
     uploads.NoSuchUpload,
@@ -87,14 +88,17 @@ def create(
     picture: bytes | None = None,
     idempotency_key: str | None = None,
     priority: int = 0,
+    api_key: str | None = None,
 ) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
     `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already. `picture`: the start
     image where it came along; the order names the upload that is made of it first.
-    `priority`: -100 to 100, among the user's own; for operators. A second run with the same `idempotency_key` and order
-    makes nothing and returns the first task. Raises InsufficientCredits, TooManyWaiting, StorageFull, KeyReused, as
-    `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is made then.
+    `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key that it is ordered with,
+    whose limit counts. A second run with the same `idempotency_key` and order
+    makes nothing and returns the first task. Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull,
+    KeyReused, as `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is
+    made then.
     """
     task = VideoTask(
         id=ids.task_id(),
@@ -107,7 +111,7 @@ def create(
     )
     try:
         _have_image(task, picture)
-        made = _insert(task, price.credits_of(order))
+        made = _insert(task, price.credits_of(order), api_key)
     except _USED_UP:
         # An earlier run of the same call may have taken the user's last credits, bytes, upload or place of the backlog.
         if earlier := _earlier(task):
@@ -118,7 +122,13 @@ def create(
             return earlier, False
         # It was deleted in this very moment, so the key is free again.
         return create(
-            user_id, order, models=models, picture=picture, idempotency_key=idempotency_key, priority=priority
+            user_id,
+            order,
+            models=models,
+            picture=picture,
+            idempotency_key=idempotency_key,
+            priority=priority,
+            api_key=api_key,
         )
     after_commit(dispatch.request_admission)
     return task, True
@@ -142,10 +152,10 @@ def _earlier(task: VideoTask) -> VideoTask | None:
     return earlier
 
 
-def _insert(task: VideoTask, cost: int) -> bool:
+def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
     """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
     same moment may exceed the limit by as many as they are. False: the key has a task already. Raises
-    TooManyWaiting, StorageFull and InsufficientCredits.
+    TooManyWaiting, StorageFull, InsufficientCredits and KeyLimitReached.
 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
@@ -153,11 +163,12 @@ def _insert(task: VideoTask, cost: int) -> bool:
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise _too_many(task, own=False)
-    ((made, can_pay, own_is_full, counted, has_space),) = database.fetch_prepared(
+    ((made, can_pay, own_is_full, counted, has_space, key_may),) = database.fetch_prepared(
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in _GIVEN},
             "price": cost,
+            "api_key": api_key,
             "outcome": TaskEvent.Outcome.CREATED.value,
             "most_own": settings.MAX_WAITING_PER_USER,
             "most": settings.MAX_WAITING,
@@ -173,6 +184,8 @@ def _insert(task: VideoTask, cost: int) -> bool:
         raise storage_quota.full(task.user_id)
     if not (made or can_pay or cost == 0):
         raise ledger.InsufficientCredits(needed=cost, balance=ledger.balance(task.user_id))
+    if not (made or key_may or api_key is None):
+        raise key_spend.reached(api_key, cost)
     return bool(made)
 
 
@@ -185,7 +198,10 @@ def _insert_statement() -> str:
         values=", ".join(row.values()),
         space=storage_quota.SPACE,
         purse=ledger.PURSE,
+        allowance=key_spend.ALLOWANCE,
+        allows=key_spend.ALLOWS,
         debit=ledger.DEBIT,
+        spend=key_spend.SPEND,
         record_event=RECORD_EVENT,
     )
 

@@ -31,7 +31,7 @@ from video.credits import ledger
 from video.infra import database
 from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
 from video.web import security_log, uploads
-from video.web.logins import second_factor, sessions
+from video.web.logins import api_keys, second_factor, sessions
 
 log = logging.getLogger(__name__)
 
@@ -195,6 +195,7 @@ def _forget_second_factor(user_id: int) -> None:
 #: What else is a user's own, beside tasks and name: each is given the user's id, and may be repeated.
 OWN: tuple[Callable[[int], object], ...] = (
     sessions.forget,
+    api_keys.forget,
     _forget_share,
     _forget_second_factor,
     ledger.forget_notes,

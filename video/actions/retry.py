@@ -16,7 +16,7 @@ from providers.catalogue import UnknownModel
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.attempts import task_moves
-from video.credits import ledger, price
+from video.credits import key_spend, ledger, price
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
 from video.infra import database
@@ -59,14 +59,21 @@ class RetryPlan:
 
 
 def retry(
-    task_id: str, *, by: str, user_id: int | None = None, free: bool = False, regenerate: bool = False
+    task_id: str,
+    *,
+    by: str,
+    user_id: int | None = None,
+    free: bool = False,
+    regenerate: bool = False,
+    api_key: str | None = None,
 ) -> Retried:
     """Let a failed or cancelled task go on where it stopped; of this user only, if one is given.
 
     `by`: the name that the timeline shows. `free`: what it costs is granted first. `regenerate`: another attempt at a
-    provider, whatever is stored already. Raises NoSuchTask, InsufficientCredits, ActionRefused as `plan_retry` does,
-    and TooManyWaiting and StorageFull for a user whose backlog or storage is full (operators may overfill both);
-    nothing is changed then. A second run is refused, since the task is under way.
+    provider, whatever is stored already. `api_key`: the id of the key that asks for it, whose limit counts. Raises
+    NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry` does, and TooManyWaiting and
+    StorageFull for a user whose backlog or storage is full (operators may overfill both); nothing is changed then. A
+    second run is refused, since the task is under way.
     """
     with transaction.atomic():
         task = task_rows.find(task_id, user_id, lock=True)
@@ -79,6 +86,8 @@ def retry(
         if last is not None and plan.models is None:
             task_moves.continue_in_run(last, plan.run)
         granted = _pay(task, plan, free=free, by=by)
+        if api_key is not None:
+            key_spend.spend(api_key, plan.debit)
         task_rows.record_event(
             task.pk,
             plan.run,

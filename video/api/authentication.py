@@ -1,4 +1,4 @@
-"""The caller of a request: from a Bearer token, else from the cookie."""
+"""The caller of a request: from a Bearer token or API key, else from the cookie."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from video.api import cookies, tokens
+from video.api import cookies, key_login, tokens
 from video.api.origins import refuse_cross_site
+from video.web.logins import key_text
 
 
 class TokenAuthentication(BaseAuthentication):
@@ -19,6 +20,10 @@ class TokenAuthentication(BaseAuthentication):
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, tokens.Caller] | None:
         raw = bearer(request.META.get("HTTP_AUTHORIZATION", ""))
+        view = request.parser_context["view"]
+        if raw is not None and key_text.is_key(raw):  # never from a cookie, which a browser adds by itself
+            caller = key_login.caller(raw, request, view.beside_login(request))
+            return caller.user, caller
         if raw is None:
             raw = cookies.access(request)
             if not raw:
@@ -26,7 +31,7 @@ class TokenAuthentication(BaseAuthentication):
             # A browser adds cookies to other sites' requests too; it never adds an Authorization header by itself.
             if request.method not in SAFE_METHODS:
                 refuse_cross_site(request)
-        caller = tokens.caller_of_access(raw, request.parser_context["view"].beside_login(request))
+        caller = tokens.caller_of_access(raw, view.beside_login(request))
         return caller.user, caller
 
     def authenticate_header(self, request: Request) -> str:

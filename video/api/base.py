@@ -11,7 +11,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from video.api import errors, parsing, tokens
+from video.api import errors, key_login, parsing, tokens
 from video.web import answers
 
 
@@ -32,6 +32,8 @@ class ApiView(APIView):
     content_negotiation_class = JsonWhateverIsAsked
     longest_body = staticmethod(parsing.longest)
     unpacks = False  # bodies with a Content-Encoding
+    #: What an API key needs for the view, or for each of its methods; None: only a login may. Each view names it.
+    key_scope: key_login.KeyScope = None
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -42,6 +44,12 @@ class ApiView(APIView):
             raise MethodNotAllowed(str(plain.method)[:20])
         super().initial(request, *args, **kwargs)
         parsing.refuse_by_header(plain.META, type(self).longest_body(), unpacks=self.unpacks)
+
+    def check_permissions(self, request: Request) -> None:
+        super().check_permissions(request)
+        login: tokens.Caller | None = request.auth  # type: ignore[assignment]
+        if login is not None and login.key is not None:
+            key_login.refuse_beyond(login.key, type(self).key_scope, str(request.method))
 
     def beside_login(self, request: Request) -> tokens.Beside | None:
         """What the statement that reads the login reads as well, for a view that needs one row of its caller's; the
@@ -84,6 +92,12 @@ def beside(request: Request) -> tuple[Any, ...] | None:
     """The row that `beside_login` asked for, if there is one."""
     login: tokens.Caller = request.auth  # type: ignore[assignment]
     return login.beside
+
+
+def key_id(request: Request) -> str | None:
+    """The id of the API key that the caller came with, whose limits count; None for a login."""
+    login: tokens.Caller = request.auth  # type: ignore[assignment]
+    return None if login.key is None else login.key.id
 
 
 def user_id(request: Request) -> int:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from rest_framework import serializers
 from rest_framework.request import Request
 
-from video.actions.order_input import Flag, Strict, Text
+from video.actions.order_input import Flag, OneOf, Strict, Text, WholeNumber
+from video.models import Scope
+from video.web.logins import api_keys
 
 
 class LoginSerializer(Strict):
@@ -46,6 +49,57 @@ class RetrySerializer(CancelSerializer):
 
     regenerate = Flag(required=False, allow_null=True)
     free = Flag(required=False, allow_null=True)
+
+
+class Network(Text):
+    """An address, or a network in CIDR."""
+
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return api_keys.network(super().to_internal_value(data))
+        except ValueError as err:
+            raise serializers.ValidationError(str(err)) from None
+
+
+class Several(serializers.ListField):
+    """A list; what is wrong with an item is said of the field."""
+
+    default_error_messages = {
+        "required": "is missing",
+        "null": "must be a list, not null",
+        "not_a_list": "must be a list",
+        "empty": "must not be empty",
+        "min_length": "must have at least {min_length} items",
+        "max_length": "must have at most {max_length} items",
+    }
+
+    def run_child_validation(self, data: Any) -> list[Any]:
+        found = []
+        for place, item in enumerate(data, 1):
+            try:
+                found.append(self.child.run_validation(item))
+            except serializers.ValidationError as err:
+                raise serializers.ValidationError([f"item {place} {one}" for one in err.detail]) from None
+        return found
+
+
+class KeySerializer(Strict):
+    """POST /api/keys."""
+
+    name = Text(max_length=api_keys.LONGEST_NAME)
+    scopes = Several(child=OneOf(Scope.values), min_length=1, max_length=len(Scope.values))
+    addresses = Several(child=Network(max_length=50), max_length=50, required=False, allow_null=True)
+    dailyCredits = WholeNumber(
+        min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="daily_credits"
+    )
+    # Seconds; up to ten years.
+    expiresIn = WholeNumber(min_value=60, max_value=315_360_000, required=False, allow_null=True, source="expires_in")
+
+
+class RollSerializer(Strict):
+    """POST /api/keys/{id}/roll."""
+
+    overlap = WholeNumber(min_value=0, max_value=api_keys.LONGEST_OVERLAP_S, required=False, allow_null=True)
 
 
 def fields_of(request: Request, serializer: type[Strict]) -> Any:

@@ -21,12 +21,15 @@ from media_pipeline.errors import DiskFull, PictureRefused, StorageDown, Storage
 from video.actions.create import KeyReused
 from video.actions.order_input import OrderRefused, flatten
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
+from video.credits.key_spend import KeyLimitReached
 from video.credits.ledger import InsufficientCredits
 from video.infra import outage
+from video.infra.camel import utc
 from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
 from video.scheduling.storage_quota import StorageFull
 from video.web import answers, outage_middleware, request_ids
+from video.web.logins.api_keys import NoSuchKey, TooManyKeys
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
 from video.web.uploads import NoSuchUpload, UploadsBusy, UploadsFull
@@ -154,6 +157,13 @@ def _refused(exc: Refusal) -> ApiError | None:
                 f"This video costs {exc.needed} credits, and your account holds {exc.balance}.",
                 {"needed": exc.needed, "balance": exc.balance},
             )
+        case KeyLimitReached():
+            details = {"needed": exc.needed, "spentToday": exc.spent, "dailyCredits": exc.limit}
+            return ApiError(402, exc.code, str(exc), details | {"resetsAt": utc(exc.ends_at)})
+        case TooManyKeys():
+            return ApiError(409, exc.code, str(exc))
+        case NoSuchKey():
+            return not_found("API key")
         case LoginsBusy():
             return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case TooManyWaiting() | TooManyTries():

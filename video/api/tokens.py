@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -145,7 +145,7 @@ def expiry(token: Token) -> datetime:
 @dataclass(frozen=True)
 class Beside:
     """What the statement that reads a login reads as well: a SELECT of one row at most, whose first column is never
-    NULL. It may speak of the user's row as `u`; its parameters are neither `user` nor `session`.
+    NULL. It may speak of the user's row as `u`; its parameters are not called `user`, `session`, `digest` or `address`.
     """
 
     sql: str
@@ -153,12 +153,26 @@ class Beside:
 
 
 @dataclass(frozen=True)
+class KeyFacts:
+    """The API key that a caller came with."""
+
+    id: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Caller:
-    """Who asks, by which token, and the row that was read beside."""
+    """Who asks, by which token or key, and the row that was read beside."""
 
     user: AbstractBaseUser
-    token: _CheckedToken
+    token: _CheckedToken | None
     beside: tuple[Any, ...] | None = None
+    key: KeyFacts | None = None
+
+    @property
+    def session_id(self) -> str:
+        """The login that it belongs to; empty for a key, and for a token of another login."""
+        return "" if self.token is None else self.token.session_id
 
 
 def caller_of_access(raw: str, beside: Beside | None = None) -> Caller:
@@ -193,15 +207,23 @@ def caller_of(token: _CheckedToken, beside: Beside | None = None) -> Caller:
             row = None
     if row is None:
         raise AuthenticationFailed(REFUSED, code="invalid_token")
-    user = get_user_model().from_db(connection.alias, _OF_USER, row[: len(_OF_USER)])
+    user, found = user_and_beside(row)
+    return Caller(user, token, found)
+
+
+def user_and_beside(row: Sequence[Any]) -> tuple[AbstractBaseUser, tuple[Any, ...] | None]:
+    """The user of `OF_USER` and what was read beside, if that has a row. Raises AuthenticationFailed for a user who is
+    switched off.
+    """
+    user = get_user_model().from_db(connection.alias, OF_USER, row[: len(OF_USER)])
     if not user.is_active or not demo_login.may_use(user):
         raise AuthenticationFailed(REFUSED, code="invalid_token")
-    more = row[len(_OF_USER) :]
-    return Caller(user, token, more if more and more[0] is not None else None)
+    more = tuple(row[len(OF_USER) :])
+    return user, more if more and more[0] is not None else None
 
 
 #: What a request asks of its user, in the order of the model's fields; Django reads the others when they are asked.
-_OF_USER = ("id", "password", "is_superuser", "username", "is_staff", "is_active")
+OF_USER = ("id", "password", "is_superuser", "username", "is_staff", "is_active")
 
 
 def _read(pk: Any, session_id: str, beside: Beside | None) -> tuple[Any, ...] | None:
@@ -215,7 +237,7 @@ def _read(pk: Any, session_id: str, beside: Beside | None) -> tuple[Any, ...] | 
 
 @cache
 def _sql(of_session: bool, beside: str) -> str:
-    columns = ", ".join([*(f"u.{name}" for name in _OF_USER), *(["beside.*"] if beside else [])])
+    columns = ", ".join([*(f"u.{name}" for name in OF_USER), *(["beside.*"] if beside else [])])
     session = "JOIN video_loginsession s ON s.user_id = u.id AND s.id = %(session)s AND s.ended_at IS NULL"
     more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
     return f"SELECT {columns} FROM auth_user u {session if of_session else ''} {more} WHERE u.id = %(user)s"  # noqa: S608

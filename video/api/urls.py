@@ -6,6 +6,7 @@ from video.api.base import UnknownAddress
 from video.api.views.auth import LoginView, LogoutView, PasswordView, RefreshView
 from video.api.views.cancel_retry import CancelView, RetryView
 from video.api.views.events import EventsView
+from video.api.views.keys import KeyRollView, KeysView, KeyView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.queues import QueuesView, TaskView
@@ -39,6 +40,9 @@ urlpatterns = [
     path("api/auth/password", PasswordView.as_view(), name="api-password"),
     path("api/auth/sessions", SessionsView.as_view(), name="api-sessions"),
     path("api/auth/sessions/<str:session_id>", SessionView.as_view(), name="api-session"),
+    path("api/keys", KeysView.as_view(), name="api-keys"),
+    path("api/keys/<str:key_id>", KeyView.as_view(), name="api-key"),
+    path("api/keys/<str:key_id>/roll", KeyRollView.as_view(), name="api-key-roll"),
     # Last: new addresses go above.
     re_path(r"^api(?:/.*)?\Z", UnknownAddress.as_view()),
 ]

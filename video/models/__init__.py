@@ -5,6 +5,7 @@ Only `video.engine` and `video.actions` write a task, only `video.attempts` a ge
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
+from video.models.api_keys import ApiKey, ApiKeySecret, Scope
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
@@ -17,6 +18,8 @@ from video.models.uploads import Upload
 __all__ = [
     "ACTIVE",
     "Account",
+    "ApiKey",
+    "ApiKeySecret",
     "AttachRequest",
     "Circuit",
     "CreditEntry",
@@ -29,6 +32,7 @@ __all__ = [
     "ProviderAccount",
     "ProviderKey",
     "RecoveryCode",
+    "Scope",
     "Stage",
     "Status",
     "TaskEvent",

@@ -107,6 +107,8 @@ class LogoutView(_AuthView):
 class PasswordView(ApiView):
     """POST /api/auth/password: a new password for the present one. Ends all logins of the user, and makes a new one."""
 
+    key_scope = None
+
     def post(self, request: Request) -> HttpResponse:
         refuse_cross_site(request)  # sets cookies, also for a Bearer token
         fields = fields_of(request, PasswordSerializer)

@@ -11,6 +11,7 @@ from video.api import errors
 from video.api.base import ApiView, user_id
 from video.api.views.video import checked_id, newest_event, origin_of, status_of, statuses
 from video.infra import database
+from video.models import Scope
 from video.web.front.changes import ENDED, Listener, message
 from video.web.front.streams import EventStream
 
@@ -27,6 +28,8 @@ class EventsView(ApiView):
     reconnection (`Last-Event-ID`) with those, too, that changed since. One task's stream ends with it; who then comes
     again is answered 204, after which a browser's EventSource does not come back.
     """
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponseBase:
         task_id, since = request.GET.get("taskId"), _last_event(request)

@@ -15,7 +15,7 @@ from video.api.base import ApiView, success, user_id
 from video.api.views.video import TASK_ID, origin_of, shown
 from video.credits import ledger
 from video.infra.camel import camel, utc
-from video.models import ACTIVE, CreditEntry, Status
+from video.models import ACTIVE, CreditEntry, Scope, Status
 
 PAGE, LARGEST_PAGE = 20, 100
 NO_CURSOR = 2**63 - 1  # above every id
@@ -33,6 +33,8 @@ class TasksView(ApiView):
     the end.
     """
 
+    key_scope = Scope.READ
+
     def get(self, request: Request) -> HttpResponse:
         asked = _asked(request, {"status", "limit", "cursor"})
         status, limit, cursor = asked.get("status"), _limit(asked), asked.get("cursor")
@@ -47,6 +49,8 @@ class TasksView(ApiView):
 
 class CreditsView(ApiView):
     """GET /api/credits?limit=&cursor=: the caller's balance, and the entries of the ledger that explain it."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         asked = _asked(request, {"limit", "cursor"})

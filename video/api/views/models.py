@@ -18,6 +18,7 @@ from video.api.bodies import fields_of
 from video.api.parsing import OrderParser, longest_order
 from video.credits import price
 from video.infra.camel import camel
+from video.models import Scope
 from video.routing import health, model_choice
 from video.scheduling import estimates
 from video.web import uploads
@@ -30,6 +31,8 @@ class ModelsView(ApiView):
 
     Prices are what providers charge, in USD a second of video, as decimal strings.
     """
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER
@@ -58,6 +61,7 @@ class QuoteView(ApiView):
     `priceUsd` is what the provider would charge, `credits` what the user would pay.
     """
 
+    key_scope = Scope.READ
     parser_classes = (OrderParser,)
     longest_body = longest_order
 

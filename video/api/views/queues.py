@@ -8,11 +8,14 @@ from rest_framework.request import Request
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
 from video.api.views.video import checked_id, status_of
+from video.models import Scope
 from video.monitoring import as_json, overview, users
 
 
 class QueuesView(ApiView):
     """GET /api/queues/status: all queues for staff who may look at tasks and accounts, else the caller's own tasks."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         if overview.may_see_all(request.user):
@@ -22,6 +25,8 @@ class QueuesView(ApiView):
 
 class TaskView(ApiView):
     """GET /api/queues/tasks/{taskId}: one task's timeline, attempts and money, for its owner and for such staff."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request, task_id: str) -> HttpResponse:
         task_id, staff = checked_id(task_id), overview.may_see_all(request.user)

@@ -19,8 +19,10 @@ MOST = 200
 class SessionsView(ApiView):
     """GET /api/auth/sessions: the logins of the caller that are alive, the last used first."""
 
+    key_scope = None
+
     def get(self, request: Request) -> HttpResponse:
-        current = request.auth.token.session_id  # type: ignore[union-attr]  # our own token
+        current = request.auth.session_id  # type: ignore[union-attr]  # a Caller
         fields = "id made_at last_used_at ends_at address user_agent"
         found = [
             {**camel(one, fields), "current": one.pk == current} for one in sessions.alive(user_id(request))[:MOST]
@@ -30,6 +32,8 @@ class SessionsView(ApiView):
 
 class SessionView(ApiView):
     """DELETE /api/auth/sessions/{id}: end one of them."""
+
+    key_scope = None
 
     def delete(self, request: Request, session_id: str) -> HttpResponse:
         if not sessions.is_id(session_id) or not sessions.end(session_id, user_id(request), LoginSession.End.ENDED):

@@ -8,12 +8,15 @@ from rest_framework.request import Request
 from video.actions import delete
 from video.api.base import ApiView, success, user_id
 from video.api.views.video import checked_id
+from video.models import Scope
 from video.monitoring import as_json
 from video.scheduling import storage_quota
 
 
 class OwnTaskView(ApiView):
     """DELETE /api/video/tasks/{taskId}: 200, also when it was deleted before. A task under way is refused with 409."""
+
+    key_scope = Scope.MANAGE
 
     def delete(self, request: Request, task_id: str) -> HttpResponse:
         done = delete.delete(checked_id(task_id), user_id=user_id(request))
@@ -22,6 +25,8 @@ class OwnTaskView(ApiView):
 
 class StorageView(ApiView):
     """GET /api/storage: what the caller's stored files come to, and what they may."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         return success(as_json.storage(storage_quota.of_user(user_id(request))))

@@ -16,6 +16,7 @@ from media_pipeline.errors import PictureRefused
 from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.infra.camel import camel
+from video.models import Scope
 from video.web import uploads
 
 FIELD = "file"
@@ -34,6 +35,7 @@ class UploadView(ApiView):
     again has the same address, and its time begins anew.
     """
 
+    key_scope = Scope.CREATE
     parser_classes = (MultiPartParser,)
     longest_body = longest_upload
 

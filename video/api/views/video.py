@@ -17,14 +17,14 @@ from video.actions import create
 from video.actions.order_input import CreateSerializer
 from video.actions.task_rows import TaskDeleted
 from video.api import errors, stored
-from video.api.base import ApiView, beside, success, user_id
+from video.api.base import ApiView, beside, key_id, success, user_id
 from video.api.bodies import fields_of
 from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
 from video.engine import transitions
 from video.infra import database
-from video.models import Status
+from video.models import Scope, Status
 from video.scheduling import estimates
 from video.web.front.changes import ENDED, Listener
 from video.web.front.streams import Later, can_wait
@@ -65,13 +65,14 @@ PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
 class CreateView(ApiView):
     """POST /api/video/create: 201 with the new task, or 200 with the one that this Idempotency-Key made before."""
 
+    key_scope = Scope.CREATE
     parser_classes = (OrderParser,)
     longest_body = longest_order
 
     def post(self, request: Request) -> HttpResponse:
         key = _idempotency_key(request)
         wanted = fields_of(request, CreateSerializer)
-        task, is_new = create.create(user_id(request), **wanted, idempotency_key=key)
+        task, is_new = create.create(user_id(request), **wanted, idempotency_key=key, api_key=key_id(request))
         response = success(
             {
                 "taskId": task.pk,
@@ -98,6 +99,8 @@ class StatusView(ApiView):
     `wait`: seconds. A task that has not ended is answered when it changes (a stage or its end, not each step of its
     progress), or when they are over. No thread waits.
     """
+
+    key_scope = Scope.READ
 
     def beside_login(self, request: Request) -> Beside | None:
         """The task itself: each waiting client sends this request every few seconds."""

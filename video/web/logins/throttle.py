@@ -113,6 +113,18 @@ def look_at_code(user_id: int, address: str) -> Attempt:
     return Attempt([(key, CODE) for key in counted], pair.is_known)
 
 
+def count_key(address: str) -> None:
+    """Count a key that nobody has. Raises TooManyTries while its network has to pause, which says nothing of good keys:
+    they are looked at first, and count nothing.
+    """
+    key = _key("api key", network_of(address))
+    row = database.fetch_one(_COUNT, {"key": key, **_params(NETWORK)})
+    if row is None:
+        _refuse_in_pause(*_rows(key))
+    elif row[0] is not None:
+        raise TooManyTries(row[0])
+
+
 @dataclass(frozen=True)
 class _Row:
     level: float = 0.0

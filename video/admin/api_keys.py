@@ -1,0 +1,161 @@
+"""API keys as an operator sees, makes, changes, rolls and revokes them. A text is shown once, when it is made."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from video.admin.logins import by
+from video.admin.read_only import ModelForm, PageAdmin, ago
+from video.infra.durations import count
+from video.models import ApiKey, Scope
+from video.web import security_log
+from video.web.client_address import client_address
+from video.web.logins import api_keys
+from video.web.logins.api_keys import KeyOrder, NoSuchKey, TooManyKeys
+
+OVERLAP = timedelta(days=1)
+
+
+class ApiKeyForm(ModelForm):
+    """What an operator says of a key."""
+
+    scopes = forms.MultipleChoiceField(choices=Scope.choices, widget=forms.CheckboxSelectMultiple)
+    addresses = forms.CharField(
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text="IP addresses and networks that it may come from, with blanks between; empty: from everywhere.",
+    )
+    daily_credits = forms.IntegerField(
+        min_value=0,
+        max_value=1_000_000_000,
+        required=False,
+        help_text="Credits that it may spend on one day, in UTC; empty: no limit.",
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("user", "name", "scopes", "addresses", "daily_credits", "expires_at")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial["addresses"] = " ".join(self.instance.addresses)
+
+    def clean_addresses(self) -> list[str]:
+        """The networks."""
+        try:
+            return [api_keys.network(one) for one in self.cleaned_data["addresses"].replace(",", " ").split()]
+        except ValueError as err:
+            raise ValidationError(f"Each {err}.") from None
+
+    def clean_expires_at(self) -> Any:
+        """A time to come."""
+        ends_at = self.cleaned_data["expires_at"]
+        if ends_at is not None and ends_at <= timezone.now():
+            raise ValidationError("This time is over.")
+        return ends_at
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(PageAdmin):
+    """Keys that are good, and those that ended in the last 30 days."""
+
+    form = ApiKeyForm
+    list_display = ("id", "user", "name", "shown_scopes", "texts", "daily_credits", "used", "expires_at", "ended_at")
+    list_select_related = ("user",)
+    ordering = ("-made_at",)
+    search_fields = ("user__username", "=id", "name")
+    raw_id_fields = ("user",)
+    readonly_fields = ("spent_credits", "spent_on", "made_at", "ended_at", "end_reason")
+    actions = ("roll", "revoke")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        return api_keys.with_secrets(super().get_queryset(request)).order_by()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
+        return self.readonly_fields if obj is None else ("user", *self.readonly_fields)
+
+    def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        # What ended stays as it was.
+        return super().has_change_permission(request, obj) and (obj is None or obj.ended_at is None)
+
+    @admin.display(description="scopes")
+    def shown_scopes(self, key: ApiKey) -> str:
+        return " ".join(key.scopes)
+
+    @admin.display(description="begins")
+    def texts(self, key: ApiKey) -> str:
+        return " ".join(one.hint for one in key.secrets.all())
+
+    @admin.display(description="last used")
+    def used(self, key: ApiKey) -> str:
+        return ago(max((one.last_used_at for one in key.secrets.all() if one.last_used_at), default=None))
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
+        if change:
+            changed = {name: getattr(obj, name) for name in form.changed_data}
+            if not api_keys.change(obj.pk, **changed):
+                self.message_user(request, "This key has ended meanwhile; nothing was changed.", "ERROR")
+            elif changed:
+                self._record(request, "key_changed", obj)
+            return
+        lasts = None if obj.expires_at is None else obj.expires_at - timezone.now()
+        order = KeyOrder(obj.name, obj.scopes, obj.addresses, obj.daily_credits, lasts)
+        try:
+            obj.pk, request.made_text = api_keys.make(obj.user, order)  # type: ignore[attr-defined]
+        except (TooManyKeys, NoSuchKey) as err:
+            request.not_made = str(err)  # type: ignore[attr-defined]
+            return
+        self._record(request, "key_made", obj)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Only of a key that was made."""
+        return super().log_addition(request, obj, message) if hasattr(request, "made_text") else None
+
+    def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
+        if hasattr(request, "made_text"):
+            return self._texts_page(request, [(obj, request.made_text)])
+        self.message_user(request, request.not_made, "ERROR")  # type: ignore[attr-defined]
+        return self.response_post_save_add(request, obj)
+
+    @admin.action(description="Roll: a new text, the old one is good for a day", permissions=["change"])
+    def roll(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
+        """New texts of the selected keys."""
+        rolled = []
+        for key in queryset.select_related("user"):
+            try:
+                rolled.append((key, api_keys.roll(key.pk, None, overlap=OVERLAP)))
+            except NoSuchKey:
+                self.message_user(request, f"{key.pk} has ended.", "ERROR")
+                continue
+            self._record(request, "key_rolled", key)
+            self.log_change(request, key, "Roll.")
+        return self._texts_page(request, rolled) if rolled else None
+
+    @admin.action(description="Revoke", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
+        """End the selected keys at once."""
+        ended = 0
+        for key in queryset.select_related("user"):
+            if api_keys.end(key.pk, None, ApiKey.End.OPERATOR):
+                ended += 1
+                self._record(request, "key_revoked", key)
+                self.log_change(request, key, "Revoke.")
+        self.message_user(request, f"{count(ended, 'API key')} revoked.")
+
+    def _record(self, request: HttpRequest, event: str, key: ApiKey) -> None:
+        security_log.record(event, address=client_address(request), user=key.user, key=key.pk, by=by(request))
+
+    def _texts_page(self, request: HttpRequest, made: list[tuple[ApiKey, str]]) -> HttpResponse:
+        """A page of this answer alone: a message of Django's would be stored in the session."""
+        return self.page(request, "admin/api_keys/texts.html", title="Copy it now", made=made)

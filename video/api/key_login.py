@@ -1,0 +1,121 @@
+"""API keys as callers: who comes with one, and what it may do.
+
+The key, its user and what the view reads beside are one prepared statement, as of a login.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from functools import cache
+
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
+
+from video.api import tokens
+from video.api.errors import ApiError
+from video.api.tokens import Beside, Caller, KeyFacts
+from video.infra import database
+from video.models import Scope
+from video.web import security_log
+from video.web.client_address import client_address
+from video.web.logins import key_text, throttle
+
+#: How often the time of a secret's last use is written.
+NOTED_S = 60.0
+_MOST_REMEMBERED = 10_000
+
+#: What the scope of a view is, for all its methods or for each; None: only a login may.
+KeyScope = Scope | Mapping[str, Scope] | None
+
+_REFUSALS = {
+    "revoked": "This API key was revoked, or its user switched off.",
+    "expired": "The time of this API key is over; make or roll one.",
+}
+
+
+class _LastUses:
+    """Whose last use this process has written lately: a look here spares the statement a write each time."""
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_due(self, digest: str) -> bool:
+        """Whether to write it now; the next NOTED_S seconds not again."""
+        now = time.monotonic()
+        with self._lock:
+            if self._until.get(digest, 0.0) > now:
+                return False
+            self._until[digest] = now + NOTED_S
+            self._until.move_to_end(digest)
+            while len(self._until) > _MOST_REMEMBERED:
+                self._until.popitem(last=False)
+        return True
+
+
+_last_uses = _LastUses()
+
+
+def caller(raw: str, request: Request, beside: Beside | None) -> Caller:
+    """Who comes with this key, with one query; none for a text that can't be one.
+
+    Raises AuthenticationFailed, ApiError 403 `address_not_allowed`, and TooManyTries for one of many wrong keys.
+    """
+    if not key_text.is_well_formed(raw):
+        raise AuthenticationFailed("This is no API key: a letter is missing or wrong.", code="invalid_key")
+    digest, address = key_text.digest(raw), client_address(request._request)
+    params = {"digest": digest, "address": address or None, **(beside.params if beside else {})}
+    rows = database.fetch_prepared(_sql(beside.sql if beside else "", is_noted=_last_uses.is_due(digest)), params)
+    if not rows:
+        security_log.record_sample("key_refused", address=address, reason="unknown")
+        throttle.count_key(address)
+        raise AuthenticationFailed("There is no such API key.", code="invalid_key")
+    state, key_id, scopes, *row = rows[0]
+    if state:
+        security_log.record_sample("key_refused", address=address, reason=state, key=key_id)
+        if state == "address":
+            raise ApiError(403, "address_not_allowed", "This API key may not be used from this address.")
+        raise AuthenticationFailed(_REFUSALS[state], code=f"key_{state}")
+    user, found = tokens.user_and_beside(row)
+    return Caller(user, None, found, KeyFacts(key_id, frozenset(scopes)))
+
+
+def refuse_beyond(key: KeyFacts, needed: KeyScope, method: str) -> None:
+    """Raise a 403 unless the key has the scope that a view needs."""
+    scope = needed.get("GET" if method == "HEAD" else method) if isinstance(needed, Mapping) else needed
+    if scope is None:
+        raise ApiError(403, "login_needed", "No API key may do this. Log in: POST /api/auth/login.")
+    if scope not in key.scopes:
+        raise ApiError(
+            403,
+            "scope_missing",
+            f"This API key lacks the scope {scope.value}; its scopes are {', '.join(sorted(key.scopes))}.",
+            {"scope": scope.value, "scopes": sorted(key.scopes)},
+        )
+
+
+_STATE = """CASE WHEN k.ended_at IS NOT NULL OR NOT u.is_active THEN 'revoked'
+    WHEN k.expires_at <= statement_timestamp() OR s.ends_at <= statement_timestamp() THEN 'expired'
+    WHEN cardinality(k.addresses) > 0 AND (%(address)s::inet <<= ANY (k.addresses::text[]::inet[])) IS NOT TRUE
+        THEN 'address' ELSE '' END"""
+_FROM = """video_apikeysecret s JOIN video_apikey k ON k.id = s.key_id JOIN auth_user u ON u.id = k.user_id"""
+#: Its time is to the minute: another process may have written it, too.
+_NOTE = f"""WITH noted AS (
+    UPDATE video_apikeysecret SET last_used_at = statement_timestamp() WHERE digest = (
+        SELECT s.digest FROM {_FROM} WHERE s.digest = %(digest)s AND {_STATE} = ''
+    ) AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - interval '{NOTED_S:.0f} seconds')
+)
+"""  # noqa: S608 - constants
+
+
+@cache
+def _sql(beside: str, *, is_noted: bool) -> str:
+    columns = ", ".join([*(f"u.{name}" for name in tokens.OF_USER), *(["beside.*"] if beside else [])])
+    more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
+    return (
+        f"{_NOTE if is_noted else ''} SELECT {_STATE}, k.id, k.scopes, {columns} "  # noqa: S608
+        f"FROM {_FROM} {more} WHERE s.digest = %(digest)s"
+    )
