@@ -349,6 +349,9 @@ TASK_DEADLINE_SECONDS = read.number(env, "TASK_DEADLINE_SECONDS", 3600, least=10
 
 # Requests that a web process answers at once. None of them waits for its client: see video/web/front.
 WEB_THREADS = read.whole(env, "WEB_THREADS", 16, least=2, most=1000)
+# Of the API, of one user (unless an operator gave another number) and of one API key; 0: no limit.
+REQUESTS_PER_MINUTE = read.whole(env, "REQUESTS_PER_MINUTE", 300_000, least=0, most=1_000_000_000)
+REQUESTS_PER_MINUTE_PER_KEY = read.whole(env, "REQUESTS_PER_MINUTE_PER_KEY", 0, least=0, most=1_000_000_000)
 
 # --- pipeline ------------------------------------------------------------------------------------------------------
 

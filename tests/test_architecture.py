@@ -100,6 +100,7 @@ def test_only_the_logins_write_logins(model: str, table: str, module: str) -> No
 def test_only_the_logins_make_keys() -> None:
     """What a key spends is counted where it is debited; when a secret was used last, where it is looked at."""
     assert _writers("ApiKey", "video_apikey") == {"credits/key_spend.py", "web/logins/api_keys.py"}
+    assert _writers("RequestWindow", "video_requestwindow") == {"web/request_limits.py"}
     assert _writers("ApiKeySecret", "video_apikeysecret") == {"web/logins/api_keys.py", "api/key_login.py"}
 
 

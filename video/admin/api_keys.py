@@ -40,9 +40,16 @@ class ApiKeyForm(ModelForm):
         help_text="Credits that it may spend on one day, in UTC; empty: no limit.",
     )
 
+    requests_per_minute = forms.IntegerField(
+        min_value=0,
+        max_value=1_000_000_000,
+        required=False,
+        help_text="Instead of REQUESTS_PER_MINUTE_PER_KEY; 0: no limit but that of its user.",
+    )
+
     class Meta:
         model = ApiKey
-        fields = ("user", "name", "scopes", "addresses", "daily_credits", "expires_at")
+        fields = ("user", "name", "scopes", "addresses", "daily_credits", "requests_per_minute", "expires_at")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -110,7 +117,7 @@ class ApiKeyAdmin(PageAdmin):
                 self._record(request, "key_changed", obj)
             return
         lasts = None if obj.expires_at is None else obj.expires_at - timezone.now()
-        order = KeyOrder(obj.name, obj.scopes, obj.addresses, obj.daily_credits, lasts)
+        order = KeyOrder(obj.name, obj.scopes, obj.addresses, obj.daily_credits, obj.requests_per_minute, lasts)
         try:
             obj.pk, request.made_text = api_keys.make(obj.user, order)  # type: ignore[attr-defined]
         except (TooManyKeys, NoSuchKey) as err:

@@ -50,15 +50,22 @@ class UserShareForm(ModelForm):
         help_text="Bytes that stored files may have, instead of MAX_STORED_BYTES_PER_USER; 0: no limit.",
     )
 
+    requests_per_minute = forms.IntegerField(
+        min_value=0,
+        max_value=1_000_000_000,
+        required=False,
+        help_text="Requests of the API, instead of REQUESTS_PER_MINUTE; 0: no limit. Counts within a minute.",
+    )
+
     class Meta:
         model = UserShare
-        fields = ("user", "weight", "most_waiting", "most_stored_bytes", "note")
+        fields = ("user", "weight", "most_waiting", "most_stored_bytes", "requests_per_minute", "note")
 
 
 @admin.register(UserShare)
 class UserShareAdmin(PageAdmin):
     form = UserShareForm
-    list_display = ("user", "weight", "most_waiting", "most_stored_bytes", "note")
+    list_display = ("user", "weight", "most_waiting", "most_stored_bytes", "requests_per_minute", "note")
     list_select_related = ("user",)
     ordering = ("user__username",)
     search_fields = ("user__username",)

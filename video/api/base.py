@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from video.api import errors, key_login, parsing, tokens
-from video.web import answers
+from video.web import answers, request_limits
 
 
 class JsonWhateverIsAsked(BaseContentNegotiation):
@@ -60,6 +60,8 @@ class ApiView(APIView):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = errors.NO_STORE
+        for name, value in request._request.META.get(request_limits.META, {}).items():
+            response[name] = value
         return response
 
 

@@ -92,6 +92,9 @@ class KeySerializer(Strict):
     dailyCredits = WholeNumber(
         min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="daily_credits"
     )
+    requestsPerMinute = WholeNumber(
+        min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="requests_per_minute"
+    )
     # Seconds; up to ten years.
     expiresIn = WholeNumber(min_value=60, max_value=315_360_000, required=False, allow_null=True, source="expires_in")
 

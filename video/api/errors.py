@@ -32,6 +32,7 @@ from video.web import answers, outage_middleware, request_ids
 from video.web.logins.api_keys import NoSuchKey, TooManyKeys
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
+from video.web.request_limits import TooManyRequests
 from video.web.uploads import NoSuchUpload, UploadsBusy, UploadsFull
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,9 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     challenge = getattr(exc, "auth_header", None)
     if challenge:
         response["WWW-Authenticate"] = challenge
+    if isinstance(exc, TooManyRequests):
+        for name, value in exc.fields.items():
+            response[name] = value
     if error.retry_after_s is not None:
         response["Retry-After"] = str(error.retry_after_s)
     return response
@@ -166,7 +170,7 @@ def _refused(exc: Refusal) -> ApiError | None:
             return not_found("API key")
         case LoginsBusy():
             return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
-        case TooManyWaiting() | TooManyTries():
+        case TooManyWaiting() | TooManyTries() | TooManyRequests():
             return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case NoSuchUpload():
             return invalid("imageUrl", str(exc), code=exc.code)

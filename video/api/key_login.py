@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
@@ -19,9 +20,10 @@ from video.api.errors import ApiError
 from video.api.tokens import Beside, Caller, KeyFacts
 from video.infra import database
 from video.models import Scope
-from video.web import security_log
+from video.web import request_limits, security_log
 from video.web.client_address import client_address
 from video.web.logins import key_text, throttle
+from video.web.request_limits import LEASES, LEAST_CHUNK, of_user
 
 #: How often the time of a secret's last use is written.
 NOTED_S = 60.0
@@ -36,15 +38,20 @@ _REFUSALS = {
 }
 
 
-class _LastUses:
-    """Whose last use this process has written lately: a look here spares the statement a write each time."""
+class _Seen:
+    """Keys that this process has seen lately: whose windows count, and when the last use is written again."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[str, float] = OrderedDict()
+        self._subjects: dict[str, tuple[str, str]] = {}
         self._lock = threading.Lock()
 
+    def subjects(self, digest: str) -> tuple[str, str] | None:
+        """The user and the key of a digest, as `RequestLimits` knows them."""
+        return self._subjects.get(digest)
+
     def is_due(self, digest: str) -> bool:
-        """Whether to write it now; the next NOTED_S seconds not again."""
+        """Whether to write the last use now; the next NOTED_S seconds not again."""
         now = time.monotonic()
         with self._lock:
             if self._until.get(digest, 0.0) > now:
@@ -52,34 +59,55 @@ class _LastUses:
             self._until[digest] = now + NOTED_S
             self._until.move_to_end(digest)
             while len(self._until) > _MOST_REMEMBERED:
-                self._until.popitem(last=False)
+                self._subjects.pop(self._until.popitem(last=False)[0], None)
         return True
 
+    def belongs_to(self, digest: str, subjects: tuple[str, str]) -> None:
+        """Remember whose it is, as long as its last use is remembered."""
+        with self._lock:
+            if digest in self._until:
+                self._subjects[digest] = subjects
 
-_last_uses = _LastUses()
+
+_seen = _Seen()
 
 
-def caller(raw: str, request: Request, beside: Beside | None) -> Caller:
-    """Who comes with this key, with one query; none for a text that can't be one.
+def caller(raw: str, request: Request, beside: Beside | None, *, is_counted: bool) -> Caller:
+    """Who comes with this key, with one query; none for a text that can't be one. `is_counted`: against the requests a
+    minute of the user and the key.
 
-    Raises AuthenticationFailed, ApiError 403 `address_not_allowed`, and TooManyTries for one of many wrong keys.
+    Raises AuthenticationFailed, ApiError 403 `address_not_allowed`, TooManyRequests, and TooManyTries for one of many
+    wrong keys.
     """
     if not key_text.is_well_formed(raw):
         raise AuthenticationFailed("This is no API key: a letter is missing or wrong.", code="invalid_key")
     digest, address = key_text.digest(raw), client_address(request._request)
-    params = {"digest": digest, "address": address or None, **(beside.params if beside else {})}
-    rows = database.fetch_prepared(_sql(beside.sql if beside else "", is_noted=_last_uses.is_due(digest)), params)
+    subjects, is_noted = _seen.subjects(digest), _seen.is_due(digest)
+    chunks: list[int] | None = None
+    if is_counted:
+        chunks = [LEAST_CHUNK, LEAST_CHUNK] if subjects is None else request_limits.limits.begin(*subjects)
+    params: dict[str, Any] = {"digest": digest, "address": address or None, **(beside.params if beside else {})}
+    is_written = is_noted or chunks is not None
+    if is_written:
+        user_chunk, key_chunk = chunks or (0, 0)
+        params |= request_limits.parameters() | {"user_chunk": user_chunk, "key_chunk": key_chunk}
+    sent_at = time.monotonic()
+    rows = database.fetch_prepared(_sql(beside.sql if beside else "", is_written=is_written), params)
     if not rows:
         security_log.record_sample("key_refused", address=address, reason="unknown")
         throttle.count_key(address)
         raise AuthenticationFailed("There is no such API key.", code="invalid_key")
-    state, key_id, scopes, *row = rows[0]
+    state, key_id, scopes, leases, *row = rows[0]
     if state:
         security_log.record_sample("key_refused", address=address, reason=state, key=key_id)
         if state == "address":
             raise ApiError(403, "address_not_allowed", "This API key may not be used from this address.")
         raise AuthenticationFailed(_REFUSALS[state], code=f"key_{state}")
     user, found = tokens.user_and_beside(row)
+    subjects = (of_user(user.pk), key_id)
+    _seen.belongs_to(digest, subjects)
+    if chunks is not None:
+        request_limits.limits.settle(subjects, chunks, leases, sent_at=sent_at)
     return Caller(user, None, found, KeyFacts(key_id, frozenset(scopes)))
 
 
@@ -102,20 +130,28 @@ _STATE = """CASE WHEN k.ended_at IS NOT NULL OR NOT u.is_active THEN 'revoked'
     WHEN cardinality(k.addresses) > 0 AND (%(address)s::inet <<= ANY (k.addresses::text[]::inet[])) IS NOT TRUE
         THEN 'address' ELSE '' END"""
 _FROM = """video_apikeysecret s JOIN video_apikey k ON k.id = s.key_id JOIN auth_user u ON u.id = k.user_id"""
-#: Its time is to the minute: another process may have written it, too.
-_NOTE = f"""WITH noted AS (
-    UPDATE video_apikeysecret SET last_used_at = statement_timestamp() WHERE digest = (
-        SELECT s.digest FROM {_FROM} WHERE s.digest = %(digest)s AND {_STATE} = ''
-    ) AND (last_used_at IS NULL OR last_used_at < statement_timestamp() - interval '{NOTED_S:.0f} seconds')
-)
+#: What is written beside, of a key that is good: when it was used last, to the minute, unless another process has
+#: written it; and what the limits give.
+_WRITTEN = f"""WITH good AS MATERIALIZED (
+    SELECT s.digest, k.id, k.requests_per_minute, u.id AS user_id FROM {_FROM}
+    WHERE s.digest = %(digest)s AND {_STATE} = ''
+), noted AS (
+    UPDATE video_apikeysecret s SET last_used_at = statement_timestamp() FROM good WHERE s.digest = good.digest
+        AND (s.last_used_at IS NULL OR s.last_used_at < statement_timestamp() - interval '{NOTED_S:.0f} seconds')
+), limited AS MATERIALIZED (
+    SELECT {tokens.LIMIT_OF_USER} FROM good JOIN auth_user u ON u.id = good.user_id
+    LEFT JOIN video_usershare share ON share.user_id = u.id
+    UNION ALL SELECT id, 1, coalesce(requests_per_minute, %(per_key)s::int), %(key_chunk)s::int FROM good
+), {LEASES}
 """  # noqa: S608 - constants
 
 
 @cache
-def _sql(beside: str, *, is_noted: bool) -> str:
+def _sql(beside: str, *, is_written: bool) -> str:
+    leases = "leases.leases" if is_written else "NULL::float8[]"
     columns = ", ".join([*(f"u.{name}" for name in tokens.OF_USER), *(["beside.*"] if beside else [])])
     more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
     return (
-        f"{_NOTE if is_noted else ''} SELECT {_STATE}, k.id, k.scopes, {columns} "  # noqa: S608
-        f"FROM {_FROM} {more} WHERE s.digest = %(digest)s"
+        f"{_WRITTEN if is_written else ''} SELECT {_STATE}, k.id, k.scopes, {leases}, {columns} "  # noqa: S608
+        f"FROM {_FROM} {more} {'CROSS JOIN leases' if is_written else ''} WHERE s.digest = %(digest)s"
     )

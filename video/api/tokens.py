@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,8 +26,9 @@ from rest_framework_simplejwt.settings import api_settings
 from rest_framework_simplejwt.tokens import Token
 
 from video.infra import database
-from video.web import demo_login
+from video.web import demo_login, request_limits
 from video.web.logins.sessions import Login, is_id
+from video.web.request_limits import of_user
 
 #: `iss` of our own tokens: each belongs to a session.
 ISSUER = "reelworks"
@@ -145,7 +147,7 @@ def expiry(token: Token) -> datetime:
 @dataclass(frozen=True)
 class Beside:
     """What the statement that reads a login reads as well: a SELECT of one row at most, whose first column is never
-    NULL. It may speak of the user's row as `u`; its parameters are not called `user`, `session`, `digest` or `address`.
+    NULL. It may speak of the user's row as `u`; its parameters have names that no statement here uses.
     """
 
     sql: str
@@ -175,9 +177,11 @@ class Caller:
         return "" if self.token is None else self.token.session_id
 
 
-def caller_of_access(raw: str, beside: Beside | None = None) -> Caller:
-    """The active user that an access token stands for, with one query. Raises AuthenticationFailed."""
-    return caller_of(decoded(AcceptedToken, raw), beside)
+def caller_of_access(raw: str, beside: Beside | None = None, *, is_counted: bool = False) -> Caller:
+    """The active user that an access token stands for, with one query. `is_counted`: against the user's requests a
+    minute. Raises AuthenticationFailed and TooManyRequests.
+    """
+    return caller_of(decoded(AcceptedToken, raw), beside, is_counted=is_counted)
 
 
 def user_of_refresh(raw: str) -> tuple[AbstractBaseUser, SessionRefreshToken]:
@@ -196,13 +200,15 @@ def decoded(kind: type[Kind], raw: str) -> Kind:
         raise AuthenticationFailed(REFUSED, code="invalid_token") from None
 
 
-def caller_of(token: _CheckedToken, beside: Beside | None = None) -> Caller:
-    """The active user of a token whose session, if it has one, is alive. Raises AuthenticationFailed."""
+def caller_of(token: _CheckedToken, beside: Beside | None = None, *, is_counted: bool = False) -> Caller:
+    """The active user of a token whose session, if it has one, is alive. Raises AuthenticationFailed, and
+    TooManyRequests where it is counted.
+    """
     user_id = token.payload.get(api_settings.USER_ID_CLAIM)
     row = None
     if isinstance(user_id, int | str) and not isinstance(user_id, bool):
         try:
-            row = _read(get_user_model()._meta.pk.to_python(user_id), token.session_id, beside)
+            row = _read(get_user_model()._meta.pk.to_python(user_id), token.session_id, beside, is_counted)
         except (ValidationError, ValueError):  # no id at all
             row = None
     if row is None:
@@ -226,18 +232,42 @@ def user_and_beside(row: Sequence[Any]) -> tuple[AbstractBaseUser, tuple[Any, ..
 OF_USER = ("id", "password", "is_superuser", "username", "is_staff", "is_active")
 
 
-def _read(pk: Any, session_id: str, beside: Beside | None) -> tuple[Any, ...] | None:
+def _read(pk: Any, session_id: str, beside: Beside | None, is_counted: bool) -> tuple[Any, ...] | None:
     """The user's columns, if the session is alive, then those beside. Read at each request; a query set costs four
     times the CPU of this.
     """
     params = {"user": pk, **({"session": session_id} if session_id else {}), **(beside.params if beside else {})}
-    rows = database.fetch_prepared(_sql(bool(session_id), beside.sql if beside else ""), params)
-    return rows[0] if rows else None
+    chunks = request_limits.limits.begin(of_user(pk)) if is_counted else None
+    sql = _sql(bool(session_id), beside.sql if beside else "", leases=chunks is not None)
+    if chunks is None:
+        rows = database.fetch_prepared(sql, params)
+        return rows[0] if rows else None
+    sent_at = time.monotonic()
+    rows = database.fetch_prepared(sql, params | request_limits.parameters() | {"user_chunk": chunks[0]})
+    if not rows:
+        return None
+    *row, leases = rows[0]
+    request_limits.limits.settle([of_user(pk)], chunks, leases, sent_at=sent_at)
+    return tuple(row)
+
+
+#: Of the login, as `request_limits.LEASES` wants it.
+LIMIT_OF_USER = f"""'{request_limits.of_user("")}' || u.id AS subject, 0 AS place,
+        coalesce(share.requests_per_minute, %(per_user)s::int) AS most, %(user_chunk)s::int AS chunk"""
 
 
 @cache
-def _sql(of_session: bool, beside: str) -> str:
+def _sql(of_session: bool, beside: str, *, leases: bool) -> str:
     columns = ", ".join([*(f"u.{name}" for name in OF_USER), *(["beside.*"] if beside else [])])
     session = "JOIN video_loginsession s ON s.user_id = u.id AND s.id = %(session)s AND s.ended_at IS NULL"
+    session = session if of_session else ""
     more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
-    return f"SELECT {columns} FROM auth_user u {session if of_session else ''} {more} WHERE u.id = %(user)s"  # noqa: S608
+    first = ""
+    if leases:
+        columns += ", leases.leases"
+        more += " CROSS JOIN leases"
+        first = f"""WITH limited AS MATERIALIZED (
+            SELECT {LIMIT_OF_USER} FROM auth_user u {session}
+            LEFT JOIN video_usershare share ON share.user_id = u.id WHERE u.id = %(user)s
+        ), {request_limits.LEASES}"""  # noqa: S608 - constants
+    return f"{first} SELECT {columns} FROM auth_user u {session} {more} WHERE u.id = %(user)s"  # noqa: S608

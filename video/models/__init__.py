@@ -5,7 +5,7 @@ Only `video.engine` and `video.actions` write a task, only `video.attempts` a ge
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
-from video.models.api_keys import ApiKey, ApiKeySecret, Scope
+from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
@@ -32,6 +32,7 @@ __all__ = [
     "ProviderAccount",
     "ProviderKey",
     "RecoveryCode",
+    "RequestWindow",
     "Scope",
     "Stage",
     "Status",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 
@@ -42,6 +42,9 @@ class ApiKey(models.Model):
     )
     daily_credits = models.PositiveIntegerField(
         null=True, blank=True, help_text="Credits that it may spend on one day, in UTC; empty: no limit."
+    )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Instead of REQUESTS_PER_MINUTE_PER_KEY; 0: no limit."
     )
     spent_credits = models.BigIntegerField(default=0, db_default=0, help_text="Debited with it on `spent_on`.")
     spent_on = models.DateField(null=True, blank=True, help_text="The last day on which it spent something, in UTC.")
@@ -88,3 +91,24 @@ class ApiKeySecret(models.Model):
 
     def __str__(self) -> str:
         return self.hint
+
+
+class RequestWindow(models.Model):
+    """The requests of one user or key in its last minute, as they were given to processes in chunks."""
+
+    subject = models.CharField(primary_key=True, max_length=40, help_text="`user 7`, or a key's id.")
+    ends_at = models.DateTimeField(help_text="A whole minute.")
+    most = models.IntegerField(help_text="The limit, or what was given before it was lowered.")
+    granted = models.IntegerField(help_text="To all processes.")
+    last_grant = models.IntegerField(help_text="To the process that asked last.")
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(name="window_gives_no_more_than_most", condition=Q(granted__lte=F("most"))),
+            models.CheckConstraint(
+                name="window_counts_what_it_gives", condition=Q(last_grant__gte=0, granted__gte=F("last_grant"))
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.subject

@@ -38,6 +38,9 @@ class UserShare(models.Model):
         blank=True,
         help_text="Bytes that stored files may have, instead of MAX_STORED_BYTES_PER_USER; 0: no limit.",
     )
+    requests_per_minute = models.PositiveIntegerField(
+        null=True, blank=True, help_text="API requests, instead of REQUESTS_PER_MINUTE; 0: no limit."
+    )
     note = models.CharField(max_length=200, blank=True, default="")
 
     class Meta:

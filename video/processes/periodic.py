@@ -23,7 +23,7 @@ from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
 from video.scheduling import admission
-from video.web import uploads
+from video.web import request_limits, uploads
 from video.web.logins import api_keys, sessions, throttle
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
     ("signs", 3600, workers.sweep_old),
-    ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep()),
+    ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep() + request_limits.sweep()),
 )
 
 

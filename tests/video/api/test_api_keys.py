@@ -66,7 +66,7 @@ def age(seconds: float) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_last_use_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_login, "_last_uses", key_login._LastUses())
+    monkeypatch.setattr(key_login, "_seen", key_login._Seen())
 
 
 def test_a_key_has_the_shape_and_checksum_that_scanners_look_for() -> None:
@@ -102,6 +102,7 @@ def test_a_key_is_shown_once_and_only_its_hash_is_kept(api: Client, user: Abstra
         "scopes": ["create", "read"],
         "addresses": ["203.0.113.0/24", "2001:db8::1/128"],
         "dailyCredits": 50,
+        "requestsPerMinute": None,
         "spentToday": 0,
         "madeAt": 0,
         "expiresAt": 0,
@@ -171,7 +172,7 @@ def test_status_with_a_key_is_one_statement_and_the_last_use_is_written_once_a_m
     age(61)
     assert statements() == 1  # this process has written it within the minute
     assert ApiKeySecret.objects.get().last_used_at == first - timedelta(seconds=61)
-    key_login._last_uses = key_login._LastUses()
+    key_login._seen = key_login._Seen()
     assert statements() == 1
     assert ApiKeySecret.objects.get().last_used_at > first
 

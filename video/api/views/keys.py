@@ -80,7 +80,10 @@ def shown(key: ApiKey) -> dict[str, Any]:
     used = [one.last_used_at for one in secrets if one.last_used_at is not None]
     today: date = timezone.now().date()
     facts = {
-        **{name: getattr(key, name) for name in ("id", "name", "scopes", "addresses", "daily_credits")},
+        **{
+            name: getattr(key, name)
+            for name in ("id", "name", "scopes", "addresses", "daily_credits", "requests_per_minute")
+        },
         "spent_today": key.spent_credits if key.spent_on == today else 0,
         "made_at": key.made_at,
         "expires_at": key.expires_at,

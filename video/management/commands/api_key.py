@@ -18,8 +18,8 @@ from video.web.logins import api_keys
 from video.web.logins.api_keys import KeyOrder, NoSuchKey, TooManyKeys
 
 NOT_FOUND = 1
-MOST_CREDITS = 1_000_000_000
-FIELDS = "id name scopes addresses daily_credits made_at expires_at"
+MOST = 1_000_000_000
+FIELDS = "id name scopes addresses daily_credits requests_per_minute made_at expires_at"
 
 
 class Command(ReportCommand):
@@ -36,7 +36,8 @@ class Command(ReportCommand):
         create.add_argument("--name", required=True, type=_name, help="what people know it by")
         create.add_argument("--scopes", type=_scopes, required=True, help=f"of {','.join(Scope.values)}")
         create.add_argument("--address", action="append", type=_network, default=[], help="where it may come from")
-        create.add_argument("--daily-credits", type=_credits, help="credits that it may spend a day (UTC)")
+        create.add_argument("--daily-credits", type=_number, help="credits that it may spend a day (UTC)")
+        create.add_argument("--requests-per-minute", type=_number, help="instead of REQUESTS_PER_MINUTE_PER_KEY")
         create.add_argument("--expires-in", type=seconds, metavar="TIME", help="such as 90d; without it, never")
         listed = what.add_parser("list", help="keys that are good")
         listed.add_argument("user", metavar="USER", nargs="?", help="user name; without it, of all")
@@ -60,6 +61,7 @@ class Command(ReportCommand):
             options["scopes"],
             options["address"],
             options["daily_credits"],
+            options["requests_per_minute"],
             None if lasts is None else timedelta(seconds=lasts),
         )
         try:
@@ -139,9 +141,9 @@ def _network(text: str) -> str:
         raise argparse.ArgumentTypeError(str(err)) from None
 
 
-def _credits(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) > MOST_CREDITS:
-        raise argparse.ArgumentTypeError(f"it must be a whole number from 0 to {MOST_CREDITS}")
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 10 or int(text) > MOST:
+        raise argparse.ArgumentTypeError(f"it must be a whole number from 0 to {MOST}")
     return int(text)
 
 

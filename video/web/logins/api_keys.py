@@ -52,6 +52,7 @@ class KeyOrder:
     scopes: Sequence[str]
     addresses: Sequence[str] = ()  # CIDR, normalised
     daily_credits: int | None = None
+    requests_per_minute: int | None = None
     lasts: timedelta | None = None  # None: for ever
 
 
@@ -79,9 +80,10 @@ def make(user: AbstractBaseUser, order: KeyOrder) -> tuple[str, str]:
     with transaction.atomic():
         row = database.fetch_one(
             """
-            INSERT INTO video_apikey (id, user_id, name, scopes, addresses, daily_credits, expires_at)
+            INSERT INTO video_apikey (id, user_id, name, scopes, addresses, daily_credits, requests_per_minute,
+                expires_at)
             SELECT %(id)s, u.id, %(name)s, %(scopes)s::varchar[], %(addresses)s::varchar[], %(credits)s,
-                statement_timestamp() + %(lasts)s::interval
+                %(requests)s, statement_timestamp() + %(lasts)s::interval
             FROM auth_user u WHERE u.id = %(user)s AND u.password = %(password)s AND u.is_active FOR SHARE
             RETURNING (SELECT count(*) FROM video_apikey o WHERE o.user_id = %(user)s AND o.ended_at IS NULL
                 AND (o.expires_at IS NULL OR o.expires_at > statement_timestamp()))
@@ -94,6 +96,7 @@ def make(user: AbstractBaseUser, order: KeyOrder) -> tuple[str, str]:
                 "scopes": sorted(set(order.scopes)),
                 "addresses": list(order.addresses),
                 "credits": order.daily_credits,
+                "requests": order.requests_per_minute,
                 "lasts": order.lasts,
             },
         )
