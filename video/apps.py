@@ -1,4 +1,8 @@
 from django.apps import AppConfig
+from django.contrib.postgres.indexes import OpClass
+from django.db.models.expressions import OrderBy
+from django.db.models.functions import Collate
+from django.db.models.indexes import IndexExpression
 
 
 class VideoConfig(AppConfig):
@@ -11,5 +15,7 @@ class VideoConfig(AppConfig):
         from video.infra import timeouts
         from video.web import security_log
 
+        # As the app django.contrib.postgres does, which also asks each new connection for types that are not used here.
+        IndexExpression.register_wrappers(OrderBy, OpClass, Collate)
         timeouts.watch()
         security_log.watch()

@@ -8,6 +8,7 @@ from functools import cache
 
 from django.conf import settings
 from django.db import connection
+from psycopg.types.json import Jsonb
 
 from video import ids
 from video.credits import key_spend, ledger, price
@@ -23,7 +24,7 @@ from video.scheduling import backlog, storage_quota
 from video.web import uploads
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
-_GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "idempotency_key", "request_hash")
+_GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "metadata", "idempotency_key", "request_hash")
 #: The other columns that have no default in the database, as SQL.
 _NEW_TASK = {
     **dict.fromkeys(("progress", "fence", "tries", "deaths"), "0"),
@@ -86,6 +87,7 @@ def create(
     *,
     models: list[str] | None = None,
     picture: bytes | None = None,
+    metadata: dict[str, str] | None = None,
     idempotency_key: str | None = None,
     priority: int = 0,
     api_key: str | None = None,
@@ -93,17 +95,17 @@ def create(
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
     `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already. `picture`: the start
-    image where it came along; the order names the upload that is made of it first.
+    image where it came along; the order names the upload that is made of it first. `metadata`: the client's own pairs.
     `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key that it is ordered with,
-    whose limit counts. A second run with the same `idempotency_key` and order
-    makes nothing and returns the first task. Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull,
-    KeyReused, as `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is
-    made then.
+    whose limit counts. A second run with the same `idempotency_key` and order makes nothing and returns the first task.
+    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, KeyReused, as
+    `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is made then.
     """
     task = VideoTask(
         id=ids.task_id(),
         user_id=user_id,
-        request_hash=order.fingerprint() if idempotency_key else "",
+        request_hash=order.fingerprint(metadata=metadata) if idempotency_key else "",
+        metadata=metadata or {},
         idempotency_key=idempotency_key,
         priority=priority,
         eligible_models=model_choice.eligible_models(order) if models is None else models,
@@ -126,6 +128,7 @@ def create(
             order,
             models=models,
             picture=picture,
+            metadata=metadata,
             idempotency_key=idempotency_key,
             priority=priority,
             api_key=api_key,
@@ -167,6 +170,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in _GIVEN},
+            "metadata": Jsonb(task.metadata),
             "price": cost,
             "api_key": api_key,
             "outcome": TaskEvent.Outcome.CREATED.value,

@@ -59,7 +59,7 @@ def _forget_order(task_id: str) -> None:
     """
     database.execute(
         """
-        UPDATE video_videotask SET prompt = '', negative_prompt = '', seed = NULL,
+        UPDATE video_videotask SET prompt = '', negative_prompt = '', seed = NULL, metadata = '{}',
             image_url = CASE WHEN image_url = '' THEN '' ELSE 'deleted' END, idempotency_key = NULL,
             request_hash = '', park_reason = '', fence = fence + 1,
             error_message = CASE WHEN error_message = '' THEN '' ELSE 'It failed.' END,

@@ -31,6 +31,7 @@ from video.actions.visible_text import is_visible
 from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.models.order import SOURCE_FPS, Order
+from video.models.tasks import MOST_PAIRS
 from video.routing import model_choice
 from video.routing.private_hosts import origins_allowed
 from video.web import uploads
@@ -42,6 +43,7 @@ LONGEST_TEXT = 10_000  # characters; each model's own limit is far below
 # with either. A suggestion is by far the dearest part.
 MOST_UNKNOWN, MOST_SUGGESTED = 10, 3  # names that one answer lists, and those that it looks for a likeness of
 LONGEST_SHOWN, LONGEST_SUGGESTED = 80, 40  # characters of such a name
+LONGEST_NAME, LONGEST_VALUE = 64, 512  # characters of a pair of metadata
 DAY_S = 86_400
 LONGEST_KEPT_S = 3650 * DAY_S
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -111,6 +113,10 @@ class ImageAddress(Text):
             return check_public_url(sent, trusted_origins=origins_allowed(sent))
         except ForbiddenAddress as err:
             raise ValidationError(f"must be a public https link: {err}") from None
+
+
+PAIR_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}", re.ASCII)
+_PAIR_VALUE = Text(max_length=LONGEST_VALUE)
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,32 @@ class Flag(serializers.BooleanField):
         return data
 
 
+class Metadata(serializers.Field[Any, Any, Any, Any]):
+    """A client's own pairs: an object of at most 16 short strings, whose names may stand in the address of a list."""
+
+    default_error_messages = {
+        "invalid": 'must be an object of strings, such as {{"project": "spring"}}',
+        "too_many": f"has more than {MOST_PAIRS} pairs",
+        "name": f"must have names of 1 to {LONGEST_NAME} letters (a to z), digits and the signs _ . -",
+    }
+
+    def to_internal_value(self, data: Any) -> dict[str, str]:
+        if not isinstance(data, dict):
+            self.fail("invalid")
+        if len(data) > MOST_PAIRS:
+            self.fail("too_many")
+        if not all(PAIR_NAME.fullmatch(name) for name in data):
+            self.fail("name")
+        found = {}
+        for name, value in data.items():
+            try:
+                found[name] = _PAIR_VALUE.run_validation(value)
+            except ValidationError as err:
+                why = " ".join(map(str, err.detail))
+                raise ValidationError(f"{name} {why}") from None
+        return found
+
+
 class OneOf(Text):
     """One of a few words."""
 
@@ -246,8 +278,8 @@ def _fields_of(serializer: type[Strict]) -> BindingDict:
 
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["models"]` are those that may
-    make it, the likely one first, `["picture"]` the bytes of a start image that came along, else None: the order then
-    names the upload of these bytes.
+    make it, the likely one first, `["metadata"]` the client's own pairs, `["picture"]` the bytes of a start image that
+    came along, else None: the order then names the upload of these bytes.
 
     A model that is named and can't do what is asked is the client's mistake, whatever `fallback` says: that is for
     failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
@@ -268,6 +300,7 @@ class CreateSerializer(Strict):
     expiresIn = WholeNumber(
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
     )
+    metadata = Metadata(required=False, allow_null=True)
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""
@@ -277,13 +310,14 @@ class CreateSerializer(Strict):
         return seconds
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        metadata = attrs.pop("metadata", {})
         inline = attrs.get("image_url")
         picture = inline.data if isinstance(inline, InlinePicture) else None
         if picture is not None:
             attrs = {**attrs, "image_url": uploads.address_of(picture)}
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
         models = _models(order, fallback_said=attrs.get("fallback") is True)
-        return {"order": order, "models": models, "picture": picture}
+        return {"order": order, "models": models, "picture": picture, "metadata": metadata}
 
 
 def _models(order: Order, *, fallback_said: bool) -> list[str]:

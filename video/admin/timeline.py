@@ -221,6 +221,7 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
         ("User", task.user.get_username()),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),
         ("Quality", f"{task.quality}, {task.resolution}, {_rate(task)}"),
+        ("Metadata", ", ".join(f"{name}: {value}" for name, value in task.metadata.items())),
         ("Run", str(task.run) if task.run > 1 else ""),
     ]
     return [(name, value) for name, value in facts if value]
@@ -236,6 +237,8 @@ def _made(task: VideoTask) -> list[tuple[str, str]]:
         ("Video", task.video_id or ""),
         ("Picture", f"{task.video_width_px} × {task.video_height_px}" if task.video_width_px else ""),
         ("Length", f"{task.video_duration_s:.2f} s" if task.video_duration_s else ""),
+        ("Rate", f"{task.video_fps:g} frames a second" if task.video_fps else ""),
+        ("Sound", "" if task.video_has_sound is None else "yes" if task.video_has_sound else "none"),
         ("Size", f"{task.video_bytes / 1e6:.2f} MB" if task.video_bytes else ""),
         ("Original kept", f"{task.original_bytes / 1e6:.2f} MB" if task.original_bytes is not None else ""),
         ("Kept until", clock(task.expires_at) if task.gone_at is None else ""),

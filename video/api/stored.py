@@ -15,8 +15,10 @@ from video.web import media
 GoneWhy = VideoTask.GoneWhy
 
 #: Columns of `t` that a statement selects for `shown`, in this order.
-COLUMNS = """t.output_key, t.thumbnail_key, t.source_key, t.original_bytes, t.finished_at, t.expires_at, t.gone_at,
+COLUMNS = """t.output_key, t.thumbnail_key, t.source_key, t.original_bytes, t.video_duration_s, t.video_width_px,
+    t.video_height_px, t.video_bytes, t.video_fps, t.video_has_sound, t.finished_at, t.expires_at, t.gone_at,
     t.gone_why"""
+_FACTS = slice(4, 10)
 NUMBER = COLUMNS.count(",") + 1
 #: For programs and for people.
 _GONE = {
@@ -33,12 +35,14 @@ def is_deleted(row: tuple[Any, ...]) -> bool:
 
 def shown(row: tuple[Any, ...], base: str, *, success: bool) -> dict[str, Any]:
     """`row`: the columns of a task that has ended. `base`: the origin of links. `success`: whether it has a video."""
-    video, thumbnail, source, original_bytes, finished_at, expires_at, gone_at, why = row
+    video, thumbnail, source, original_bytes, *_, finished_at, expires_at, gone_at, why = row
+    facts = _facts(*row[_FACTS]) if success else {}
     if why:
         code, message = _GONE[why]
         at = utc(gone_at)
         return {
             **({"result": {"videoUrl": None, "thumbnailUrl": None}} if success else {}),
+            **facts,
             **({"expiredAt": at} if why == GoneWhy.EXPIRED else {}),
             "gone": {"code": code, "message": message, "at": at},
         }
@@ -52,7 +56,18 @@ def shown(row: tuple[Any, ...], base: str, *, success: bool) -> dict[str, Any]:
     if original_bytes is not None and timezone.now() < finished_at + timedelta(days=settings.KEEP_SOURCE_DAYS):
         result["originalUrl"] = media.link(source, base=base)
     ends_at = _ends_at(finished_at, expires_at)
-    return {"result": result, **({"expiresAt": utc(ends_at)} if ends_at else {})}
+    return {"result": result, **facts, **({"expiresAt": utc(ends_at)} if ends_at else {})}
+
+
+def _facts(
+    duration_s: float | None, width: int | None, height: int | None, size: int | None, fps: float | None, sound: Any
+) -> dict[str, Any]:
+    """What the finished video is, as measured; `fps` and `sound` are null for a video of before they were kept."""
+    if duration_s is None:
+        return {}
+    seconds = round(duration_s, 3)
+    found = {"seconds": seconds, "width": width, "height": height, "bytes": size, "fps": fps, "sound": sound}
+    return {"video": found}
 
 
 def _ends_at(finished_at: datetime, expires_at: datetime | None) -> datetime | None:

@@ -132,6 +132,8 @@ _SETTABLE = frozenset(
         "video_width_px",
         "video_height_px",
         "video_duration_s",
+        "video_fps",
+        "video_has_sound",
         "warnings",
         "fetched_again_of",
         "thumbnail_bytes",

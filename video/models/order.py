@@ -76,12 +76,14 @@ class Order:
         """The order that a task was made from."""
         return cls(**{name: getattr(task, name) for name in ABOUT})
 
-    def fingerprint(self) -> str:
-        """Equal for equal orders; what an Idempotency-Key is bound to.
+    def fingerprint(self, **beside: Any) -> str:
+        """Equal for equal orders; what an Idempotency-Key is bound to. `beside`: what else the request says, if it
+        does.
 
         Fields that came later count only where they are given, so that earlier keys still stand for their orders.
         """
         asked = {name: value for name, value in asdict(self).items() if not (name in _LATER and value is None)}
+        asked |= {name: value for name, value in beside.items() if value}
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

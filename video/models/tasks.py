@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex, OpClass
 from django.db import models
 from django.db.models import F, Func, Q, Value
-from django.db.models.functions import Now
-from django.db.models.lookups import Exact
+from django.db.models.functions import Cast, Now
+from django.db.models.lookups import Exact, LessThanOrEqual
 
 from media_pipeline.encode.rates import MAX_FPS
 from video import ids
@@ -37,6 +38,24 @@ class Stage(models.TextChoices):
 
 
 ACTIVE = (Status.PENDING, Status.RUNNING)
+
+MOST_PAIRS = 16  # of metadata
+#: The metadata of a task beneath its user's id, as the index of the list has it: {"7": {"project": "spring"}}.
+BY_USER = Func(
+    Value({}, models.JSONField()),
+    Func(Cast(F("user"), models.TextField()), template="ARRAY[%(expressions)s]", output_field=models.TextField()),
+    F("metadata"),
+    function="jsonb_set",
+    output_field=models.JSONField(),
+)
+#: The same in SQL, of a row `t`.
+BY_USER_SQL = "jsonb_set('{}'::jsonb, ARRAY[(t.user_id)::text], t.metadata)"
+#: How many pairs there are; of anything but an object, none.
+_PAIRS = Func(
+    Func(F("metadata"), template="jsonb_path_query_array(%(expressions)s, '$.keyvalue()', '{}', true)"),
+    function="jsonb_array_length",
+    output_field=models.IntegerField(),
+)
 
 
 class VideoTask(models.Model):
@@ -99,6 +118,12 @@ class VideoTask(models.Model):
         db_default=0,
         help_text="Set by operators, -100 to 100; among one user's waiting tasks the highest goes first.",
     )
+    metadata = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="Pairs of short strings of the client's own, by which its list is filtered.",
+    )
     idempotency_key = models.CharField(max_length=255, null=True, blank=True, editable=False)  # noqa: DJ001 - NULL: no key
     request_hash = models.CharField(max_length=64, blank=True, default="", editable=False)
 
@@ -142,6 +167,8 @@ class VideoTask(models.Model):
     video_width_px = models.PositiveIntegerField(null=True, blank=True)
     video_height_px = models.PositiveIntegerField(null=True, blank=True)
     video_duration_s = models.FloatField(null=True, blank=True)
+    video_fps = models.FloatField(null=True, blank=True, help_text="Frames a second of the finished video.")
+    video_has_sound = models.BooleanField(null=True, blank=True, help_text="Whether the finished video has sound.")
     warnings = models.JSONField(
         default=list,
         db_default=Value([], models.JSONField()),
@@ -215,6 +242,11 @@ class VideoTask(models.Model):
                 fields=["finished_at"], name="task_original_to_sweep", condition=Q(original_bytes__isnull=False)
             ),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
+            models.Index(
+                fields=["user", "-finished_at"], name="task_ended_of_user", condition=Q(finished_at__isnull=False)
+            ),
+            # Each pair under its user's id: another user's equal pairs cost a list nothing.
+            GinIndex(OpClass(BY_USER, name="jsonb_path_ops"), name="task_metadata_of_user", condition=~Q(metadata={})),
             models.Index(fields=["status", "-created_at"], name="task_list_in_admin"),
         ]
         constraints = [
@@ -264,6 +296,19 @@ class VideoTask(models.Model):
                 condition=Q(
                     Exact(Func(F("warnings"), function="jsonb_typeof", output_field=models.TextField()), "array")
                 ),
+            ),
+            models.CheckConstraint(
+                name="task_metadata_is_object",
+                condition=Q(
+                    Exact(Func(F("metadata"), function="jsonb_typeof", output_field=models.TextField()), "object")
+                ),
+            ),
+            models.CheckConstraint(
+                name="task_metadata_has_16_pairs_at_most",
+                condition=Q(LessThanOrEqual(_PAIRS, MOST_PAIRS)),
+            ),
+            models.CheckConstraint(
+                name="task_deleted_holds_no_metadata", condition=~Q(gone_why="deleted") | Q(metadata={})
             ),
             models.CheckConstraint(name="task_status_known", condition=Q(status__in=Status.values)),
             models.CheckConstraint(name="task_stage_known", condition=Q(stage__in=Stage.values)),

@@ -183,6 +183,8 @@ def transcode(claim: Claim) -> Outcome:
             "video_width_px": made.info.width_px,
             "video_height_px": made.info.height_px,
             "video_duration_s": made.info.duration_s,
+            "video_fps": round(float(made.info.fps), 3),
+            "video_has_sound": made.info.audio_codec is not None,
             "warnings": warnings.after(
                 "transcode", task.warnings, [*made.warnings, *odd_media.length_warnings(info, task.duration_s)]
             ),

@@ -103,7 +103,7 @@ def _tasks(user: int, statuses: tuple[Status, ...], number: int, after: str | No
             SELECT t.id, t.prompt, t.created_at, t.finished_at, t.run,
                 t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
                 (SELECT g.model FROM video_generation g WHERE g.task_id = t.id ORDER BY g.attempt DESC LIMIT 1),
-                t.warnings
+                t.warnings, t.metadata
             FROM video_videotask t WHERE t.user_id = %(user)s AND t.gone_why <> 'deleted'{where}
             ORDER BY t.created_at DESC, t.id DESC LIMIT %(number)s
             """,  # noqa: S608 - conditions of this function alone

@@ -34,7 +34,7 @@ OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _COLUMNS = f"""
     SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
-        g.model, t.warnings, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
+        g.model, t.warnings, t.metadata, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
             extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
         t.eligible_models, t.rerun, t.created_at,
@@ -56,7 +56,7 @@ _STATUSES = f"""
         AND one.gone_why <> 'deleted'
 """  # noqa: S608 - a constant
 _FILES = slice(5, 5 + stored.NUMBER)
-_SHOWN = _FILES.stop + 3  # columns of `shown`, and the age of a render
+_SHOWN = _FILES.stop + 4  # columns of `shown`, and the age of a render
 LONGEST_WAIT_S = 60
 #: What clients may see; a cancelled task is a failed one to them.
 PUBLIC_STATUS = {Status.CANCELLED.value: Status.FAILED.value}
@@ -78,6 +78,7 @@ class CreateView(ApiView):
                 "taskId": task.pk,
                 "status": PUBLIC_STATUS.get(task.status, str(task.status)),
                 "estimatedTime": estimates.expected_seconds(catalogue.BY_ID[wanted["models"][0]], task.user_id),
+                **({"metadata": task.metadata} if task.metadata else {}),
             },
             status=201 if is_new else 200,
         )
@@ -198,12 +199,14 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_COLUMNS` begins, `base` as of `origin_of`."""
-    status, progress, stage, error_code, error_message, *files, model, warnings = row
+    status, progress, stage, error_code, error_message, *files, model, warnings, metadata = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
         shown["model"] = model
     if status == Status.SUCCESS.value and (odd := json.loads(warnings)):  # as the driver gives it to us
         shown["warnings"] = odd
+    if pairs := json.loads(metadata):
+        shown["metadata"] = pairs
     if status == Status.FAILED.value:
         shown |= {"error": error_message, "errorCode": error_code}
     elif status == Status.CANCELLED.value:
