@@ -104,9 +104,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 # Of one start image, however it comes: fetched, uploaded, or inside the order.
 UPLOAD_MAX_BYTES = read.whole(env, "UPLOAD_MAX_BYTES", 20 * 1024**2, least=64 * 1024, most=20 * 1024**2)
 FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES + MAX_BODY_BYTES  # the front has received it into memory anyway
-# Of the calls that may have a picture in them.
+# Of the calls that may have a picture in them, or many orders.
 MAX_BODY_BYTES_OF = {
     "/api/video/upload": UPLOAD_MAX_BYTES + MAX_BODY_BYTES,
+    "/api/video/batch": 1024**2,
     **dict.fromkeys(("/api/video/create", "/api/video/quote"), data_uri.MAX_CHARACTERS + MAX_BODY_BYTES),
 }
 

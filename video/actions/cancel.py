@@ -7,13 +7,14 @@ a new fence, so a worker that still writes finds no row. No provider is called h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from django.db import transaction
 
 from video.actions import task_rows
-from video.actions.task_rows import ActionRefused, TaskDeleted
+from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.attempts import task_moves
 from video.credits import ledger
 from video.engine import transitions
@@ -21,6 +22,10 @@ from video.infra import database
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State
+#: What a cancel makes of a row.
+_ENDED = """status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
+            admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
+            finished_at = statement_timestamp()"""
 
 
 class Refund(StrEnum):
@@ -116,14 +121,12 @@ def _has_job(last: Generation | None) -> bool:
 def _cancel_row(task_id: str, user_id: int | None, *, only_waiting: bool) -> tuple[int, Stage, int] | None:
     """The one conditional UPDATE: (run, stage, new fence), or None if the task does not exist or has ended."""
     row = database.fetch_one(
-        """
-        UPDATE video_videotask SET status = 'cancelled', fence = fence + 1, lease_until = NULL, next_run_at = NULL,
-            admit_at = NULL, rung_at = NULL, core_at = NULL, deadline_at = NULL, park_reason = '', park_code = '',
-            finished_at = statement_timestamp()
+        f"""
+        UPDATE video_videotask SET {_ENDED}
         WHERE id = %(id)s AND status = ANY(%(active)s) AND user_id = coalesce(%(user)s, user_id)
             AND (admit_at IS NOT NULL OR NOT %(only_waiting)s)
         RETURNING run, stage, fence
-        """,
+        """,  # noqa: S608 - a constant
         {
             "id": task_id,
             "active": transitions.statuses_before(Status.CANCELLED),
@@ -136,14 +139,90 @@ def _cancel_row(task_id: str, user_id: int | None, *, only_waiting: bool) -> tup
 
 def _cancelled_before(task: VideoTask) -> Cancelled:
     """The answer to a cancel that changes nothing. Raises ActionRefused if the task has ended otherwise."""
+    last = task_rows.last_attempt(task.pk) if task.status == Status.CANCELLED else None
+    return _ended_before(
+        task, last, is_refunded=task_rows.is_refunded(task)
+    )  # read after the attempt, whose end refunds
+
+
+def _ended_before(task: VideoTask, last: Generation | None, *, is_refunded: bool) -> Cancelled:
     if task.is_deleted:
         raise TaskDeleted
     if task.status != Status.CANCELLED:
         how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
         raise ActionRefused("not_cancellable", f"This task can't be cancelled any more: {how}.")
-    refund = refund_of(task_rows.last_attempt(task.pk), task.run)
-    if task_rows.is_refunded(task):  # read after the attempt, whose end brings the refund
+    refund = refund_of(last, task.run)
+    if is_refunded:
         refund = Refund.DONE
     elif refund is not Refund.PENDING:
         refund = Refund.NONE
     return Cancelled(task.pk, task.run, Stage(task.stage), refund, changed=False)
+
+
+def cancel_many(task_ids: Sequence[str], *, by: str, user_id: int) -> dict[str, Cancelled | ActionRefused]:
+    """Cancel several tasks of a user: by id, what was done or why not, as `cancel` would say it of each.
+
+    One transaction, and a fixed number of statements however many they are. It locks all tasks, then all attempts, then
+    the account, so that it never waits for a transition that waits for it.
+    """
+    with transaction.atomic():
+        moved = _cancel_rows(task_ids, user_id)
+        last = task_rows.last_attempts(moved, lock=True)
+        refunds = {one: refund_of(last.get(one), run) for one, (run, _, _) in moved.items()}
+        task_moves.leave_all_cancelled(last.values())
+        paid = ledger.refund_many([(one, moved[one][0]) for one, refund in refunds.items() if refund is Refund.DONE])
+        found: dict[str, Cancelled | ActionRefused] = {}
+        for one, (run, stage, _) in moved.items():
+            if refunds[one] is Refund.DONE and one not in paid:
+                refunds[one] = Refund.NONE
+            found[one] = Cancelled(one, run, stage, refunds[one], changed=True, asks_provider=_has_job(last.get(one)))
+        task_rows.record_events(
+            [
+                task_rows.event_of(
+                    one,
+                    run,
+                    last.get(one),
+                    stage,
+                    TaskEvent.Outcome.CANCELLED,
+                    fence=fence,
+                    by=by,
+                    action="cancelled",
+                    consequence=refunds[one].words,
+                )
+                for one, (run, stage, fence) in moved.items()
+            ]
+        )
+        return found | _not_cancelled([one for one in task_ids if one not in moved], user_id)
+
+
+def _cancel_rows(task_ids: Sequence[str], user_id: int) -> dict[str, tuple[int, Stage, int]]:
+    """`_cancel_row` for several: (run, stage, new fence) of those that were active, by id."""
+    rows = database.fetch(
+        f"""
+        UPDATE video_videotask SET {_ENDED}
+        WHERE id IN (
+            SELECT id FROM video_videotask WHERE id = ANY(%(ids)s) AND status = ANY(%(active)s) AND user_id = %(user)s
+            ORDER BY id FOR NO KEY UPDATE)
+        RETURNING id, run, stage, fence
+        """,  # noqa: S608 - a constant
+        {"ids": list(task_ids), "active": transitions.statuses_before(Status.CANCELLED), "user": user_id},
+    )
+    return {row[0]: (row[1], Stage(row[2]), row[3]) for row in sorted(rows)}
+
+
+def _not_cancelled(task_ids: Sequence[str], user_id: int) -> dict[str, Cancelled | ActionRefused]:
+    """`_cancelled_before` for several."""
+    if not task_ids:
+        return {}
+    tasks = {task.pk: task for task in VideoTask.objects.filter(pk__in=task_ids, user_id=user_id)}
+    last = task_rows.last_attempts([one for one, task in tasks.items() if task.status == Status.CANCELLED])
+    refunded = task_rows.refunded(tasks)
+    found: dict[str, Cancelled | ActionRefused] = {}
+    for one in task_ids:
+        try:
+            if one not in tasks:
+                raise NoSuchTask(one)
+            found[one] = _ended_before(tasks[one], last.get(one), is_refunded=one in refunded)
+        except ActionRefused as err:
+            found[one] = err
+    return found

@@ -16,17 +16,17 @@ from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra import database
 from video.infra.after_commit import after_commit
-from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog, storage_quota
 from video.web import uploads
+from video.web.idempotency import KeyReused
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
-_GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "metadata", "idempotency_key", "request_hash")
+GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "metadata", "idempotency_key", "request_hash")
 #: The other columns that have no default in the database, as SQL.
-_NEW_TASK = {
+NEW_TASK = {
     **dict.fromkeys(("progress", "fence", "tries", "deaths"), "0"),
     **dict.fromkeys(("claimed_by", "park_reason", "error_code", "error_message"), "''"),
     **dict.fromkeys(("source_key", "output_key", "thumbnail_key"), "''"),
@@ -36,8 +36,8 @@ _NEW_TASK = {
     "admit_at": "statement_timestamp()",
     "has_work_files": "false",
 }
-_INSERT = """
-    WITH room AS MATERIALIZED (
+#: How many tasks may wait, and how many do.
+ROOM = """room AS MATERIALIZED (
         SELECT coalesce((SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s)
             AS most_own,
             CASE WHEN %(count_all)s THEN (SELECT count(*) FROM (
@@ -46,7 +46,9 @@ _INSERT = """
         SELECT count(*) AS waiting FROM (
             SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
             LIMIT (SELECT most_own FROM room)) waiting
-    ), {space}, allowed AS MATERIALIZED (
+    )"""
+_INSERT = """
+    WITH {room}, {space}, allowed AS MATERIALIZED (
         SELECT FROM room, own, space
         WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s AND space.is_free
     ), {purse}, {allowance}, made AS (
@@ -73,12 +75,6 @@ _USED_UP = (
     uploads.NoSuchUpload,
     uploads.UploadsFull,
 )
-
-
-class KeyReused(Refusal):
-    """The Idempotency-Key already stands for another order of this user."""
-
-    code = "idempotency_key_reused"
 
 
 def create(
@@ -165,11 +161,11 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
     """
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
-        raise _too_many(task, own=False)
+        raise too_many(task, own=False)
     ((made, can_pay, own_is_full, counted, has_space, key_may),) = database.fetch_prepared(
         _insert_statement(),
         {
-            **{name: getattr(task, name) for name in _GIVEN},
+            **{name: getattr(task, name) for name in GIVEN},
             "metadata": Jsonb(task.metadata),
             "price": cost,
             "api_key": api_key,
@@ -183,7 +179,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
     if counted is not None:
         backlog.total.note(counted)
     if not made and (own_is_full or (counted or 0) >= settings.MAX_WAITING):
-        raise _too_many(task, own=own_is_full)
+        raise too_many(task, own=own_is_full)
     if not (made or has_space):
         raise storage_quota.full(task.user_id)
     if not (made or can_pay or cost == 0):
@@ -195,9 +191,10 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
 
 @cache
 def _insert_statement() -> str:
-    given = {name: f"%({name})s::{_sql_type(name)}" for name in _GIVEN}
-    row = {**given, **_NEW_TASK}
+    given = {name: f"%({name})s::{sql_type(name)}" for name in GIVEN}
+    row = {**given, **NEW_TASK}
     return _INSERT.format(
+        room=ROOM,
         columns=", ".join(row),
         values=", ".join(row.values()),
         space=storage_quota.SPACE,
@@ -210,10 +207,11 @@ def _insert_statement() -> str:
     )
 
 
-def _sql_type(column: str) -> str:
+def sql_type(column: str) -> str:
     """The type of a column of VideoTask, without its length: a cast to `varchar(80)` would cut a longer text short."""
     return re.sub(r"\(\d+\)", "", VideoTask._meta.get_field(column).db_type(connection) or "")
 
 
-def _too_many(task: VideoTask, *, own: bool) -> backlog.TooManyWaiting:
+def too_many(task: VideoTask, *, own: bool) -> backlog.TooManyWaiting:
+    """The refusal of a task, with the time after which it may be asked for again."""
     return backlog.TooManyWaiting(own=own, retry_after_s=backlog.retry_after_s(task.user_id, task.eligible_models))

@@ -18,6 +18,7 @@ from video.actions.task_rows import ActionRefused
 from video.attempts import deleted_tasks
 from video.engine import stored_files
 from video.infra import database
+from video.web import idempotency
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def delete(task_id: str, *, user_id: int | None = None) -> Deleted:
         if changed:
             _forget_order(task_id)
             deleted_tasks.forget_texts(task_id)
+            idempotency.forget_task(task.user_id, task_id)
             _forget_events(task_id, task.user.get_username())
     return Deleted(task_id, changed, files_left=not _delete_files(task_id))
 

@@ -30,7 +30,7 @@ from video.actions.task_rows import ActionRefused
 from video.credits import ledger
 from video.infra import database
 from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
-from video.web import security_log, uploads
+from video.web import idempotency, security_log, uploads
 from video.web.logins import api_keys, second_factor, sessions
 
 log = logging.getLogger(__name__)
@@ -199,5 +199,6 @@ OWN: tuple[Callable[[int], object], ...] = (
     _forget_share,
     _forget_second_factor,
     ledger.forget_notes,
+    idempotency.forget_user,
     uploads.erase_of,  # last: it needs the storage
 )

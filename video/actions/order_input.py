@@ -116,7 +116,6 @@ class ImageAddress(Text):
 
 
 PAIR_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}", re.ASCII)
-_PAIR_VALUE = Text(max_length=LONGEST_VALUE)
 
 
 @dataclass(frozen=True)
@@ -190,6 +189,9 @@ class Flag(serializers.BooleanField):
         if type(data) is not bool:
             self.fail("invalid")
         return data
+
+
+_PAIR_VALUE = Prompt(max_length=LONGEST_VALUE)
 
 
 class Metadata(serializers.Field[Any, Any, Any, Any]):

@@ -21,6 +21,7 @@ from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
 from video.infra import database
 from video.infra.after_commit import after_commit
+from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 from video.models.order import Order
@@ -101,6 +102,36 @@ def retry(
         )
         _dispatch_after_commit(task.pk, plan)
     return Retried(task.pk, plan.run, plan.stage, plan.debit, granted)
+
+
+def retry_many(
+    task_ids: Sequence[str],
+    *,
+    by: str,
+    user_id: int,
+    free: bool = False,
+    regenerate: bool = False,
+    api_key: str | None = None,
+) -> dict[str, Retried | Refusal]:
+    """Retry several tasks of a user, in this order: by id, what was done or why not, as `retry` would say it of each.
+
+    One transaction. All tasks are locked first, then all attempts, then the account, so that it never waits for a
+    transition that waits for it. Each task costs its own statements: what it may do depends on what the others before
+    it took.
+    """
+    found: dict[str, Retried | Refusal] = {}
+    with transaction.atomic():
+        own = VideoTask.objects.filter(pk__in=list(task_ids), user_id=user_id)
+        locked = own.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
+        task_rows.last_attempts(list(locked), lock=True)
+        for task_id in task_ids:
+            try:
+                found[task_id] = retry(
+                    task_id, by=by, user_id=user_id, free=free, regenerate=regenerate, api_key=api_key
+                )
+            except Refusal as err:
+                found[task_id] = err
+    return found
 
 
 def would_retry(task_id: str, *, free: bool = False, regenerate: bool = False) -> Retried:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 from providers.untrusted import storable
 from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
@@ -50,9 +52,26 @@ def last_attempt(task_id: str, *, lock: bool = False) -> Generation | None:
     return rows.filter(task_id=task_id).order_by("-attempt").first()
 
 
+def last_attempts(task_ids: Iterable[str], *, lock: bool = False) -> dict[str, Generation]:
+    """The same for several tasks, by their ids; one statement."""
+    rows = Generation.objects.select_for_update(no_key=True) if lock else Generation.objects.all()
+    return {one.task_id: one for one in rows.filter(task_id__in=list(task_ids)).order_by("task_id", "attempt")}
+
+
 def is_refunded(task: VideoTask) -> bool:
     """Whether the debit of the task's present run was given back."""
     return CreditEntry.objects.filter(task=task, run=task.run, kind=CreditEntry.Kind.REFUND).exists()
+
+
+def refunded(tasks: Mapping[str, VideoTask]) -> set[str]:
+    """Ids of those of which the same is true; one statement."""
+    refunds = CreditEntry.objects.filter(task_id__in=list(tasks), kind=CreditEntry.Kind.REFUND)
+    return {one for one, run in refunds.values_list("task_id", "run") if tasks[one].run == run}
+
+
+def record_events(events: list[TaskEvent]) -> None:
+    """Add them to the timelines, inside the caller's transaction."""
+    TaskEvent.objects.bulk_create(events)
 
 
 def record_event(
@@ -67,11 +86,28 @@ def record_event(
     action: str,
     consequence: str,
 ) -> None:
-    """Add one event to the task's timeline, inside the caller's transaction. `by` stands in the worker's column.
+    """Add one event to the task's timeline, inside the caller's transaction; see `event_of`."""
+    event = event_of(task_id, run, attempt, stage, outcome, fence=fence, by=by, action=action, consequence=consequence)
+    event.save(force_insert=True)
+
+
+def event_of(
+    task_id: str,
+    run: int,
+    attempt: Generation | None,
+    stage: Stage,
+    outcome: TaskEvent.Outcome,
+    *,
+    fence: int,
+    by: str,
+    action: str,
+    consequence: str,
+) -> TaskEvent:
+    """An event that is not stored yet. `by` stands in the worker's column.
 
     `action` ("cancelled") and `consequence` ("10 credits") are what the task's owner reads; by whom is for operators.
     """
-    TaskEvent.objects.create(
+    return TaskEvent(
         task_id=task_id,
         run=run,
         generation=attempt,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from video.actions.create_many import MOST as MOST_ORDERS
 from video.actions.order_input import Flag, OneOf, Strict, Text, WholeNumber
 from video.models import Scope
 from video.web.logins import api_keys
+
+TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
+MOST_TASKS = 100  # that one call cancels or retries
 
 
 class LoginSerializer(Strict):
@@ -38,10 +44,57 @@ class PasswordSerializer(Strict):
     newPassword = Text(max_length=1024, source="new_password")
 
 
-class CancelSerializer(Strict):
-    """POST /api/video/cancel."""
+IDS = "ids of tasks"
 
-    taskId = Text(max_length=40, source="task_id")
+
+class Several(serializers.Field[Any, Any, Any, Any]):
+    """A list of 1 to `most` objects, or of as many ids of tasks, each once."""
+
+    default_error_messages = {
+        "required": "is missing",
+        "null": "must be a list, not null",
+        "invalid": "must be a list of 1 to {most} {what}",
+        "twice": "has one of its {what} twice",
+    }
+
+    def __init__(self, what: str, most: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.what, self.most = what, most
+
+    def to_internal_value(self, data: Any) -> list[Any]:
+        if not isinstance(data, list) or not 1 <= len(data) <= self.most or not all(map(self._is_one, data)):
+            self.fail("invalid", most=self.most, what=self.what)
+        if self.what == IDS and len(set(data)) != len(data):
+            self.fail("twice", what=self.what)
+        return list(data)
+
+    def _is_one(self, one: Any) -> bool:
+        if self.what == IDS:
+            return isinstance(one, str) and TASK_ID.fullmatch(one) is not None
+        return isinstance(one, dict)
+
+
+class BatchSerializer(Strict):
+    """POST /api/video/batch. The orders are checked one by one by the view."""
+
+    orders = Several("orders", MOST_ORDERS)
+    mode = OneOf(("all", "each"), required=False, allow_null=True)
+
+
+class CancelSerializer(Strict):
+    """POST /api/video/cancel: of one task, or of several."""
+
+    taskId = Text(required=False, allow_null=True, max_length=40, source="task_id")
+    taskIds = Several(IDS, MOST_TASKS, required=False, allow_null=True, source="task_ids")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """One of the two."""
+        given = [name for name in ("task_id", "task_ids") if attrs.get(name) is not None]
+        if not given:
+            raise ValidationError({"taskId": ["is missing"]})
+        if len(given) > 1:
+            raise ValidationError({"taskIds": ["can't be beside taskId: give one of the two"]})
+        return attrs
 
 
 class RetrySerializer(CancelSerializer):
@@ -61,7 +114,7 @@ class Network(Text):
             raise serializers.ValidationError(str(err)) from None
 
 
-class Several(serializers.ListField):
+class ListOf(serializers.ListField):
     """A list; what is wrong with an item is said of the field."""
 
     default_error_messages = {
@@ -87,8 +140,8 @@ class KeySerializer(Strict):
     """POST /api/keys."""
 
     name = Text(max_length=api_keys.LONGEST_NAME)
-    scopes = Several(child=OneOf(Scope.values), min_length=1, max_length=len(Scope.values))
-    addresses = Several(child=Network(max_length=50), max_length=50, required=False, allow_null=True)
+    scopes = ListOf(child=OneOf(Scope.values), min_length=1, max_length=len(Scope.values))
+    addresses = ListOf(child=Network(max_length=50), max_length=50, required=False, allow_null=True)
     dailyCredits = WholeNumber(
         min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="daily_credits"
     )

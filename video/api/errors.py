@@ -18,7 +18,6 @@ from django.views import defaults
 from rest_framework import exceptions
 
 from media_pipeline.errors import DiskFull, PictureRefused, StorageDown, StorageRefused
-from video.actions.create import KeyReused
 from video.actions.order_input import OrderRefused, flatten
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.credits.key_spend import KeyLimitReached
@@ -29,6 +28,7 @@ from video.infra.errors import Refusal
 from video.scheduling.backlog import TooManyWaiting
 from video.scheduling.storage_quota import StorageFull
 from video.web import answers, outage_middleware, request_ids
+from video.web.idempotency import KeyInUse, KeyReused
 from video.web.logins.api_keys import NoSuchKey, TooManyKeys
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
@@ -75,6 +75,13 @@ def not_found(what: str = "task") -> ApiError:
 def body(code: str, message: str, details: Details | None = None) -> dict[str, Any]:
     """The envelope of an error."""
     return {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
+
+
+def told(exc: Exception) -> dict[str, Any]:
+    """What an envelope would say of it as its `error`: for one of many in an answer."""
+    error = _translate(exc, {})
+    found: dict[str, Any] = body(error.code, error.message, error.details)["error"]
+    return found
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
@@ -186,6 +193,8 @@ def _refused(exc: Refusal) -> ApiError | None:
                 exc.code,
                 "This Idempotency-Key already stands for another request; use a new key for each new video.",
             )
+        case KeyInUse():
+            return ApiError(409, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case TaskDeleted():
             return ApiError(410, exc.code, exc.message)
         case StorageFull():

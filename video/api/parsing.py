@@ -62,6 +62,15 @@ class OrderParser(StrictJSONParser):
         return {**order, "imageUrl": json.loads(picture[0])}
 
 
+class BatchParser(StrictJSONParser):
+    """The same for many orders."""
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        return load(read(stream, longest_batch()))
+
+
 def longest() -> int:
     """Bytes of a JSON body."""
     return int(settings.MAX_BODY_BYTES)
@@ -70,6 +79,11 @@ def longest() -> int:
 def longest_order() -> int:
     """Bytes of an order with a picture in it."""
     return int(settings.MAX_BODY_BYTES_OF["/api/video/create"])
+
+
+def longest_batch() -> int:
+    """Bytes of many orders."""
+    return int(settings.MAX_BODY_BYTES_OF["/api/video/batch"])
 
 
 def read(stream: IO[Any] | HttpRequest, most: int | None = None) -> bytes:

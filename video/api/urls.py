@@ -4,6 +4,7 @@ from django.urls import path, re_path
 
 from video.api.base import UnknownAddress
 from video.api.views.auth import LoginView, LogoutView, PasswordView, RefreshView
+from video.api.views.batch import BatchView
 from video.api.views.cancel_retry import CancelView, RetryView
 from video.api.views.events import EventsView
 from video.api.views.keys import KeyRollView, KeysView, KeyView
@@ -18,6 +19,7 @@ from video.api.views.webhook import WebhookView
 
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),
+    path("api/video/batch", BatchView.as_view(), name="api-batch"),
     path("api/video/status", StatusView.as_view(), name="api-status"),
     path("api/video/events", EventsView.as_view(), name="api-events"),
     path("api/video/cancel", CancelView.as_view(), name="api-cancel"),

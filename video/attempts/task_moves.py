@@ -82,6 +82,25 @@ def leave_cancelled(last: Generation | None) -> None:
         after_commit(partial(dispatch.request_check, last.pk))
 
 
+def leave_all_cancelled(attempts: Iterable[Generation]) -> None:
+    """`leave_cancelled` for the last attempts of several tasks, all locked; two statements at most."""
+    last = list(attempts)
+    planned = [one for one in last if one.state == State.PLANNED]
+    if planned:
+        _reject(Generation.objects.filter(pk__in=[one.pk for one in planned]))
+        for model, user_id in {(one.model, one.user_id) for one in planned}:
+            after_commit(partial(health.give_back_probe, model, user_id))
+        for one in planned:
+            after_commit(partial(refusals.end_try, one))
+        after_commit(dispatch.request_admission)
+    open_jobs = [one.pk for one in last if one.state in {State.UNKNOWN, State.ACCEPTED}]
+    if open_jobs:
+        jobs = Generation.objects.filter(pk__in=open_jobs)
+        jobs.update(look_at=Now(), cancel_wanted_at=Coalesce("cancel_wanted_at", Now()))
+        for job in open_jobs:
+            after_commit(partial(dispatch.request_check, job))
+
+
 def continue_in_run(last: Generation, run: int) -> None:
     """The last attempt, locked, goes on in the run of a retry: that run pays for it, and its task polls it again."""
     wanted_at = None if last.state == State.ACCEPTED else last.cancel_wanted_at

@@ -30,6 +30,21 @@ SPEND: Final = f"""spent AS (
     FROM made WHERE k.id = %(api_key)s::varchar AND made.user_id = k.user_id AND %(price)s > 0
 )"""  # noqa: S608 - constants
 
+#: The same for many runs: the key, locked from here on, and the `credits` that it may spend today (NULL: no limit).
+ALLOWANCE_OF_MANY: Final = f"""allowance AS MATERIALIZED (
+    SELECT k.id, k.daily_credits - ({_SPENT}) AS credits
+    FROM (SELECT count(*) FROM purse) account CROSS JOIN video_apikey k WHERE k.id = %(api_key)s::varchar
+    FOR UPDATE OF k
+)"""  # noqa: S608 - constants
+#: What a run `w` of them asks for, `total` being its price and those before it.
+ALLOWS_OF_MANY: Final = """(%(api_key)s::varchar IS NULL OR allowance.id IS NOT NULL
+    AND (w.total = 0 OR allowance.credits IS NULL OR w.total <= allowance.credits))"""
+SPEND_OF_MANY: Final = f"""spent AS (
+    UPDATE video_apikey k SET spent_credits = {_SPENT} + used.credits, spent_on = {TODAY}
+    FROM (SELECT user_id, sum(price)::int AS credits FROM made GROUP BY user_id HAVING sum(price) > 0) used
+    WHERE k.id = %(api_key)s::varchar AND used.user_id = k.user_id
+)"""  # noqa: S608 - constants
+
 
 class KeyLimitReached(Refusal):
     """The key may not spend so much more today. Nothing was changed."""

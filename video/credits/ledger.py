@@ -6,6 +6,7 @@ nothing changes, and concurrent callers never bring a balance below zero.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from django.db import transaction
@@ -30,6 +31,23 @@ DEBIT: Final = """paid AS (
 ), debited AS (
     INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
     SELECT user_id, 'debit', -%(price)s, id, run, '' FROM paid
+)"""
+
+
+#: The same for a statement that makes several runs of one user: the balance, locked from here on.
+PURSE_OF_MANY: Final = """purse AS MATERIALIZED (
+    SELECT a.balance FROM video_account a WHERE a.user_id = %(user_id)s FOR UPDATE OF a
+)"""
+#: Then, after a CTE `made` with the id, user_id, run and price of each: one change of the balance, and their entries.
+DEBIT_OF_MANY: Final = """cost AS MATERIALIZED (
+    SELECT user_id, sum(price) AS credits FROM made GROUP BY user_id HAVING sum(price) > 0
+), paid AS (
+    UPDATE video_account a SET balance = a.balance - cost.credits
+    FROM cost WHERE a.user_id = cost.user_id RETURNING a.user_id
+), debited AS (
+    INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+    SELECT made.user_id, 'debit', -made.price, made.id, made.run, '' FROM made JOIN paid USING (user_id)
+    WHERE made.price > 0
 )"""
 
 
@@ -110,6 +128,30 @@ def refund(task_id: str, run: int) -> bool:
         """,
         {"task": task_id, "run": run},
     )
+
+
+def refund_many(runs: Sequence[tuple[str, int]]) -> set[str]:
+    """The same for several runs, (task id, run) each, one run a task: the ids of those that were given back now."""
+    rows = database.fetch(
+        """
+        WITH entry AS (
+            INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
+            SELECT d.account_id, 'refund', -d.amount, d.task_id, d.run, ''
+            FROM unnest(%(tasks)s::varchar[], %(runs)s::int[]) AS run (task_id, run)
+            JOIN video_creditentry d ON d.task_id = run.task_id AND d.run = run.run AND d.kind = 'debit'
+            ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING
+            RETURNING account_id, amount, task_id
+        ), total AS MATERIALIZED (
+            SELECT account_id, sum(amount) AS amount FROM entry GROUP BY account_id ORDER BY account_id
+        ), paid AS (
+            UPDATE video_account SET balance = balance + total.amount
+            FROM total WHERE video_account.user_id = total.account_id
+        )
+        SELECT task_id FROM entry
+        """,
+        {"tasks": [task_id for task_id, _ in runs], "runs": [run for _, run in runs]},
+    )
+    return {task_id for (task_id,) in rows}
 
 
 def forget_notes(user_id: int) -> int:

@@ -9,7 +9,8 @@
     ├── StorageFull                  the user's files have all the bytes they may have: delete some
     ├── TooManyTries                 too many logins have failed: repeat after `retry_after_s`
     ├── LoginsBusy                   too many logins come at once: repeat after `retry_after_s`
-    ├── KeyReused                    the Idempotency-Key stands for another order: use a new key
+    ├── KeyReused                    the Idempotency-Key stands for another request: use a new key
+    ├── KeyInUse                     the first call with this key is under way: repeat after `retry_after_s`
     ├── NoSuchUpload                 the upload is gone, or it is another user's: send the picture again
     ├── UploadsFull                  the user's uploads fill their quota: repeat after `retry_after_s`
     ├── UploadsBusy                  too many pictures are read at once: repeat after `retry_after_s`

@@ -1,11 +1,13 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
 Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
-`video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload.
+`video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload,
+only `video.web.idempotency` an answered call.
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
 from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
+from video.models.calls import AnsweredCall
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
@@ -18,6 +20,7 @@ from video.models.uploads import Upload
 __all__ = [
     "ACTIVE",
     "Account",
+    "AnsweredCall",
     "ApiKey",
     "ApiKeySecret",
     "AttachRequest",

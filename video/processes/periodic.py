@@ -23,7 +23,7 @@ from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
 from video.scheduling import admission
-from video.web import request_limits, uploads
+from video.web import idempotency, request_limits, uploads
 from video.web.logins import api_keys, sessions, throttle
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("stored_files", 15, retention.sweep),
     ("erasures", 15, retention.sweep_erasures),
     ("uploads", 60, uploads.sweep),
+    ("answered_calls", 60, idempotency.sweep),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     (f"parts@{socket.gethostname()[-30:]}", 60, sweep_parts),
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),

@@ -18,16 +18,19 @@ from video.infra.errors import Refusal
 EXPECTED_BYTES: Final = 8 * 1024**2
 _MOST_COUNTED = 10_000  # tasks under way
 
-#: A CTE `space` with one row, for %(user_id)s: whether more may be stored. `most`: the limit, 0 for none.
+#: A CTE `space` with one row, for %(user_id)s: whether more may be stored. `most`: the limit, 0 for none; `places`: how
+#: many tasks more may be made, NULL for any number.
 SPACE: Final = f"""space AS MATERIALIZED (
-    SELECT most, CASE WHEN most = 0 THEN true ELSE (
-        SELECT coalesce(sum(s.bytes), 0) + coalesce(sum(s.bytes) / nullif(sum(s.videos), 0), {EXPECTED_BYTES}) * (
-            SELECT count(*) FROM (SELECT FROM video_videotask
-                WHERE user_id = %(user_id)s AND finished_at IS NULL LIMIT {_MOST_COUNTED}) live)
-        FROM video_userstorage s WHERE s.user_id = %(user_id)s) < most END AS is_free
-    FROM (SELECT coalesce(
-        (SELECT most_stored_bytes FROM video_usershare WHERE user_id = %(user_id)s), %(most_stored)s::bigint) AS most
-    ) limits
+    SELECT most, places, coalesce(places > 0, true) AS is_free FROM (
+        SELECT most, CASE WHEN most > 0 THEN (
+            SELECT ceil((most - coalesce(sum(s.bytes), 0))
+                    / greatest(1, coalesce(sum(s.bytes) / nullif(sum(s.videos), 0), {EXPECTED_BYTES}))) - (
+                SELECT count(*) FROM (SELECT FROM video_videotask
+                    WHERE user_id = %(user_id)s AND finished_at IS NULL LIMIT {_MOST_COUNTED}) live)
+            FROM video_userstorage s WHERE s.user_id = %(user_id)s) END AS places
+        FROM (SELECT coalesce((SELECT most_stored_bytes FROM video_usershare WHERE user_id = %(user_id)s),
+            %(most_stored)s::bigint) AS most) limits
+    ) counted
 )"""  # noqa: S608 - constants
 
 

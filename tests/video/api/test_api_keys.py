@@ -378,6 +378,29 @@ def test_a_key_spends_no_more_than_its_limit_a_day(user: AbstractBaseUser, order
     assert ApiKey.objects.get(daily_credits=25).spent_credits == 10
 
 
+@pytest.mark.parametrize(("mode", "status", "made"), [("all", 402, 0), ("each", 207, 2)])
+def test_a_batch_spends_no_more_than_the_limit(
+    user: AbstractBaseUser, order: dict[str, Any], mode: str, status: int, made: int
+) -> None:
+    program = Program(key_of(user, daily_credits=25))
+    reply = program.ask("post", "/api/video/batch", {"orders": [order] * 3, "mode": mode})
+    assert reply.status_code == status
+    error = reply.json()["error"] if mode == "all" else reply.json()["data"]["tasks"][2]["refusal"]
+    assert error["code"] == "key_limit_reached"
+    assert (VideoTask.objects.count(), ApiKey.objects.get().spent_credits) == (made, 10 * made)
+    assert program.ask("post", "/api/video/batch", {"orders": [order] * 2}).status_code == (201 if not made else 402)
+
+
+def test_several_retries_spend_no_more_than_the_limit(user: AbstractBaseUser) -> None:
+    program = Program(key_of(user, daily_credits=15))
+    tasks = [make_task(user).pk for _ in range(2)]
+    for task in tasks:
+        cancel.cancel(task, by="test")
+    done = program.ask("post", "/api/video/retry", {"taskIds": tasks}).json()["data"]
+    assert (done["done"], done["refused"]) == (1, 1)
+    assert done["tasks"][1]["refusal"]["code"] == "key_limit_reached"
+
+
 def test_what_was_not_made_is_not_counted(user: AbstractBaseUser, order: dict[str, Any]) -> None:
     poor = make_user(credit=5)
     program = Program(key_of(poor, daily_credits=100))

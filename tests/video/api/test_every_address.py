@@ -112,7 +112,7 @@ def test_by_another_method(address: Address, method: str) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "expected"),
     [
-        (b'{"a": "' + b"a" * 70_000 + b'"}', JSON, (413, "body_too_large")),
+        (b'{"a": "' + b"a" * 1_100_000 + b'"}', JSON, (413, "body_too_large")),
         (b"a=b", "text/plain", (415, "unsupported_media_type")),
         (b"a=b", "application/x-www-form-urlencoded", (415, "unsupported_media_type")),
         (b"[" * 60_000, JSON, (400, "invalid_json")),

@@ -12,7 +12,8 @@ from rest_framework.request import Request
 
 from video.api import errors, stored
 from video.api.base import ApiView, success, user_id
-from video.api.views.video import TASK_ID, origin_of, shown
+from video.api.bodies import TASK_ID
+from video.api.views.video import origin_of, shown
 from video.credits import ledger
 from video.infra.camel import camel, utc
 from video.models import ACTIVE, CreditEntry, Scope, Status

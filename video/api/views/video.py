@@ -16,9 +16,9 @@ from providers import catalogue
 from video.actions import create
 from video.actions.order_input import CreateSerializer
 from video.actions.task_rows import TaskDeleted
-from video.api import errors, stored
+from video.api import errors, idempotency, stored
 from video.api.base import ApiView, beside, key_id, success, user_id
-from video.api.bodies import fields_of
+from video.api.bodies import TASK_ID, fields_of
 from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
@@ -29,9 +29,7 @@ from video.scheduling import estimates
 from video.web.front.changes import ENDED, Listener
 from video.web.front.streams import Later, can_wait
 
-TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
-IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _COLUMNS = f"""
     SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
         g.model, t.warnings, t.metadata, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
@@ -70,7 +68,7 @@ class CreateView(ApiView):
     longest_body = longest_order
 
     def post(self, request: Request) -> HttpResponse:
-        key = _idempotency_key(request)
+        key = idempotency.key_of(request)
         wanted = fields_of(request, CreateSerializer)
         task, is_new = create.create(user_id(request), **wanted, idempotency_key=key, api_key=key_id(request))
         response = success(
@@ -83,15 +81,8 @@ class CreateView(ApiView):
             status=201 if is_new else 200,
         )
         if not is_new:
-            response["Idempotency-Replayed"] = "true"
+            response[idempotency.REPLAYED] = "true"
         return response
-
-
-def _idempotency_key(request: Request) -> str | None:
-    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise errors.invalid("Idempotency-Key", "must have 1 to 255 visible ASCII characters and no spaces")
-    return key
 
 
 class StatusView(ApiView):

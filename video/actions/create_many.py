@@ -1,0 +1,164 @@
+"""Create many tasks: their rows, debits and first events in one statement, however many they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any
+
+from django.conf import settings
+
+from video import ids
+from video.actions import create
+from video.credits import key_spend, ledger, price
+from video.engine import dispatch
+from video.engine.sql import RECORD_EVENT
+from video.infra import database
+from video.infra.after_commit import after_commit
+from video.infra.errors import Refusal
+from video.models import TaskEvent, VideoTask
+from video.models.order import Order
+from video.scheduling import backlog, storage_quota
+from video.web import uploads
+
+MOST = 100  # tasks of one call
+
+#: Orders are taken in their turn, as long as they fit: `place` counts from 0. Each is a microsecond younger than the
+#: one before it, so that they have their turn, and stand in lists, in this order.
+_INSERT = """
+    WITH wanted AS MATERIALIZED (
+        SELECT w.*, sum(price) OVER (ORDER BY place) AS total
+        FROM jsonb_to_recordset(%(wanted)s::jsonb) AS w (place int, price int, {types})
+    ), {room}, {space}, {purse}, {allowance}, fits AS MATERIALIZED (
+        SELECT w.place FROM wanted w CROSS JOIN room CROSS JOIN own CROSS JOIN space LEFT JOIN purse ON true
+            LEFT JOIN allowance ON true
+        WHERE w.place < room.most_own - own.waiting AND w.place < %(most)s - room.all_users
+            AND (space.places IS NULL OR w.place < space.places) AND (w.total = 0 OR w.total <= purse.balance)
+            AND {allows}
+    ), inserted AS (
+        INSERT INTO video_videotask (created_at, {columns})
+        SELECT statement_timestamp() + w.place * interval '1 microsecond', {values}
+        FROM wanted w JOIN fits USING (place)
+        WHERE NOT %(whole)s::boolean OR (SELECT count(*) FROM fits) = (SELECT count(*) FROM wanted)
+        RETURNING id, user_id, run
+    ), made AS MATERIALIZED (
+        SELECT inserted.*, wanted.price, wanted.place FROM inserted JOIN wanted USING (id)
+    ), {debit}, {spend}, recorded AS (
+        {record_event}
+        SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
+    )
+    SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM fits), room.most_own - own.waiting,
+        %(most)s - room.all_users, space.places, (SELECT balance FROM purse),
+        (SELECT credits FROM allowance)
+    FROM room, own, space
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One order of many. `models`: what `model_choice.eligible_models(order)` has said."""
+
+    order: Order
+    models: list[str]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def create_many(
+    user_id: int, wanted: Sequence[Wanted], *, whole: bool, api_key: str | None = None
+) -> list[VideoTask | Refusal]:
+    """New pending tasks, paid for, in this order: for each what was made, or why it was not.
+
+    `whole`: all or none; then whatever refuses one is raised. Otherwise they are made as far as credits, backlog and
+    storage go, the first ones first. Two statements, one more for start images that were sent before, and those that
+    word a refusal. `api_key`: the id of the key that they are ordered with, whose limit counts. Raises
+    InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, NoSuchUpload.
+    """
+    found: list[VideoTask | Refusal] = []
+    addresses = {one.order.image_url for one in wanted if uploads.is_address(one.order.image_url)}
+    held = uploads.hold_all(user_id, addresses) if addresses else set()
+    for one in wanted:
+        if one.order.image_url in addresses - held:
+            if whole:
+                raise uploads.NoSuchUpload
+            found.append(uploads.NoSuchUpload())
+        else:
+            found.append(_task(user_id, one))
+    tasks = [one for one in found if isinstance(one, VideoTask)]
+    number, refusal = _insert(user_id, tasks, whole=whole, api_key=api_key)
+    if refusal is not None and whole:
+        raise refusal
+    if number:
+        after_commit(dispatch.request_admission)
+    made = {task.pk for task in tasks[:number]}
+    return [one if isinstance(one, Refusal) or one.pk in made or refusal is None else refusal for one in found]
+
+
+def _task(user_id: int, wanted: Wanted) -> VideoTask:
+    return VideoTask(
+        id=ids.task_id(),
+        user_id=user_id,
+        eligible_models=wanted.models,
+        metadata=wanted.metadata,
+        **asdict(wanted.order),
+    )
+
+
+def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str | None) -> tuple[int, Refusal | None]:
+    """(How many were made, the first ones; why not the next)."""
+    if not tasks:
+        return 0, None
+    prices = [price.credits_of(task) for task in tasks]
+    rows = [
+        {name: getattr(task, name) for name in create.GIVEN} | {"place": place, "price": prices[place]}
+        for place, task in enumerate(tasks)
+    ]
+    ((made, fit, own, of_all, places, balance, allowance),) = database.fetch_prepared(
+        _insert_statement(),
+        {
+            "wanted": json.dumps(rows),
+            "user_id": user_id,
+            "whole": whole,
+            "api_key": api_key,
+            "outcome": TaskEvent.Outcome.CREATED.value,
+            "most_own": settings.MAX_WAITING_PER_USER,
+            "most": settings.MAX_WAITING,
+            "count_all": True,
+            **storage_quota.limit(),
+        },
+    )
+    backlog.total.note(settings.MAX_WAITING - of_all)
+    if made == len(tasks):
+        return made, None
+    cost = sum(prices if whole else prices[: fit + 1])
+    if api_key is not None and allowance is not None and allowance < cost <= (balance or 0):
+        return made, key_spend.reached(api_key, cost)
+    return made, _why(tasks[fit], fit, own, of_all, places, cost, balance or 0)
+
+
+def _why(task: VideoTask, fit: int, own: int, of_all: int, places: int | None, cost: int, balance: int) -> Refusal:
+    """What refuses the first task that does not fit, after `fit` that do."""
+    if fit >= min(own, of_all):
+        return create.too_many(task, own=fit >= own)
+    if places is not None and fit >= places:
+        return storage_quota.full(task.user_id)
+    return ledger.InsufficientCredits(needed=cost, balance=balance)
+
+
+@cache
+def _insert_statement() -> str:
+    row: dict[str, Any] = {**{name: f"w.{name}" for name in create.GIVEN}, **create.NEW_TASK}
+    return _INSERT.format(
+        types=", ".join(f"{name} {create.sql_type(name)}" for name in create.GIVEN),
+        columns=", ".join(row),
+        values=", ".join(row.values()),
+        room=create.ROOM,
+        space=storage_quota.SPACE,
+        purse=ledger.PURSE_OF_MANY,
+        allowance=key_spend.ALLOWANCE_OF_MANY,
+        allows=key_spend.ALLOWS_OF_MANY,
+        spend=key_spend.SPEND_OF_MANY,
+        debit=ledger.DEBIT_OF_MANY,
+        record_event=RECORD_EVENT,
+    )
