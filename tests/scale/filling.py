@@ -23,7 +23,7 @@ INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio,
     model_requested, eligible_models, negative_prompt, quality, resolution, fps, idempotency_key, request_hash,
     status, stage, progress, fence, claimed_by, park_reason, tries, deaths, error_code, error_message,
     source_key, output_key, thumbnail_key, has_work_files, video_id, created_at, started_at, finished_at,
-    video_bytes, original_bytes, expires_at, gone_at, gone_why)
+    video_bytes, original_bytes, expires_at, gone_at, gone_why, metadata)
 SELECT 'task_' || lpad(i::text, 26, '0'), 1 + i %% %(users)s, 1, 'A cat', 5, '16:9', '', 'balanced', true,
     '', ARRAY['gen4.5'], '', 'medium', 'source', 30, CASE WHEN i %% 10 = 0 THEN 'key-' || i END, %(hash)s,
     CASE WHEN failed THEN 'failed' ELSE 'success' END, CASE WHEN failed THEN 'poll' ELSE 'done' END,
@@ -32,7 +32,8 @@ SELECT 'task_' || lpad(i::text, 26, '0'), 1 + i %% %(users)s, 1, 'A cat', 5, '16
     '', CASE WHEN NOT failed AND (gone_why = '' OR i %% (%(tasks)s / 50) = 3) THEN 'a/b.mp4' ELSE '' END, '',
     i %% (%(tasks)s / 50) = 0, CASE WHEN NOT failed THEN 'vid_' || i END, ended, ended, ended,
     5000000, CASE WHEN NOT failed AND gone_why = '' AND i > %(tasks)s - 2000 THEN 5000000 END,
-    CASE WHEN i %% 5 = 1 THEN ended + interval '1 year' END, CASE WHEN gone_why <> '' THEN ended END, gone_why
+    CASE WHEN i %% 5 = 1 THEN ended + interval '1 year' END, CASE WHEN gone_why <> '' THEN ended END, gone_why,
+    CASE WHEN i %% 3 = 0 THEN jsonb_build_object('project', 'p-' || i / %(users)s %% 40) ELSE '{}' END
 FROM (
     SELECT i, i %% 50 = 0 AS failed, CASE WHEN i %% 10 = 3 THEN 'expired' ELSE '' END AS gone_why,
         now() - (%(tasks)s - i) * interval '30 seconds' AS ended

@@ -138,6 +138,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "task_files_to_delete": lambda: stored_files.unfinished(500),
     "task_original_to_sweep": lambda: stored_files.old_originals(500),
     "task_list_of_user": api("/api/video/tasks"),
+    "task_ended_of_user": api("/api/video/tasks?order=-endedAt"),
+    "task_metadata_of_user": api("/api/video/tasks?metadata.project=p-1"),
     "task_list_in_admin": page("/admin/video/videotask/?status__exact=failed"),
     "event_timeline_of_task": api(f"/api/queues/tasks/{ACTIVE}"),
     "event_recent_moves": overview.read,
@@ -202,3 +204,29 @@ def test_the_sweep_costs_the_same_however_many_tasks_have_ended(few: dict[str, i
     many = {name: pages(do) for name, do in SWEEP.items()}
     # Trees are a level deeper, and the join may be another. What read the tasks that have ended would read 20 times.
     assert all(many[name] <= 4 * few[name] + 200 for name in SWEEP), f"pages with many {many}, with few {few}"
+
+
+LISTS = (
+    "",
+    "?limit=100",
+    "?order=createdAt",
+    "?order=-endedAt&limit=100",
+    f"?cursor=task_{TASKS // 2 // 1000 * 1000 + USER - 1:026d}",
+    "?createdBefore=2020-01-01T00:00:00Z",
+    "?order=endedAt&endedAfter=2100-01-01T00:00:00Z",
+    "?metadata.project=p-1",
+    "?metadata.project=p-1&metadata.customer=none",
+    "?status=pending",
+)
+
+
+@pytest.mark.parametrize("query", LISTS)
+def test_a_page_of_a_list_reads_what_it_shows(query: str) -> None:
+    """Some pages for each task that it shows, however many the user has; nothing is sorted but rows of one time."""
+    assert pages(api(f"/api/video/tasks{query}")) < 2500
+    for plan in plans(api(f"/api/video/tasks{query}")):
+        assert "Seq Scan" not in kinds_in(plan)
+
+
+def kinds_in(plan: dict[str, Any]) -> set[str]:
+    return {plan["Node Type"]}.union(*(kinds_in(part) for part in plan.get("Plans", [])))

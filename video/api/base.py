@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from django.contrib.auth.models import User
@@ -11,6 +12,7 @@ from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
+from providers.untrusted import storable
 from video.api import errors, key_login, parsing, tokens
 from video.web import answers, request_limits
 
@@ -34,6 +36,7 @@ class ApiView(APIView):
     unpacks = False  # bodies with a Content-Encoding
     #: What an API key needs for the view, or for each of its methods; None: only a login may. Each view names it.
     key_scope: key_login.KeyScope = None
+    takes: Collection[str] | None = ()  # parameters of the query; None: whatever comes
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -44,6 +47,22 @@ class ApiView(APIView):
             raise MethodNotAllowed(str(plain.method)[:20])
         super().initial(request, *args, **kwargs)
         parsing.refuse_by_header(plain.META, type(self).longest_body(), unpacks=self.unpacks)
+        if plain.META.get("QUERY_STRING") and self.takes is not None:
+            self._refuse_query(plain)
+
+    def takes_parameter(self, name: str) -> bool:
+        """Whether the query may have this parameter."""
+        return name in (self.takes or ())
+
+    def _refuse_query(self, request: HttpRequest) -> None:
+        """Raise a 400 for a parameter that is not known here, and for one that comes twice: which is meant?"""
+        for name, values in request.GET.lists():
+            if not self.takes_parameter(name):
+                known = ", ".join(sorted(self.takes or ()))
+                hint = f"there are {known}" if known else "this address takes none"
+                raise errors.invalid(storable(name[:60], 60), f"is not known here; {hint}")
+            if len(values) > 1:
+                raise errors.invalid(name, "is given twice")
 
     def check_permissions(self, request: Request) -> None:
         super().check_permissions(request)

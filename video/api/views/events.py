@@ -30,6 +30,7 @@ class EventsView(ApiView):
     """
 
     key_scope = Scope.READ
+    takes = ("taskId",)
 
     def get(self, request: Request) -> HttpResponseBase:
         task_id, since = request.GET.get("taskId"), _last_event(request)
