@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -15,6 +14,8 @@ from config import addresses, key_names, logs, object_storage, secret_key, servi
 from config import env as read
 from config.embedded import home
 from config.env import file_read
+from config.framework import *  # noqa: F403 - each name is a setting
+from config.framework import BASE_DIR
 from config.names import KEY_NAMES
 from config.running import running_simulator
 from media_pipeline.pictures import data_uri
@@ -24,7 +25,6 @@ from providers.registry import PROVIDERS
 from providers.webhooks import ProofSetting
 from video.infra import failpoints
 
-BASE_DIR = Path(__file__).resolve().parent.parent
 env = read.load(BASE_DIR)
 ENV_FILE = file_read(BASE_DIR)
 
@@ -54,48 +54,6 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_otp",
     "django_otp.plugins.otp_totp",
-]
-MIDDLEWARE = [
-    "video.web.headers_middleware.HeadersMiddleware",
-    "video.web.cors.Cors",
-    "video.web.outage_middleware.OutageMiddleware",
-    "video.web.strange_requests.StrangeRequestsMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
-    "video.web.pages_only.Sessions",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "video.web.pages_only.Users",
-    "video.web.pages_only.SecondFactors",
-    "video.web.pages_only.Messages",
-]
-ROOT_URLCONF = "config.urls"
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-                "video.web.demo_login.template_context",
-            ]
-        },
-    }
-]
-APPEND_SLASH = False
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
-STATIC_URL = "/static/"
-STATICFILES_DIRS = [BASE_DIR / "static"]
-WHITENOISE_USE_FINDERS = True  # no collectstatic step to forget
-WHITENOISE_ALLOW_ALL_ORIGINS = False
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "video.web.security_log.PasswordChanges"},
 ]
 LOGIN_URL = "/admin/login/"
 CSRF_FAILURE_VIEW = "video.web.pages.csrf_failure"
