@@ -31,6 +31,7 @@ FEWEST_SAMPLES = 5
 USUAL_SUCCESS = 0.95
 USUAL_SUCCESS_JOBS = 10
 FULL = Reason(ReasonCode.FULL, "every slot is taken")
+SWITCHED_OFF = Reason(ReasonCode.SWITCHED_OFF, "switched off by the operator")
 
 
 class Policy(StrEnum):
@@ -153,7 +154,7 @@ def why_closed(
 ) -> Reason | None:
     """Why no job may start on the model now, whatever the request; None when one may. `available` as for `rank`."""
     if not override.enabled:
-        return Reason(ReasonCode.SWITCHED_OFF, "switched off by the operator")
+        return SWITCHED_OFF
     if model.id not in available:
         return no_key(model.provider)
     if health.circuit_open:

@@ -104,7 +104,7 @@ def test_an_operator_sees_what_a_finished_video_waits_for_and_may_cancel_it(
     system.sweeper()
     task = make_task(prompt="host down [[sim file_status=503]]")
     waits = VideoTask.objects.filter(pk=task.pk, park_code="download_failed", lease_until=None)
-    until("it waits", lambda: waits.filter(park_reason__contains="answered 503; fetch ").exists())
+    until("it waits", lambda: waits.filter(park_reason__regex="^fetch [0-9]+ of .* answered 503").exists())
     assert reload(task).tries == 0
     assert cancel.cancel(task.pk, by="its user").refund is cancel.Refund.NONE
     assert reload(task).status == "cancelled"

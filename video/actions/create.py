@@ -11,6 +11,7 @@ from django.db import connection
 from psycopg.types.json import Jsonb
 
 from video import ids
+from video.actions import order_input
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
@@ -48,9 +49,13 @@ ROOM = """room AS MATERIALIZED (
             LIMIT (SELECT most_own FROM room)) waiting
     )"""
 _INSERT = """
-    WITH {room}, {space}, allowed AS MATERIALIZED (
-        SELECT FROM room, own, space
+    WITH {room}, {space}, choice AS MATERIALIZED (  -- of models that no operator has switched off
+        SELECT %(any_model)s::boolean OR EXISTS (SELECT FROM unnest(%(eligible_models)s::varchar[]) may (model)
+            WHERE NOT EXISTS (SELECT FROM video_modelsetting o WHERE o.model = may.model AND NOT o.enabled)) AS is_open
+    ), allowed AS MATERIALIZED (
+        SELECT FROM room, own, space, choice
         WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s AND space.is_free
+            AND choice.is_open
     ), {purse}, {allowance}, made AS (
         INSERT INTO video_videotask ({columns})
         SELECT {values}
@@ -62,8 +67,8 @@ _INSERT = """
         SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
     SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users,
-        space.is_free, {allows}
-    FROM room, own, space
+        space.is_free, choice.is_open, {allows}
+    FROM room, own, space, choice
 """
 
 
@@ -74,6 +79,7 @@ _USED_UP = (
     storage_quota.StorageFull,
     uploads.NoSuchUpload,
     uploads.UploadsFull,
+    model_choice.ModelUnavailable,
 )
 
 
@@ -95,7 +101,8 @@ def create(
     `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key that it is ordered with,
     whose limit counts. A second run with the same `idempotency_key` and order makes nothing and returns the first task.
     Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, KeyReused, as
-    `model_choice.eligible_models`, and for the start image as `uploads.keep` and NoSuchUpload; no task is made then.
+    `model_choice.eligible_models`, OrderRefused where operators have switched off all models that may run it, and for
+    the start image as `uploads.keep` and NoSuchUpload; no task is made then.
     """
     task = VideoTask(
         id=ids.task_id(),
@@ -110,10 +117,12 @@ def create(
     try:
         _have_image(task, picture)
         made = _insert(task, price.credits_of(order), api_key)
-    except _USED_UP:
+    except _USED_UP as err:
         # An earlier run of the same call may have taken the user's last credits, bytes, upload or place of the backlog.
         if earlier := _earlier(task):
             return earlier, False
+        if isinstance(err, model_choice.ModelUnavailable):
+            raise order_input.unavailable(order, err.reasons) from None
         raise
     if not made:
         if earlier := _earlier(task):
@@ -151,10 +160,11 @@ def _earlier(task: VideoTask) -> VideoTask | None:
     return earlier
 
 
-def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
+def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool = False) -> bool:
     """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
     same moment may exceed the limit by as many as they are. False: the key has a task already. Raises
-    TooManyWaiting, StorageFull, InsufficientCredits and KeyLimitReached.
+    TooManyWaiting, StorageFull, InsufficientCredits, KeyLimitReached, and ModelUnavailable where operators have
+    switched off all models that may run it. `any_model`: the task's own models are off, and others may run it.
 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
@@ -162,7 +172,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise too_many(task, own=False)
-    ((made, can_pay, own_is_full, counted, has_space, key_may),) = database.fetch_prepared(
+    ((made, can_pay, own_is_full, counted, has_space, is_open, key_may),) = database.fetch_prepared(
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in GIVEN},
@@ -173,6 +183,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
             "most_own": settings.MAX_WAITING_PER_USER,
             "most": settings.MAX_WAITING,
             "count_all": count_all,
+            "any_model": any_model,
             **storage_quota.limit(),
         },
     )
@@ -182,6 +193,9 @@ def _insert(task: VideoTask, cost: int, api_key: str | None) -> bool:
         raise too_many(task, own=own_is_full)
     if not (made or has_space):
         raise storage_quota.full(task.user_id)
+    if not (made or is_open):
+        model_choice.check_switched_on(task, task.eligible_models)
+        return _insert(task, cost, api_key, any_model=True)
     if not (made or can_pay or cost == 0):
         raise ledger.InsufficientCredits(needed=cost, balance=ledger.balance(task.user_id))
     if not (made or key_may or api_key is None):

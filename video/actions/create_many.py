@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 
 from video import ids
-from video.actions import create
+from video.actions import create, order_input
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
@@ -20,6 +20,7 @@ from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
 from video.models.order import Order
+from video.routing import availability, model_choice
 from video.scheduling import backlog, storage_quota
 from video.web import uploads
 
@@ -71,14 +72,23 @@ def create_many(
     """New pending tasks, paid for, in this order: for each what was made, or why it was not.
 
     `whole`: all or none; then whatever refuses one is raised. Otherwise they are made as far as credits, backlog and
-    storage go, the first ones first. Two statements, one more for start images that were sent before, and those that
+    storage go, the first ones first. Three statements, one more for start images that were sent before, and those that
     word a refusal. `api_key`: the id of the key that they are ordered with, whose limit counts. Raises
     InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, NoSuchUpload.
     """
     found: list[VideoTask | Refusal] = []
     addresses = {one.order.image_url for one in wanted if uploads.is_address(one.order.image_url)}
     held = uploads.hold_all(user_id, addresses) if addresses else set()
+    now = availability.read()
     for one in wanted:
+        try:
+            model_choice.check_switched_on(one.order, one.models, now)
+        except model_choice.ModelUnavailable as err:
+            refused = order_input.unavailable(one.order, err.reasons)
+            if whole:
+                raise refused from None
+            found.append(refused)
+            continue
         if one.order.image_url in addresses - held:
             if whole:
                 raise uploads.NoSuchUpload

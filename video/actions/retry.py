@@ -204,8 +204,11 @@ def _refuse_unsettled(last: Generation | None) -> None:
 
 def _models(task: VideoTask) -> Sequence[str]:
     """Models that may run the task, as if it were created now."""
+    order = Order.of(task)
     try:
-        return model_choice.eligible_models(Order.of(task))
+        found = model_choice.eligible_models(order)
+        model_choice.check_switched_on(order, found)
+        return found
     except (UnknownModel, model_choice.NoCapableModel) as err:
         raise ActionRefused("model_unavailable", f"No model here can make this video now: {err}") from None
 

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.contrib.postgres.expressions import ArraySubquery
+from django.contrib.admin.views.main import ChangeList
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -18,12 +18,15 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers import catalogue
+from providers.contract import ReasonCode
 from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
 from video.infra.after_commit import after_commit
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+from video.monitoring import providers
 from video.routing import health, refusals, slots
+from video.routing.slots import AccountState
 
 #: More for a second of video is a slip.
 MOST_USD_PER_S = 10_000
@@ -149,11 +152,15 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
     actions = ("open_again",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderAccount]:
-        active = ProviderKey.objects.filter(
-            provider=OuterRef("provider"), account=OuterRef("account"), state=ProviderKey.State.ACTIVE
-        )
-        rows = super().get_queryset(request)
-        return rows.annotate(live=_live(account="pk"), active_keys=ArraySubquery(active.values("fingerprint")))
+        return super().get_queryset(request).annotate(live=_live(account="pk"))
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """With how each account of the page stands, read once for all of them."""
+        page = super().get_changelist_instance(request)
+        now = {one.row.pk: one for one in providers.account_states()}
+        for account in page.result_list:
+            account.now = now.get(account.pk)
+        return page
 
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
         """Only the operator's limit: a cool-down that began while the form was open must stay."""
@@ -162,23 +169,19 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
 
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:
-        if account.closed_reason:
-            return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}{_again(account)}")
-        mine = {
-            key.fingerprint
-            for provider, key, name in slots.configured()
-            if (provider, name) == (account.provider, account.account)
-        }
-        if not mine:
+        if not hasattr(account, "now"):  # on the page of one
+            account.now = next((one for one in providers.account_states() if one.row.pk == account.pk), None)
+        now: AccountState | None = account.now
+        if now is None or (now.reason is not None and now.reason.code is ReasonCode.NO_KEY):
             return badge("cancelled", "no key is configured")
-        if not mine.intersection(account.active_keys):
-            return badge("failed", "none of its keys is active")
-        left_s = _left_s(account.cooldown_until)
-        if left_s > 0:
-            return badge("parked", f"asked to wait, {span(left_s)} more")
+        if account.closed_reason and not now.is_open:
+            return badge("failed", f"closed: {account.closed_reason.replace('_', ' ')}{_again(account)}")
+        if not now.is_open and now.reason is not None:
+            passes = bool(account.refusals) or _left_s(account.cooldown_until) > 0
+            return badge("parked" if passes else "failed", now.reason.text)
         if account.refusals:
             return badge("parked", f"refused lately{_again(account)}")
-        return badge("success", "open")
+        return badge("success", "open" if now.reason is None else "open, full")
 
     @admin.display(description="in use")
     def in_use(self, account: Any) -> str:

@@ -54,9 +54,9 @@ def sync() -> None:
     wanted = slots.wanted_keys()
     with transaction.atomic():
         # Always accounts before keys, and all of them: two callers wait instead of deadlocking.
-        slots.accounts(lock=True)
+        slots.accounts_locked()
         _insert_accounts(wanted)
-        slots.accounts(lock=True)
+        slots.accounts_locked()
         _insert_keys(wanted)
         keys = {(key.provider, key.fingerprint): key for key in ProviderKey.objects.order_by("id").select_for_update()}
         _forget_what_changed(keys, wanted)

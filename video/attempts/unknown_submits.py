@@ -61,7 +61,7 @@ def give_up(generation: Generation, detail: str) -> Outcome:
     if settings.RETRY_UNKNOWN_SUBMITS:
         if generation.state == Generation.State.UNKNOWN and not _lose(generation):
             return THE_JOB_CAME
-        return WaitForSlot(f"outcome unknown ({detail}); trying again, as RETRY_UNKNOWN_SUBMITS says")
+        return WaitForSlot(f"outcome unknown; trying again, as RETRY_UNKNOWN_SUBMITS says: {detail}")
     return Fail(SubmissionUnknown.code, SubmissionUnknown.user_message, detail)
 
 

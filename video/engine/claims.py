@@ -202,7 +202,7 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
                     statement_timestamp() + interval '1 second' * CASE
                         WHEN t.hinted_at > t.claimed_at THEN least(g.hint_delay_s, g.delay_s) ELSE g.delay_s END,
                     CASE WHEN t.deadline_at > statement_timestamp() THEN t.deadline_at END),
-                park_reason = left(g.reason, 200), park_code = g.code, tries = t.tries + g.tries,
+                park_reason = left(g.reason, 300), park_code = g.code, tries = t.tries + g.tries,
                 progress = greatest(t.progress, g.progress)
             FROM given g JOIN held ON held.id = g.id WHERE t.id = g.id AND t.fence = g.fence
             RETURNING t.id, t.run, t.stage, t.claimed_at

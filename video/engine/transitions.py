@@ -267,7 +267,7 @@ def wait_for_slot(
         claim,
         """stage = 'generate', next_run_at = NULL, rung_at = NULL, tries = 0, park_reason = %(reason)s,
         admit_at = statement_timestamp() + %(delay)s * interval '1 second'""",
-        {"delay": delay_s, "reason": storable(reason, 200)},
+        {"delay": delay_s, "reason": storable(reason, 300)},
         outcome=Outcome.WAITING,
         fields={"eligible_models": models} if models is not None else None,
         detail=reason,
@@ -362,7 +362,7 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
         {"id": task.pk, "fence": task.fence, "models": models},
         stage=Stage.GENERATE,
         outcome=Outcome.WAITING,
-        detail=storable(reason, 200),
+        detail=storable(reason, 300),
     )
 
 

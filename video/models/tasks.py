@@ -143,7 +143,7 @@ class VideoTask(models.Model):
         null=True, blank=True, help_text="When it was given a core for transcode and thumbnail."
     )
     hinted_at = models.DateTimeField(null=True, blank=True, help_text="When something said: look now.")
-    park_reason = models.CharField(max_length=200, blank=True, default="")
+    park_reason = models.CharField(max_length=300, blank=True, default="")
     park_code = models.CharField(
         max_length=60, blank=True, default="", db_default="", help_text="Cause of a wait that may repeat itself."
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.db import connection
 
-from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import health, slots
+from providers.contract import Reason
+from video.models import ProviderKey
+from video.routing import availability, health, slots
+from video.routing.availability import ModelState
+from video.routing.slots import AccountState
 
 #: Seconds until a column's time; null when it is over.
 _LEFT_S = "nullif(greatest(0, extract(epoch FROM {} - statement_timestamp())), 0)::float8"
@@ -35,26 +38,22 @@ class AccountFigures:
     retry_s: float | None  # until it is tried again after a refusal; None: at the next job
     last_error: str
     usable_keys: int
-
-    @property
-    def open(self) -> bool:
-        """Whether jobs may start there, though its slots may be full."""
-        return not (self.closed_reason or self.retry_s) and self.cooldown_s is None and self.usable_keys > 0
+    reason: Reason | None  # why no job of anybody may start there now, FULL where each slot is taken
+    free: int  # jobs that may start now
+    open: bool  # whether jobs may start there, though its slots may be full
 
     @property
     def state(self) -> str:
         """In a few words, without times."""
-        if self.closed_reason:
+        if self.closed_reason and not self.open:
             return f"closed: {self.closed_reason.replace('_', ' ')}"
-        if not self.usable_keys:
+        if not self.usable_keys and not self.open:
             return "no active key"
         if self.refusals:
-            return "refused lately" if self.retry_s else "refused lately: the next job tries"
-        return "open" if self.cooldown_s is None else "cools down"
-
-    @property
-    def free(self) -> int:
-        return max(0, self.limit - self.live) if self.open else 0
+            return "refused lately: the next job tries" if self.open else "refused lately"
+        if self.cooldown_s is not None:
+            return "cools down"
+        return "open" if self.reason is None or self.open else self.reason.text
 
 
 @dataclass(frozen=True)
@@ -119,38 +118,55 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
     for key in of_keys:
         usable = key.configured and key.state == ProviderKey.State.ACTIVE and not key.retry_s
         mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
-    rows: Iterable[Any] = ProviderAccount.objects.raw(
-        f"""
-        SELECT a.*, coalesce(live.number, 0) AS live,
-            coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
-            {_LEFT_S.format("cooldown_until")} AS cooldown_s, {_LEFT_S.format("retry_at")} AS retry_s
-        FROM video_provideraccount a LEFT JOIN (
-            SELECT account_id, count(*) AS number FROM video_generation
-            WHERE state {Generation.LIVE_SQL} GROUP BY account_id
-        ) live ON live.account_id = a.id
-        ORDER BY a.provider, a.account, a.model
-        """  # noqa: S608 - a constant
+    return sorted(
+        (
+            _account(one, mine.get((one.row.provider, one.row.account), 0))
+            for one in account_states()
+            if one.row.pk is not None and ((one.row.provider, one.row.account) in mine or one.live)
+        ),
+        key=lambda one: (one.provider, one.account, one.model),
     )
-    return [
-        AccountFigures(
-            provider=row.provider,
-            account=row.account,
-            model=row.model,
-            live=row.live,
-            limit=slots.limit(row, lowered=row.is_lowered),
-            lowered=row.is_lowered,
-            cooldown_s=row.cooldown_s,
-            closed_reason=row.closed_reason,
-            balance=row.balance,
-            balance_unit=row.balance_unit,
-            refusals=row.refusals,
-            retry_s=row.retry_s,
-            last_error=row.last_error,
-            usable_keys=mine.get((row.provider, row.account), 0),
-        )
-        for row in rows
-        if (row.provider, row.account) in mine or row.live
-    ]
+
+
+def account_states() -> list[AccountState]:
+    """How each account stands; what closes its model to everybody closes it too. One statement."""
+    now = availability.read()
+    models = now.of_all()
+    return [_with_model(one, models.get(one.row.model)) for one in now.slots.accounts]
+
+
+def _with_model(one: AccountState, model: ModelState | None) -> AccountState:
+    if model is None or model.takes_jobs or not one.is_open:
+        return one
+    return replace(one, reason=model.reason, free=0, usable=0)
+
+
+def _account(one: AccountState, usable_keys: int) -> AccountFigures:
+    row: Any = one.row
+    return AccountFigures(
+        provider=row.provider,
+        account=row.account,
+        model=row.model,
+        live=one.live,
+        limit=one.limit,
+        lowered=row.is_lowered,
+        cooldown_s=_left(row.cooldown_s),
+        closed_reason=row.closed_reason,
+        balance=None if row.balance is None else Decimal(str(row.balance)),
+        balance_unit=row.balance_unit,
+        refusals=row.refusals,
+        retry_s=_left(row.retry_s),
+        last_error=row.last_error,
+        usable_keys=usable_keys,
+        reason=one.reason,
+        free=one.free,
+        open=one.is_open,
+    )
+
+
+def _left(seconds: float | None) -> float | None:
+    """Seconds that are left; None when they are over."""
+    return seconds if seconds is not None and seconds > 0 else None
 
 
 def circuits() -> list[CircuitFigures]:

@@ -12,7 +12,9 @@ from django.db.models.functions import Now
 from video.credits import ledger
 from video.engine.queues import QUEUES
 from video.models import VideoTask
-from video.monitoring import providers, workers
+from video.monitoring import workers
+from video.routing import availability
+from video.routing.health import ANOTHER_USER
 from video.scheduling import storage_quota
 
 
@@ -27,7 +29,7 @@ class OwnFigures:
     last_day: dict[str, int]  # made in the last 24 hours, by how they ended
     balance: int
     stored: storage_quota.Use
-    system: str  # ok: takes jobs; busy: they wait for a slot; paused: nothing starts now
+    system: str  # ok: takes jobs; busy: this user's wait for a slot, or none is free; paused: nothing starts
 
     @property
     def active(self) -> int:
@@ -35,7 +37,7 @@ class OwnFigures:
 
 
 def of_user(user_id: int) -> OwnFigures:
-    """One user's figures; eight statements."""
+    """One user's figures; seven statements."""
     tasks = VideoTask.objects.filter(user_id=user_id)
     by_status, by_stage, waiting, waits = Counter[str](), Counter[str](), 0, list[timedelta]()
     for row in (
@@ -63,16 +65,16 @@ def of_user(user_id: int) -> OwnFigures:
         last_day=dict(ended.values_list("status").annotate(Count("pk"))),
         balance=ledger.balance(user_id),
         stored=storage_quota.of_user(user_id),
-        system=word(),
+        system=word(user_id, waits=waiting > 0),
     )
 
 
-def word() -> str:
-    """The state of the system in one word, without its parts."""
+def word(user_id: int = ANOTHER_USER, *, waits: bool = False) -> str:
+    """The state of the system for this user in one word. `waits`: tasks of theirs have no slot yet. Two statements."""
     there = workers.workers()
-    accounts = providers.accounts(providers.keys())
     if not workers.sweeping(there) or not all(workers.listening(there, queue) for queue in QUEUES):
         return "paused"
-    if not any(account.open for account in accounts):
+    models = availability.read().of_all(user_id).values()
+    if not any(model.takes_jobs for model in models):
         return "paused"
-    return "ok" if any(account.free for account in accounts) else "busy"
+    return "busy" if waits or not any(model.free_slots for model in models) else "ok"

@@ -60,7 +60,7 @@ def fetch_again(claim: Claim, cause: Cause) -> Outcome:
     log.log(level, "%s: %s; fetch %d failed, again in %.0f s", claim.task.pk, cause.detail, number, delay_s)
     return Park(
         delay_s,
-        f"{cause.detail}; fetch {number} of the finished video failed, it is tried again until the task's deadline",
+        f"fetch {number} of the finished video failed, it is tried again until the task's deadline: {cause.detail}",
         hint_delay_s=delay_s,  # a call-back makes no host any better
         code=cause.code,
         error_code=cause.code,

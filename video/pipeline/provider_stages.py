@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 State = Generation.State
 
 NOT_FOUND_DELAY_S = 20.0
+UNKNOWN_STILL = "whether the job began is not known yet"
 # Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
 # A submit that can't leave this machine is tried this often at one provider before another model may run the task.
@@ -116,7 +117,7 @@ def _image_unreachable(
 def _image_refused(claim: Claim, generation: Generation, err: start_images.ImageRefused, *, again: bool) -> Outcome:
     """Nothing was sent, and this model will never begin with that image; perhaps another one will."""
     if again:  # the first send is still unknown: only the look-ups can tell
-        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
+        return Park(unknown_submits.LOOKUP_RETRY_S, f"{UNKNOWN_STILL}: {err}", error_code=err.code)
     _give_back(generation)
     records.record_rejected(generation.pk, code=err.code, message=err.message)
     if err.another_model_could:
@@ -191,7 +192,7 @@ def _refused(generation: Generation, err: ProviderError) -> Outcome:
     health.give_back_probe(generation.model, generation.user_id)
     records.record_rejected(generation.pk, code=err.code, message=err.user_message)
     accounts.note_refusal(generation, err)
-    return WaitForSlot(str(err))
+    return WaitForSlot(f"waits for another slot: {err}")
 
 
 def _give_back(generation: Generation) -> None:
@@ -206,7 +207,7 @@ def _not_sent(claim: Claim, generation: Generation, err: NotSent, *, again: bool
     health.note_fault(generation.model, generation.provider, str(err))
     if again:  # the first send is still unknown: only the look-ups can tell
         records.record_unknown(generation.pk)
-        return Park(unknown_submits.LOOKUP_RETRY_S, str(err), error_code=err.code)
+        return Park(unknown_submits.LOOKUP_RETRY_S, f"{UNKNOWN_STILL}: {err}", error_code=err.code)
     code, message = "provider_unreachable", "The video provider can't be reached."
     records.put_back(generation.pk)
     if claim.task.tries + 1 >= TRIES_TO_REACH and model_choice.fallbacks(claim.task, _tried(claim)):
@@ -234,7 +235,7 @@ def fall_back(claim: Claim, code: str, message: str, detail: str) -> Outcome:
     models = model_choice.fallbacks(claim.task, _tried(claim))
     if not models:
         return Fail(code, message, detail)
-    return WaitForSlot(f"{detail}; falling back", models=models)
+    return WaitForSlot(f"falling back: {detail}", models=models)
 
 
 def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
@@ -292,7 +293,7 @@ def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, p
             return _poll_failed(claim, generation, err)
         case provider_calls.Paused() as err:
             delay_s = err.wait_s + poll_statistics.spread_s(generation)
-            park = Park(delay_s, str(err), hint_delay_s=err.wait_s, code="provider_paused")
+            park = Park(delay_s, f"asked again later: {err}", hint_delay_s=err.wait_s, code="provider_paused")
             return _overdue(claim, generation) or park
         case provider_calls.KeyGone():
             log.error(
@@ -396,7 +397,7 @@ def _poll_failed(claim: Claim, generation: Generation, err: ProviderError) -> Ou
     # A hint does not make a provider in trouble any better.
     return _overdue(claim, generation) or Park(
         delay_s,
-        str(err),
+        f"asking for its state failed, it is asked again: {err}",
         progress=_shown_progress(claim, generation),
         hint_delay_s=delay_s,
         error_code=err.code,

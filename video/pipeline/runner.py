@@ -213,7 +213,7 @@ def _try_again(claim: Claim, outcome: TryAgain) -> bool:
         claim,
         Park(
             delay_s,
-            outcome.detail,
+            f"{claim.stage} is tried again: {outcome.detail}",
             # Trouble of this installation may last for hours: it is recorded once.
             code="" if outcome.counts else outcome.code,
             error_code=outcome.code,

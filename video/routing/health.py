@@ -18,6 +18,7 @@ So a row's faults also tell how often it was opened: 5 once, 6 twice, 7 three ti
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from typing import Any
 from django.conf import settings
 
 from providers import catalogue, errors
-from providers.ranking import ModelHealth, Override
+from providers.ranking import UNMEASURED, ModelHealth, Override
 from providers.untrusted import storable
 from video.infra import database
 
@@ -79,7 +80,20 @@ DO_NOT_COUNT = (
 _ALONE = f"(cardinality(c.fault_users) = 1 AND c.fault_users[1] <> {NOBODYS})"
 # These were another user's, so the one who asks is not kept out.
 _OF_ANOTHER = f"({_ALONE} AND c.fault_users[1] <> %(user)s)"
-_IS_PROBED = "coalesce(c.probing_since > statement_timestamp() - %(probe)s * interval '1 second', false)"
+_IS_PROBED = f"coalesce(c.probing_since > statement_timestamp() - {PROBE_S} * interval '1 second', false)"
+
+
+# The parts of a `CircuitState`, in the order of `_circuit`.
+_CIRCUIT = f"""c.faults, c.open_until IS NOT NULL, coalesce(c.open_until > statement_timestamp(), false),
+    c.is_for_all, c.fault_users, CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END"""
+#: One column of a SELECT: the circuits with faults, and the models that operators switched off, as text for
+#: `snapshot_of`.
+SNAPSHOT = f"""
+json_build_object(
+    'circuits', (SELECT coalesce(json_agg(json_build_array(c.model, {_CIRCUIT})), '[]')
+        FROM video_circuit c WHERE c.faults > 0),
+    'off', (SELECT coalesce(json_agg(model), '[]') FROM video_modelsetting WHERE NOT enabled)
+)::text"""  # noqa: S608 - constants
 
 
 def alone(fault_users: list[int]) -> int | None:
@@ -158,8 +172,7 @@ def read() -> Health:
     rows = database.fetch(
         f"""
         SELECT m.model, s.counted, s.succeeded, s.render_p50_s,
-            c.faults, c.open_until IS NOT NULL, coalesce(c.open_until > statement_timestamp(), false),
-            c.is_for_all, c.fault_users, CASE WHEN {_IS_PROBED} THEN c.probing_users ELSE '{{}}' END,
+            {_CIRCUIT},
             o.enabled, o.price_usd_per_s, o.quality, o.speed
         FROM unnest(%(models)s::text[]) AS m (model)
         LEFT JOIN video_circuit c ON c.model = m.model AND c.faults > 0
@@ -184,7 +197,6 @@ def read() -> Health:
         """,  # noqa: S608 - constants
         {
             "models": [model.id for model in catalogue.MODELS],
-            "probe": PROBE_S,
             "fewest": FEWEST_RENDERS,
             "hours": SINCE_HOURS,
             "most_read": MOST_READ,
@@ -197,6 +209,16 @@ def read() -> Health:
         {model: _measured(*row[:3]) for model, *row in rows},
         {model: _circuit(*row[3:9]) for model, *row in rows if row[3] is not None},
         {model: Override(*row[9:]) for model, *row in rows if row[9] is not None},
+    )
+
+
+def snapshot_of(text: str) -> Health:
+    """Circuits and switches of what `SNAPSHOT` read; nothing is measured."""
+    read = json.loads(text)
+    return Health(
+        {model.id: UNMEASURED for model in catalogue.MODELS},
+        {model: _circuit(*circuit) for model, *circuit in read["circuits"]},
+        {model: Override(enabled=False) for model in read["off"]},
     )
 
 
@@ -324,7 +346,7 @@ def take_probe(model: str, user_id: int = NOBODYS) -> bool:
             SELECT FROM video_circuit c WHERE c.model = %(model)s AND c.open_until IS NOT NULL
                 AND (c.is_for_all OR NOT {_OF_ANOTHER}))
         """,  # noqa: S608 - constants
-        {"model": model, "user": user_id, "probe": PROBE_S, "most": MOST_PROBES},
+        {"model": model, "user": user_id, "most": MOST_PROBES},
     )
     return may
 

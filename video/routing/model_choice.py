@@ -22,10 +22,13 @@ from providers.ranking import Candidate, ModelHealth, Override
 from video.infra.errors import Refusal
 from video.models import VideoTask
 from video.models.order import Order, values
+from video.routing import availability
 from video.routing import health as health_of_models
+from video.routing.slots import WITHOUT_MODEL
 
 RENDER = "720p"
 RENDER_LARGE = "1080p"
+NOT_HERE = Reason(ReasonCode.NO_KEY, "no key for it is configured")
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
@@ -43,14 +46,6 @@ class ModelUnavailable(NoCapableModel):
     """The order is fine, but no model for it is available here: no adapter, no key, or switched off."""
 
     code = "model_unavailable"
-
-
-@dataclass(frozen=True)
-class Availability:
-    """Whether a job could start on a model now, over all its accounts."""
-
-    reason: Reason | None  # None: a slot is free
-    free_slots: int
 
 
 @dataclass(frozen=True)
@@ -87,9 +82,20 @@ def providers_here() -> frozenset[str]:
 
 
 def models_here() -> list[Model]:
-    """Models of the catalogue whose provider has both an adapter and a key."""
-    here = providers_here()
-    return [model for model in catalogue.MODELS if model.provider in here]
+    """Models of the catalogue whose provider has an adapter, and a key that speaks an API with the model."""
+    return [model for model in catalogue.MODELS if why_absent(model) is None]
+
+
+def why_absent(model: Model) -> Reason | None:
+    """Why the configuration has the model on no key; None where it has."""
+    if model.provider not in providers_here():
+        return ranking.no_key(model.provider)
+    from video.infra.toolkit import toolkit  # lazily, as above
+
+    offers = toolkit().provider(model.provider).offers
+    if any(offers(model.id, key.shape) for key in settings.PROVIDER_KEYS[model.provider]):
+        return None
+    return Reason(ReasonCode.NO_KEY, WITHOUT_MODEL)
 
 
 def eligible_models(order: Order) -> list[str]:
@@ -107,11 +113,12 @@ def eligible_models(order: Order) -> list[str]:
     incapable = can(model, request_for(order, model))
     if incapable is not None:
         raise NoCapableModel({model.id: incapable})
-    if model.provider in providers_here():
+    absent = why_absent(model)
+    if absent is None:
         return [model.id]
     found = _capable(order, models_here()) if order.fallback else []
     if not found:
-        raise ModelUnavailable({model.id: ranking.no_key(model.provider)})
+        raise ModelUnavailable({model.id: absent})
     return found
 
 
@@ -182,44 +189,35 @@ def quote(order: Order, *, user_id: int = health_of_models.ANOTHER_USER) -> Quot
     Raises UnknownModel, NoCapableModel, and ModelUnavailable where operators have switched off all capable models.
     """
     eligible = eligible_models(order)
-    found, slots = health_of_models.read(), availability()
-    health, overrides = found.seen_by(user_id), found.overrides
-
-    def serves(model: str) -> bool:
-        """Whether the model takes jobs now, though its slots may be full."""
-        reason = slots[model].reason
-        return (
-            (reason is None or reason.code is ReasonCode.FULL)
-            and overrides.get(model, Override()).enabled
-            and not health[model].circuit_open
-        )
-
-    if not any(map(serves, eligible)):  # as admission does, which adds the fallback models
-        eligible += [model for model in fallbacks(order, eligible) if serves(model)]
-    rank = partial(candidates, order, overrides=overrides, eligible=eligible)
-    ranked = rank({model: one.reason for model, one in slots.items()}, health=health)
+    now = availability.read_measured()
+    check_switched_on(order, eligible, now)
+    health, reasons, serving = now.health.seen_by(user_id), now.reasons(), now.serving(user_id)
+    if serving.isdisjoint(eligible):  # as admission does, which adds the fallback models
+        others = fallbacks(order, eligible)
+        is_off = all(now.is_switched_off(model) for model in eligible)
+        eligible += [model for model in others if model in serving] or (others if is_off else [])
+    rank = partial(candidates, order, overrides=now.health.overrides, eligible=eligible)
+    ranked = rank(reasons, health=health)
     if ranked[0].usable:
         return Quote(ranked[0], None, ranked)
     # The task would wait for the model that is best once slots are free and circuits are closed.
     healthy = {model: replace(one, circuit_open=False) for model, one in health.items()}
-    later = rank(dict.fromkeys(slots), health=healthy)[0]
-    if not later.usable:
-        raise ModelUnavailable({one.model: Reason(ReasonCode.CLOSED, one.reason) for one in ranked})
+    later = rank(dict.fromkeys(reasons), health=healthy)[0]
     reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
     return Quote(later, reason, ranked)
 
 
-def availability() -> dict[str, Availability]:
-    """Free slots of every model that has a key here, and the reason where there is none; at most four statements."""
-    from video.routing import slots  # lazily: it brings the toolkit
+def check_switched_on(
+    wanted: Order | VideoTask, eligible: Sequence[str], now: availability.Availability | None = None
+) -> None:
+    """Raises ModelUnavailable where operators have switched off all models that may run it, its fallbacks included.
 
-    open_slots, unused = slots.read(), settings.SLOTS_PER_KEY
-    reasons, free = slots.availability(open_slots, full=ranking.FULL), slots.free(open_slots)
-    # A new key has no rows before the next admission, so all its slots are free.
-    return {
-        model.id: Availability(reasons.get(model.id), free.get(model.id, 0 if reasons.get(model.id) else unused))
-        for model in models_here()
-    }
+    One statement unless `now` is given. Whatever else is in the way passes by itself, so a task may wait for it.
+    """
+    now = availability.read() if now is None else now
+    if all(now.is_switched_off(model) for model in (*eligible, *fallbacks(wanted, eligible))):
+        off = [model.id for model in catalogue.MODELS if now.is_switched_off(model.id)]
+        raise ModelUnavailable(dict.fromkeys(off, ranking.SWITCHED_OFF))
 
 
 def _named(wanted: Order | VideoTask) -> str:
@@ -238,7 +236,7 @@ def _capable(wanted: Order | VideoTask, models: Sequence[Model]) -> list[str]:
 
 def _no_capable_model(order: Order) -> NoCapableModel:
     reasons = {
-        model.id: can(model, request_for(order, model)) or ranking.no_key(model.provider) for model in catalogue.MODELS
+        model.id: can(model, request_for(order, model)) or why_absent(model) or NOT_HERE for model in catalogue.MODELS
     }
     return NoCapableModel(reasons) if providers_here() else ModelUnavailable(reasons)
 

@@ -6,9 +6,10 @@ live Generation, counted under the account row's lock in the transaction that in
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from django.db import connection
 from providers import catalogue
 from providers.api_keys import ApiKey, account_of
 from providers.contract import Reason, ReasonCode
+from providers.ranking import FULL
+from video.infra import database
 from video.infra.toolkit import ADAPTERS, toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
 from video.routing import refusals
@@ -28,6 +31,7 @@ log = logging.getLogger(__name__)
 Wanted = dict[tuple[str, str], str]
 
 _WORDS = {"out_of_credits": "out of credits", "model_forbidden": "the account may not use this model"}
+WITHOUT_MODEL = "its key speaks an API without this model"
 _FARTHEST = 9  # from opening: that nothing but the configuration changes
 
 
@@ -62,12 +66,34 @@ class Live:
     of_key: Counter[tuple[str, str]] = field(default_factory=Counter)  # by provider and fingerprint
 
 
-class Slots(list[Slot]):
-    """The open accounts, and for models that have none of them, why."""
+@dataclass(frozen=True)
+class AccountState:
+    """How one account and model stands, whoever reads it: admission, the API and the admin."""
 
-    def __init__(self, found: Iterable[Slot], closed: dict[str, Reason]) -> None:
+    row: ProviderAccount
+    live: int  # jobs
+    limit: int  # jobs that may be live at once, as lowered for now
+    reason: Reason | None  # why no job may start there now, FULL where each slot is taken; None when one may
+    free: int  # jobs that may start now
+    usable: int  # jobs that may be live at once as it stands: the limit of an open one, 0 of a closed one
+
+    @property
+    def is_open(self) -> bool:
+        """Whether jobs may start there, though its slots may be full."""
+        return self.reason is None or self.reason.code is ReasonCode.FULL
+
+
+class Slots(list[Slot]):
+    """The open accounts, and for models that have none of them, why. `accounts`: all of them, open or not."""
+
+    def __init__(self, found: Iterable[Slot], closed: dict[str, Reason], accounts: Sequence[AccountState] = ()) -> None:
         super().__init__(found)
         self.closed = closed
+        self.accounts = accounts
+
+    def usable(self, model: str) -> int:
+        """How many jobs of a model may be live at once as its accounts stand."""
+        return sum(one.usable for one in self.accounts if one.row.model == model)
 
 
 def wanted_keys() -> Wanted:
@@ -96,9 +122,41 @@ def limit(account: ProviderAccount, *, lowered: bool) -> int:
     return most
 
 
+def snapshot_of(text: str) -> Slots:
+    """Every open account with its free slots, for display, of what `SNAPSHOT` read. It may be outdated at once.
+
+    A key and an account without a row count as good, with SLOTS_PER_KEY: the next admission makes their rows.
+    """
+    read, wanted = json.loads(text), wanted_keys()
+    rows = [_row_of(ProviderAccount, one) for one in read["accounts"]]
+    keys, live = _keys_of(read)
+    there = {(row.provider, row.account, row.model) for row in rows}
+    known = {(key.provider, key.fingerprint) for key in keys}
+    new = settings.SLOTS_PER_KEY
+    rows += [
+        _row_of(ProviderAccount, {"provider": name, "account": account, "model": model, "slots": new})
+        for name, account, model in accounts_of(wanted)
+        if (name, account, model) not in there
+    ]
+    keys += [
+        _row_of(ProviderKey, {"provider": name, "fingerprint": fingerprint, "account": account})
+        for (name, fingerprint), account in wanted.items()
+        if (name, fingerprint) not in known
+    ]
+    return _slots(rows, keys, live, wanted)
+
+
+def _row_of(table: type[Any], columns: dict[str, Any]) -> Any:
+    """A row as the queries of this module give it: its columns, and what was computed by the clock of the database."""
+    row = table(**{field.attname: columns[field.attname] for field in table._meta.fields if field.attname in columns})
+    for name in ("is_lowered", "cooldown_s", "retry_s"):
+        setattr(row, name, columns.get(name))
+    return row
+
+
 def read() -> Slots:
-    """Every open account with its free slots, for display: a quote, the list of models. It may be outdated at once."""
-    return _slots(accounts(lock=False), *_keys(), wanted_keys())
+    """The same, read now; one statement."""
+    return snapshot_of(database.value(f"SELECT {SNAPSHOT}"))
 
 
 def lock_all() -> Slots | None:
@@ -106,8 +164,8 @@ def lock_all() -> Slots | None:
 
     None: a configured key has no rows yet, or outdated ones (`attempts.configured_keys` makes them).
     """
-    wanted, rows = wanted_keys(), accounts(lock=True)
-    keys, live = _keys()
+    wanted, rows = wanted_keys(), accounts_locked()
+    keys, live = _keys_of(json.loads(database.value(f"SELECT json_build_object({_KEYS})::text")))
     return _slots(rows, keys, live, wanted) if _complete(wanted, rows, keys) else None
 
 
@@ -138,64 +196,71 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wan
     shapes = {(provider, key.fingerprint): key.shape for provider, key, _ in configured()}
 
     found: list[Slot] = []
+    states: list[AccountState] = []
     reasons: dict[str, tuple[int, str]] = {}  # the most hopeful of each model
     for row in rows:
         of_account = mine.get((row.provider, row.account))
+        most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
+        jobs = live.of_account[row.pk]
         if not of_account:
+            states.append(AccountState(row, jobs, most, Reason(ReasonCode.NO_KEY, "no key of it is configured"), 0, 0))
             continue
         adapter = toolkit().provider(row.provider)
         offering = [key for key in of_account if adapter.offers(row.model, shapes[key.provider, key.fingerprint])]
         active = [key.fingerprint for key in offering if key.state == ProviderKey.State.ACTIVE and not key.refusals]
         to_try = [key.fingerprint for key in offering if _may_try_key(key)]
-        reason = _why_closed(row, offering, is_usable=bool(active or to_try))
+        reason = _why_closed(row, offering, most, is_usable=bool(active or to_try))
         if reason is not None:
             reasons[row.model] = min(reason, reasons.get(row.model, reason))
+            states.append(AccountState(row, jobs, most, Reason(ReasonCode.CLOSED, reason[1]), 0, 0))
             continue
-        most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
-        room = max(0, most - live.of_account[row.pk])
         is_try = row.refusals > 0
-        free = min(room, 1) if is_try else room if active else min(room, len(to_try))
+        usable = min(most, 1 if is_try else most if active else len(to_try))
+        free = min(max(0, most - jobs), usable)
+        states.append(AccountState(row, jobs, most, None if free else FULL, free, usable))
         of_key = {key: live.of_key[row.provider, key] for key in active}
         found.append(Slot(row, free, sorted(active, key=of_key.__getitem__), of_key, to_try=to_try, is_try=is_try))
-    return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()})
-
-
-def accounts(*, lock: bool) -> list[ProviderAccount]:
-    """All rows by id: every caller locks them in this order, so that two callers wait instead of deadlocking."""
-    query = f"""
-        SELECT *, coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
-            extract(epoch FROM cooldown_until - statement_timestamp())::float8 AS cooldown_s,
-            {_RETRY_S}
-        FROM video_provideraccount ORDER BY id
-        """  # noqa: S608 - a constant
-    return list(ProviderAccount.objects.raw(query + " FOR UPDATE" if lock else query))
+    return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()}, states)
 
 
 #: Seconds until a refused key or account is tried again; negative: for so long it could have been.
 _RETRY_S = "extract(epoch FROM retry_at - statement_timestamp())::float8 AS retry_s"
 
 
-def _keys() -> tuple[list[ProviderKey], Live]:
-    """Every key by id, and the live generations, counted after the accounts were locked; one statement."""
-    found = ProviderKey.objects.raw(
-        f"""
-        SELECT k.*, {_RETRY_S}, live.provider AS live_provider, live.key_fingerprint, live.account_id, live.jobs
-        FROM video_providerkey k FULL JOIN (
-            SELECT provider, key_fingerprint, account_id, count(*) AS jobs FROM video_generation
-            WHERE state {Generation.LIVE_SQL} GROUP BY provider, key_fingerprint, account_id
-        ) live ON live.provider = k.provider AND live.key_fingerprint = k.fingerprint
-        ORDER BY k.id
-        """  # noqa: S608 - constants
-    )
-    keys: dict[int, ProviderKey] = {}
+_ACCOUNT_ROWS = f"""
+        SELECT *, coalesce(lowered_until > statement_timestamp(), false) AS is_lowered,
+            extract(epoch FROM cooldown_until - statement_timestamp())::float8 AS cooldown_s,
+            {_RETRY_S}
+        FROM video_provideraccount"""  # noqa: S608 - a constant
+
+
+def accounts_locked() -> list[ProviderAccount]:
+    """All rows by id: every caller locks them in this order, so that two callers wait instead of deadlocking."""
+    return list(ProviderAccount.objects.raw(f"{_ACCOUNT_ROWS} ORDER BY id FOR UPDATE"))
+
+
+# Rows as JSON, without their times but for what is left of them, by the clock of the database.
+_ACCOUNTS = f"""'accounts', (SELECT coalesce(
+        json_agg(to_jsonb(a) - ARRAY['lowered_until', 'cooldown_until', 'refused_since', 'retry_at'] ORDER BY a.id),
+        '[]') FROM ({_ACCOUNT_ROWS}) a)"""  # noqa: S608 - constants
+_KEYS = f"""
+    'keys', (SELECT coalesce(
+        json_agg(to_jsonb(k) - ARRAY['checked_at', 'refused_since', 'retry_at'] ORDER BY k.id), '[]') FROM (
+        SELECT *, {_RETRY_S} FROM video_providerkey) k),
+    'live', (SELECT coalesce(json_agg(json_build_array(provider, key_fingerprint, account_id, jobs)), '[]') FROM (
+        SELECT provider, key_fingerprint, account_id, count(*) AS jobs FROM video_generation
+        WHERE state {Generation.LIVE_SQL} GROUP BY provider, key_fingerprint, account_id) l)"""  # noqa: S608 - constants
+#: One column of a SELECT: every account and key, and the live jobs of each, as text for `snapshot_of`.
+SNAPSHOT = f"json_build_object({_ACCOUNTS}, {_KEYS})::text"
+
+
+def _keys_of(read: dict[str, Any]) -> tuple[list[ProviderKey], Live]:
+    """Every key by id, and the live generations, of what `_KEYS` read."""
     live = Live()
-    for row in found:
-        if row.pk is not None:
-            keys[row.pk] = row
-        if row.jobs:  # type: ignore[attr-defined]  # columns of the query
-            live.of_account[row.account_id] += row.jobs  # type: ignore[attr-defined]
-            live.of_key[row.live_provider, row.key_fingerprint] += row.jobs  # type: ignore[attr-defined]
-    return list(keys.values()), live
+    for provider, fingerprint, account, jobs in read["live"]:
+        live.of_account[account] += jobs
+        live.of_key[provider, fingerprint] += jobs
+    return [_row_of(ProviderKey, one) for one in read["keys"]], live
 
 
 def _complete(wanted: Wanted, rows: Iterable[ProviderAccount], keys: Iterable[ProviderKey]) -> bool:
@@ -245,13 +310,15 @@ def _may_try(row: ProviderAccount) -> bool:
     return retry_s <= -(refusals.wait_for_read_s(row.provider) if reads_tell else 0.0)
 
 
-def _why_closed(row: ProviderAccount, keys: list[ProviderKey], *, is_usable: bool) -> tuple[int, str] | None:
+def _why_closed(row: ProviderAccount, keys: list[ProviderKey], most: int, *, is_usable: bool) -> tuple[int, str] | None:
     """(how far from opening, in words) of an account where no job may start now; None when it is open.
 
-    `keys`: those of the account that offer the model; `is_usable`: a job may use one of them.
+    `keys`: those of the account that offer the model; `is_usable`: a job may use one of them; `most`: its limit.
     """
     if not keys:
-        return _FARTHEST, "its key speaks an API without this model"
+        return _FARTHEST, WITHOUT_MODEL
+    if most == 0:
+        return 5, "its limit is 0 jobs at once"
     if row.closed_reason and not (row.refusals and _may_try(row)):
         return (3 if row.closed_reason == "model_forbidden" else 2), _WORDS.get(row.closed_reason, row.closed_reason)
     if row.refusals and not _may_try(row):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
@@ -19,8 +18,8 @@ from django.db import transaction
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
-from providers import catalogue, ranking
-from providers.ranking import Candidate, Override
+from providers import catalogue
+from providers.ranking import Candidate
 from video.attempts import configured_keys, records, task_moves
 from video.engine import transitions, workers
 from video.engine.claims import WORKER
@@ -29,8 +28,9 @@ from video.infra import database
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
-from video.routing import accounts, health, model_choice, refusals, slots
-from video.routing.slots import Slot, Slots
+from video.routing import accounts, health, model_choice, refusals
+from video.routing.availability import Availability
+from video.routing.slots import Slot
 from video.scheduling import fair_share
 
 BATCH = 200  # tasks of one pass, which holds the lock on the accounts
@@ -47,28 +47,8 @@ LARGEST_USD = Decimal("999999.9999")  # what the column holds
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
 
-@dataclass
-class Capacity:
+class Capacity(Availability):
     """What can be had at this moment: slots under lock, and what is known of every model."""
-
-    slots: Slots
-    health: health.Health
-
-    def serving(self) -> set[str]:
-        """Models that take jobs at all now, though their slots may be full, and their circuits keep out one user."""
-        found = self.health.seen_by(health.ANOTHER_USER)
-        return {
-            model
-            for model, why in slots.availability(self.slots).items()
-            if why is None
-            and self.health.overrides.get(model, Override()).enabled
-            and not (model in found and found[model].circuit_open)
-        }
-
-    def free(self) -> dict[str, int]:
-        """The models that a job could start on now, each with its free slots."""
-        serving = self.serving()
-        return {model: number for model, number in slots.free(self.slots).items() if number and model in serving}
 
     def slot(self, model: str, *, without: Collection[int] = ()) -> Slot | None:
         """The account (of others than these ids) for a job of a model: one that is to be tried, else the freest."""
@@ -172,7 +152,7 @@ def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Colle
 
     `without`: accounts (and their models) that have just refused this very task.
     """
-    available = slots.availability(capacity.slots, full=ranking.FULL)
+    available = capacity.reasons()
     seen = capacity.health.seen_by(task.user_id)
     ranked = model_choice.candidates(task, available, health=seen, overrides=capacity.health.overrides)
     for candidate in ranked:
@@ -225,7 +205,7 @@ def _add_fallbacks(capacity: Capacity, wanted: Collection[str]) -> None:
         open_to_it = {model for model in serving if (task.user_id, model) not in kept_out}
         others = [model for model in model_choice.fallbacks(task, set(task.eligible_models)) if model in open_to_it]
         if others:
-            reason = f"{', '.join(task.eligible_models)} can't be had now; another model may run it"
+            reason = f"another model may run it now, since none of these can be had: {', '.join(task.eligible_models)}"
             transitions.add_fallback_models(task, [*task.eligible_models, *others], reason)
         else:
             _unplaceable.add(task.pk)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.conf import settings
 
 from providers import catalogue
-from providers.api_keys import account_of
 from providers.models import Model
 from video.engine.sql import USERS
 from video.infra import database
 from video.models import Generation
+from video.routing import availability
+from video.routing.health import ANOTHER_USER
 from video.scheduling import fair_share
 
 SAMPLE = 50  # successes; a median of more would follow a change at the provider too slowly
@@ -48,7 +49,13 @@ class UserBacklog:
 class _Figures:
     taken_s: float | None  # from the slot to the finished video, in the median
     lines: list[UserBacklog]
-    slots: int | None  # None: its accounts have no rows yet
+    slots: Mapping[int, int]  # that jobs may use as things stand, by user, as `Availability.usable_slots`
+
+    def slots_of(self, user_id: int | None) -> int:
+        """Slots of these models that jobs of this user may use now; 0 where none may start."""
+        return self.slots.get(user_id or ANOTHER_USER, self.slots[ANOTHER_USER])
+
+    running_s: float  # since the jobs of now have their slots, in the median; 0 without any, or while nobody waits
     measured_in_s: float = 0.0
 
 
@@ -72,7 +79,7 @@ def expected_seconds(model: Model, user_id: int | None = None) -> int:
     taken_s = _taken_s(figures, model)
     own = next((one.fresh for one in figures.lines if one.user_id == user_id), 0)
     ahead = tasks_before(figures.lines, user_id=user_id or 0, own=own)
-    return max(1, math.ceil(taken_s + ahead / (figures.slots or _slots_unseen(model)) * taken_s))
+    return max(1, math.ceil(taken_s + ahead / (figures.slots_of(user_id) or _slots_configured(model)) * taken_s))
 
 
 def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created_at: datetime) -> Place:
@@ -83,7 +90,7 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     figures = _figures(tuple(models), PLACE_CACHE_S)
     ahead = tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
-    slots = sum(map(_slots_unseen, known)) if figures.slots is None else figures.slots
+    slots = figures.slots_of(user_id)
     if not known or not slots:
         return Place(ahead + 1, None)
     return Place(ahead + 1, math.ceil((ahead + 1) / slots * _taken_s(figures, known[0])))
@@ -114,13 +121,15 @@ def _of_other(line: UserBacklog, level: float, rerun: bool, created_at: datetime
 
 
 def _taken_s(figures: _Figures, model: Model) -> float:
-    if figures.taken_s is not None:
-        return figures.taken_s
-    return SIMULATED_S if settings.SIMULATE else model.typical_render_s + OWN_SHARE_S
+    """From the slot to the finished video, by what the last ones took; longer while the jobs of now take longer."""
+    taken_s = figures.taken_s
+    if taken_s is None:
+        taken_s = SIMULATED_S if settings.SIMULATE else model.typical_render_s + OWN_SHARE_S
+    return max(taken_s, figures.running_s)
 
 
-def _slots_unseen(model: Model) -> int:
-    """Slots of a model whose accounts have no rows yet."""
+def _slots_configured(model: Model) -> int:
+    """Slots of a model by its keys alone, while no job may start on it and nobody knows how many may once it does."""
     return max(1, settings.SLOTS_PER_KEY * len(settings.PROVIDER_KEYS.get(model.provider, ())))
 
 
@@ -148,10 +157,11 @@ def _measure(models: tuple[str, ...]) -> _Figures:
                 WHERE admit_at IS NOT NULL AND eligible_models && %(models)s::varchar[] LIMIT %(most)s
             ) line GROUP BY user_id
         ),
-        at_work AS (
-            SELECT user_id, count(*) AS jobs FROM video_generation
-            WHERE state {Generation.LIVE_SQL} AND EXISTS (SELECT FROM waiting) GROUP BY user_id
-        )
+        live AS MATERIALIZED (
+            SELECT user_id, model, planned_at FROM video_generation
+            WHERE state {Generation.LIVE_SQL} AND EXISTS (SELECT FROM waiting)
+        ),
+        at_work AS (SELECT user_id, count(*) AS jobs FROM live GROUP BY user_id)
         SELECT
             (SELECT CASE WHEN count(*) >= %(fewest)s THEN percentile_cont(0.5) WITHIN GROUP (ORDER BY taken) END
              FROM (
@@ -165,8 +175,10 @@ def _measure(models: tuple[str, ...]) -> _Figures:
                 WHERE g.state = 'succeeded' AND t.status = 'success'
                 ORDER BY g.ended_at DESC LIMIT %(sample)s
              ) recent),
-            (SELECT sum(CASE WHEN closed_reason = '' THEN coalesce(slots_override, slots) ELSE 0 END)
-             FROM video_provideraccount WHERE model = ANY(%(models)s) AND account = ANY(%(accounts)s)),
+            (SELECT coalesce(percentile_cont(0.5) WITHIN GROUP (
+                ORDER BY extract(epoch FROM statement_timestamp() - planned_at)::float8), 0)
+             FROM live WHERE model = ANY(%(models)s)),
+            {availability.SNAPSHOT},
             u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
             coalesce(s.weight, 1)
         FROM (SELECT) one LEFT JOIN (
@@ -185,14 +197,10 @@ def _measure(models: tuple[str, ...]) -> _Figures:
             "looked_at": LOOKED_AT,
             "sample": SAMPLE,
             "most": MOST_COUNTED,
-            "accounts": [
-                account_of(provider, key, settings.KEY_ACCOUNTS)
-                for provider, keys in settings.PROVIDER_KEYS.items()
-                for key in keys
-            ],
             "resource": fair_share.Resource.SLOT.value,
             "half_life": fair_share.HALF_LIFE_S,
         },
     )
-    lines = [UserBacklog(*row[2:]) for row in rows if row[2] is not None]
-    return _Figures(rows[0][0], lines, None if rows[0][1] is None else int(rows[0][1]))
+    taken_s, running_s, snapshot = rows[0][:3]
+    lines = [UserBacklog(*row[3:]) for row in rows if row[3] is not None]
+    return _Figures(taken_s, lines, availability.snapshot_of(snapshot).usable_slots(models), running_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from tests.factories import make_user
 from tests.video.actions.test_create import ORDER, make_together
 from video.actions import create_many
 from video.actions.create_many import Wanted
+from video.actions.order_input import OrderRefused
 from video.credits import ledger, price
 from video.infra.errors import Refusal
-from video.models import Account, CreditEntry, TaskEvent, UserShare, VideoTask
+from video.models import Account, CreditEntry, ModelSetting, TaskEvent, UserShare, VideoTask
 from video.models.order import Order
 from video.scheduling import backlog, storage_quota
 from video.web.uploads import NoSuchUpload
@@ -50,6 +52,17 @@ class TestABatch:
         assert (VideoTask.objects.count(), TaskEvent.objects.count(), debits()) == (99, 99, 99)
         assert ledger.balance(user.pk) == 0
         assert ledger.differences() == []
+
+    def test_on_a_model_that_is_switched_off_is_refused_as_create_does(self) -> None:
+        user = make_user()
+        ModelSetting.objects.create(model="gen4.5", enabled=False)
+        orders = wanted(3)
+        orders[1] = replace(orders[1], order=replace(orders[1].order, fallback=False, model_requested="gen4.5"))
+        with pytest.raises(OrderRefused, match="gen4.5 can't be used here"):
+            create_many.create_many(user.pk, orders, whole=True)
+        assert (VideoTask.objects.count(), debits()) == (0, 0)
+        found = create_many.create_many(user.pk, orders, whole=False)
+        assert [type(one).__name__ for one in found] == ["VideoTask", "OrderRefused", "VideoTask"]
 
     def test_keeps_every_field_and_their_order(self) -> None:
         user = make_user()

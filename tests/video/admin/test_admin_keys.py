@@ -168,7 +168,7 @@ class TestAccounts:
         ProviderAccount.objects.filter(pk=generation.account_id).update(cooldown_until=soon)
         assert "asked to wait" in text(operator, ACCOUNTS)
         ProviderKey.objects.update(state="quarantined")
-        assert "none of its keys is active" in text(operator, ACCOUNTS)
+        assert "its key was refused" in text(operator, ACCOUNTS)
 
     def test_opening_again_takes_back_all_that_holds_it_up(self, operator: Client, generation: Generation) -> None:
         soon = timezone.now() + timedelta(minutes=5)

@@ -15,7 +15,7 @@ from providers import catalogue, ranking
 from providers.catalogue import BY_ID
 from video.credits import ledger
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
-from video.routing import health, model_choice
+from video.routing import health, slots
 
 MODELS, QUOTE, CREATE = "/api/models", "/api/video/quote", "/api/video/create"
 MOST_FOR_MODELS = 8
@@ -191,11 +191,7 @@ def test_a_quote_and_create_agree(api: Client, order: dict[str, Any], changes: d
 def test_a_quote_for_a_full_model_says_that_it_waits(
     api: Client, order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        model_choice,
-        "availability",
-        lambda: {model: model_choice.Availability(ranking.FULL, 0) for model in BY_ID},
-    )
+    monkeypatch.setattr(slots, "free", lambda found: dict.fromkeys(BY_ID, 0))
     data = post(api, order).json()["data"]
     assert (data["startsNow"], data["waitsFor"], data["model"]) == (False, ranking.FULL.text, "kling-2.5-turbo")
 

@@ -159,7 +159,7 @@ class TestOwn:
         assert found["byStage"] == {"generate": 1, "poll": 1}
         assert found["last24Hours"] == {"success": 0, "failed": 1, "cancelled": 0}
         assert found["balance"] == 1000 - 2 * 10
-        assert found["system"] == "ok"
+        assert found["system"] == "busy"
 
     def test_tells_how_long_ones_oldest_has_waited(self, api: Client, user: AbstractBaseUser) -> None:
         age(make_task(user).pk, 90)
@@ -174,15 +174,18 @@ class TestOwn:
         found = data(client_of(make_user(0)))
         assert (found["active"], found["byStage"], found["oldestWaitSeconds"], found["balance"]) == (0, {}, None, 0)
 
-    def test_the_word_on_the_system(self, api: Client) -> None:
+    def test_the_word_on_the_system(self, api: Client, user: AbstractBaseUser) -> None:
         assert data(api)["system"] == "paused"  # nobody works
         everybody()
-        assert data(api)["system"] == "paused"  # no account yet
+        assert data(api)["system"] == "ok"
         configured_keys.sync()
         assert data(api)["system"] == "ok"
+        make_task(user)
+        assert data(api)["system"] == "busy"  # for this user, whose task waits
+        assert data(client_of(make_user()))["system"] == "ok"
         ProviderAccount.objects.update(slots_override=0)
-        assert data(api)["system"] == "busy"
-        ProviderAccount.objects.update(closed_reason="out_of_credits")
+        assert data(api)["system"] == "paused"
+        ProviderAccount.objects.update(slots_override=None, closed_reason="out_of_credits")
         assert data(api)["system"] == "paused"
 
     def test_costs_as_many_statements_for_many_tasks_as_for_none(self, api: Client, user: AbstractBaseUser) -> None:

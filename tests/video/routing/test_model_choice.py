@@ -11,7 +11,8 @@ from tests.factories import make_task
 from video.infra import toolkit
 from video.models import ModelSetting, ProviderAccount
 from video.models.order import Order
-from video.routing import health, model_choice
+from video.routing import availability, health, model_choice, slots
+from video.routing.availability import ModelState
 
 IMAGE = "https://images.example.com/cat.jpg"
 
@@ -258,9 +259,9 @@ class TestAvailability:
 
     def test_before_the_first_admission_everything_with_a_key_is_free(self, settings: Settings) -> None:
         with_keys(settings, "runway")
-        found = model_choice.availability()
-        assert set(found) == {model.id for model in catalogue.MODELS if model.provider == "runway"}
-        assert all(one.reason is None and one.free_slots > 0 for one in found.values())
+        found = availability.read().of_all()
+        here = {model.id for model in catalogue.MODELS if model.provider == "runway"}
+        assert here == {model for model, one in found.items() if one.reason is None and one.free_slots > 0}
 
     def test_taken_slots_and_closed_accounts_are_told(self) -> None:
         from tests.factories import admitted
@@ -268,13 +269,13 @@ class TestAvailability:
         generation = admitted(make_task(model_requested="gen4.5"))
         self.account("gen4.5", slots=1)
         self.account("pika-2.2", closed_reason="out_of_credits")
-        found = model_choice.availability()
+        found = availability.read().of_all()
         assert generation.model == "gen4.5"
-        assert found["gen4.5"] == model_choice.Availability(ranking.FULL, 0)
+        assert found["gen4.5"] == ModelState(ranking.FULL, 0, 1)
         assert found["pika-2.2"].reason is not None
         assert found["pika-2.2"].free_slots == 0
         self.account("gen4.5", slots=3)
-        assert model_choice.availability()["gen4.5"] == model_choice.Availability(None, 2)
+        assert availability.read().of_all()["gen4.5"] == ModelState(None, 2, 3)
 
 
 @pytest.mark.django_db
@@ -284,8 +285,7 @@ class TestQuote:
         assert (quote.picked.model, quote.waits_for) == ("kling-2.5-turbo", None)
 
     def test_a_full_model_is_waited_for_when_no_other_may_run_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        full = {model: model_choice.Availability(ranking.FULL, 0) for model in BY_ID}
-        monkeypatch.setattr(model_choice, "availability", lambda: full)
+        monkeypatch.setattr(slots, "free", lambda found: dict.fromkeys(BY_ID, 0))
         quote = model_choice.quote(order(model_requested="gen4.5"))
         assert (quote.picked.model, quote.waits_for) == ("gen4.5", ranking.FULL.text)
         assert not any(one.usable for one in quote.candidates)

@@ -131,7 +131,7 @@ def test_two_statements_are_enough(configure: Any, django_assert_max_num_queries
     [
         ({"slots": 5}, 5),
         ({"slots": 5, "slots_override": 9}, 9),
-        ({"slots": 5, "slots_override": 0}, 0),
+        ({"slots": 5, "slots_override": 1}, 1),
         ({"slots": 5, "lowered_slots": 2, "lowered_until": 10}, 2),
         ({"slots": 5, "lowered_slots": 2, "lowered_until": -1}, 5),
         ({"slots": 5, "slots_override": 1, "lowered_slots": 2, "lowered_until": 10}, 1),
@@ -214,11 +214,22 @@ def test_taking_several_slots_at_once_spreads_them_over_the_keys(configure: Any)
 def test_a_full_account_is_open(configure: Any) -> None:
     configure(ONE)
     configured_keys.sync()
-    change(ONE.fingerprint, slots_override=0)
+    change(ONE.fingerprint, slots_override=1)
+    slot = slot_of(ONE.fingerprint)
+    assert slot is not None
+    plan(slot)
     found = slots_now()
     assert slots.availability(found)[MODEL] is None
     assert slots.availability(found, full="no room")[MODEL] == "no room"
     assert slots.free(found)[MODEL] == 0
+
+
+def test_an_account_with_a_limit_of_none_is_closed(configure: Any) -> None:
+    configure(ONE)
+    configured_keys.sync()
+    change(ONE.fingerprint, slots_override=0)
+    assert slot_of(ONE.fingerprint) is None
+    assert str(slots.availability(slots.read())[MODEL]) == "its limit is 0 jobs at once"
 
 
 def test_models_without_a_key_are_not_spoken_of(configure: Any) -> None:

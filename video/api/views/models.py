@@ -19,7 +19,8 @@ from video.api.parsing import OrderParser, longest_order
 from video.credits import price
 from video.infra.camel import camel
 from video.models import Scope
-from video.routing import health, model_choice
+from video.routing import availability, health, model_choice
+from video.routing.availability import ModelState
 from video.scheduling import estimates
 from video.web import uploads
 
@@ -36,14 +37,14 @@ class ModelsView(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER
-        slots, found = model_choice.availability(), health.read()
-        measured, decided = found.seen_by(user_id), found.overrides
+        now = availability.read_measured()
+        states, measured, decided = now.of_all(user_id), now.health.seen_by(user_id), now.health.overrides
         return success(
             {
                 "models": [
                     _model(
                         model,
-                        slots.get(model.id),
+                        states[model.id],
                         measured.get(model.id, UNMEASURED),
                         decided.get(model.id, AS_IN_CATALOGUE),
                     )
@@ -97,9 +98,7 @@ def _candidate(one: Candidate) -> dict[str, Any]:
     return camel(one, "model provider usable score price_usd expected_s=renderSeconds reason") | price
 
 
-def _model(
-    model: Model, slots: model_choice.Availability | None, measured: ModelHealth, decided: Override
-) -> dict[str, Any]:
+def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Override) -> dict[str, Any]:
     prices = {
         resolution: _usd(price if decided.price_usd_per_s is None else decided.price_usd_per_s)
         for resolution, price in model.price_usd_per_s.items()
@@ -118,14 +117,12 @@ def _model(
         "pricePerSecondUsd": prices,
         "quality": model.quality if decided.quality is None else decided.quality,
         "speed": model.speed if decided.speed is None else decided.speed,
-        "availability": _availability(model, slots, measured, decided),
+        "availability": _availability(model, state, measured),
     }
 
 
-def _availability(
-    model: Model, slots: model_choice.Availability | None, measured: ModelHealth, decided: Override
-) -> dict[str, Any]:
-    reason = ranking.why_closed(model, decided, measured, {} if slots is None else {model.id: slots.reason})
+def _availability(model: Model, state: ModelState, measured: ModelHealth) -> dict[str, Any]:
+    reason = state.reason
     if measured.circuit_open:
         circuit = "open"
     else:
@@ -133,7 +130,7 @@ def _availability(
     return {
         "available": reason is None,
         "reason": reason and reason.text,
-        "freeSlots": 0 if slots is None else slots.free_slots,
+        "freeSlots": state.free_slots,
         "circuit": circuit,
         **camel(measured, "success_rate samples"),
         "expectedSeconds": round(ranking.expected_s(model, measured), 1),
