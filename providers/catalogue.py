@@ -53,7 +53,7 @@ def find(model_or_alias: str, *, image: bool) -> Model:
     raise UnknownModel(model_or_alias, tuple(difflib.get_close_matches(name, [*BY_ID, *ALIASES], n=3, cutoff=0.6)))
 
 
-def price_usd(model: Model, duration_s: int, resolution: str, sound: bool = False) -> Decimal:
+def price_usd(model: Model, duration_s: int, resolution: str, sound: bool | None = None) -> Decimal:
     """What the provider charges for one video, in USD. Raises ValueError for a resolution that the model lacks."""
     with_sound = sound and model.sound is Sound.OPTIONAL
     prices = model.sound_price_usd_per_s if with_sound else model.price_usd_per_s

@@ -86,7 +86,7 @@ class GenerationRequest:
     negative_prompt: str | None = None
     seed: int | None = None
     resolution: str = "720p"  # of the provider's render: its short side
-    sound: bool = False  # only where the catalogue says that the model has it
+    sound: bool | None = None  # None: none where it can be chosen, and whatever the model makes elsewhere
     callback_url: str | None = None  # where the provider may call back when the job moves
     image: StartImage | None = field(default=None, repr=False)  # what is at `image_url`, by the time of a submit
 

@@ -114,6 +114,8 @@ def can(model: Model, request: GenerationRequest) -> Reason | None:
         return _incapable("aspectRatio", f"{model.title} makes {', '.join(ratios)} {what}, not {request.aspect_ratio}")
     if request.resolution not in model.resolutions:
         return _incapable("resolution", f"{model.title} makes {', '.join(model.resolutions)}, not {request.resolution}")
+    if request.sound is False and model.sound is Sound.ALWAYS:
+        return _incapable("sound", f"{model.title} makes videos with sound only")
     if request.sound and model.sound is Sound.NEVER:
         return _incapable("sound", f"{model.title} makes silent videos")
     if request.sound and model.sound is Sound.OPTIONAL and request.resolution not in model.sound_price_usd_per_s:
@@ -129,6 +131,11 @@ def can(model: Model, request: GenerationRequest) -> Reason | None:
         text = f"{model.title} takes at most {model.prompt_limit} {model.prompt_unit}, not {length}"
         return _incapable("negativePrompt", text)
     return None
+
+
+def has_sound(model: Model, asked: bool | None) -> bool:
+    """Whether the model's video has sound, of a request that it can make."""
+    return model.sound is Sound.ALWAYS or (model.sound is Sound.OPTIONAL and asked is True)
 
 
 def image_problem(model: Model, width_px: int, height_px: int) -> Reason | None:

@@ -136,7 +136,7 @@ class Runway(Provider):
         if request.negative_prompt:
             body["negativePrompt"] = request.negative_prompt
         if model.sound is Sound.OPTIONAL:
-            body["audio"] = request.sound  # always said: the default of the two prices is not documented
+            body["audio"] = bool(request.sound)  # always said: the default of the two prices is not documented
         path = "image_to_video" if image is not None else "text_to_video"
         return HttpRequest("POST", f"{self.base_url}/v1/{path}", _headers(key), json=body)
 

@@ -35,6 +35,7 @@ _veo = partial(
     sound=Sound.OPTIONAL,
     image_needs_prompt=False,
     negative_prompt=True,
+    seed=True,
 )
 
 MODELS: tuple[Model, ...] = (

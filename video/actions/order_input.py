@@ -303,6 +303,7 @@ class CreateSerializer(Strict):
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
     )
     metadata = Metadata(required=False, allow_null=True)
+    sound = Flag(required=False, allow_null=True)
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""

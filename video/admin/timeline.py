@@ -217,6 +217,8 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
     listed |= {"duration_s": f"{task.duration_s} s", "model_requested": task.model_requested or "our choice"}
     if task.expires_in_s is not None:
         listed["expires_in_s"] = f"{span(task.expires_in_s)} from the success on"
+    if task.sound is not None:
+        listed["sound"] = "with" if task.sound else "without"
     facts = [
         ("User", task.user.get_username()),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),

@@ -33,7 +33,7 @@ def _asked(api: str, help_text: str, *, label: str = "", null_if_blank: bool = F
 
 
 #: Fields that came after the first Idempotency-Keys were bound to orders.
-_LATER = frozenset({"expires_in_s"})
+_LATER = frozenset({"expires_in_s", "sound"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Order:
     expires_in_s: int | None = field(
         default=None,
         metadata=_asked("expiresIn", "seconds after which the finished video is deleted", label="Deleted after"),
+    )
+    sound: bool | None = field(
+        default=None,
+        metadata=_asked("sound", "with sound, or without any (default: silent where the model lets us choose)"),
     )
 
     @classmethod

@@ -113,6 +113,9 @@ class VideoTask(models.Model):
     expires_in_s = models.PositiveIntegerField(
         null=True, blank=True, help_text="Seconds after the success at which the files go; empty: as KEEP_VIDEOS_DAYS."
     )
+    sound = models.BooleanField(
+        null=True, blank=True, help_text="With sound, or without any; empty: silent where the model can be told."
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,

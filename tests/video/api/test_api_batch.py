@@ -140,9 +140,9 @@ class TestBatch:
             return statements(lambda: post(api, BATCH, {"orders": [GOOD] * number}, **headers))
 
         call(1)
-        assert call(1) == call(50) == 2  # the login; all tasks
+        assert call(1) == call(50) == 3  # the login; what is switched off; all tasks
         # And BEGIN and COMMIT, the lock, the look for an earlier answer, the answer.
-        assert call(50, HTTP_IDEMPOTENCY_KEY="k") == 7
+        assert call(50, HTTP_IDEMPOTENCY_KEY="k") == 8
 
 
 class TestCancelOfSeveral:

@@ -136,6 +136,7 @@ def test_a_quote_says_model_price_and_time_and_makes_nothing(
         "provider": "kling",
         "policy": "balanced",
         "resolution": "720p",
+        "sound": False,
         "priceUsd": "0.21",
         "credits": 10,
         "expectedSeconds": data["expectedSeconds"],

@@ -245,6 +245,7 @@ class TestTask:
             "negativePrompt": None,
             "seed": 7,
             "expiresIn": None,
+            "sound": None,
         }
         assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
         assert found["generations"] == []

@@ -36,9 +36,10 @@ FULL = Order(
     negative_prompt="rain",
     seed=7,
     expires_in_s=3600,
+    sound=False,
 )
 #: What a provider is asked for, but no client can choose.
-NOT_ORDERED = {"image", "model", "sound", "callback_url"}
+NOT_ORDERED = {"image", "model", "callback_url"}
 
 each_field = pytest.mark.parametrize("asked", FIELDS, ids=lambda one: one.name)
 
@@ -106,10 +107,12 @@ class TestATask:
             "Not wanted",
             "Seed",
             "Deleted after",
+            "Sound",
             "Quality",
         ]
         text = " ".join(value for _, value in shown)
-        elsewhere = {"prompt", "policy", "fallback", "expires_in_s"}
+        elsewhere = {"prompt", "policy", "fallback", "expires_in_s", "sound"}
+        assert dict(shown)["Sound"] == "without"
         assert dict(shown)["Deleted after"].endswith(" from the success on")
         assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
 
@@ -119,3 +122,4 @@ def test_a_field_that_came_later_leaves_the_fingerprints_of_earlier_orders_as_th
     order = Order(prompt="A cat", duration_s=5, aspect_ratio="16:9")
     assert order.fingerprint() == "69e1bd6962488f15d42d04269d4c2af09beb731934077c908df9c0eddeba27b5"
     assert replace(order, expires_in_s=60).fingerprint() != order.fingerprint()
+    assert len({replace(order, sound=sound).fingerprint() for sound in (None, True, False)}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from providers import catalogue, ranking
-from providers.models import Model
+from providers.models import Model, has_sound
 from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Policy
 from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
@@ -82,6 +83,7 @@ class QuoteView(ApiView):
                 "provider": picked.provider,
                 "policy": str(order.policy),
                 "resolution": picked.resolution,
+                "sound": has_sound(catalogue.BY_ID[picked.model], order.sound),
                 "priceUsd": _usd(picked.price_usd),
                 "credits": price.credits_of(order),
                 "expectedSeconds": estimates.expected_seconds(catalogue.BY_ID[picked.model]),
@@ -99,10 +101,6 @@ def _candidate(one: Candidate) -> dict[str, Any]:
 
 
 def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Override) -> dict[str, Any]:
-    prices = {
-        resolution: _usd(price if decided.price_usd_per_s is None else decided.price_usd_per_s)
-        for resolution, price in model.price_usd_per_s.items()
-    }
     return {
         **camel(model, "id provider title"),
         "aliases": [alias for alias, ids in catalogue.ALIASES.items() if model.id in ids],
@@ -114,11 +112,18 @@ def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Over
         if model.image
         else None,
         **camel(model, "resolutions sound seed negative_prompt prompt_limit"),
-        "pricePerSecondUsd": prices,
+        "pricePerSecondUsd": _prices(model.price_usd_per_s, decided),
+        "pricePerSecondWithSoundUsd": _prices(model.sound_price_usd_per_s, decided),
         "quality": model.quality if decided.quality is None else decided.quality,
         "speed": model.speed if decided.speed is None else decided.speed,
         "availability": _availability(model, state, measured),
     }
+
+
+def _prices(listed: Mapping[str, Decimal], decided: Override) -> dict[str, str | None]:
+    """By resolution, as the catalogue or an operator says."""
+    own = decided.price_usd_per_s
+    return {resolution: _usd(price if own is None else own) for resolution, price in listed.items()}
 
 
 def _availability(model: Model, state: ModelState, measured: ModelHealth) -> dict[str, Any]:

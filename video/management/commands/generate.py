@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import webbrowser
+from argparse import BooleanOptionalAction
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -370,6 +371,8 @@ def _add_order_argument(parser: CommandParser, option: str, asked: Field[Any]) -
         parser.add_argument(option, help=says)
     elif kind is bool:
         parser.add_argument(f"--no-{dashed}", dest=option, action="store_false", default=None, help=says)
+    elif kind == bool | None:
+        parser.add_argument(f"--{dashed}", action=BooleanOptionalAction, default=None, help=says)
     else:
         words = getattr(VideoTask._meta.get_field(asked.name), "choices", None)
         choices = [value for value, _ in words] if words else None
