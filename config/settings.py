@@ -155,7 +155,7 @@ CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/(api|storage)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "DELETE"]
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", *serving.ASKED_BY_SCRIPTS]
-CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after", *serving.READ_BY_SCRIPTS]
+CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after", "deprecation", "sunset", "link", *serving.READ_BY_SCRIPTS]
 
 # What `aud` of a token must be, or have in its list, and what `iss` may be besides our own; a token may lack both.
 JWT_AUDIENCE = read.text(env, "JWT_AUDIENCE", "reelworks")

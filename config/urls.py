@@ -5,9 +5,11 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from video.admin.queues import queues_view
 from video.web import media, pages
+from video.web.versions import versioned
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),
+    versioned("video.api.urls"),
     path("", include("video.api.urls")),
     path("storage/<path:key>", media.media, name="media"),
     path("healthz", pages.healthz, name="healthz"),

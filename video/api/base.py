@@ -13,8 +13,11 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from providers.untrusted import storable
-from video.api import errors, key_login, parsing, tokens
+from video.api import errors, key_login, parsing, tokens, transfer
+from video.api.deprecation import Deprecation
 from video.web import answers, request_limits
+
+_READS = frozenset({"GET", "HEAD"})
 
 
 class JsonWhateverIsAsked(BaseContentNegotiation):
@@ -37,6 +40,11 @@ class ApiView(APIView):
     #: What an API key needs for the view, or for each of its methods; None: only a login may. Each view names it.
     key_scope: key_login.KeyScope = None
     takes: Collection[str] | None = ()  # parameters of the query; None: whatever comes
+    has_etag = False  # reads: answered 304 to a client who has the answer already
+    #: Reads, in gzip. Not where a secret (a signed link, a token) stands in the answer: its length would tell of it to
+    #: who chooses a text beside it and counts the bytes on the line (BREACH).
+    is_compressed = False
+    deprecation: Deprecation | None = None
     http_method_names = ("get", "head", "post", "put", "patch", "delete")
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
@@ -79,7 +87,15 @@ class ApiView(APIView):
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
         response["Cache-Control"] = errors.NO_STORE
-        for name, value in request._request.META.get(request_limits.META, {}).items():
+        plain = request._request
+        if response.status_code == 200 and plain.method in _READS:
+            if self.has_etag:
+                response = transfer.revalidated(plain, response)
+            if self.is_compressed and response.status_code == 200:
+                transfer.compress(plain, response)
+        if self.deprecation is not None:
+            self.deprecation.say(response)
+        for name, value in plain.META.get(request_limits.META, {}).items():
             response[name] = value
         return response
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -42,8 +42,8 @@ def plain(value: Any) -> Any:
 
 
 def utc(moment: datetime) -> str:
-    """A time in ISO 8601, with Z for UTC."""
-    return moment.isoformat().replace("+00:00", "Z")
+    """An aware time as RFC 3339 has it, in UTC, with Z."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def seconds(value: float | None) -> float | None:

@@ -90,7 +90,7 @@ class LogoutView(_AuthView):
             ended = sessions.end_all(user, LoginSession.End.ENDED)
             _record(request, "logout_everywhere", user, ended=ended)
         response = success({})
-        cookies.clear(response)
+        cookies.clear(request, response)
         return response
 
     def _end(self, request: Request, token: AnyToken, *, everywhere: bool) -> AbstractBaseUser | None:
@@ -171,5 +171,5 @@ def _welcome(request: Request, user: AbstractBaseUser, login: Login, event: str 
             "expiresAt": utc(tokens.expiry(access)),
         }
     )
-    cookies.put(response, access, refresh)
+    cookies.put(request, response, access, refresh)
     return response

@@ -34,6 +34,8 @@ class TasksView(ApiView):
     def takes_parameter(self, name: str) -> bool:
         return task_list.takes(name)
 
+    has_etag = True
+
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()
         found = task_list.page(task_list.read(query, user_id(request)), _limit(query), origin_of(request))
@@ -45,6 +47,8 @@ class CreditsView(ApiView):
 
     key_scope = Scope.READ
     takes = ("limit", "cursor")
+    has_etag = True
+    is_compressed = True
 
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()

@@ -35,6 +35,8 @@ class ModelsView(ApiView):
     """
 
     key_scope = Scope.READ
+    has_etag = True
+    is_compressed = True
 
     def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER

@@ -16,6 +16,7 @@ class QueuesView(ApiView):
     """GET /api/queues/status: all queues for staff who may look at tasks and accounts, else the caller's own tasks."""
 
     key_scope = Scope.READ
+    is_compressed = True
 
     def get(self, request: Request) -> HttpResponse:
         if overview.may_see_all(request.user):

@@ -94,6 +94,7 @@ class StatusView(ApiView):
 
     key_scope = Scope.READ
     takes = ("taskId", "wait")
+    has_etag = True
 
     def beside_login(self, request: Request) -> Beside | None:
         """The task itself: each waiting client sends this request every few seconds."""

@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 
+from video.web.versions import unversioned
+
 #: Of an address of the API: one byte more than its views take, so that they refuse it in their own words.
 LONGEST_OF_API = 64 * 1024 + 1
 #: Addresses whose body is a form, of which a part could pass for the whole.
@@ -59,6 +61,7 @@ class Receiver:
         The application refuses the latter by its head. Raises BadBody for one that comes too slowly, in a form that we
         do not read, or never ends, and SenderGone. `release` it when it is answered.
         """
+        path = unversioned(path)
         is_api = path.startswith("/api/")
         longest = self._large[path] + 1 if path in self._large else LONGEST_OF_API if is_api else LONGEST
         announced = _announced(headers, is_form=not is_api or path in FORMS_OF_API)
@@ -81,7 +84,7 @@ class Receiver:
 
     def release(self, body: bytes, *, path: str) -> None:
         """The request with this body is answered: others may take its room."""
-        if path in self._large:
+        if unversioned(path) in self._large:
             self._held_large -= max(0, len(body) - LONGEST_OF_API)
 
     def _give_back(self, taken: _Taken) -> None:

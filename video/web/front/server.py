@@ -20,6 +20,7 @@ from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
 from video.web.front.refusals import refusal
 from video.web.front.streams import EventStream, Later
+from video.web.versions import unversioned
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +141,7 @@ class Front:
             _finish(self._answered.popleft())
 
     def _lane(self, path: str, body: bytes) -> Lane:
+        path = unversioned(path)
         if path in PASSWORDS:
             return self._passwords
         if path.startswith("/storage/"):
