@@ -24,7 +24,6 @@ from media_pipeline.errors import (
     LinkExpired,
     MediaTimeout,
 )
-from media_pipeline.fetch import download as download_module
 from media_pipeline.fetch.download import download
 
 BODY = bytes(range(256)) * 4000
@@ -358,7 +357,7 @@ def test_dials_only_what_it_has_checked(fetch: Fetch, monkeypatch: pytest.Monkey
         dialled.append(address)
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(download_module.socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
     with pytest.raises(DownloadFailed):
         fetch("https://cdn.example.com/x", resolver=resolver)
     assert asked == [("cdn.example.com", 443)]
