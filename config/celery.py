@@ -26,7 +26,7 @@ app.on_configure.connect(lambda **_: read_settings(), weak=False)
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.update(
     # Each with its own routing key: by default both would share the first one's, and get each other's messages.
-    task_queues=tuple(Queue(name, routing_key=name) for name in queues.QUEUES),
+    task_queues=tuple(Queue(name, routing_key=name) for name in queues.ALL_QUEUES),
     task_default_routing_key=queues.VIDEO_QUEUE,
     task_default_queue=queues.VIDEO_QUEUE,
     task_create_missing_queues=False,

@@ -356,6 +356,9 @@ MAX_WAITING = read.whole(env, "MAX_WAITING", 100_000, least=1, most=10_000_000)
 MAX_STORED_BYTES_PER_USER = read.whole(env, "MAX_STORED_BYTES_PER_USER", 0, least=0, most=1024**6)
 # A worker with less room than this takes no new downloads; when none has more, nothing new is submitted.
 MIN_FREE_BYTES = read.whole(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**5)
+WEBHOOK_TIMEOUT_SECONDS = read.number(env, "WEBHOOK_TIMEOUT_SECONDS", 15, least=1, most=60)
+WEBHOOK_KEEP_DAYS = read.number(env, "WEBHOOK_KEEP_DAYS", 30, least=1, most=3650)
+WEBHOOK_PRIVATE_HOSTS = read.each(env, "WEBHOOK_PRIVATE_HOSTS", read=web_addresses.private_host)
 PRIVATE_HOSTS_ALLOWED = read.each(env, "PRIVATE_HOSTS_ALLOWED", read=web_addresses.private_host)
 
 

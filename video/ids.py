@@ -46,6 +46,11 @@ def key_id() -> str:
     return _new("key_")
 
 
+def webhook_endpoint_id() -> str:
+    """Id of an endpoint for webhooks."""
+    return _new("whe_")
+
+
 def made_at(public_id: str) -> float | None:
     """When an id was made, in Unix seconds; None for a text that is not one of these ids."""
     text = public_id.partition("_")[2]

@@ -141,6 +141,7 @@ def test_each_process_has_only_the_secrets_that_it_needs(with_secrets: int) -> N
         "worker": workers,
         "media": workers,
         "sweeper": workers,
+        "webhooks": workers - {"RUNWAY_API_KEY"} | {"SECRET_KEY_FALLBACKS"},
         "web": set(SECRETS) - {"RUNWAY_API_KEY"},
     }
 
@@ -205,6 +206,7 @@ KINDS = {
     "providers.simulator": "simulator",
     "videoQueue": "worker",
     "mediaQueue": "media",
+    "webhookQueue": "webhooks",
     "manage.py sweeper": "sweeper",
     "granian": "web",
 }

@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "long prompt": ({"prompt": "x" * 1001}, "prompt"),
     "no prompt": ({"prompt": ""}, "prompt"),
     "unknown field": ({"ratio": "16:9"}, "ratio"),
-    "not built yet": ({"webhookUrl": "https://example.com"}, "webhookUrl"),
+    "private webhook": ({"webhookUrl": "https://localhost"}, "webhookUrl"),
 }
 
 

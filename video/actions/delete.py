@@ -63,7 +63,7 @@ def _forget_order(task_id: str) -> None:
         """
         UPDATE video_videotask SET prompt = '', negative_prompt = '', seed = NULL, metadata = '{}',
             image_url = CASE WHEN image_url = '' THEN '' ELSE 'deleted' END, idempotency_key = NULL,
-            request_hash = '', park_reason = '', fence = fence + 1,
+            request_hash = '', park_reason = '', fence = fence + 1, webhook_url = NULL,
             error_message = CASE WHEN error_message = '' THEN '' ELSE 'It failed.' END,
             gone_at = statement_timestamp(), gone_why = 'deleted'
         WHERE id = %s AND finished_at IS NOT NULL

@@ -32,6 +32,7 @@ from video.infra import database
 from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
 from video.web import idempotency, security_log, uploads
 from video.web.logins import api_keys, second_factor, sessions
+from video.webhooks import deliveries
 
 log = logging.getLogger(__name__)
 
@@ -200,5 +201,6 @@ OWN: tuple[Callable[[int], object], ...] = (
     _forget_second_factor,
     ledger.forget_notes,
     idempotency.forget_user,
+    deliveries.erase_of,
     uploads.erase_of,  # last: it needs the storage
 )

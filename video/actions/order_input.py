@@ -35,6 +35,7 @@ from video.models.tasks import MOST_PAIRS
 from video.routing import model_choice
 from video.routing.private_hosts import origins_allowed
 from video.web import uploads
+from video.webhooks import receivers
 
 Details = list[dict[str, str]]
 
@@ -47,8 +48,6 @@ LONGEST_NAME, LONGEST_VALUE = 64, 512  # characters of a pair of metadata
 DAY_S = 86_400
 LONGEST_KEPT_S = 3650 * DAY_S
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-#: Planned, and refused until then: a client must not believe that they work.
-NOT_YET = frozenset({"webhookUrl"})
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
 RATIOS = tuple(dict.fromkeys(r for model in catalogue.MODELS for r in (*model.text_ratios, *model.image_ratios)))
 
@@ -111,6 +110,16 @@ class ImageAddress(Text):
         try:
             sent = as_sent(url)
             return check_public_url(sent, trusted_origins=origins_allowed(sent))
+        except ForbiddenAddress as err:
+            raise ValidationError(f"must be a public https link: {err}") from None
+
+
+class WebhookAddress(Text):
+    """Where webhooks are sent: a public https link."""
+
+    def to_internal_value(self, data: Any) -> str:
+        try:
+            return receivers.checked(super().to_internal_value(data))
         except ForbiddenAddress as err:
             raise ValidationError(f"must be a public https link: {err}") from None
 
@@ -262,8 +271,6 @@ class Strict(serializers.Serializer[Any]):
         return said
 
     def _why_unknown(self, name: str, *, suggest: bool) -> str:
-        if name in NOT_YET:
-            return "can't be chosen yet; leave it out"
         near = self._nearest(name) if suggest and len(name) <= LONGEST_SUGGESTED else None
         return f"is not known here; did you mean {near}?" if near else "is not known here; leave it out"
 
@@ -304,6 +311,7 @@ class CreateSerializer(Strict):
     )
     metadata = Metadata(required=False, allow_null=True)
     sound = Flag(required=False, allow_null=True)
+    webhookUrl = WebhookAddress(required=False, allow_null=True, source="webhook_url")
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""

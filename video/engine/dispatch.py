@@ -112,6 +112,25 @@ def request_admission() -> None:
     _is_sent(partial(current_app.send_task, queues.ADMIT), "admits")
 
 
+def has_room_for_deliveries() -> bool:
+    """Whether the queue of webhooks has few messages, as `stages_below_limit` asks for the stages."""
+    try:
+        (length,) = broker.lengths([broker.sub_queue_of(queues.DELIVER)])
+    except broker.BrokerUnavailable:
+        return True
+    return length < MOST_IN_QUEUE
+
+
+def send_deliveries(delivery_ids: Iterable[str]) -> int:
+    """Send each of these webhooks to its worker, until the broker refuses one. Returns how many were sent."""
+    sent = 0
+    for delivery_id in delivery_ids:
+        if not _is_sent(partial(current_app.send_task, queues.DELIVER, args=(delivery_id,)), "enqueues webhooks again"):
+            break
+        sent += 1
+    return sent
+
+
 def request_check(generation_id: str) -> None:
     """Ask for a status check of an attempt whose task does not run; the sweeper's reconciliation would find it too."""
     _is_sent(partial(current_app.send_task, queues.CHECK, args=(generation_id,)), f"checks {generation_id}")

@@ -10,6 +10,9 @@ from typing import Final
 VIDEO_QUEUE: Final = "videoQueue"
 MEDIA_QUEUE: Final = "mediaQueue"
 QUEUES = (VIDEO_QUEUE, MEDIA_QUEUE)
+#: Of webhooks, with a worker of its own: a receiver that is slow holds no work on videos up.
+WEBHOOK_QUEUE: Final = "webhookQueue"
+ALL_QUEUES = (*QUEUES, WEBHOOK_QUEUE)
 
 #: In the order in which a task goes through them.
 QUEUE_OF: dict[str, str] = {
@@ -23,6 +26,7 @@ QUEUE_OF: dict[str, str] = {
 
 ADMIT: Final = "video.admit"
 CHECK: Final = "video.look"
+DELIVER: Final = "video.deliver"
 
 #: Which messages of a queue are delivered first: 0, then 3, then 6. What is nearer its end comes first: an overload
 #: shows as submits that wait, not as videos that no worker fetches. Each priority is a list of its own at the broker,
@@ -43,7 +47,7 @@ PRIORITY_OF = {task_of("poll"): 3, task_of("generate"): 6}
 ROUTES = {
     task_of(stage): {"queue": queue, "routing_key": queue, "priority": PRIORITY_OF.get(task_of(stage), URGENT)}
     for stage, queue in QUEUE_OF.items()
-}
+} | {DELIVER: {"queue": WEBHOOK_QUEUE, "routing_key": WEBHOOK_QUEUE, "priority": URGENT}}
 
 
 def stages_of(queue: str) -> list[str]:

@@ -35,6 +35,9 @@ POINTS = (
     "save.finished",  # success is committed, the work files are still there
     "removal.after_file",  # one of the files that a row has given up is deleted, the row still names it
     "removal.after_files",  # all of them are deleted, the row still names them
+    "webhook.claimed",  # a try has its number, nothing is sent
+    "webhook.after_send",  # the receiver's answer is here, nothing of it is written
+    "webhook.recorded",
 )
 
 

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0028_request_limits'),
+        ('video', '0030_webhook_events'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -16,6 +16,7 @@ from video.models.operations import PeriodicRun, UserErasure, UserShare, UserSto
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
 from video.models.uploads import Upload
+from video.models.webhooks import WebhookCircuit, WebhookDelivery, WebhookEndpoint, WebhookSecret, WebhookTry
 
 __all__ = [
     "ACTIVE",
@@ -46,5 +47,10 @@ __all__ = [
     "UserStorage",
     "UserUsage",
     "VideoTask",
+    "WebhookCircuit",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookSecret",
+    "WebhookTry",
     "WorkerSign",
 ]

@@ -33,7 +33,7 @@ def _asked(api: str, help_text: str, *, label: str = "", null_if_blank: bool = F
 
 
 #: Fields that came after the first Idempotency-Keys were bound to orders.
-_LATER = frozenset({"expires_in_s", "sound"})
+_LATER = frozenset({"expires_in_s", "sound", "webhook_url"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,9 @@ class Order:
     sound: bool | None = field(
         default=None,
         metadata=_asked("sound", "with sound, or without any (default: silent where the model lets us choose)"),
+    )
+    webhook_url: str | None = field(
+        default=None, metadata=_asked("webhookUrl", "https link that this task's events are posted to", label="Webhook")
     )
 
     @classmethod

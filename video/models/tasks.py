@@ -116,6 +116,7 @@ class VideoTask(models.Model):
     sound = models.BooleanField(
         null=True, blank=True, help_text="With sound, or without any; empty: silent where the model can be told."
     )
+    webhook_url = models.TextField(null=True, blank=True, help_text="Where this task's events are sent, too.")  # noqa: DJ001 - NULL: nowhere
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,

@@ -25,6 +25,7 @@ from video.routing import accounts
 from video.scheduling import admission
 from video.web import idempotency, request_limits, uploads
 from video.web.logins import api_keys, sessions, throttle
+from video.webhooks import deliveries
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("erasures", 15, retention.sweep_erasures),
     ("uploads", 60, uploads.sweep),
     ("answered_calls", 60, idempotency.sweep),
+    ("webhooks", 60, lambda: deliveries.give_up() + deliveries.prune()),
     (f"scratch@{socket.gethostname()[-30:]}", 3600, sweep_scratch),  # each host has a disk of its own
     (f"parts@{socket.gethostname()[-30:]}", 60, sweep_parts),
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),

@@ -1,7 +1,7 @@
 """The sweeper: a small process that makes sure that no task is forgotten. Any number of copies may run.
 
-It enqueues what is due and unheld, admits, grants cores, and runs the periodic jobs. It works on while the broker is
-away, and waits while the database is.
+It enqueues what is due and unheld, webhooks too, admits, grants cores, and runs the periodic jobs. It works on while
+the broker is away, and waits while the database is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from video.infra import outage
 from video.models import Stage, WorkerSign
 from video.processes import periodic
 from video.scheduling import admission, transcode_slots
+from video.webhooks import deliveries
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ MOST_POLLS_ENQUEUED = 2000  # in batches of a hundred, so they cost the broker l
 
 
 def tick() -> int:
-    """Enqueue what is due, also what dead workers held; admit; grant cores. Returns how many tasks were dispatched."""
+    """Enqueue what is due, also what dead workers held, and webhooks; admit; grant cores. Returns how many messages."""
     dead_workers.release_dead()
     below_limit = dispatch.stages_below_limit()
     found = due.enqueue_due(MOST_ENQUEUED, [stage for stage in below_limit if stage is not Stage.POLL])
@@ -37,7 +38,8 @@ def tick() -> int:
         polls = due.enqueue_due(MOST_POLLS_ENQUEUED, [Stage.POLL])
         sent += dispatch.send_poll_batches(task_ids for _, task_ids in polls)
     sent += dispatch.resume_all(admission.admit(), urgent=False)
-    return sent + dispatch.resume_all(transcode_slots.grant())
+    sent += dispatch.resume_all(transcode_slots.grant())
+    return sent + (dispatch.send_deliveries(deliveries.enqueue_due()) if dispatch.has_room_for_deliveries() else 0)
 
 
 def run(stop: threading.Event) -> None:

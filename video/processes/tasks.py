@@ -1,4 +1,4 @@
-"""The Celery tasks: the six links of a job's chain, admission, and the status check of an attempt.
+"""The Celery tasks: the six links of a job's chain, admission, the status check of an attempt, and webhooks.
 
 Each takes ids, may run twice and holds no rules. Correctness never depends on a message: the sweeper enqueues again
 whatever is due and was not claimed.
@@ -18,6 +18,7 @@ from video.infra import outage
 from video.models import Stage
 from video.pipeline import runner
 from video.scheduling import admission
+from video.webhooks import deliver as webhooks
 
 log = logging.getLogger(__name__)
 
@@ -118,3 +119,15 @@ def look(generation_id: str) -> None:
     """Attach a job to an attempt, or check one whose task has ended: stop its job, or record its end."""
     if not attach_requests.take_up(generation_id):
         reconcile.check_if_due(generation_id)
+
+
+@shared_task(name=queues.DELIVER)
+def deliver(delivery_id: str) -> None:
+    """Try one webhook. While this worker stops none is begun: the sweeper sends it again."""
+    if shutdown.begun():
+        return
+    try:
+        webhooks.deliver(delivery_id)
+    except outage.ERRORS as err:
+        connection.close()
+        log.warning("%s: the database can't be used (%s); tried again when it can", delivery_id, err)

@@ -267,6 +267,9 @@ def _environment_of(name: str, everything: Mapping[str, str]) -> dict[str, str]:
         return {each: everything[each] for each in needed if each in everything}
     if name == "web":
         return key_names.without_values(everything)
+    if name == "webhooks":  # calls no provider, and reads secrets that were stored under a former SECRET_KEY
+        others = WEB_ONLY - {"SECRET_KEY_FALLBACKS"}
+        return {each: value for each, value in key_names.without_values(everything).items() if each not in others}
     return {each: value for each, value in everything.items() if each not in WEB_ONLY}
 
 

@@ -157,7 +157,9 @@ WRONG = [
     ({"fallback": 1}, "fallback"),
     ({"fallback": []}, "fallback"),
     ({"model": "pika", "duration": 7, "fallback": True}, "duration"),  # a fallback is for failures
-    ({"webhookUrl": "https://example.com"}, "webhookUrl"),
+    ({"webhookUrl": "http://example.com"}, "webhookUrl"),
+    ({"webhookUrl": "https://127.0.0.1/"}, "webhookUrl"),
+    ({"webhookUrl": "https://example.com/" + "x" * 2000}, "webhookUrl"),
     ({"priority": 100}, "priority"),
     ({"aspect_ratio": "16:9"}, "aspect_ratio"),
     ({"userId": 1}, "userId"),
@@ -192,7 +194,7 @@ def test_everything_wrong_is_told_at_once(api: Client) -> None:
         ({"imageURL": "x"}, "imageUrl"),
         ({"duration": 11, "model": "gen4.5"}, "2 to 10"),
         ({"quality": "best"}, "low, medium, high"),
-        ({"webhookUrl": "x"}, "yet"),
+        ({"webhookUrl": "example.com"}, "https://"),
     ],
 )
 def test_the_message_says_what_would_be_right(

@@ -226,7 +226,7 @@ def path(request: pytest.FixtureRequest) -> str:
         ({"policy": 1}, "policy", "balanced"),
         ({"fallback": "yes"}, "fallback", "true or false"),
         ({"fallback": 0}, "fallback", "true or false"),
-        ({"webhookUrl": "https://example.com"}, "webhookUrl", "yet"),
+        ({"webhookUrl": "https://10.0.0.1"}, "webhookUrl", "not a public address"),
     ],
 )
 def test_what_is_wrong_is_named(

@@ -246,6 +246,7 @@ class TestTask:
             "seed": 7,
             "expiresIn": None,
             "sound": None,
+            "webhookUrl": None,
         }
         assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
         assert found["generations"] == []

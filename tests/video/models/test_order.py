@@ -37,6 +37,7 @@ FULL = Order(
     seed=7,
     expires_in_s=3600,
     sound=False,
+    webhook_url="https://hooks.example/x",
 )
 #: What a provider is asked for, but no client can choose.
 NOT_ORDERED = {"image", "model", "callback_url"}
@@ -108,10 +109,11 @@ class TestATask:
             "Seed",
             "Deleted after",
             "Sound",
+            "Webhook",
             "Quality",
         ]
         text = " ".join(value for _, value in shown)
-        elsewhere = {"prompt", "policy", "fallback", "expires_in_s", "sound"}
+        elsewhere = {"prompt", "policy", "fallback", "expires_in_s", "sound", "webhook_url"}
         assert dict(shown)["Sound"] == "without"
         assert dict(shown)["Deleted after"].endswith(" from the success on")
         assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
