@@ -153,7 +153,7 @@ CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 CORS_ALLOWED_ORIGINS = FRONTEND_ORIGINS
 CORS_ALLOW_CREDENTIALS = True
 CORS_URLS_REGEX = r"^/(api|storage)/"
-CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "DELETE"]
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", *serving.ASKED_BY_SCRIPTS]
 CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after", "deprecation", "sunset", "link", *serving.READ_BY_SCRIPTS]
 

@@ -157,6 +157,19 @@ def delete(task_id: str, point: str = "", action: str = "") -> bool:
     return delete(task_id).changed
 
 
+def deliver(delivery_id: str, host: str, point: str = "", action: str = "") -> str | None:
+    """One try of a webhook to a host that is allowed, with a fail point armed."""
+    from django.conf import settings
+
+    from video.infra import failpoints
+    from video.webhooks.deliver import deliver
+
+    settings.WEBHOOK_PRIVATE_HOSTS = [host]
+    if point:
+        failpoints.arm(point, action)
+    return deliver(delivery_id)
+
+
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
     from tests.factories import give_core

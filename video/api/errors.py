@@ -34,6 +34,7 @@ from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
 from video.web.request_limits import TooManyRequests
 from video.web.uploads import NoSuchUpload, UploadsBusy, UploadsFull
+from video.webhooks.endpoints import NoSuchWebhook, WebhookRefused
 
 log = logging.getLogger(__name__)
 
@@ -199,6 +200,10 @@ def _refused(exc: Refusal) -> ApiError | None:
             return ApiError(410, exc.code, exc.message)
         case StorageFull():
             return ApiError(403, exc.code, str(exc), {"usedBytes": exc.used, "limitBytes": exc.limit})
+        case NoSuchWebhook():
+            return ApiError(404, exc.code, exc.message)
+        case WebhookRefused():
+            return ApiError(409, exc.code, exc.message)
         case ActionRefused():
             return ApiError(409, exc.code, exc.message)
     return None

@@ -16,6 +16,7 @@ from video.api.views.tasks import OwnTaskView, StorageView
 from video.api.views.upload import UploadView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
+from video.api.views.webhooks import DeliveriesView, DeliveryView, EndpointsView, EndpointView, ResendView, SecretView
 
 urlpatterns = [
     path("api/video/create", CreateView.as_view(), name="api-create"),
@@ -33,6 +34,13 @@ urlpatterns = [
     path("api/credits", CreditsView.as_view(), name="api-credits"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
     path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),
+    path("api/webhooks", EndpointsView.as_view(), name="api-hooks"),
+    path("api/webhooks/secret", SecretView.as_view(), name="api-hooks-secret"),
+    path("api/webhooks/deliveries", DeliveriesView.as_view(), name="api-hooks-deliveries"),
+    path("api/webhooks/deliveries/<str:delivery_id>", DeliveryView.as_view(), name="api-hooks-delivery"),
+    path("api/webhooks/deliveries/<str:delivery_id>/resend", ResendView.as_view(), name="api-hooks-resend"),
+    path("api/webhooks/<str:endpoint_id>", EndpointView.as_view(), name="api-hooks-endpoint"),
+    path("api/webhooks/<str:endpoint_id>/secret", SecretView.as_view(), name="api-hooks-endpoint-secret"),
     # Somebody else was told these two, so they may end in a slash.
     re_path(r"^api/video/webhook/?\Z", WebhookView.as_view(), name="api-webhook-of-any"),
     re_path(r"^api/video/webhook/(?P<provider>[^/]+)/?\Z", WebhookView.as_view(), name="api-webhook"),

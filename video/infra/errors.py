@@ -17,6 +17,8 @@
     ├── ActionRefused                the task's state forbids it: read the task again
     │   ├── TaskDeleted              its owner has deleted it: nothing is left of it
     │   └── NoSuchTask               there is no such task, or it is another user's
+    ├── WebhookRefused               the endpoint's or delivery's state forbids it: read it again
+    │   └── NoSuchWebhook            there is none, or it is another user's
     ├── SettlementRefused            the attempt's state forbids it: read the attempt again
     ├── DecisionRefused              no such failure text, or one for which nothing can be decided: look at the list
     └── InvalidSelection             a command names what does not exist: correct the command

@@ -221,6 +221,20 @@ _COUNT = """counted AS (
 )"""
 
 
+def counts() -> dict[str, int]:
+    """How many deliveries there are, by state; and `overdue` ones, which no worker took for five minutes."""
+    found = dict.fromkeys(State.values, 0)
+    found |= dict(database.fetch("SELECT state, count(*) FROM video_webhookdelivery GROUP BY state"))
+    found["overdue"] = database.value(
+        f"""
+        SELECT count(*) FROM video_webhookdelivery d LEFT JOIN video_webhookcircuit c ON c.target = d.target
+        WHERE due_at < statement_timestamp() - interval '5 minutes' AND {UNHELD}
+            AND (c.open_until IS NULL OR c.open_until < statement_timestamp() - interval '5 minutes')
+        """  # noqa: S608 - a constant
+    )
+    return found
+
+
 def drop_pending(endpoint_id: str) -> int:
     """Give up what waits for an endpoint that is off or has ended. What comes after is dropped when its turn comes."""
     return database.execute(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 
 from providers.untrusted import storable
@@ -21,7 +21,7 @@ MOST_ENDPOINTS = 20  # of one user
 LONGEST_DESCRIPTION = 200
 LONGEST_OVERLAP_H = 7 * 24
 
-_Signing = TypeVar("_Signing", WebhookEndpoint, WebhookSecret)
+Signed = WebhookEndpoint | WebhookSecret
 
 
 class WebhookRefused(Refusal):
@@ -121,7 +121,7 @@ def secret_of_user(user_id: int) -> WebhookSecret:
     return found
 
 
-def shown(signed: WebhookEndpoint | WebhookSecret) -> str:
+def shown(signed: Signed) -> str:
     """The present secret, for its user. Raises WebhookRefused `secret_unreadable`."""
     try:
         return signing.decrypted(signed.secret)
@@ -131,23 +131,23 @@ def shown(signed: WebhookEndpoint | WebhookSecret) -> str:
         ) from None
 
 
-def roll(signed: _Signing, *, overlap_h: int) -> tuple[_Signing, str]:
+def roll(signed: Signed, *, overlap_h: int) -> tuple[Signed, str]:
     """A new secret; the one before signs as well for `overlap_h` more hours, so that a receiver can change in peace.
 
     Raises WebhookRefused `secret_rolled_lately` while an earlier one still signs, unless `overlap_h` is 0, which ends
     all earlier ones at once.
     """
     secret = signing.new_secret()
-    model = type(signed)
+    model: Any = type(signed)
     with transaction.atomic():
-        rows = model.objects.filter(pk=signed.pk)
+        rows: QuerySet[Any] = model.objects.filter(pk=signed.pk)
         free = Q(former_until=None) | Q(former_until__lte=Now())
         rolled = (rows if overlap_h == 0 else rows.filter(free)).update(
             former_secret="" if overlap_h == 0 else F("secret"),
             former_until=None if overlap_h == 0 else _hours_from_now(overlap_h),
             secret=signing.encrypted(secret),
         )
-        found: _Signing = model.objects.get(pk=signed.pk)
+        found: Signed = rows.get()
     if not rolled:
         raise WebhookRefused(
             "secret_rolled_lately",

@@ -20,6 +20,7 @@ from tests.factories import accepted, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.storing import files, saved
 from tests.video.traces import tables_with
+from tests.video.webhooks.hooks import endpoint_of
 from video.actions import cancel, erase_user, retry
 from video.actions.task_rows import ActionRefused
 from video.credits import audit, ledger
@@ -38,7 +39,10 @@ def person(client: Client) -> Any:
     user.save()
     ledger.grant(user.pk, 1000, note=f"for {WORD}")
     saved(user, prompt=f"a {WORD}")
-    waiting, rendering, stopped = (make_task(user, prompt=f"{WORD} {number}") for number in range(3))
+    endpoint_of(user, f"https://{WORD}.example.com/", description=f"of {WORD}")
+    waiting, rendering, stopped = (
+        make_task(user, prompt=f"{WORD} {number}", webhook_url=f"https://{WORD}.example.com/") for number in range(3)
+    )
     cancel.cancel(stopped.pk, by=user.get_username())
     retry.retry(stopped.pk, by=f"operator {user.get_username()}", free=True)
     accepted(rendering, f"job-{rendering.pk}")
@@ -56,7 +60,7 @@ def test_nothing_is_left_in_any_table_and_the_books_add_up(person: Any, client: 
     client.post("/admin/auth/user/", {"action": "end_logins", "_selected_action": [person.pk]})
     before = tables_with(WORD)
     assert {"auth_user", "video_videotask", "video_taskevent", "video_loginsession", "video_creditentry"} <= before
-    assert {"django_admin_log", "video_usershare"} <= before
+    assert {"django_admin_log", "video_usershare", "video_webhookendpoint", "video_webhookdelivery"} <= before
     tasks, entries = VideoTask.objects.filter(user=person), CreditEntry.objects.filter(account_id=person.pk)
     number, sums = tasks.count(), {one.pk: one.amount for one in entries}
     erase_user.ask(person.pk, by="olga")

@@ -58,7 +58,7 @@ def ask(address: Address, user: AbstractBaseUser | None = None, body: Any = b"{}
     """By its own method, logged in if there is a user."""
     headers = {"HTTP_AUTHORIZATION": f"Bearer {access_token(user)}"} if user else {}
     more = {"content_type": JSON, **headers, **more}
-    method = more.pop("method", address.methods[0].upper())
+    method = more.pop("method", "POST" if address.takes_body else address.methods[0].upper())
     return Client().generic(method, address.path, body if address.takes_body else b"", **more)
 
 

@@ -38,7 +38,7 @@ class TasksView(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()
-        found = task_list.page(task_list.read(query, user_id(request)), _limit(query), origin_of(request))
+        found = task_list.page(task_list.read(query, user_id(request)), limit_of(query), origin_of(request))
         return success({"tasks": found.tasks, "nextCursor": found.next_cursor})
 
 
@@ -52,7 +52,7 @@ class CreditsView(ApiView):
 
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()
-        limit, cursor = _limit(query), query.get("cursor")
+        limit, cursor = limit_of(query), query.get("cursor")
         if cursor is not None and not re.fullmatch(r"[1-9][0-9]{0,17}", cursor):
             raise task_list.bad_cursor()
         # One statement, by the index `entry_list_of_account`.
@@ -63,7 +63,8 @@ class CreditsView(ApiView):
         return success({"balance": ledger.balance(user_id(request)), "entries": entries, "nextCursor": last})
 
 
-def _limit(query: dict[str, Any]) -> int:
+def limit_of(query: dict[str, Any]) -> int:
+    """How many rows a page is to have. Raises ApiError."""
     text = query.get("limit", str(PAGE))
     if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= LARGEST_PAGE:
         raise errors.invalid("limit", f"must be a whole number from 1 to {LARGEST_PAGE}")

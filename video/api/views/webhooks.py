@@ -1,0 +1,198 @@
+"""A user's webhooks: endpoints and their secrets, and what became of each delivery."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.db.models import Q, Subquery
+from django.http import HttpResponse
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from video.actions.order_input import Flag, Strict, Text, WebhookAddress, WholeNumber
+from video.api import errors
+from video.api.base import ApiView, caller, success, user_id
+from video.api.bodies import fields_of
+from video.api.views.lists import limit_of
+from video.api.views.task_list import bad_cursor
+from video.infra.camel import camel, utc
+from video.models import Scope, WebhookDelivery, WebhookEndpoint, WebhookSecret
+from video.web import security_log
+from video.web.client_address import client_address
+from video.webhooks import endpoints, receivers
+from video.webhooks.message import EVENTS
+
+_DELIVERY_ID = re.compile(r"whd_[0-9a-f]{32}", re.ASCII)
+OVERLAP_H = 24  # unless the caller says otherwise
+STATES = tuple(WebhookDelivery.State.values)
+
+
+class EventList(serializers.Field):  # type: ignore[type-arg]  # it has no representation
+    """Some of the events; none of them means all."""
+
+    default_error_messages = {
+        "required": "is missing",
+        "null": "must be a list, not null",
+        "invalid": f"must be a list of events, of {', '.join(EVENTS)}; an empty one means all",
+    }
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or not all(isinstance(one, str) and one in EVENTS for one in data):
+            raise ValidationError(self.error_messages["invalid"])
+        return data
+
+
+class EndpointSerializer(Strict):
+    """POST /api/webhooks."""
+
+    url = WebhookAddress()
+    events = EventList(required=False, allow_null=True)
+    description = Text(required=False, allow_null=True, max_length=endpoints.LONGEST_DESCRIPTION)
+
+
+class EndpointChangeSerializer(EndpointSerializer):
+    """PATCH /api/webhooks/{id}."""
+
+    url = WebhookAddress(required=False, allow_null=True)
+    enabled = Flag(required=False, allow_null=True)
+
+
+class RollSerializer(Strict):
+    """POST /api/webhooks/secret, and of an endpoint."""
+
+    overlapHours = WholeNumber(
+        required=False, allow_null=True, min_value=0, max_value=endpoints.LONGEST_OVERLAP_H, source="overlap_h"
+    )
+
+
+class NothingSerializer(Strict):
+    """A body in which nothing is said."""
+
+
+class EndpointsView(ApiView):
+    """GET, POST /api/webhooks: the caller's endpoints; a new one, whose answer has its secret."""
+
+    key_scope = Scope.WEBHOOKS
+
+    def get(self, request: Request) -> HttpResponse:
+        return success({"endpoints": [_endpoint(one) for one in endpoints.of_user(user_id(request))]})
+
+    def post(self, request: Request) -> HttpResponse:
+        endpoint, secret = endpoints.create(user_id(request), **fields_of(request, EndpointSerializer))
+        _record(request, "webhook_endpoint_made", endpoint)
+        return success({**_endpoint(endpoint), "secret": secret}, 201)
+
+
+class EndpointView(ApiView):
+    """GET, PATCH, DELETE /api/webhooks/{id}."""
+
+    key_scope = Scope.WEBHOOKS
+
+    def get(self, request: Request, endpoint_id: str) -> HttpResponse:
+        return success(_endpoint(endpoints.find(endpoint_id, user_id(request))))
+
+    def patch(self, request: Request, endpoint_id: str) -> HttpResponse:
+        changes = fields_of(request, EndpointChangeSerializer)
+        return success(_endpoint(endpoints.change(endpoint_id, user_id(request), **changes)))
+
+    def delete(self, request: Request, endpoint_id: str) -> HttpResponse:
+        endpoints.delete(endpoint_id, user_id(request))
+        return success({})
+
+
+class SecretView(ApiView):
+    """GET, POST /api/webhooks/{id}/secret: show the present one; make a new one, beside which the former lives on."""
+
+    key_scope = Scope.WEBHOOKS
+
+    def get(self, request: Request, endpoint_id: str = "") -> HttpResponse:
+        signed = self._signed(request, endpoint_id)
+        _record(request, "webhook_secret_shown", signed)
+        return success(_secret(signed, endpoints.shown(signed)))
+
+    def post(self, request: Request, endpoint_id: str = "") -> HttpResponse:
+        fields = fields_of(request, RollSerializer)
+        signed = self._signed(request, endpoint_id)
+        rolled, secret = endpoints.roll(signed, overlap_h=fields.get("overlap_h", OVERLAP_H))
+        _record(request, "webhook_secret_rolled", rolled)
+        return success(_secret(rolled, secret))
+
+    def _signed(self, request: Request, endpoint_id: str) -> WebhookEndpoint | WebhookSecret:
+        if endpoint_id:
+            return endpoints.find(endpoint_id, user_id(request))
+        return endpoints.secret_of_user(user_id(request))
+
+
+class DeliveriesView(ApiView):
+    """GET /api/webhooks/deliveries?endpoint=&task=&state=&limit=&cursor=: the caller's, newest first."""
+
+    key_scope = Scope.WEBHOOKS
+    takes = ("endpoint", "task", "state", "limit", "cursor")
+
+    def get(self, request: Request) -> HttpResponse:
+        asked: dict[str, Any] = request.GET.dict()
+        limit, cursor, state = limit_of(asked), asked.get("cursor"), asked.get("state")
+        if state is not None and state not in STATES:
+            raise errors.invalid("state", f"must be one of {', '.join(STATES)}")
+        if cursor is not None and not _DELIVERY_ID.fullmatch(cursor):
+            raise bad_cursor()
+        rows = WebhookDelivery.objects.filter(user_id=user_id(request)).select_related("endpoint")
+        for name, column in (("endpoint", "endpoint_id"), ("task", "task_id"), ("state", "state")):
+            if name in asked:
+                rows = rows.filter(**{column: asked[name][:40]})
+        if cursor:
+            before = WebhookDelivery.objects.filter(pk=cursor, user_id=user_id(request)).values("created_at")
+            last = Subquery(before[:1])
+            rows = rows.filter(Q(created_at__lt=last) | Q(created_at=last, pk__lt=cursor))
+        found = list(rows.order_by("-created_at", "-pk")[: limit + 1])
+        more = found[limit - 1].pk if len(found) > limit else None
+        return success({"deliveries": [_delivery(one) for one in found[:limit]], "nextCursor": more})
+
+
+class DeliveryView(ApiView):
+    """GET /api/webhooks/deliveries/{id}: with what it says, and each of its tries."""
+
+    key_scope = Scope.WEBHOOKS
+
+    def get(self, request: Request, delivery_id: str) -> HttpResponse:
+        found = endpoints.find_delivery(delivery_id, user_id(request))
+        tries = [
+            camel(one, "number started_at ended_at outcome http_status detail")
+            for one in found.tries_made.order_by("number")
+        ]
+        return success({**_delivery(found), "data": found.facts, "log": tries})
+
+
+class ResendView(ApiView):
+    """POST /api/webhooks/deliveries/{id}/resend: send it again, now, as the same message."""
+
+    key_scope = Scope.WEBHOOKS
+
+    def post(self, request: Request, delivery_id: str) -> HttpResponse:
+        fields_of(request, NothingSerializer)
+        endpoints.resend(delivery_id, user_id(request))
+        return success(_delivery(endpoints.find_delivery(delivery_id, user_id(request))))
+
+
+def _endpoint(one: WebhookEndpoint) -> dict[str, Any]:
+    return camel(one, "id url events description enabled ended_at end_reason created_at")
+
+
+def _secret(signed: WebhookEndpoint | WebhookSecret, secret: str) -> dict[str, Any]:
+    return {"secret": secret, "formerUntil": utc(signed.former_until) if signed.former_until else None}
+
+
+def _delivery(one: WebhookDelivery) -> dict[str, Any]:
+    url = one.endpoint.url if one.endpoint is not None else one.url
+    return {
+        **camel(one, "id message_id event task_id endpoint_id"),
+        "host": receivers.host_of(url) or None,
+        **camel(one, "state tries due_at=nextTryAt created_at settled_at"),
+    }
+
+
+def _record(request: Request, event: str, signed: WebhookEndpoint | WebhookSecret) -> None:
+    endpoint = signed.pk if isinstance(signed, WebhookEndpoint) else None
+    security_log.record(event, address=client_address(request._request), user=caller(request), endpoint=endpoint)
