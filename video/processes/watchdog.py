@@ -1,9 +1,9 @@
 """Ends this worker when its consumer is stalled, as Celery's may be after a restart of the broker.
 
 The worker exits with EXIT_CODE, for its supervisor to start it again, when all of this holds at two checks in a row: it
-has been idle for WATCHDOG_SECONDS; a task of its queue has been due as long, was enqueued lately and is unheld; and
-there are messages in that very queue. It stays when nothing was enqueued (a task waits for a core or for a time, or no
-sweeper runs), when the broker can't be reached, and while it stops.
+has been idle for WATCHDOG_SECONDS; a task or webhook of its queue has been due as long, was enqueued lately and is
+unheld; and there are messages in that very queue. It stays when nothing was enqueued (a task waits for a core or for a
+time, or no sweeper runs), when the broker can't be reached, and while it stops.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from video.engine import due, queues, shutdown
 from video.engine.leases import heartbeat
 from video.infra import broker
 from video.models import Stage
+from video.webhooks import deliveries
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +62,13 @@ class Watchdog:
         self._exit_stalled()
 
     def _is_stalled(self, queue: str) -> bool:
-        stages = [Stage(stage) for stage in queues.stages_of(queue)]
-        if not due.has_unacknowledged(
-            stages, for_s=settings.WATCHDOG_SECONDS, enqueued_within_s=settings.WATCHDOG_SECONDS + ENQUEUED_LATELY_S
-        ):
+        for_s, lately_s = settings.WATCHDOG_SECONDS, settings.WATCHDOG_SECONDS + ENQUEUED_LATELY_S
+        if queue == queues.WEBHOOK_QUEUE:
+            waits = deliveries.has_unacknowledged(for_s=for_s, enqueued_within_s=lately_s)
+        else:
+            stages = [Stage(stage) for stage in queues.stages_of(queue)]
+            waits = due.has_unacknowledged(stages, for_s=for_s, enqueued_within_s=lately_s)
+        if not waits:
             return False
         try:
             return broker.depth(queue) > 0

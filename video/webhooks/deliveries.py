@@ -106,6 +106,23 @@ def enqueue_due() -> list[str]:
     return [row[0] for row in rows]
 
 
+def has_unacknowledged(*, for_s: float, enqueued_within_s: float) -> bool:
+    """Whether a delivery has been due for `for_s` seconds, was enqueued in the last `enqueued_within_s` seconds, and no
+    worker has claimed it since."""
+    return bool(
+        database.value(
+            """
+            SELECT EXISTS (
+                SELECT FROM video_webhookdelivery
+                WHERE rung_at > statement_timestamp() - %(lately)s * interval '1 second'
+                    AND due_at <= statement_timestamp() - %(for)s * interval '1 second'
+                    AND (lease_until IS NULL OR lease_until < statement_timestamp() - %(for)s * interval '1 second'))
+            """,
+            {"for": for_s, "lately": enqueued_within_s},
+        )
+    )
+
+
 def claim(delivery_id: str) -> Claimed | None:
     """Take the next try of a delivery that is due, unheld, and whose receiver's circuit is not open; None otherwise."""
     row = database.fetch_one(

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 from celery.worker import state as celery_state
 
-from tests.factories import admitted, age, claimed, make_task
+from tests.factories import admitted, age, claimed, make_task, make_user
+from tests.video.webhooks.hooks import endpoint_of, pass_time, started
 from video.engine import due
 from video.infra import broker
-from video.models import Stage, VideoTask
+from video.models import Stage, VideoTask, WebhookDelivery
 from video.processes import watchdog
+from video.webhooks import deliveries
 
 pytestmark = pytest.mark.django_db
 
@@ -71,6 +73,19 @@ def test_an_idle_worker_barks_when_its_messages_wait_at_the_second_look(dog: Dog
     assert watched(dog, looks=1) == 0
     assert watched(dog, looks=2) == 1
     assert set(dog.asked) == {"videoQueue"}
+
+
+def test_the_worker_of_webhooks_barks_for_its_own(dog: Dog) -> None:
+    user = make_user()
+    endpoint_of(user)
+    started(user)
+    pass_time(3600)
+    assert len(deliveries.enqueue_due()) == 1
+    assert watched(dog, queues=("videoQueue",)) == 0
+    assert watched(dog, queues=("webhookQueue",), looks=2) == 1
+    dog.barks = 0
+    assert deliveries.claim(WebhookDelivery.objects.get().pk)
+    assert watched(dog, queues=("webhookQueue",)) == 0
 
 
 def test_a_worker_of_another_queue_does_not_bark(dog: Dog) -> None:
