@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 
 from video.engine import shutdown, workers
+from video.engine.queues import QUEUES
 from video.infra.toolkit import toolkit
 from video.models import WorkerSign
 from video.processes import watchdog
@@ -20,7 +21,8 @@ def begin(*, queues: Sequence[str], threads: int) -> None:
     """The worker is ready. Celery calls this after each reconnection; only the first call does something."""
     global _presence
     if _presence is None:
-        log.info("ffmpeg is isolated: %s", toolkit().ffmpeg.isolation)
+        if not set(queues).isdisjoint(QUEUES):  # a worker of webhooks reads no media
+            log.info("ffmpeg is isolated: %s", toolkit().ffmpeg.isolation)
         _presence = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
         _presence.start(watch=watchdog.Watchdog(queues, _exit_stalled).check)
 

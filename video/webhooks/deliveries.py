@@ -231,7 +231,9 @@ def _after(
 _NOTHING = "unchanged AS (SELECT)"
 _CLOSE = "closed AS (DELETE FROM video_webhookcircuit WHERE target = %(target)s)"
 _COUNT = """counted AS (
-    INSERT INTO video_webhookcircuit AS c (target, faults) VALUES (%(target)s, 1)
+    -- Not if its user was erased meanwhile.
+    INSERT INTO video_webhookcircuit AS c (target, faults)
+    SELECT %(target)s, 1 WHERE EXISTS (SELECT FROM video_webhookdelivery WHERE id = %(id)s)
     ON CONFLICT (target) DO UPDATE SET faults = c.faults + 1, changed_at = statement_timestamp(),
         open_until = CASE WHEN c.faults + 1 >= %(faults)s THEN statement_timestamp() + interval '1 second'
             * least(%(longest)s, %(first)s * power(2, least(c.faults + 1 - %(faults)s, 20))) * %(jitter)s END

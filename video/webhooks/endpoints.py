@@ -134,20 +134,22 @@ def shown(signed: Signed) -> str:
 def roll(signed: Signed, *, overlap_h: int) -> tuple[Signed, str]:
     """A new secret; the one before signs as well for `overlap_h` more hours, so that a receiver can change in peace.
 
-    Raises WebhookRefused `secret_rolled_lately` while an earlier one still signs, unless `overlap_h` is 0, which ends
-    all earlier ones at once.
+    Raises NoSuchWebhook, and WebhookRefused `secret_rolled_lately` while an earlier one still signs, unless `overlap_h`
+    is 0, which ends all earlier ones at once.
     """
     secret = signing.new_secret()
     model: Any = type(signed)
     with transaction.atomic():
-        rows: QuerySet[Any] = model.objects.filter(pk=signed.pk)
+        rows: QuerySet[Any] = model.objects.filter(pk=signed.pk).exclude(secret="")  # it was deleted
         free = Q(former_until=None) | Q(former_until__lte=Now())
         rolled = (rows if overlap_h == 0 else rows.filter(free)).update(
             former_secret="" if overlap_h == 0 else F("secret"),
             former_until=None if overlap_h == 0 else _hours_from_now(overlap_h),
             secret=signing.encrypted(secret),
         )
-        found: Signed = rows.get()
+        found: Signed | None = rows.first()
+    if found is None:
+        raise NoSuchWebhook("endpoint")
     if not rolled:
         raise WebhookRefused(
             "secret_rolled_lately",

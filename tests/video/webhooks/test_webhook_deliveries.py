@@ -424,6 +424,27 @@ def test_old_deliveries_are_pruned_with_their_tries(user: AbstractBaseUser, rece
     assert endpoint_rows() == 0
 
 
+def test_a_try_that_outlives_its_erased_user_leaves_nothing(user: AbstractBaseUser) -> None:
+    endpoint_of(user)
+    started(user)
+    claimed = deliveries.claim(only().pk)
+    assert claimed is not None
+    deliveries.erase_of(user.pk)
+    assert not deliveries.record(claimed, WebhookTry.Outcome.REFUSED, http_status=500)
+    assert not WebhookCircuit.objects.exists()
+    assert not WebhookTry.objects.exists()
+    assert endpoint_rows() == 0
+
+
+def test_an_endpoint_that_is_deleted_meanwhile_gets_no_secret(user: AbstractBaseUser) -> None:
+    endpoint, _ = endpoint_of(user)
+    endpoints.delete(endpoint.pk, user.pk)
+    with pytest.raises(endpoints.NoSuchWebhook):
+        endpoints.roll(endpoint, overlap_h=0)
+    endpoint.refresh_from_db()
+    assert endpoint.secret == ""
+
+
 def endpoint_rows() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM video_webhookendpoint")
