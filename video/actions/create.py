@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict
+from datetime import timedelta
 from functools import cache
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
+from django.db.models.functions import Now
 from psycopg.types.json import Jsonb
 
 from video import ids
@@ -17,7 +20,7 @@ from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
 from video.infra import database
 from video.infra.after_commit import after_commit
-from video.models import TaskEvent, VideoTask
+from video.models import Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog, storage_quota
@@ -91,6 +94,7 @@ def create(
     picture: bytes | None = None,
     metadata: dict[str, str] | None = None,
     idempotency_key: str | None = None,
+    repeat_within_s: float | None = None,
     priority: int = 0,
     api_key: str | None = None,
 ) -> tuple[VideoTask, bool]:
@@ -100,6 +104,9 @@ def create(
     image where it came along; the order names the upload that is made of it first. `metadata`: the client's own pairs.
     `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key that it is ordered with,
     whose limit counts. A second run with the same `idempotency_key` and order makes nothing and returns the first task.
+    `repeat_within_s`: the key was derived from what was asked for, and stands for its task for so many seconds only,
+    and never for one that failed or was cancelled.
+
     Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, KeyReused, as
     `model_choice.eligible_models`, OrderRefused where operators have switched off all models that may run it, and for
     the start image as `uploads.keep` and NoSuchUpload; no task is made then.
@@ -119,15 +126,15 @@ def create(
         made = _insert(task, price.credits_of(order), api_key)
     except _USED_UP as err:
         # An earlier run of the same call may have taken the user's last credits, bytes, upload or place of the backlog.
-        if earlier := _earlier(task):
+        if earlier := _earlier(task, repeat_within_s):
             return earlier, False
         if isinstance(err, model_choice.ModelUnavailable):
             raise order_input.unavailable(order, err.reasons) from None
         raise
     if not made:
-        if earlier := _earlier(task):
+        if earlier := _earlier(task, repeat_within_s):
             return earlier, False
-        # It was deleted in this very moment, so the key is free again.
+        # It was deleted in this very moment, or is no first one of a repeat, so the key is free again.
         return create(
             user_id,
             order,
@@ -135,6 +142,7 @@ def create(
             picture=picture,
             metadata=metadata,
             idempotency_key=idempotency_key,
+            repeat_within_s=repeat_within_s,
             priority=priority,
             api_key=api_key,
         )
@@ -150,11 +158,25 @@ def _have_image(task: VideoTask, picture: bytes | None) -> None:
         uploads.hold(task.user_id, task.image_url)
 
 
-def _earlier(task: VideoTask) -> VideoTask | None:
-    """The task that has this one's key. Raises KeyReused when it was made by another order."""
+def _earlier(task: VideoTask, repeat_within_s: float | None) -> VideoTask | None:
+    """The task that has this one's key. Raises KeyReused when it was made by another order.
+
+    None, too, for one that its derived key does not stand for any more: it has lost the key then. Of two that see this
+    at once, one makes the next task with it, and the other one finds that.
+    """
     if task.idempotency_key is None:
         return None
-    earlier = VideoTask.objects.filter(user_id=task.user_id, idempotency_key=task.idempotency_key).first()
+    holders = VideoTask.objects.filter(user_id=task.user_id, idempotency_key=task.idempotency_key)
+    if repeat_within_s is not None:
+        is_over = Q(created_at__lt=Now() - timedelta(seconds=repeat_within_s)) | Q(
+            status__in=(Status.FAILED, Status.CANCELLED)
+        )
+        holder = holders.annotate(is_over=is_over).first()
+        if holder is not None and holder.is_over:
+            holders.filter(is_over, pk=holder.pk).update(idempotency_key=None, request_hash="")
+            return None
+        return holder
+    earlier = holders.first()
     if earlier is not None and earlier.request_hash != task.request_hash:
         raise KeyReused(earlier.pk) from None
     return earlier
