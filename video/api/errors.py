@@ -80,15 +80,21 @@ def body(code: str, message: str, details: Details | None = None) -> dict[str, A
 
 def told(exc: Exception) -> dict[str, Any]:
     """What an envelope would say of it as its `error`: for one of many in an answer."""
-    error = _translate(exc, {})
+    error = translate(exc, None)
     found: dict[str, Any] = body(error.code, error.message, error.details)["error"]
     return found
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """Every exception of an API view as an envelope. An unexpected one is logged; its answer is a number."""
-    error = _translate(exc, context)
-    response = answers.as_json(body(error.code, error.message, error.details), error.status_code)
+    request_id = context["request"].META.get(request_ids.META)
+    error = translate(exc, request_id)
+    return answer(exc, error, body(error.code, error.message, error.details))
+
+
+def answer(exc: Exception, error: ApiError, shown: dict[str, Any]) -> HttpResponse:
+    """The answer to `exc`, which is `error` to the API, with this body."""
+    response = answers.as_json(shown, error.status_code)
     challenge = getattr(exc, "auth_header", None)
     if challenge:
         response["WWW-Authenticate"] = challenge
@@ -100,7 +106,8 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     return response
 
 
-def _translate(exc: Exception, context: dict[str, Any]) -> ApiError:
+def translate(exc: Exception, request_id: str | None) -> ApiError:
+    """What any exception of a view is to its client. An unexpected one is logged, with the id of its request."""
     match exc:
         case ApiError():
             return exc
@@ -147,7 +154,6 @@ def _translate(exc: Exception, context: dict[str, Any]) -> ApiError:
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
     number = secrets.token_hex(4)
-    request_id = context["request"].META.get(request_ids.META)
     log.error("unexpected error %s of request %s", number, request_id, exc_info=exc)
     return ApiError(
         500,
@@ -216,7 +222,9 @@ def _handler(
     page: Callable[..., HttpResponseBase], status: int, code: str, message: str
 ) -> Callable[..., HttpResponseBase]:
     def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        return answers.envelope(status, code, message) if answers.is_api(request) else page(request, *args, **kwargs)
+        if answers.is_api(request):
+            return answers.envelope(status, code, message, path=request.path_info)
+        return page(request, *args, **kwargs)
 
     return answer
 

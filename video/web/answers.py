@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from rest_framework.utils.encoders import JSONEncoder
 
 from video.web import headers as security
+from video.web import shapes
 
 _JSON = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
@@ -27,11 +28,14 @@ def plain(status: int, sentence: str, headers: Mapping[str, str] | None = None) 
     return HttpResponse(sentence + "\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
 
 
-def envelope(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    """An error in the API's shape, for what is answered before or beside its views; never kept by a cache."""
-    error = {"code": code, "message": message, "details": {}}
+def envelope(
+    status: int, code: str, message: str, headers: Mapping[str, str] | None = None, *, path: str = ""
+) -> HttpResponse:
+    """An error in the shape of this address, else the API's, for what is answered before or beside its views; never
+    kept by a cache.
+    """
     headers = {"Cache-Control": "no-store", **(headers or {})}
-    return as_json({"success": False, "error": error}, status, headers)
+    return as_json(shapes.error(path, status, code, message), status, headers)
 
 
 def as_json(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpResponse:

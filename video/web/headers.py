@@ -48,13 +48,16 @@ _BY_KIND: Mapping[Kind, Mapping[str, str]] = {
 }
 #: Of an error, and of an answer that says nothing about caches itself, as files do.
 CACHE_CONTROL = "no-store"
+#: The API, and the addresses of clients that exist (docs/clients.md).
+_OF_PROGRAMS = ("/api/", "/v1/", "/mcp/")
+_OF_PROGRAMS_ITSELF = frozenset({"/api", "/v1", "/mcp"})
 #: Asked by programs on the own net, without a proxy or through one, and never redirected.
 PROBES = ("/healthz", "/readyz")
 
 
 def is_api(path: str) -> bool:
-    """Whether the address is the API's, which answers everything in its envelope."""
-    return path == "/api" or path.startswith("/api/")
+    """Whether the address is for programs alone, and answers everything in JSON (see `video.web.shapes`)."""
+    return path.startswith(_OF_PROGRAMS) or path in _OF_PROGRAMS_ITSELF
 
 
 def kind_of(path: str) -> Kind:

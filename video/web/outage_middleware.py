@@ -40,5 +40,5 @@ def refusal(request: HttpRequest) -> HttpResponseBase:
     """503 in the shape that this address answers in."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     if answers.is_api(request):
-        return answers.envelope(503, CODE, MESSAGE, headers)
+        return answers.envelope(503, CODE, MESSAGE, headers, path=request.path_info)
     return answers.plain(503, MESSAGE, headers)

@@ -179,7 +179,7 @@ def test_a_page_of_our_front_ends_may_read_what_is_refused_before_django(
     settings: Settings, path: str, origin: str | None
 ) -> None:
     settings.CORS_ALLOWED_ORIGINS = ["https://app.example.com"]
-    told, _ = refusal(path, "overloaded", "Please try again.", origin=origin)
+    told, _ = refusal(path, 503, "overloaded", "Please try again.", origin=origin)
     assert (told["Vary"].lower(), told["Cache-Control"]) == ("origin", NO_STORE)
     assert told["Content-Type"] == ("application/json" if path.startswith("/api") else "text/plain; charset=utf-8")
     allowed = {name: value for name, value in told.items() if name.lower() == "access-control-allow-origin"}

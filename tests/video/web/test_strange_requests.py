@@ -12,6 +12,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.regex_helper import normalize
 
 from tests.factories import make_task
+from video.web import headers
 
 UNKNOWN_METHODS = ("TRACE", "CONNECT", "PROPFIND", "PATCHES", "X" * 500)
 OWN_TASK = "/api/video/tasks/x"
@@ -57,7 +58,7 @@ def test_a_query_with_nul_is_no_error_of_the_server(staff: Client, query: str) -
     for address in EACH:
         reply = staff.get(f"{address}?{query}")
         assert reply.status_code < 500, (address, reply.content[:200])
-        if "%00" in query and not address.startswith("/api"):
+        if "%00" in query and not headers.is_api(address):
             assert (reply.status_code, reply["Content-Type"]) == (400, "text/plain; charset=utf-8")
 
 
@@ -138,7 +139,8 @@ def test_the_api_says_so_in_its_envelope_with_and_without_a_login(api: Client) -
             if reply.status_code == 404 or (method == "DELETE" and address in ("/api/auth/sessions/x", OWN_TASK)):
                 continue
             assert reply.status_code == 405, method
-            assert reply.json()["error"]["code"] == "method_not_allowed"
+            error = reply.json()["error"]
+            assert error.get("metadata", error)["code"] == "method_not_allowed"  # there in OpenRouter's shape
             assert "OPTIONS" not in reply["Allow"]
             assert reply["Allow"]
 

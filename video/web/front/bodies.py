@@ -9,12 +9,14 @@ from types import MappingProxyType
 
 from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 
+from video.web.headers import is_api as is_for_programs
 from video.web.versions import unversioned
 
 #: Of an address of the API: one byte more than its views take, so that they refuse it in their own words.
 LONGEST_OF_API = 64 * 1024 + 1
 #: Addresses whose body is a form, of which a part could pass for the whole.
-FORMS_OF_API = frozenset({"/api/video/upload"})
+UPLOAD = "/api/video/upload"
+FORMS_OF_API = frozenset({UPLOAD, "/v1/videos"})
 #: Of any other: a form of the admin.
 LONGEST = 2 * 1024 * 1024
 #: A sender has this long for all of it. Slow is what sends a prompt of 64 kB in it at 3 kB a second.
@@ -62,7 +64,7 @@ class Receiver:
         do not read, or never ends, and SenderGone. `release` it when it is answered.
         """
         path = unversioned(path)
-        is_api = path.startswith("/api/")
+        is_api = is_for_programs(path)
         longest = self._large[path] + 1 if path in self._large else LONGEST_OF_API if is_api else LONGEST
         announced = _announced(headers, is_form=not is_api or path in FORMS_OF_API)
         if announced == 0 or (announced is not None and announced > longest):

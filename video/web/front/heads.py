@@ -64,7 +64,7 @@ def _too_long(environ: WSGIEnvironment) -> tuple[str, str] | None:
 def _refuse(environ: WSGIEnvironment, start_response: StartResponse, status: str, sentence: str) -> Iterable[bytes]:
     code = "uri_too_long" if status.startswith("414") else "header_too_long"
     asked = {"origin": environ.get("HTTP_ORIGIN"), "request_id": environ.get("HTTP_X_REQUEST_ID")}
-    headers, body = refusal(environ.get("PATH_INFO", ""), code, sentence, **asked)
+    headers, body = refusal(environ.get("PATH_INFO", ""), int(status[:3]), code, sentence, **asked)
     headers["Content-Length"] = str(len(body))
     start_response(status, list(headers.items()))
     return [body]

@@ -8,20 +8,19 @@ from corsheaders.middleware import CorsMiddleware
 from django.http import HttpRequest, HttpResponse
 
 from video.web import headers as security
-from video.web import request_ids
+from video.web import request_ids, shapes
 
 
 def refusal(
-    path: str, code: str, sentence: str, *, origin: str | None, request_id: str | None = None
+    path: str, status: int, code: str, sentence: str, *, origin: str | None, request_id: str | None = None
 ) -> tuple[dict[str, str], bytes]:
-    """Headers and body of an error: the API's envelope, or the sentence for a person; never kept by a cache.
+    """Headers and body of an error: JSON for programs, or the sentence for a person; never kept by a cache.
 
     `origin` and `request_id` are headers of the request, if it has them. A page of FRONTEND_ORIGINS may read what it is
     refused with.
     """
-    is_api = path.startswith("/api/")
-    error = {"code": code, "message": sentence, "details": {}}
-    text = json.dumps({"success": False, "error": error}) if is_api else f"{sentence}\n"
+    is_api = security.is_api(path)
+    text = json.dumps(shapes.error(path, status, code, sentence)) if is_api else f"{sentence}\n"
     headers = {
         **security.of(path, secure=False),
         "Cache-Control": "no-store",

@@ -146,7 +146,7 @@ class Front:
             return self._passwords
         if path.startswith("/storage/"):
             return self._files
-        if path in bodies.FORMS_OF_API or len(body) > bodies.LONGEST:
+        if path == bodies.UPLOAD or len(body) > bodies.LONGEST:
             return self._pictures
         return self._health if path == "/healthz" else self._pages
 
@@ -217,6 +217,6 @@ def _overloaded(protocol: HTTPProtocol, scope: Scope) -> None:
 def _refuse(protocol: HTTPProtocol, scope: Scope, status: int, code: str, sentence: str) -> None:
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
     asked = {"origin": scope.headers.get("origin"), "request_id": scope.headers.get("x-request-id")}
-    headers, text = refusal(scope.path, code, sentence, **asked)
+    headers, text = refusal(scope.path, status, code, sentence, **asked)
     headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
     protocol.response_bytes(status, list(headers.items()), text)

@@ -51,7 +51,7 @@ def ask(application: WSGIApplication, environ: WSGIEnvironment) -> Answer:
         begun[:] = [(status, headers)]
 
     found: Any = application(environ, start_response)
-    if isinstance(found, EventStream | Later) and environ["REQUEST_METHOD"] == "GET":
+    if isinstance(found, EventStream | Later) and environ["REQUEST_METHOD"] != "HEAD":
         found.close()  # the end of the request for Django
         body: Any = found
     else:

@@ -1,0 +1,48 @@
+"""The shape of an error by the address that was asked: the API's envelope, or what the clients of an address read.
+
+Sources: the errors of the published clients `openai` 3.57.0, `openrouter` 1.3.84 and `mcp` 2.3.0, read 2026-11-28.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: OpenAI's dialect, OpenRouter's, and the Model Context Protocol.
+OPENAI, OPENROUTER, MCP = "/v1", "/api/v1/videos", "/mcp"
+#: JSON-RPC 2.0: what is wrong with the request itself; and the first code that a server may give a meaning to.
+INVALID_REQUEST, REFUSED = -32600, -32000
+
+
+def error(path: str, status: int, code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """The body of an error at this address. `code` is the API's own word, in every shape."""
+    if _is_under(path, OPENAI):
+        return openai(status, code, message, details)
+    if _is_under(path, OPENROUTER):
+        return openrouter(status, code, message, details)
+    if _is_under(path, MCP):
+        return json_rpc(code, message, details)
+    return {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
+
+
+def _is_under(path: str, root: str) -> bool:
+    return path == root or path.startswith(f"{root}/")
+
+
+def openai(status: int, code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """`param` is the first field that is wrong."""
+    fields = [one["field"] for one in details if "field" in one] if isinstance(details, list) else []
+    kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+    return {"error": {"message": message, "type": kind, "param": fields[0] if fields else None, "code": code}}
+
+
+def openrouter(status: int, code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """Their `code` is the HTTP status; ours is in `metadata`."""
+    return {"error": {"code": status, "message": message, "metadata": {"code": code, "details": details or {}}}}
+
+
+def json_rpc(
+    code: str, message: str, details: Any = None, *, number: int = REFUSED, request_id: str | int | None = None
+) -> dict[str, Any]:
+    """`number` is JSON-RPC's code; `request_id` is null where the request could not be read."""
+    shown = {"code": number, "message": message, "data": {"code": code, "details": details or {}}}
+    return {"jsonrpc": "2.0", "id": request_id, "error": shown}
