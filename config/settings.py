@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, key_names, logs, object_storage, secret_key, serving, web_addresses
+from config import addresses, body_limits, key_names, logs, object_storage, secret_key, serving, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -18,7 +18,6 @@ from config.framework import *  # noqa: F403 - each name is a setting
 from config.framework import BASE_DIR
 from config.names import KEY_NAMES
 from config.running import running_simulator
-from media_pipeline.pictures import data_uri
 from providers.api_keys import ApiKey, BadKeys, parse_key_accounts, unmatched
 from providers.entry import ProviderEntry
 from providers.registry import PROVIDERS
@@ -63,11 +62,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 UPLOAD_MAX_BYTES = read.whole(env, "UPLOAD_MAX_BYTES", 20 * 1024**2, least=64 * 1024, most=20 * 1024**2)
 FILE_UPLOAD_MAX_MEMORY_SIZE = UPLOAD_MAX_BYTES + MAX_BODY_BYTES  # the front has received it into memory anyway
 # Of the calls that may have a picture in them, or many orders.
-MAX_BODY_BYTES_OF = {
-    "/api/video/upload": UPLOAD_MAX_BYTES + MAX_BODY_BYTES,
-    "/api/video/batch": 1024**2,
-    **dict.fromkeys(("/api/video/create", "/api/video/quote"), data_uri.MAX_CHARACTERS + MAX_BODY_BYTES),
-}
+MAX_BODY_BYTES_OF = body_limits.by_address(json_bytes=MAX_BODY_BYTES, picture_bytes=UPLOAD_MAX_BYTES)
 
 # --- database and broker -------------------------------------------------------------------------------------------
 
@@ -152,7 +147,7 @@ CSRF_TRUSTED_ORIGINS = _own_origin + FRONTEND_ORIGINS
 
 CORS_ALLOWED_ORIGINS = FRONTEND_ORIGINS
 CORS_ALLOW_CREDENTIALS = True
-CORS_URLS_REGEX = r"^/(api|storage)/"
+CORS_URLS_REGEX = r"^/(api|storage|v1)/"
 CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE"]
 CORS_ALLOW_HEADERS = ["accept", "authorization", "content-type", "idempotency-key", *serving.ASKED_BY_SCRIPTS]
 CORS_EXPOSE_HEADERS = ["idempotency-replayed", "retry-after", "deprecation", "sunset", "link", *serving.READ_BY_SCRIPTS]
@@ -349,6 +344,8 @@ MEDIA_CONCURRENCY = read.whole(env, "MEDIA_CONCURRENCY", 2, least=1, most=1024)
 # Together they use every core once: more threads than cores only make each transcode cost more.
 _threads_each = max(1, (os.cpu_count() or 1) // MEDIA_CONCURRENCY)
 FFMPEG_THREADS = read.whole(env, "FFMPEG_THREADS", _threads_each, least=1, most=64)
+# What is asked for twice within so many seconds, at an address of clients that know no Idempotency-Key, is one video.
+REPEAT_WINDOW_SECONDS = read.number(env, "REPEAT_WINDOW_SECONDS", 60, least=0, most=86400)
 # Tasks that may wait for a slot, of one user (unless an operator gave another number) and of all.
 MAX_WAITING_PER_USER = read.whole(env, "MAX_WAITING_PER_USER", 1000, least=1, most=10_000_000)
 MAX_WAITING = read.whole(env, "MAX_WAITING", 100_000, least=1, most=10_000_000)

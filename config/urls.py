@@ -9,6 +9,7 @@ from video.web.versions import versioned
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),
+    path("", include("video.api.dialects.urls")),
     versioned("video.api.urls"),
     path("", include("video.api.urls")),
     path("storage/<path:key>", media.media, name="media"),

@@ -96,9 +96,13 @@ class Text(serializers.CharField):
 
 
 class ImageAddress(Text):
-    """Where a start image is: a public https link, an upload of one's own, or the picture itself as data URI."""
+    """Where a start image is: a public https link, an upload of one's own, or the picture itself as data URI; or an
+    InlinePicture, of a view that was sent the bytes beside the order.
+    """
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
+        if isinstance(data, InlinePicture):
+            return _begins_well(data)
         if isinstance(data, str) and data_uri.is_data_uri(data):
             return _inline(data)
         return super().run_validation(data)
@@ -137,13 +141,17 @@ class InlinePicture:
 def _inline(text: str) -> InlinePicture:
     """The bytes. Raises PictureRefused if their begin is no picture's."""
     try:
-        data = data_uri.decoded(text)
-        if len(data) > settings.UPLOAD_MAX_BYTES:
-            raise ValidationError(f"has a picture of more than {settings.UPLOAD_MAX_BYTES:,} bytes in it")
-        kind_of(data[:HEAD_BYTES])
+        return _begins_well(InlinePicture(data_uri.decoded(text)))
     except data_uri.BadDataUri as err:
         raise ValidationError(str(err)) from None
-    return InlinePicture(data)
+
+
+def _begins_well(picture: InlinePicture) -> InlinePicture:
+    """The same. Raises PictureRefused if its begin is no picture's."""
+    if len(picture.data) > settings.UPLOAD_MAX_BYTES:
+        raise ValidationError(f"has a picture of more than {settings.UPLOAD_MAX_BYTES:,} bytes in it")
+    kind_of(picture.data[:HEAD_BYTES])
+    return picture
 
 
 class Prompt(Text):

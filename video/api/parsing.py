@@ -57,9 +57,15 @@ class OrderParser(StrictJSONParser):
         if picture is None or len(rest) > settings.MAX_BODY_BYTES:
             raise too_large()
         order = load(rest)
-        if order.get("imageUrl") != mark:
+        place = self.place_of_picture(order)
+        if place is None or place[0].get(place[1]) != mark:
             raise too_large()
-        return {**order, "imageUrl": json.loads(picture[0])}
+        place[0][place[1]] = json.loads(picture[0])
+        return order
+
+    def place_of_picture(self, order: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+        """The object and the name in it that may hold a picture; None if there is no such object."""
+        return order, "imageUrl"
 
 
 class BatchParser(StrictJSONParser):

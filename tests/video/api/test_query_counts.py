@@ -67,3 +67,24 @@ def test_what_is_refused_by_its_looks_costs_the_user_only(api: Client) -> None:
 def test_without_a_token_the_database_is_not_asked(client: Client) -> None:
     # Without the `db` fixture any statement would raise.
     assert client.get("/api/video/status", {"taskId": "task_1"}).status_code == 401
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_dialects_cost_a_fixed_number_of_statements(client_for: Any, order: dict[str, Any]) -> None:
+    user = make_user()
+    client = client_for(user)
+
+    def create(prompt: str) -> Any:
+        return client.post("/v1/videos", {"prompt": prompt})
+
+    statements(lambda: create("first"), 200)
+    assert statements(lambda: create("second"), 200) == MOST_FOR_CREATE - 1  # its user, and its row with the debit
+    statements(lambda: create("second"), 200)
+    assert statements(lambda: create("second"), 200) == MOST_FOR_CREATE + 2  # the task of before, as it stands now
+    for address in ("/v1/videos", "/api/v1/videos"):
+        of_one = f"{address}/{make_task(user).pk}"
+        client.get(of_one)  # the figures of the line
+        assert statements(lambda one=of_one: client.get(one), 200) == 3  # its user, its status, what was asked for
+    for limit in (1, 20):
+        make_task(user)
+        assert statements(lambda most=limit: client.get("/v1/videos", {"limit": most}), 200) == 3
