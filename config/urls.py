@@ -4,11 +4,13 @@ from django.contrib import admin
 from django.urls import URLPattern, URLResolver, include, path
 
 from video.admin.queues import queues_view
+from video.api.mcp.views import McpView
 from video.web import media, pages
 from video.web.versions import versioned
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),
+    path("mcp", McpView.as_view(), name="mcp"),
     path("", include("video.api.dialects.urls")),
     versioned("video.api.urls"),
     path("", include("video.api.urls")),

@@ -5,6 +5,7 @@ One system for all of them; it works on the simulator.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -16,11 +17,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import mcp
 import openai
 import openrouter
 import pytest
 import requests
 from django.contrib.auth.models import AbstractBaseUser
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.factories import access_token, make_user
 from tests.pictures import picture
@@ -224,6 +228,55 @@ def test_openrouter_is_told_each_error(server: Server, user: AbstractBaseUser) -
     assert videos.get_generation(job_id=job.id).status == "cancelled"
     with pytest.raises(errors.NotFoundResponseError, match="cancelled"):
         videos.get_video_content(job_id=job.id)
+
+
+def test_an_assistant_waits_for_a_video_by_the_pages_code(
+    server: Server, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("REELWORKS_URL", server.url)
+    monkeypatch.setenv("REELWORKS_TOKEN", access_token(user))
+    exec(compile(blocks("python")[2], "docs/clients.md", "exec"), {"__name__": "page"})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("costs 10 credits")
+    status, link = second.split()
+    assert status == "success"
+    assert requests.get(link, timeout=60).content[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_the_official_mcp_client_of_each_kind(server: Server, user: AbstractBaseUser, mode: str) -> None:
+    """With a handshake, and without one since 2026-07-28."""
+
+    async def session(key: str) -> list[Any]:
+        login = {"Authorization": f"Bearer {key}"}
+        async with (
+            httpx2.AsyncClient(headers=login, timeout=90) as http,
+            mcp.Client(streamable_http_client(f"{server.url}/mcp", http_client=http), mode=mode) as client,
+        ):
+            tools = await client.list_tools()
+            quoted = await client.call_tool("list_models", {"order": {"prompt": "A cat"}})
+            made = await client.call_tool("create_video", {"prompt": "A slow cat [[sim render=600]]"})
+            asked = {"taskId": made.structured_content["taskId"]}
+            # Answered by the change from pending to running, long before that.
+            waited = await client.call_tool("video_status", {**asked, "wait": 60})
+            ended = await client.call_tool("cancel_video", asked)
+            listed = await client.call_tool("list_videos", {"limit": 1})
+            wrong = await client.call_tool("create_video", {"prompt": "A cat", "duration": 99})
+            with pytest.raises(mcp.MCPError, match="tools/call needs the name of a tool"):
+                await client.call_tool("remove_everything", {})
+            return [tools.tools, quoted, made, waited, ended, listed, wrong]
+
+    tools, quoted, made, waited, ended, listed, wrong = asyncio.run(session(access_token(user)))
+    assert {"create_video", "video_status"} <= {tool.name for tool in tools}
+    assert quoted.structured_content["quote"]["credits"] == made.structured_content["credits"] == 10
+    assert waited.structured_content["taskId"] == made.structured_content["taskId"]
+    assert ended.structured_content["errorCode"] == "cancelled"
+    assert listed.structured_content["tasks"][0]["taskId"] == made.structured_content["taskId"]
+    assert wrong.is_error
+    assert wrong.structured_content["code"] == "invalid_request"
+    with pytest.raises(Exception) as refused:
+        asyncio.run(session("nobody"))
+    assert "not valid here" in str(refused.value) or "not valid here" in repr(refused.value)
 
 
 def need_node() -> str:

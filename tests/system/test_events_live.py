@@ -129,6 +129,26 @@ def test_a_status_may_wait_for_the_change(web: Web) -> None:
     assert time.monotonic() - begun < 20  # the change woke them
 
 
+def test_an_assistants_question_waits_as_well(web: Web) -> None:
+    """It is a POST, whose body is asked again when the task has changed."""
+    task = make_task(web.user, "waited for by an assistant")
+    call = {"name": "video_status", "arguments": {"taskId": task.pk, "wait": 20}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+
+    def ask(number: int) -> str:
+        address = f"http://127.0.0.1:{web.port}/mcp"
+        told = requests.post(address, json={**message, "id": number}, headers=web.headers, timeout=60).json()
+        assert told["id"] == number
+        return str(told["result"]["structuredContent"]["status"])
+
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(ask, number) for number in range(8)]
+        until("all are asked", lambda: all(one.running() for one in waiting))
+        assert web.get(f"status?taskId={task.pk}").json()["data"]["status"] == "pending"
+        web.cancel(task.pk)
+        assert {one.result(timeout=60) for one in waiting} == {"failed"}
+
+
 def test_a_status_that_has_waited_long_enough_is_answered_as_it_is(web: Web) -> None:
     task = make_task(web.user, "nothing happens")
     assert web.get(f"status?taskId={task.pk}&wait=1").json()["data"]["status"] == "pending"

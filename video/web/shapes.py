@@ -9,8 +9,8 @@ from typing import Any
 
 #: OpenAI's dialect, OpenRouter's, and the Model Context Protocol.
 OPENAI, OPENROUTER, MCP = "/v1", "/api/v1/videos", "/mcp"
-#: JSON-RPC 2.0: what is wrong with the request itself; and the first code that a server may give a meaning to.
-INVALID_REQUEST, REFUSED = -32600, -32000
+#: JSON-RPC 2.0's own codes.
+INVALID_REQUEST, INTERNAL_ERROR = -32600, -32603
 
 
 def error(path: str, status: int, code: str, message: str, details: Any = None) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def error(path: str, status: int, code: str, message: str, details: Any = None) 
     if _is_under(path, OPENROUTER):
         return openrouter(status, code, message, details)
     if _is_under(path, MCP):
-        return json_rpc(code, message, details)
+        return json_rpc(status, code, message, details)
     return {"success": False, "error": {"code": code, "message": message, "details": details or {}}}
 
 
@@ -40,9 +40,8 @@ def openrouter(status: int, code: str, message: str, details: Any = None) -> dic
     return {"error": {"code": status, "message": message, "metadata": {"code": code, "details": details or {}}}}
 
 
-def json_rpc(
-    code: str, message: str, details: Any = None, *, number: int = REFUSED, request_id: str | int | None = None
-) -> dict[str, Any]:
-    """`number` is JSON-RPC's code; `request_id` is null where the request could not be read."""
+def json_rpc(status: int, code: str, message: str, details: Any = None) -> dict[str, Any]:
+    """Of a request that was not read as far as its id."""
+    number = INTERNAL_ERROR if status >= 500 else INVALID_REQUEST
     shown = {"code": number, "message": message, "data": {"code": code, "details": details or {}}}
-    return {"jsonrpc": "2.0", "id": request_id, "error": shown}
+    return {"jsonrpc": "2.0", "id": None, "error": shown}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +185,30 @@ def test_a_page_of_our_front_ends_may_read_what_is_refused_before_django(
     assert told["Content-Type"] == ("application/json" if path.startswith("/api") else "text/plain; charset=utf-8")
     allowed = {name: value for name, value in told.items() if name.lower() == "access-control-allow-origin"}
     assert list(allowed.values()) == [origin] * (origin == "https://app.example.com")
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("/api/video/create", ("error", "code")),
+        ("/v1/videos", ("error", "code")),
+        ("/api/v1/videos", ("error", "metadata", "code")),
+        ("/api/v1/videos/task_1/content", ("error", "metadata", "code")),
+        ("/mcp", ("error", "data", "code")),
+    ],
+)
+def test_what_is_refused_beside_the_views_has_the_shape_of_its_address(
+    web: Client, monkeypatch: pytest.MonkeyPatch, path: str, place: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(outage.gate, "lets_through", lambda: False)
+    away = web.post(path, {}, content_type="application/json")
+    assert away.status_code == 503
+    assert away["Content-Security-Policy"] == headers.CSP_NOTHING
+    _, early = refusal(path, 503, "overloaded", "Please try again.", origin=None)
+    for told, code in ((away.json(), "unavailable"), (json.loads(early), "overloaded")):
+        for name in place:
+            told = told[name]
+        assert told == code
 
 
 def test_an_outage_is_told_to_pages_of_our_front_ends(
