@@ -105,6 +105,13 @@ def test_our_own_fields_come_under_our_name_or_by_headers(api: Client) -> None:
         ({"frame_images": frames("https://pictures.example.com/a.png", "last_frame")}, "frame_images"),
         ({"frame_images": frames("http://127.0.0.1/a.png")}, "frame_images"),
         ({"frame_images": frames("data:image/png;base64,AAAA")}, "frame_images"),
+        ({"\ud800": 1}, ""),
+        ({"prompt": "\ud800"}, "prompt"),
+        ({"seed": 10**400}, "seed"),
+        ({"duration": 10**30}, "duration"),
+        ({"size": "\ud800"}, "size"),
+        ({"model": "\ud800"}, "model"),
+        ({"provider": {"reelworks": {"\ud800": 1}}}, ""),
         ({"provider": "runway"}, "provider"),
         ({"provider": {"reelworks": "cheap"}}, "provider.reelworks"),
         ({"provider": {"reelworks": {"colour": "red"}}}, "provider.reelworks.colour"),
@@ -115,6 +122,13 @@ def test_what_is_wrong_is_named_in_the_clients_words(api: Client, fields: dict[s
     assert error["metadata"]["details"][0]["field"] == field
     assert field in error["message"]
     assert not VideoTask.objects.exists()
+
+
+def test_a_body_may_be_nested_as_deeply_as_it_can_be_read(api: Client) -> None:
+    for depth in (10, 700, 900, 960, 990, 2000):
+        raw = '{"model": "auto", "prompt": "A cat", "trace": ' + "[" * depth + "]" * depth + "}"
+        reply = api.post(VIDEOS, raw, content_type=JSON)
+        assert reply.status_code in (202, 400), (depth, reply.content)
 
 
 def test_notes_for_the_senders_own_records_make_no_difference_but_to_repeats(api: Client) -> None:

@@ -219,3 +219,33 @@ def test_another_users_video_and_an_empty_purse(user: AbstractBaseUser) -> None:
     assert other.tool("list_videos")["tasks"] == []
     task.refresh_from_db()
     assert task.status == "pending"
+
+
+HALF = "\ud800"
+DEEP: Any = json.loads("[" * 700 + "]" * 700)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("create_video", {HALF: 1}),
+        ("create_video", {"prompt": HALF}),
+        ("create_video", {"prompt": "A cat", "idempotencyKey": HALF}),
+        ("create_video", {"prompt": "A cat", "seed": 10**400}),
+        ("create_video", {"prompt": DEEP}),
+        ("list_models", {"order": DEEP}),
+        ("video_status", {"taskId": HALF}),
+        ("video_status", {"taskId": "task_1", "wait": DEEP}),
+        ("list_videos", {"cursor": HALF, "limit": 1.5}),
+        ("cancel_video", {"taskId": {}}),
+    ],
+)
+def test_odd_arguments_are_refused(user: AbstractBaseUser, name: str, arguments: dict[str, Any]) -> None:
+    told = Assistant(user).tool(name, **arguments)
+    assert told["isError"]
+    assert told["code"] in ("invalid_request", "invalid_json", "not_found")
+
+
+def test_an_id_that_can_not_be_sent_back_is_refused(user: AbstractBaseUser) -> None:
+    raw = '{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}'
+    refused(Assistant(user).post(raw), 400, protocol.INVALID_REQUEST)

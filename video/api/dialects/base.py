@@ -14,8 +14,9 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from media_pipeline.errors import PictureRefused
+from providers.untrusted import storable
 from video.actions import create
-from video.actions.order_input import CreateSerializer, InlinePicture
+from video.actions.order_input import LONGEST_SHOWN, MOST_UNKNOWN, CreateSerializer, InlinePicture
 from video.api import errors
 from video.api.base import ApiView, user_id
 from video.api.parsing import OrderParser
@@ -105,7 +106,10 @@ def _derived_key(asked: Mapping[str, Any], fingerprint: str) -> str:
     """A key that no client can send, as theirs have no blank: equal for what says the same, a file's bytes included,
     in whatever order and encoding it came.
     """
-    said = json.dumps([asked, fingerprint], sort_keys=True, default=_digest)
+    try:
+        said = json.dumps([asked, fingerprint], sort_keys=True, default=_digest)
+    except RecursionError:
+        raise errors.ApiError(400, "invalid_json", "The body is nested too deeply.") from None
     return f"repeat {hashlib.sha256(said.encode()).hexdigest()}"
 
 
@@ -124,13 +128,12 @@ def unix(at: datetime | str | None) -> int | None:
 
 def refuse_unknown(asked: Mapping[str, Any], known: Mapping[str, str] | frozenset[str], others: frozenset[str]) -> None:
     """Raise ValidationError for names that the dialect doesn't have; `others` are those of the other one."""
-    wrong = {}
-    for name in asked:
-        if name in others:
-            wrong[name[:80]] = [
-                "belongs to the other dialect: OpenAI's is at /v1/videos, OpenRouter's at /api/v1/videos"
-            ]
-        elif name not in known:
-            wrong[name[:80]] = [f"is not known here; there are {', '.join(sorted(known))}"]
+    wrong = [name for name in asked if name not in known][:MOST_UNKNOWN]
     if wrong:
-        raise ValidationError(dict(list(wrong.items())[:10]))
+        there_are = f"is not known here; there are {', '.join(sorted(known))}"
+        raise ValidationError({shown(name): [OTHER_MOUNT if name in others else there_are] for name in wrong})
+
+
+def shown(name: str) -> str:
+    """A name that a stranger chose, as an answer may repeat it."""
+    return storable(name[:LONGEST_SHOWN], LONGEST_SHOWN)

@@ -38,7 +38,8 @@ class Facts:
     @property
     def model(self) -> str:
         """That which made it, or the likely one."""
-        return str(self.status.get("model") or self.task.model_requested or self.task.eligible_models[0])
+        likely = self.task.eligible_models[:1] or [words.AUTO]
+        return str(self.status.get("model") or self.task.model_requested or likely[0])
 
     @property
     def size(self) -> str:
@@ -57,7 +58,9 @@ def of_new(task: VideoTask) -> Facts:
 def of(task_id: str, request: Request) -> Facts:
     """Of a task of the caller's. Raises a 404, and a 410 if it was deleted."""
     status = status_of(task_id, request)
-    task = VideoTask.objects.only(*_ROW).get(pk=task_id)
+    task = VideoTask.objects.only(*_ROW).filter(pk=task_id).first()
+    if task is None:  # erased in this very moment
+        raise errors.not_found()
     return Facts(task, task.created_at, status)
 
 

@@ -171,7 +171,7 @@ def _asked(request: Request) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     for name, parts in sent.lists():
         if len(parts) > 1:
-            raise ValidationError({name[:80]: ["is given twice"]})
+            raise ValidationError({base.shown(name): ["is given twice"]})
         asked[name] = _part(name, parts[0])
     if "input_reference[image_url]" in asked:  # how clients write an object into a form
         asked["input_reference"] = {"image_url": asked.pop("input_reference[image_url]")}
@@ -182,7 +182,7 @@ def _part(name: str, part: Any) -> Any:
     if not isinstance(part, UploadedFile):
         return part
     if name != "input_reference":
-        raise ValidationError({name[:80]: ["must not be a file"]})
+        raise ValidationError({base.shown(name): ["must not be a file"]})
     if (part.size or 0) > settings.UPLOAD_MAX_BYTES:
         most = f"the picture may have at most {settings.UPLOAD_MAX_BYTES:,} bytes."
         raise errors.invalid(name, most, code="image_too_large", status=413)

@@ -14,7 +14,8 @@ from providers.catalogue import UnknownModel
 from video.actions.order_input import RATIOS, CreateSerializer
 
 #: Model names that leave the choice to us: OpenRouter's clients must name one.
-OUR_CHOICE = frozenset({"auto", "reelworks/auto"})
+AUTO = "auto"
+OUR_CHOICE = frozenset({AUTO, f"reelworks/{AUTO}"})
 #: Headers with what a dialect has no word for: `x-reelworks-negative-prompt` is `negativePrompt`.
 HEADERS = "HTTP_X_REELWORKS_"
 _SIZE = re.compile(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4})", re.ASCII)

@@ -46,12 +46,16 @@ class Api:
 
     def get(self, path: str, **query: str) -> Any:
         """What a GET answers. Raises ToolRefused and MustWait."""
-        return self._ask("GET", path, urlencode(query), b"", {})
+        return self._ask("GET", path, urlencode(query, errors="replace"), b"", {})
 
     def post(self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> Any:
         """What a POST answers. Raises ToolRefused."""
         key = {} if idempotency_key is None else {"HTTP_IDEMPOTENCY_KEY": idempotency_key}
-        return self._ask("POST", path, "", json.dumps(body).encode(), key)
+        try:
+            sent = json.dumps(body).encode()
+        except RecursionError:
+            raise ToolRefused("invalid_json", "The arguments are nested too deeply.") from None
+        return self._ask("POST", path, "", sent, key)
 
     def _ask(self, method: str, path: str, query: str, body: bytes, more: Mapping[str, str]) -> Any:
         sent = {name: value for name, value in self.outer.META.items() if name != "HTTP_IDEMPOTENCY_KEY"}

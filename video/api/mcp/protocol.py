@@ -88,7 +88,7 @@ def read(message: dict[str, Any], headers: Mapping[str, str]) -> Call | None:
         raise Refused(INVALID_REQUEST, "A message names its method.")
     if "id" not in message:
         return None
-    if not isinstance(number, str | int) or isinstance(number, bool):
+    if not isinstance(number, str | int) or isinstance(number, bool) or not _is_text(str(number)):
         raise Refused(INVALID_REQUEST, "The id of a request is a string or a whole number.")
     call = Call(number, method, {}, version)
     params = message.get("params", {})
@@ -115,6 +115,15 @@ def _check_envelope(call: Call, headers: Mapping[str, str]) -> None:
     for name, (in_head, in_body) in said.items():
         if in_head != in_body:
             raise Refused(HEADER_MISMATCH, f"The header {name} and the body say different things.", call=call)
+
+
+def _is_text(text: str) -> bool:
+    """Whether it can be sent back: JSON's escapes may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _decoded(text: str | None) -> str | None:

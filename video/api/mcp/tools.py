@@ -9,7 +9,18 @@ from typing import Any
 from rest_framework.serializers import Field
 
 from media_pipeline.encode.rates import MAX_FPS
-from video.actions.order_input import CreateSerializer, Flag, FrameRate, ImageAddress, OneOf, Text, WholeNumber
+from providers.untrusted import storable
+from video.actions.order_input import (
+    LONGEST_SHOWN,
+    MOST_UNKNOWN,
+    CreateSerializer,
+    Flag,
+    FrameRate,
+    ImageAddress,
+    OneOf,
+    Text,
+    WholeNumber,
+)
 from video.api.mcp.inner import Api, ToolRefused
 from video.api.views.lists import LARGEST_PAGE, STATUSES
 from video.api.views.video import LONGEST_WAIT_S
@@ -61,10 +72,11 @@ class Tool:
         unknown = [name for name in arguments if name not in known]
         missing = [name for name in self.required if arguments.get(name) is None]
         if unknown or missing:
-            wrong = [(name, f"is not known here; there are {', '.join(known)}") for name in unknown[:10]]
+            there_are = f"is not known here; there are {', '.join(known)}"
+            wrong = [(storable(name[:LONGEST_SHOWN], LONGEST_SHOWN), there_are) for name in unknown[:MOST_UNKNOWN]]
             wrong += [(name, "is missing") for name in missing]
-            details = [{"field": name[:80], "message": why} for name, why in wrong]
-            raise ToolRefused("invalid_request", "; ".join(f"{name[:80]}: {why}" for name, why in wrong), details)
+            details = [{"field": name, "message": why} for name, why in wrong]
+            raise ToolRefused("invalid_request", "; ".join(f"{name}: {why}" for name, why in wrong), details)
         return self.run(api, {name: value for name, value in arguments.items() if value is not None})
 
 
