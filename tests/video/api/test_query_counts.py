@@ -88,3 +88,17 @@ def test_the_dialects_cost_a_fixed_number_of_statements(client_for: Any, order: 
     for limit in (1, 20):
         make_task(user)
         assert statements(lambda most=limit: client.get("/v1/videos", {"limit": most}), 200) == 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_tool_costs_its_call_and_one_statement_more(client_for: Any) -> None:
+    user = make_user()
+    client, task = client_for(user), make_task(user)
+    call = {"name": "video_status", "arguments": {"taskId": task.pk}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+
+    def ask() -> Any:
+        return client.post("/mcp", message, content_type="application/json")
+
+    statements(ask, 200)
+    assert statements(ask, 200) == MOST_FOR_STATUS + 1

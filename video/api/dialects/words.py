@@ -86,11 +86,10 @@ class Beside:
 
 def from_headers(meta: Mapping[str, Any]) -> Beside:
     """What the headers `x-reelworks-…` say. Raises ValidationError for one that there isn't."""
-    known = {f"HTTP_{_header_of(name).upper().replace('-', '_')}": name for name in _fields()}
+    sent = {key: value for key, value in meta.items() if key.startswith(HEADERS)}
+    known = {f"HTTP_{_header_of(name).upper().replace('-', '_')}": name for name in _fields()} if sent else {}
     found = Beside({}, {})
-    for key, value in meta.items():
-        if not key.startswith(HEADERS):
-            continue
+    for key, value in sent.items():
         if key not in known:
             shown = key.removeprefix("HTTP_").replace("_", "-").lower()[:80]
             there_are = ", ".join(sorted(_header_of(name) for name in known.values()))
