@@ -16,6 +16,7 @@ from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.views import defaults
 from rest_framework import exceptions
+from rest_framework.request import Request
 
 from media_pipeline.errors import DiskFull, PictureRefused, StorageDown, StorageRefused
 from video.actions.order_input import OrderRefused, flatten
@@ -80,15 +81,14 @@ def body(code: str, message: str, details: Details | None = None) -> dict[str, A
 
 def told(exc: Exception) -> dict[str, Any]:
     """What an envelope would say of it as its `error`: for one of many in an answer."""
-    error = translate(exc, None)
+    error = translate(exc)
     found: dict[str, Any] = body(error.code, error.message, error.details)["error"]
     return found
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
     """Every exception of an API view as an envelope. An unexpected one is logged; its answer is a number."""
-    request_id = context["request"].META.get(request_ids.META)
-    error = translate(exc, request_id)
+    error = translate(exc, context["request"])
     return answer(exc, error, body(error.code, error.message, error.details))
 
 
@@ -106,7 +106,7 @@ def answer(exc: Exception, error: ApiError, shown: dict[str, Any]) -> HttpRespon
     return response
 
 
-def translate(exc: Exception, request_id: str | None) -> ApiError:
+def translate(exc: Exception, request: Request | None = None) -> ApiError:
     """What any exception of a view is to its client. An unexpected one is logged, with the id of its request."""
     match exc:
         case ApiError():
@@ -154,6 +154,7 @@ def translate(exc: Exception, request_id: str | None) -> ApiError:
             log.error("no link to a video can be made: %s", exc)
             return ApiError(503, "unavailable", "Links can't be made just now. Please try again in a moment.")
     number = secrets.token_hex(4)
+    request_id = None if request is None else request.META.get(request_ids.META)
     log.error("unexpected error %s of request %s", number, request_id, exc_info=exc)
     return ApiError(
         500,

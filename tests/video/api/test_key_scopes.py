@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from django.test import Client
 
 from tests.factories import make_task, make_user
 from video.api.base import ApiView, PublicApiView
+from video.api.dialects import urls as dialects
 from video.api.key_login import KeyScope
 from video.api.urls import urlpatterns
 from video.models import ApiKey, Scope
@@ -37,7 +38,7 @@ class Call:
             route = route.replace(f"<str:{part}>", value)
         self.path = f"/{route}"
         named: KeyScope = self.view.key_scope
-        self.scope = named.get(method.upper()) if isinstance(named, dict) else named
+        self.scope = named.get(method.upper()) if isinstance(named, Mapping) else named
 
     def told(self, key: str, path: str | None = None, body: bytes = b"{}", **more: Any) -> tuple[int, str]:
         headers = {"HTTP_AUTHORIZATION": f"Bearer {key}", "content_type": JSON, **more}
@@ -45,11 +46,12 @@ class Call:
         reply = client.generic(self.method.upper(), path or self.path, b"" if self.method == "get" else body, **headers)
         if reply["Content-Type"] != JSON:
             return reply.status_code, ""
-        return reply.status_code, reply.json().get("error", {}).get("code", "")
+        error = reply.json().get("error", {})
+        return reply.status_code, error.get("metadata", error).get("code", "")
 
 
 def calls() -> Iterator[Call]:
-    for pattern in urlpatterns:
+    for pattern in (*urlpatterns, *dialects.urlpatterns):
         view = pattern.callback.view_class  # type: ignore[union-attr]
         if issubclass(view, ApiView) and not issubclass(view, PublicApiView):
             yield from (Call(pattern, method) for method in METHODS if hasattr(view, method))

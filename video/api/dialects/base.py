@@ -17,10 +17,9 @@ from media_pipeline.errors import PictureRefused
 from providers.untrusted import storable
 from video.actions import create
 from video.actions.order_input import LONGEST_SHOWN, MOST_UNKNOWN, CreateSerializer, InlinePicture
-from video.api import errors
-from video.api.base import ApiView, user_id
+from video.api import errors, idempotency
+from video.api.base import ApiView, key_id, user_id
 from video.api.parsing import OrderParser
-from video.api.views.video import IDEMPOTENCY_KEY
 from video.infra.errors import Refusal
 from video.models import VideoTask
 
@@ -39,7 +38,7 @@ class DialectView(ApiView):
         """Of REST framework: what makes an answer of an exception."""
 
         def handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
-            error = errors.translate(exc)
+            error = errors.translate(exc, context["request"])
             shown = type(self).shape(error.status_code, error.code, error.message, error.details)
             return errors.answer(exc, error, shown)
 
@@ -79,9 +78,7 @@ def make(
     Without an Idempotency-Key of the caller's, what was asked for is the key, while the first task is young: the
     official clients send a create again when its answer is lost, and know no key. Raises ApiError.
     """
-    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
-    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-        raise errors.invalid("Idempotency-Key", "must have 1 to 255 visible ASCII characters and no spaces")
+    key = idempotency.key_of(request)
     window_s = None if key is not None else _window_s(request)
     checked = CreateSerializer(data=fields)
     try:
@@ -89,7 +86,9 @@ def make(
         wanted = checked.validated_data
         if window_s is not None:
             key = _derived_key(asked, wanted["order"].fingerprint())
-        return create.create(user_id(request), **wanted, idempotency_key=key, repeat_within_s=window_s)
+        return create.create(
+            user_id(request), **wanted, idempotency_key=key, repeat_within_s=window_s, api_key=key_id(request)
+        )
     except (ValidationError, Refusal, PictureRefused) as err:
         raise _renamed(errors.translate(err), names) from None
 

@@ -12,8 +12,9 @@ from rest_framework.request import Request
 
 from video.api import errors
 from video.api.base import user_id
+from video.api.bodies import TASK_ID
 from video.api.dialects import words
-from video.api.views.video import PUBLIC_STATUS, TASK_ID, checked_id, origin_of, status_of, statuses
+from video.api.views.video import PUBLIC_STATUS, checked_id, origin_of, status_of, statuses
 from video.models import VideoTask
 
 _ROW = (

@@ -7,6 +7,7 @@ sends: a form, also without a file, with `seconds` as text; a create again on 5x
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,8 @@ from video.api import errors
 from video.api.base import PublicApiView, caller, user_id
 from video.api.dialects import base, facts, words
 from video.api.dialects.facts import Facts
+from video.api.key_login import KeyScope
+from video.models import Scope
 from video.web import answers, shapes
 
 #: The client asks again after so many milliseconds, else every second.
@@ -65,6 +68,8 @@ def longest_body() -> int:
 class VideosView(OpenAIView):
     """POST /v1/videos: 200 with a new video, or with the one that the same request made before. GET: the caller's."""
 
+    key_scope: KeyScope = MappingProxyType({"GET": Scope.READ, "POST": Scope.CREATE})
+    takes = ("after", "limit", "order")
     parser_classes = (MultiPartParser, base.PictureParser)
     longest_body = longest_body
 
@@ -82,7 +87,6 @@ class VideosView(OpenAIView):
 
     def get(self, request: Request) -> HttpResponse:
         given = request.GET
-        base.refuse_unknown(given, frozenset({"after", "limit", "order"}), frozenset())
         order = given.get("order", "desc")
         if order not in ("asc", "desc"):
             raise errors.invalid("order", "must be asc or desc")
@@ -95,6 +99,8 @@ class VideosView(OpenAIView):
 
 class VideoView(OpenAIView):
     """GET /v1/videos/{id}. DELETE: the video, its prompt and picture; one that is under way is cancelled first."""
+
+    key_scope: KeyScope = MappingProxyType({"GET": Scope.READ, "DELETE": Scope.MANAGE})
 
     def get(self, request: Request, task_id: str) -> HttpResponse:
         return answers.as_json(video(facts.of(task_id, request)), headers=POLL_AFTER)
@@ -113,6 +119,9 @@ class VideoView(OpenAIView):
 
 class ContentView(OpenAIView):
     """GET /v1/videos/{id}/content?variant=video|thumbnail: 302 to a signed link, which needs no login."""
+
+    key_scope = Scope.READ
+    takes = ("variant",)
 
     def get(self, request: Request, task_id: str) -> HttpResponse:
         variant = request.GET.get("variant", "video")

@@ -21,6 +21,7 @@ from video.api.base import PublicApiView
 from video.api.dialects import base, facts, words
 from video.api.dialects.facts import Facts
 from video.api.views.video import origin_of
+from video.models import Scope
 from video.routing import model_choice
 from video.web import answers, shapes
 
@@ -63,6 +64,7 @@ def longest_body() -> int:
 class VideosView(OpenRouterView):
     """POST /api/v1/videos: 202 with a new job, or with the one that the same request made before."""
 
+    key_scope = Scope.CREATE
     parser_classes = (base.PictureParser,)
     longest_body = longest_body
 
@@ -82,12 +84,17 @@ class VideosView(OpenRouterView):
 class VideoView(OpenRouterView):
     """GET /api/v1/videos/{id}."""
 
+    key_scope = Scope.READ
+
     def get(self, request: Request, task_id: str) -> HttpResponse:
         return answers.as_json(job(facts.of(task_id, request), request))
 
 
 class ContentView(OpenRouterView):
     """GET /api/v1/videos/{id}/content?index=0: 302 to a signed link, which needs no login."""
+
+    key_scope = Scope.READ
+    takes = ("index",)
 
     def get(self, request: Request, task_id: str) -> HttpResponse:
         if request.GET.get("index", "0") != "0":
@@ -97,6 +104,8 @@ class ContentView(OpenRouterView):
 
 class ModelsView(OpenRouterView):
     """GET /api/v1/videos/models: the models that have a key here. What is switched off now is in GET /api/models."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         return answers.as_json({"data": [_model(model) for model in model_choice.models_here()]})

@@ -22,7 +22,8 @@ from video.actions.order_input import (
     WholeNumber,
 )
 from video.api.mcp.inner import Api, ToolRefused
-from video.api.views.lists import LARGEST_PAGE, STATUSES
+from video.api.views.lists import LARGEST_PAGE
+from video.api.views.task_list import STATUSES
 from video.api.views.video import LONGEST_WAIT_S
 from video.models import CreditEntry
 from video.models.order import ABOUT

@@ -16,6 +16,7 @@ from video.api.mcp.inner import Api, MustWait, ToolRefused
 from video.api.mcp.protocol import Call, Refused
 from video.api.mcp.tools import INSTRUCTIONS, TOOLS
 from video.api.origins import refuse_cross_site
+from video.models import Scope
 from video.web import answers, shapes
 
 
@@ -26,11 +27,13 @@ class McpView(ApiView):
     browser ask us in its user's place (DNS rebinding).
     """
 
+    key_scope = Scope.READ  # each tool is a call of the API, which asks for its own
+
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], HttpResponse]:
         """Of REST framework: what makes an answer of an exception."""
 
         def handler(exc: Exception, context: dict[str, Any]) -> HttpResponse:
-            error = errors.translate(exc)
+            error = errors.translate(exc, context["request"])
             return errors.answer(
                 exc, error, shapes.json_rpc(error.status_code, error.code, error.message, error.details)
             )
