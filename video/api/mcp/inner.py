@@ -59,7 +59,8 @@ class Api:
 
     def _ask(self, method: str, path: str, query: str, body: bytes, more: Mapping[str, str]) -> Any:
         sent = {name: value for name, value in self.outer.META.items() if name != "HTTP_IDEMPOTENCY_KEY"}
-        may_wait = bool(sent.get(CAN_WAIT)) and int(sent.get("CONTENT_LENGTH") or 0) <= LONGEST_THAT_WAITS
+        if int(sent.get("CONTENT_LENGTH") or 0) > LONGEST_THAT_WAITS:
+            sent.pop(CAN_WAIT, None)
         request = WSGIRequest(
             {
                 **sent,
@@ -70,7 +71,6 @@ class Api:
                 "CONTENT_TYPE": "application/json",
                 "CONTENT_LENGTH": str(len(body)),
                 "wsgi.input": BytesIO(body),
-                CAN_WAIT: may_wait,
             }
         )
         view, args, kwargs = request.resolver_match = resolve(path)
