@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +61,13 @@ def web_server(folder: Path, *, open_files: int | None = None, **variables: str)
         limits = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (open_files, open_files))
     with server.log.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, *options.split()], cwd=ROOT, env=env, stdout=log, stderr=log, preexec_fn=limits
+            [sys.executable, *options.split()],
+            cwd=ROOT,
+            env=env,
+            stdout=log,
+            stderr=log,
+            preexec_fn=limits,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 60
@@ -72,5 +80,5 @@ def web_server(folder: Path, *, open_files: int | None = None, **variables: str)
             time.sleep(0.03)
         yield server
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # granian's workers outlive it otherwise
         process.wait()
