@@ -40,25 +40,27 @@ NEW_TASK = {
     "admit_at": "statement_timestamp()",
     "has_work_files": "false",
 }
-#: How many tasks may wait, and how many do.
-ROOM = """room AS MATERIALIZED (
-        SELECT coalesce((SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s)
-            AS most_own,
+#: How many tasks may wait and be under way, and how many do.
+ROOM = f"""room AS MATERIALIZED (
+        SELECT coalesce(share.most_waiting, %(most_own)s) AS most_own, share.most_live,
             CASE WHEN %(count_all)s THEN (SELECT count(*) FROM (
                 SELECT FROM video_videotask WHERE admit_at IS NOT NULL LIMIT %(most)s) waiting) END AS all_users
+        FROM (SELECT) one LEFT JOIN video_usershare share ON share.user_id = %(user_id)s
     ), own AS MATERIALIZED (
-        SELECT count(*) AS waiting FROM (
+        SELECT count(*) AS waiting,
+            CASE WHEN (SELECT most_live FROM room) IS NOT NULL THEN {backlog.LIVE_PLACES} END AS live_places
+        FROM (
             SELECT FROM video_videotask WHERE user_id = %(user_id)s AND admit_at IS NOT NULL
             LIMIT (SELECT most_own FROM room)) waiting
-    )"""
+    )"""  # noqa: S608 - a constant
 _INSERT = """
     WITH {room}, {space}, choice AS MATERIALIZED (  -- of models that no operator has switched off
         SELECT %(any_model)s::boolean OR EXISTS (SELECT FROM unnest(%(eligible_models)s::varchar[]) may (model)
             WHERE NOT EXISTS (SELECT FROM video_modelsetting o WHERE o.model = may.model AND NOT o.enabled)) AS is_open
     ), allowed AS MATERIALIZED (
         SELECT FROM room, own, space, choice
-        WHERE own.waiting < room.most_own AND coalesce(room.all_users, 0) < %(most)s AND space.is_free
-            AND choice.is_open
+        WHERE own.waiting < room.most_own AND coalesce(own.live_places, 1) > 0
+            AND coalesce(room.all_users, 0) < %(most)s AND space.is_free AND choice.is_open
     ), {purse}, {allowance}, made AS (
         INSERT INTO video_videotask ({columns})
         SELECT {values}
@@ -70,7 +72,7 @@ _INSERT = """
         SELECT id, run, NULL, 'generate', %(outcome)s, 0, '', '', '', '', statement_timestamp() FROM made
     )
     SELECT EXISTS (SELECT FROM made), EXISTS (SELECT FROM purse), own.waiting >= room.most_own, room.all_users,
-        space.is_free, choice.is_open, {allows}
+        space.is_free, choice.is_open, {allows}, coalesce(own.live_places, 1) <= 0
     FROM room, own, space, choice
 """
 
@@ -79,6 +81,7 @@ _USED_UP = (
     ledger.InsufficientCredits,
     key_spend.KeyLimitReached,
     backlog.TooManyWaiting,
+    backlog.TooManyLive,
     storage_quota.StorageFull,
     uploads.NoSuchUpload,
     uploads.UploadsFull,
@@ -107,7 +110,7 @@ def create(
     `repeat_within_s`: the key was derived from what was asked for, and stands for its task for so many seconds only,
     and never for one that failed or was cancelled.
 
-    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, KeyReused, as
+    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused, as
     `model_choice.eligible_models`, OrderRefused where operators have switched off all models that may run it, and for
     the start image as `uploads.keep` and NoSuchUpload; no task is made then.
     """
@@ -185,8 +188,8 @@ def _earlier(task: VideoTask, repeat_within_s: float | None) -> VideoTask | None
 def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool = False) -> bool:
     """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
     same moment may exceed the limit by as many as they are. False: the key has a task already. Raises
-    TooManyWaiting, StorageFull, InsufficientCredits, KeyLimitReached, and ModelUnavailable where operators have
-    switched off all models that may run it. `any_model`: the task's own models are off, and others may run it.
+    TooManyWaiting, TooManyLive, StorageFull, InsufficientCredits, KeyLimitReached, and ModelUnavailable where operators
+    have switched off all models that may run it. `any_model`: the task's own models are off, and others may run it.
 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
@@ -194,7 +197,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool 
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise too_many(task, own=False)
-    ((made, can_pay, own_is_full, counted, has_space, is_open, key_may),) = database.fetch_prepared(
+    ((made, can_pay, own_is_full, counted, has_space, is_open, key_may, is_full),) = database.fetch_prepared(
         _insert_statement(),
         {
             **{name: getattr(task, name) for name in GIVEN},
@@ -213,6 +216,8 @@ def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool 
         backlog.total.note(counted)
     if not made and (own_is_full or (counted or 0) >= settings.MAX_WAITING):
         raise too_many(task, own=own_is_full)
+    if not made and is_full:
+        raise backlog.TooManyLive
     if not (made or has_space):
         raise storage_quota.full(task.user_id)
     if not (made or is_open):

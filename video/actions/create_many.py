@@ -36,6 +36,7 @@ _INSERT = """
         SELECT w.place FROM wanted w CROSS JOIN room CROSS JOIN own CROSS JOIN space LEFT JOIN purse ON true
             LEFT JOIN allowance ON true
         WHERE w.place < room.most_own - own.waiting AND w.place < %(most)s - room.all_users
+            AND (own.live_places IS NULL OR w.place < own.live_places)
             AND (space.places IS NULL OR w.place < space.places) AND (w.total = 0 OR w.total <= purse.balance)
             AND {allows}
     ), inserted AS (
@@ -52,7 +53,7 @@ _INSERT = """
     )
     SELECT (SELECT count(*) FROM made), (SELECT count(*) FROM fits), room.most_own - own.waiting,
         %(most)s - room.all_users, space.places, (SELECT balance FROM purse),
-        (SELECT credits FROM allowance)
+        (SELECT credits FROM allowance), own.live_places
     FROM room, own, space
 """
 
@@ -74,7 +75,7 @@ def create_many(
     `whole`: all or none; then whatever refuses one is raised. Otherwise they are made as far as credits, backlog and
     storage go, the first ones first. Three statements, one more for start images that were sent before, and those that
     word a refusal. `api_key`: the id of the key that they are ordered with, whose limit counts. Raises
-    InsufficientCredits, KeyLimitReached, TooManyWaiting, StorageFull, NoSuchUpload.
+    InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, NoSuchUpload.
     """
     found: list[VideoTask | Refusal] = []
     addresses = {one.order.image_url for one in wanted if uploads.is_address(one.order.image_url)}
@@ -124,7 +125,7 @@ def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str |
         {name: getattr(task, name) for name in create.GIVEN} | {"place": place, "price": prices[place]}
         for place, task in enumerate(tasks)
     ]
-    ((made, fit, own, of_all, places, balance, allowance),) = database.fetch_prepared(
+    ((made, fit, own, of_all, places, balance, allowance, live),) = database.fetch_prepared(
         _insert_statement(),
         {
             "wanted": json.dumps(rows),
@@ -141,6 +142,8 @@ def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str |
     backlog.total.note(settings.MAX_WAITING - of_all)
     if made == len(tasks):
         return made, None
+    if live is not None and fit >= live:
+        return made, backlog.TooManyLive()
     cost = sum(prices if whole else prices[: fit + 1])
     if api_key is not None and allowance is not None and allowance < cost <= (balance or 0):
         return made, key_spend.reached(api_key, cost)

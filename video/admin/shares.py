@@ -59,13 +59,13 @@ class UserShareForm(ModelForm):
 
     class Meta:
         model = UserShare
-        fields = ("user", "weight", "most_waiting", "most_stored_bytes", "requests_per_minute", "note")
+        fields = ("user", "weight", "most_waiting", "most_live", "most_stored_bytes", "requests_per_minute", "note")
 
 
 @admin.register(UserShare)
 class UserShareAdmin(PageAdmin):
     form = UserShareForm
-    list_display = ("user", "weight", "most_waiting", "most_stored_bytes", "requests_per_minute", "note")
+    list_display = ("user", "weight", "most_waiting", "most_live", "most_stored_bytes", "requests_per_minute", "note")
     list_select_related = ("user",)
     ordering = ("user__username",)
     search_fields = ("user__username",)

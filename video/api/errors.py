@@ -26,7 +26,7 @@ from video.credits.ledger import InsufficientCredits
 from video.infra import outage
 from video.infra.camel import utc
 from video.infra.errors import Refusal
-from video.scheduling.backlog import TooManyWaiting
+from video.scheduling.backlog import TooManyLive, TooManyWaiting
 from video.scheduling.storage_quota import StorageFull
 from video.web import answers, outage_middleware, request_ids
 from video.web.idempotency import KeyInUse, KeyReused
@@ -185,7 +185,7 @@ def _refused(exc: Refusal) -> ApiError | None:
             return not_found("API key")
         case LoginsBusy():
             return ApiError(503, exc.code, str(exc), retry_after_s=exc.retry_after_s)
-        case TooManyWaiting() | TooManyTries() | TooManyRequests():
+        case TooManyWaiting() | TooManyLive() | TooManyTries() | TooManyRequests():
             return ApiError(429, exc.code, str(exc), retry_after_s=exc.retry_after_s)
         case NoSuchUpload():
             return invalid("imageUrl", str(exc), code=exc.code)

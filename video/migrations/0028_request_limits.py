@@ -20,6 +20,11 @@ class Migration(migrations.Migration):
             name='requests_per_minute',
             field=models.PositiveIntegerField(blank=True, help_text='API requests, instead of REQUESTS_PER_MINUTE; 0: no limit.', null=True),
         ),
+        migrations.AddField(
+            model_name='usershare',
+            name='most_live',
+            field=models.PositiveIntegerField(blank=True, help_text='Tasks that may be under way at once, waiting ones included; empty: no limit.', null=True),
+        ),
         migrations.CreateModel(
             name='RequestWindow',
             fields=[

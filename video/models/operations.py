@@ -33,6 +33,9 @@ class UserShare(models.Model):
     most_waiting = models.PositiveIntegerField(
         null=True, blank=True, help_text="Tasks that may wait at once, instead of MAX_WAITING_PER_USER."
     )
+    most_live = models.PositiveIntegerField(
+        null=True, blank=True, help_text="Tasks that may be under way at once, waiting ones included; empty: no limit."
+    )
     most_stored_bytes = models.BigIntegerField(
         null=True,
         blank=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from django.conf import settings
 from django.utils import timezone
@@ -32,6 +33,22 @@ class TooManyWaiting(Refusal):
         )
 
 
+class TooManyLive(Refusal):
+    """As many of the user's tasks are under way as an operator allows. Nothing was made."""
+
+    code = "too_many_live"
+    retry_after_s = NOT_KNOWN_S
+
+    def __init__(self) -> None:
+        super().__init__("As many of your videos are under way as may. Try again when some of them have ended.")
+
+
+#: How many tasks more of %(user_id)s may be under way, by `most_live` of a CTE `room`, which is not NULL.
+LIVE_PLACES: Final = """(SELECT most_live FROM room) - (SELECT count(*) FROM (
+    SELECT FROM video_videotask WHERE user_id = %(user_id)s AND finished_at IS NULL LIMIT (SELECT most_live FROM room)
+) live)"""
+
+
 @dataclass
 class TotalBacklog:
     """All tasks that wait for a slot, as this process counted them last."""
@@ -56,21 +73,27 @@ total = TotalBacklog()
 
 
 def check(user_id: int, models: list[str]) -> None:
-    """For a task that its user retries; create counts the same within its insert. Raises TooManyWaiting."""
-    ((own_is_full, all_is_full),) = database.fetch(
-        """
-        WITH room AS (SELECT coalesce(
-            (SELECT most_waiting FROM video_usershare WHERE user_id = %(user_id)s), %(most_own)s) AS most_own)
+    """For a task that its user retries; create counts the same within its insert. Raises TooManyWaiting and
+    TooManyLive.
+    """
+    ((own_is_full, all_is_full, is_full),) = database.fetch(
+        f"""
+        WITH room AS (
+            SELECT coalesce(share.most_waiting, %(most_own)s) AS most_own, share.most_live
+            FROM (SELECT) one LEFT JOIN video_usershare share ON share.user_id = %(user_id)s)
         SELECT (SELECT count(*) FROM (SELECT FROM video_videotask
                 WHERE user_id = %(user_id)s AND admit_at IS NOT NULL LIMIT most_own) own) >= most_own,
             (SELECT count(*) FROM (SELECT FROM video_videotask
-                WHERE admit_at IS NOT NULL LIMIT %(most)s) all_users) >= %(most)s
+                WHERE admit_at IS NOT NULL LIMIT %(most)s) all_users) >= %(most)s,
+            most_live IS NOT NULL AND {LIVE_PLACES} <= 0
         FROM room
-        """,
+        """,  # noqa: S608 - a constant
         {"user_id": user_id, "most_own": settings.MAX_WAITING_PER_USER, "most": settings.MAX_WAITING},
     )
     if own_is_full or all_is_full:
         raise TooManyWaiting(own=own_is_full, retry_after_s=retry_after_s(user_id, models))
+    if is_full:
+        raise TooManyLive
 
 
 def retry_after_s(user_id: int, models: list[str]) -> int:

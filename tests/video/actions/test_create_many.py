@@ -64,6 +64,15 @@ class TestABatch:
         found = create_many.create_many(user.pk, orders, whole=False)
         assert [type(one).__name__ for one in found] == ["VideoTask", "OrderRefused", "VideoTask"]
 
+    def test_makes_no_more_than_may_be_under_way(self) -> None:
+        user = make_user()
+        UserShare.objects.create(user=user, most_live=3)
+        create_many.create_many(user.pk, wanted(1), whole=True)
+        with pytest.raises(backlog.TooManyLive):
+            create_many.create_many(user.pk, wanted(3), whole=True)
+        found = create_many.create_many(user.pk, wanted(3), whole=False)
+        assert [type(one).__name__ for one in found] == ["VideoTask", "VideoTask", "TooManyLive"]
+
     def test_keeps_every_field_and_their_order(self) -> None:
         user = make_user()
         found = create_many.create_many(user.pk, wanted(20), whole=True)

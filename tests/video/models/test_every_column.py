@@ -198,6 +198,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "PeriodicRun.id": OURS,
     "PeriodicRun.name": OURS,
     "UserShare.weight": "video/admin/shares.py:UserShareForm",
+    "UserShare.most_live": "video/admin/shares.py:UserShareForm",
     "UserShare.requests_per_minute": "video/admin/shares.py:UserShareForm",
     "UserShare.most_waiting": "video/admin/shares.py:UserShareForm",
     "UserShare.note": "video/admin/read_only.py:storable",

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
+from video.actions import cancel
 from video.admin.timeline import waits_for
 from video.credits import ledger
 from video.engine import workers
@@ -70,6 +71,29 @@ def test_an_operator_may_give_a_user_another_limit(few: None, user: AbstractBase
     UserShare.objects.create(user=other, most_waiting=0)
     with pytest.raises(backlog.TooManyWaiting):
         make_task(other)
+
+
+def test_an_operator_may_bound_what_a_user_has_under_way(
+    user: AbstractBaseUser, api: Client, order: dict[str, Any]
+) -> None:
+    UserShare.objects.create(user=user, most_live=2)
+    accepted(make_task(user))  # it has a slot
+    headers = {"HTTP_IDEMPOTENCY_KEY": "k"}
+    assert api.post(CREATE, order, content_type=JSON, **headers).status_code == 201
+    reply = api.post(CREATE, order, content_type=JSON)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "too_many_live")
+    assert int(reply["Retry-After"]) > 0
+    assert api.post(CREATE, order, content_type=JSON, **headers).status_code == 200
+    assert (VideoTask.objects.count(), ledger.balance(user.pk)) == (2, 980)
+    make_task(make_user())
+    waiting = VideoTask.objects.get(idempotency_key="k")
+    cancel.cancel(waiting.pk, by="test")
+    assert api.post(CREATE, order, content_type=JSON).status_code == 201
+    reply = api.post("/api/video/retry", {"taskId": waiting.pk}, content_type=JSON)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "too_many_live")
+    UserShare.objects.update(most_live=0)
+    with pytest.raises(backlog.TooManyLive):
+        make_task(user)
 
 
 def test_a_repeat_of_the_call_that_took_the_last_place_still_gets_its_task(
