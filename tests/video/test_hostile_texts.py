@@ -29,6 +29,7 @@ from video.attempts import callbacks, configured_keys, provider_calls, reconcile
 from video.credits import ledger
 from video.infra.toolkit import toolkit
 from video.models import (
+    ApiKey,
     AttachRequest,
     Circuit,
     CreditEntry,
@@ -372,7 +373,7 @@ def operator(db: None) -> Client:
     return client
 
 
-LISTS = ("videotask", "generation", "loginsession", "provideraccount", "failuretext", "creditentry")
+LISTS = ("videotask", "generation", "loginsession", "provideraccount", "failuretext", "creditentry", "apikey")
 
 
 def test_whatever_is_typed_in_the_admin_rows_are_clean(operator: Client, user: AbstractBaseUser) -> None:
@@ -384,6 +385,12 @@ def test_whatever_is_typed_in_the_admin_rows_are_clean(operator: Client, user: A
             "/admin/video/account/grant/": {"users": user.get_username(), "amount": "5", "note": typed[:120]},
             "/admin/video/usershare/add/": {"user": user.pk, "weight": "2", "note": typed[:200]},
             "/admin/video/modelsetting/add/": {"model": "gen4.5", "enabled": "on", "note": typed[:200]},
+            "/admin/video/apikey/add/": {
+                "user": user.pk,
+                "name": typed[:80],
+                "scopes": "read",
+                "addresses": typed[:50] if at % 4 else "",
+            },
             case: {"action": "attach", "job_id": typed[:120]},
             "/admin/video/videotask/": {"action": "set_priority", "priority": typed, "_selected_action": task},
         }
@@ -406,10 +413,15 @@ def test_whatever_number_is_typed_in_the_admin_it_is_in_its_bounds(
         ("/admin/video/account/grant/", {"users": user.get_username(), "amount": number}),
         ("/admin/video/usershare/add/", {"user": user.pk, "weight": number, "most_waiting": number}),
         ("/admin/video/modelsetting/add/", {"model": "gen4_turbo", "enabled": "on", "price_usd_per_s": number}),
+        *(
+            ("/admin/video/apikey/add/", {"user": user.pk, "name": "a", "scopes": "read", limit: number})
+            for limit in ("daily_credits", "requests_per_minute")
+        ),
     ):
         assert operator.post(address, form).status_code == 200, address
     assert not ModelSetting.objects.exists()
     assert not UserShare.objects.exists()
+    assert not ApiKey.objects.exists()
     assert ledger.balance(user.pk) == 1000
 
 

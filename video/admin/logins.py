@@ -13,10 +13,10 @@ from django.http import HttpRequest
 
 from video.admin.read_only import ReadOnlyAdmin, ago
 from video.infra.durations import count
-from video.models import LoginSession
+from video.models import ApiKey, LoginSession
 from video.web import security_log
 from video.web.client_address import client_address
-from video.web.logins import sessions, sign_in
+from video.web.logins import api_keys, sessions, sign_in
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
 
@@ -78,6 +78,13 @@ def end_logins(request: HttpRequest, user: AbstractBaseUser) -> int:
     """End everything that a user is logged in to, in the admin too. Returns how many logins."""
     ended = sessions.end_all(user, LoginSession.End.OPERATOR)
     security_log.record("logout_everywhere", address=client_address(request), user=user, ended=ended, by=by(request))
+    return ended
+
+
+def revoke_keys(request: HttpRequest, user: AbstractBaseUser) -> int:
+    """End all API keys of a user. Returns how many."""
+    ended = api_keys.end_all(user.pk, ApiKey.End.OPERATOR)
+    security_log.record("keys_revoked", address=client_address(request), user=user, ended=ended, by=by(request))
     return ended
 
 

@@ -43,7 +43,7 @@ class UserAdmin(PageOfUsers):
     """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
 
     list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
-    actions = ("cancel_what_waits", "end_logins", "erase")
+    actions = ("cancel_what_waits", "end_logins", "revoke_keys", "erase")
     readonly_fields = ("stored",)
     fieldsets = (*(DjangoUserAdmin.fieldsets or ()), ("Stored files", {"fields": ("stored",)}))
 
@@ -105,6 +105,14 @@ class UserAdmin(PageOfUsers):
             ended = logins.end_logins(request, user)
             self.log_change(request, user, f"End all logins: {ended}.")
             self.message_user(request, f"{user.get_username()}: {count(ended, 'login')} ended.")
+
+    @admin.action(description="Revoke all API keys", permissions=["change"])
+    def revoke_keys(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
+        """End all API keys of the selected users at once."""
+        for user in queryset:
+            ended = logins.revoke_keys(request, user)
+            self.log_change(request, user, f"Revoke all API keys: {ended}.")
+            self.message_user(request, f"{user.get_username()}: {count(ended, 'API key')} revoked.")
 
     @admin.action(description="Erase …", permissions=["delete"])
     def erase(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:

@@ -94,3 +94,10 @@ def test_roll_and_revoke(operator: Client, user: AbstractBaseUser) -> None:
     key.refresh_from_db()
     assert key.end_reason == "operator"
     assert operator.post(page_of(key), order(user, name="b")).status_code == 403
+
+
+def test_all_keys_of_a_user_are_revoked_at_once(operator: Client, user: AbstractBaseUser) -> None:
+    texts = [api_keys.make(user, KeyOrder("a", ["read"]))[1] for _ in range(2)]
+    other = api_keys.make(make_user(), KeyOrder("a", ["read"]))[1]
+    operator.post("/admin/auth/user/", {"action": "revoke_keys", "_selected_action": [user.pk]})
+    assert [status(text) for text in (*texts, other)] == [401, 401, 200]
