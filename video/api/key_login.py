@@ -87,12 +87,13 @@ def caller(raw: str, request: Request, beside: Beside | None, *, is_counted: boo
     if is_counted:
         chunks = [LEAST_CHUNK, LEAST_CHUNK] if subjects is None else request_limits.limits.begin(*subjects)
     params: dict[str, Any] = {"digest": digest, "address": address or None, **(beside.params if beside else {})}
-    is_written = is_noted or chunks is not None
-    if is_written:
+    plain, sent_at = _sql(beside.sql if beside else "", is_written=False), time.monotonic()
+    if is_noted or chunks is not None:
         user_chunk, key_chunk = chunks or (0, 0)
-        params |= request_limits.parameters() | {"user_chunk": user_chunk, "key_chunk": key_chunk}
-    sent_at = time.monotonic()
-    rows = database.fetch_prepared(_sql(beside.sql if beside else "", is_written=is_written), params)
+        written = _sql(beside.sql if beside else "", is_written=True)
+        rows, _ = request_limits.fetch(written, plain, params, {"user_chunk": user_chunk, "key_chunk": key_chunk})
+    else:
+        rows = database.fetch_prepared(plain, params)
     if not rows:
         security_log.record_sample("key_refused", address=address, reason="unknown")
         throttle.count_key(address)

@@ -238,15 +238,16 @@ def _read(pk: Any, session_id: str, beside: Beside | None, is_counted: bool) -> 
     """
     params = {"user": pk, **({"session": session_id} if session_id else {}), **(beside.params if beside else {})}
     chunks = request_limits.limits.begin(of_user(pk)) if is_counted else None
-    sql = _sql(bool(session_id), beside.sql if beside else "", leases=chunks is not None)
+    of_session, more = bool(session_id), beside.sql if beside else ""
+    plain = _sql(of_session, more, leases=False)
     if chunks is None:
-        rows = database.fetch_prepared(sql, params)
+        rows = database.fetch_prepared(plain, params)
         return rows[0] if rows else None
-    sent_at = time.monotonic()
-    rows = database.fetch_prepared(sql, params | request_limits.parameters() | {"user_chunk": chunks[0]})
+    sent_at, counted = time.monotonic(), _sql(of_session, more, leases=True)
+    rows, has_leases = request_limits.fetch(counted, plain, params, {"user_chunk": chunks[0]})
     if not rows:
         return None
-    *row, leases = rows[0]
+    *row, leases = rows[0] if has_leases else (*rows[0], None)
     request_limits.limits.settle([of_user(pk)], chunks, leases, sent_at=sent_at)
     return tuple(row)
 

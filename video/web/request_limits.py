@@ -10,6 +10,7 @@ The row is written by the statement that reads the login (`LEASES`), so a reques
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -19,13 +20,20 @@ from datetime import timedelta
 from typing import Any, Final
 
 from django.conf import settings
+from django.db import Error, connection
 from django.db.models.functions import Now
 
+from video.infra import database
+from video.infra.causes import kind_of
 from video.infra.errors import Refusal
 from video.models import RequestWindow
 
+log = logging.getLogger(__name__)
+
 WINDOW_S: Final = 60
 LEAST_CHUNK: Final = 16
+#: SQL states: read_only_sql_transaction, disk_full.
+_TAKES_NO_WRITES = frozenset({"25006", "53100"})
 _MOST_KEPT = 20_000  # windows of users and keys, in memory
 #: Where Django keeps the header fields of a request's answer (a dict).
 META = "reelworks.rate_limit"
@@ -199,6 +207,19 @@ def _have_one(windows: Sequence[Window | None], now: float) -> bool:
 
 
 limits = RequestLimits()
+
+
+def fetch(counted: str, plain: str, params: dict[str, Any], chunks: dict[str, int]) -> tuple[list[Any], bool]:
+    """Rows of a statement with `LEASES` and whether it is that one's. While the database takes no writes (its disk is
+    full, or it is a standby that will lead soon) those of the plain one: reads go on, and are not counted for a minute.
+    """
+    try:
+        return database.fetch_prepared(counted, params | chunks | parameters()), True
+    except Error as err:
+        if getattr(err.__cause__, "sqlstate", None) not in _TAKES_NO_WRITES or connection.in_atomic_block:
+            raise
+        log.warning("requests are not counted: the database takes no writes (%s)", kind_of(err))
+    return database.fetch_prepared(plain, params), False
 
 
 def parameters() -> dict[str, int]:

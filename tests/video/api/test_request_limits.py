@@ -314,3 +314,21 @@ def test_processes_at_once_never_pass_the_limit(settings: Settings, monkeypatch:
         assert 20 <= passed <= 30
 
     in_one_minute(story)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_database_takes_no_writes_reads_go_on_uncounted() -> None:
+    user = make_user()
+    token, key = access_token(user), key_of(user)
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+    try:
+        for one in (token, key):
+            replies = [ask(one) for _ in range(2)]
+            assert [reply.status_code for reply in replies] == [200, 200]
+            assert "RateLimit" not in replies[1]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+    request_limits.limits = RequestLimits()
+    assert "RateLimit" in ask(token)
