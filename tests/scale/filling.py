@@ -9,6 +9,7 @@ from video.models.order import Order
 
 USERS = 1000
 USER = 7  # one of them
+RICH = 8  # one who has a quarter of all tasks
 ACTIVE = f"task_z{17:025d}"  # a task under way, of that user
 ORDER = Order(prompt="A cat", duration_s=5, aspect_ratio="16:9")
 
@@ -24,7 +25,8 @@ INSERT INTO video_videotask (id, user_id, run, prompt, duration_s, aspect_ratio,
     status, stage, progress, fence, claimed_by, park_reason, tries, deaths, error_code, error_message,
     source_key, output_key, thumbnail_key, has_work_files, video_id, created_at, started_at, finished_at,
     video_bytes, original_bytes, expires_at, gone_at, gone_why, metadata)
-SELECT 'task_' || lpad(i::text, 26, '0'), 1 + i %% %(users)s, 1, 'A cat', 5, '16:9', '', 'balanced', true,
+SELECT 'task_' || lpad(i::text, 26, '0'),
+    CASE WHEN i %% 4 = 1 THEN %(rich)s ELSE 1 + i %% %(users)s END, 1, 'A cat', 5, '16:9', '', 'balanced', true,
     '', ARRAY['gen4.5'], '', 'medium', 'source', 30, CASE WHEN i %% 10 = 0 THEN 'key-' || i END, %(hash)s,
     CASE WHEN failed THEN 'failed' ELSE 'success' END, CASE WHEN failed THEN 'poll' ELSE 'done' END,
     CASE WHEN failed THEN 5 ELSE 100 END, 9, 'host:1', '', 0, 0,
@@ -101,7 +103,7 @@ def fill(tasks: int) -> None:
         cursor.execute("SET synchronous_commit = off")
         cursor.execute("SET statement_timeout = 0")  # a million rows take their time
         for statement in filter(str.strip, f"{_ROWS};{_ACTIVE}".split(";\n")):
-            cursor.execute(statement, {"users": USERS, "tasks": tasks, "hash": ORDER.fingerprint()})
+            cursor.execute(statement, {"users": USERS, "rich": RICH, "tasks": tasks, "hash": ORDER.fingerprint()})
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("RESET synchronous_commit")
         cursor.execute("VACUUM (ANALYZE)")

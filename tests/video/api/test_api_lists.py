@@ -135,13 +135,13 @@ class TestTasks:
 
     def test_cost_two_statements(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
-        for query in ({}, {"cursor": task.pk}, {"status": "pending"}, {"order": "endedAt"}, {"metadata.a": "b"}):
+        for query in ({}, {"cursor": task.pk}, {"status": "pending"}, {"order": "endedAt"}):
             with CaptureQueriesContext(connection) as captured:
                 data(api, TASKS, **query)
             assert len(captured) == 2
 
     def test_cost_one_more_for_a_short_page_of_what_no_index_serves(self, api: Client) -> None:
-        for query in ({"status": "failed"}, {"text": "cat"}):
+        for query in ({"status": "failed"}, {"text": "cat"}, {"metadata.a": "b"}, {"metadata.a": "b", "text": "cat"}):
             with CaptureQueriesContext(connection) as captured:
                 data(api, TASKS, **query)
             assert len(captured) == 3

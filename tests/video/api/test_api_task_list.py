@@ -148,6 +148,18 @@ class TestWhatNoIndexServes:
             cancel.cancel(one, by="them")
         assert sorted(all_pages(api, text="cat", order="endedAt")) == sorted([batch[0], batch[-2]])
 
+    def test_but_pairs_are_found_wherever_they_are(
+        self, api: Client, user: AbstractBaseUser, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(task_list, "LOOKED_AT", 3)
+        rare = made(user, *"abcde", project="spring")
+        made(user, *"fghijk", project="autumn")
+        found = data(api, limit=2, **{"metadata.project": "spring"})
+        assert [one["taskId"] for one in found["tasks"]] == rare[:2:-1]
+        for order in ("createdAt", "-createdAt"):
+            assert sorted(all_pages(api, limit=2, order=order, **{"metadata.project": "spring"})) == sorted(rare)
+        assert ids(api, text="b", **{"metadata.project": "spring"}) == [rare[1]]
+
 
 class TestFields:
     def test_only_those_that_are_named(self, api: Client, user: AbstractBaseUser) -> None:

@@ -15,6 +15,17 @@ from video.scheduling import estimates
 
 MOST_FOR_CREATE = 3  # its user, its row with the debit, and now and then how long it will take
 MOST_FOR_STATUS = 1  # its user, its login and the task
+MOST_FOR_EACH = {
+    "cancel": 8,
+    "retry": 12,
+    "keyed": 13,
+    "replayed": 5,
+    "delete": 11,
+    "models": 4,
+    "storage": 2,
+    "credits": 3,
+    "details": 6,
+}
 
 
 def statements(call: Any, status: int) -> int:
@@ -102,3 +113,26 @@ def test_a_tool_costs_its_call_and_one_statement_more(client_for: Any) -> None:
 
     statements(ask, 200)
     assert statements(ask, 200) == MOST_FOR_STATUS + 1
+
+
+def test_each_other_call_costs_a_fixed_number_too(api: Client, user: AbstractBaseUser) -> None:
+    """With the login, and the savepoints that stand for BEGIN and COMMIT here; of a task that waits in line."""
+    estimates._cache.clear()
+    task, other = make_task(user).pk, make_task(user).pk
+    statements(lambda: api.get("/api/video/status", {"taskId": task}), 200)
+
+    def post(path: str, body: dict[str, Any], **headers: Any) -> int:
+        return statements(lambda: api.post(path, body, content_type="application/json", **headers), 200)
+
+    counts = {
+        "cancel": post("/api/video/cancel", {"taskId": task}),
+        "retry": post("/api/video/retry", {"taskId": task}),
+        "keyed": post("/api/video/cancel", {"taskId": task}, HTTP_IDEMPOTENCY_KEY="k"),
+        "replayed": post("/api/video/cancel", {"taskId": task}, HTTP_IDEMPOTENCY_KEY="k"),
+        "delete": statements(lambda: api.delete(f"/api/video/tasks/{task}"), 200),
+        "models": statements(lambda: api.get("/api/models"), 200),
+        "storage": statements(lambda: api.get("/api/storage"), 200),
+        "credits": statements(lambda: api.get("/api/credits"), 200),
+        "details": statements(lambda: api.get(f"/api/queues/tasks/{other}"), 200),
+    }
+    assert {name: count for name, count in counts.items() if count > MOST_FOR_EACH[name]} == {}

@@ -1,8 +1,9 @@
 """A user's tasks, by what the query of a request says: filters, order, place and fields.
 
 Every list goes along an index from the place where the page before it ended, so a page costs the same at the end of a
-million tasks as at their begin. What no index serves (a model, an error, words of the prompt) is asked of LOOKED_AT
-tasks a page at most: a page may then have fewer tasks than its limit, or none, and still a next one.
+million tasks as at their begin. What no order serves (a model, an error, words of the prompt) is asked of LOOKED_AT
+tasks a page at most: a page may then have fewer tasks than its limit, or none, and still a next one. Pairs of metadata
+that are rare among those are found by an index of their own.
 """
 
 from __future__ import annotations
@@ -174,8 +175,8 @@ def _pairs(query: Mapping[str, str], along: Conditions, of_each: Conditions, par
     for name, value in pairs.items():
         if not 1 <= len(value) <= LONGEST_VALUE or "\0" in value or not _is_whole(value):
             raise errors.invalid(PAIR + name, f"must have 1 to {LONGEST_VALUE} characters")
-    params["pairs"] = Jsonb({str(params["user"]): pairs})
-    along.append(f"t.metadata <> '{{}}' AND {BY_USER_SQL} @> %(pairs)s")
+    params |= {"pairs": Jsonb(pairs), "pairs_of_user": Jsonb({str(params["user"]): pairs})}
+    of_each.append("t.metadata @> %(pairs)s")
 
 
 def _cursor(query: Mapping[str, str], along: Conditions, of_each: Conditions, params: Any, order: str) -> None:
@@ -220,12 +221,45 @@ def _fields(query: Mapping[str, str]) -> frozenset[str] | None:
 
 def page(asked: Asked, limit: int, base: str) -> Page:
     """So many tasks at most. One statement; a second one for a short page of tasks that were asked one by one."""
-    rows = _select(asked, limit + 1)
-    tasks = [_task(row[2:], base, asked.fields) for row in rows[:limit]]
+    rows, last = _select(asked, limit + 1), None
+    if len(rows) <= limit and "pairs" in asked.params:
+        rows = _select_by_pairs(asked, limit + 1)
+    elif len(rows) <= limit and asked.of_each:
+        last = _last_looked_at(asked)
     if len(rows) > limit:
-        return Page(tasks, _cursor_of(asked, rows[limit - 1]))
-    last = _last_looked_at(asked) if asked.of_each else None
+        last = rows[limit - 1]
+    tasks = [_task(row[2:], base, asked.fields) for row in rows[:limit]]
     return Page(tasks, None if last is None else _cursor_of(asked, last))
+
+
+def _select(asked: Asked, number: int) -> list[tuple[Any, ...]]:
+    way = "DESC" if asked.falls else "ASC"
+    return _entries(asked, f"({_looked_at(asked, 't.*')}) t", way, number)
+
+
+def _select_by_pairs(asked: Asked, number: int) -> list[tuple[Any, ...]]:
+    """The same of all tasks that have the pairs, by their index: for pairs that are rare where the page begins.
+
+    Apart from the order and the limit, which would lead the planner along the list to its end.
+    """
+    having = " AND ".join([*asked.along, f"t.metadata <> '{{}}' AND {BY_USER_SQL} @> %(pairs_of_user)s"])
+    found = f"WITH matching AS MATERIALIZED (SELECT t.id FROM video_videotask t WHERE {having})"  # noqa: S608 - constants
+    way = "DESC" if asked.falls else "ASC"
+    return _entries(asked, "matching JOIN video_videotask t ON t.id = matching.id", way, number, before=found)
+
+
+def _entries(asked: Asked, source: str, way: str, number: int, *, before: str = "") -> list[tuple[Any, ...]]:
+    """The columns of each entry, after its place in the order."""
+    where = " AND ".join(asked.of_each) or "true"
+    return database.fetch(
+        f"""
+        {before} SELECT t.{asked.column}, t.id, t.id, t.prompt, t.created_at, t.finished_at, t.run,
+            t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS}, {_MODEL},
+            t.warnings, t.metadata
+        FROM {source} WHERE {where} ORDER BY t.{asked.column} {way}, t.id {way} LIMIT %(number)s
+        """,  # noqa: S608 - constants of this module
+        {**asked.params, "number": number},
+    )
 
 
 def _looked_at(asked: Asked, what: str, *, skipped: int = 0) -> str:
@@ -234,21 +268,6 @@ def _looked_at(asked: Asked, what: str, *, skipped: int = 0) -> str:
         SELECT {what} FROM video_videotask t WHERE {" AND ".join(asked.along)}
         ORDER BY t.{asked.column} {way}, t.id {way} LIMIT {LOOKED_AT - skipped} OFFSET {skipped}
     """  # noqa: S608 - constants of this module
-
-
-def _select(asked: Asked, number: int) -> list[tuple[Any, ...]]:
-    way = "DESC" if asked.falls else "ASC"
-    where = " AND ".join(asked.of_each) or "true"
-    return database.fetch(
-        f"""
-        SELECT t.{asked.column}, t.id, t.id, t.prompt, t.created_at, t.finished_at, t.run,
-            t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS}, {_MODEL},
-            t.warnings, t.metadata
-        FROM ({_looked_at(asked, "t.*")}) t WHERE {where}
-        ORDER BY t.{asked.column} {way}, t.id {way} LIMIT %(number)s
-        """,  # noqa: S608 - constants of this module
-        {**asked.params, "number": number},
-    )
 
 
 def _last_looked_at(asked: Asked) -> tuple[Any, ...] | None:
