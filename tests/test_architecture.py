@@ -108,6 +108,10 @@ def test_only_one_module_writes_uploads() -> None:
     assert _writers("Upload", "video_upload") == {"web/uploads.py"}
 
 
+def test_only_one_module_writes_answered_calls() -> None:
+    assert _writers("AnsweredCall", "video_answeredcall") == {"web/idempotency.py"}
+
+
 def test_only_the_ledger_writes_the_ledger() -> None:
     writes = re.compile(
         r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)"

@@ -144,7 +144,7 @@ def create(
             models=models,
             picture=picture,
             metadata=metadata,
-            idempotency_key=idempotency_key,
+            idempotency_key=task.idempotency_key,
             repeat_within_s=repeat_within_s,
             priority=priority,
             api_key=api_key,

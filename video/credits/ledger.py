@@ -114,24 +114,14 @@ def debit(user_id: int, amount: int, *, task_id: str, run: int) -> None:
 
 def refund(task_id: str, run: int) -> bool:
     """Give a run's debit back, inside the caller's transaction. False when it was never paid, or refunded before."""
-    return database.changed(
-        """
-        WITH entry AS (
-            INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
-            SELECT account_id, 'refund', -amount, task_id, run, ''
-            FROM video_creditentry WHERE task_id = %(task)s AND run = %(run)s AND kind = 'debit'
-            ON CONFLICT (task_id, run, kind) WHERE task_id IS NOT NULL DO NOTHING
-            RETURNING account_id, amount
-        )
-        UPDATE video_account SET balance = balance + entry.amount
-        FROM entry WHERE video_account.user_id = entry.account_id
-        """,
-        {"task": task_id, "run": run},
-    )
+    return bool(refund_many([(task_id, run)]))
 
 
 def refund_many(runs: Sequence[tuple[str, int]]) -> set[str]:
-    """The same for several runs, (task id, run) each, one run a task: the ids of those that were given back now."""
+    """The same for several runs, (task id, run) each, one run a task: the ids of those that were given back now.
+
+    One statement.
+    """
     rows = database.fetch(
         """
         WITH entry AS (
