@@ -86,6 +86,13 @@ class TestBatch:
         assert fields == ["orders[1].prompt", "orders[1].fps", "orders[2].model"]
         assert not VideoTask.objects.exists()
 
+    def test_of_nothing_but_wrong_orders_costs_little_to_refuse(self, api: Client) -> None:
+        many = {f"prompt_{number}": 1 for number in range(300)}
+        reply = post(api, BATCH, {"orders": [many] * 100})
+        assert reply.status_code == 400
+        assert len(reply.content) <= 4096
+        assert len(reply.json()["error"]["details"]) == 20
+
     def test_of_each_makes_those_that_are_right(self, api: Client) -> None:
         orders = [{"prompt": ""}, GOOD, {"prompt": "A cat", "colour": "red"}]
         data = post(api, BATCH, {"orders": orders, "mode": "each"}).json()["data"]

@@ -257,3 +257,5 @@ def test_long_sound_is_kept_or_cut_by_the_setting(
     task = to_its_end(in_download())
     assert (task.status, codes(task)) == ("success", [expected])
     assert task.video_duration_s == pytest.approx(7 if keep else 5, abs=0.05)
+    assert task.video_has_sound is True
+    assert task.video_fps == 30

@@ -23,7 +23,8 @@ from video.models import Scope, VideoTask
 from video.scheduling import estimates
 from video.web.idempotency import Done
 
-MOST_DETAILS = 50
+# What is wrong with a batch that is refused as a whole: of so many orders, and so many fields, the first ones.
+MOST_WRONG, MOST_DETAILS = 10, 20
 _SEND_IT_FIRST = "can't be a picture itself here: send it first (POST /api/video/upload), and give its address"
 
 
@@ -43,8 +44,14 @@ class BatchView(ApiView):
         fields = fields_of(request, BatchSerializer)
         idempotency.key_of(request)
         whole = fields.get("mode", "all") == "all"
-        checked = [_checked(order) for order in fields["orders"]]
-        if whole and (wrong := [(at, one) for at, one in enumerate(checked) if isinstance(one, Exception)]):
+        checked, wrong = [], []
+        for at, order in enumerate(fields["orders"]):
+            checked.append(one := _checked(order))
+            if isinstance(one, Exception):
+                wrong.append((at, one))
+            if whole and len(wrong) == MOST_WRONG:
+                break
+        if whole and wrong:
             raise _refused(wrong)
         return idempotency.once(
             request, partial(_make, user_id(request), checked, whole=whole, api_key=key_id(request))
@@ -65,8 +72,8 @@ def _checked(order: dict[str, Any]) -> Wanted | Exception:
 
 
 def _refused(wrong: list[tuple[int, Exception]]) -> errors.ApiError:
-    """All that is wrong with all of them, each field under the index of its order."""
-    details = []
+    """What is wrong with them, each field under the index of its order."""
+    details: list[dict[str, str]] = []
     for at, err in wrong:
         found = flatten(err.detail) if isinstance(err, ValidationError) else errors.told(err)["details"]
         listed = found if isinstance(found, list) else [{"field": "order", "message": str(err)}]
