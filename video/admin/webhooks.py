@@ -119,4 +119,4 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
             else:
                 self.log_change(request, delivery, "Sent again")
                 done += 1
-        self.message_user(request, f"{count(done, 'delivery')} to be sent again.".replace("deliverys", "deliveries"))
+        self.message_user(request, f"Deliveries to be sent again: {done}.")

@@ -65,7 +65,7 @@ def test_an_operator_sends_again_and_switches_off(staff: Client, user: AbstractB
     deliveries.record(claimed, deliveries.Outcome.DELIVERED, http_status=200)
     chosen = {"action": "resend", "_selected_action": [only().pk]}
     page = staff.post("/admin/video/webhookdelivery/", chosen, follow=True).content.decode()
-    assert "1 delivery to be sent again." in page
+    assert "Deliveries to be sent again: 1." in page
     assert only().state == "pending"
     chosen = {"action": "switch_off", "_selected_action": [endpoint.pk]}
     assert (
