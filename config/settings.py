@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, body_limits, key_names, logs, object_storage, secret_key, serving, web_addresses
+from config import addresses, body_limits, key_names, logs, object_storage, people, secret_key, serving, web_addresses
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -103,6 +103,8 @@ COOKIE_SAMESITE: Literal["Lax", "Strict", "None"] = read.choice(
 )
 # Days after a login at which its user has to log in again, however often it is refreshed.
 LOGIN_DAYS = read.number(env, "LOGIN_DAYS", 30, least=1, most=365)
+SIGN_UP, SIGN_UP_CREDITS, SENDS_EMAIL = people.sign_up(env)
+vars().update(people.mail(env, PUBLIC_BASE_URL))
 REFRESH_DAYS = 14  # a login that is not refreshed for so long is over
 # Whether the admin asks for a code of an authenticator app after the password.
 ADMIN_SECOND_FACTOR = read.choice(env, "ADMIN_SECOND_FACTOR", "off", among=("off", "optional", "required"))

@@ -1,11 +1,13 @@
 """All addresses."""
 
 from django.contrib import admin
+from django.contrib.auth.views import PasswordResetCompleteView
 from django.urls import URLPattern, URLResolver, include, path
 
 from video.admin.queues import queues_view
 from video.api.mcp.views import McpView
 from video.web import media, pages
+from video.web.reset_page import ResetPage
 from video.web.versions import versioned
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -18,6 +20,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
     path("admin/queues/", admin.site.admin_view(queues_view), name="admin-queues"),
+    path("admin/reset/done/", PasswordResetCompleteView.as_view(), name="password_reset_complete"),
+    path("admin/reset/<uidb64>/<token>/", ResetPage.as_view(), name="password_reset_confirm"),
     path("admin/", admin.site.urls),
 ]
 

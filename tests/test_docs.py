@@ -36,9 +36,10 @@ def written(value: str) -> ast.expr:
 
 
 def settings_read() -> dict[str, ast.expr | None]:
-    """Names that settings.py reads from outside, with their defaults where they are written there."""
+    """Names that settings.py reads from outside, with their defaults where they are written there; people.py is a part
+    of it."""
     found: dict[str, ast.expr | None] = {}
-    for call in calls(ROOT / "config" / "settings.py"):
+    for call in [one for name in ("settings", "people") for one in calls(ROOT / "config" / f"{name}.py")]:
         name = ast.unparse(call.func)
         values = [*call.args, None, None, None]
         if name.startswith("read.") and name != "read.load":
@@ -168,7 +169,7 @@ def test_every_command_that_is_named_exists() -> None:
     ours = {
         path.stem for app in ("config", "video") for path in (ROOT / app / "management" / "commands").glob("[a-z]*.py")
     }
-    django = {"check", "createsuperuser", "migrate"}
+    django = {"changepassword", "check", "createsuperuser", "migrate"}
     for page in PAGES:
         named = set(re.findall(r"manage\.py ([a-z_]+)", page.read_text()))
         assert named <= ours | django, f"{page.name}: {named - ours - django}"

@@ -36,6 +36,7 @@ BUCKET = {"STORAGE_URL": "s3://reels?endpoint=https://h", "AWS_ACCESS_KEY_ID": "
 OF_A_BUCKET = {"STORAGE_PUBLIC_ENDPOINT", "STORAGE_CDN_URL", "STORAGE_ENCRYPTION", "STORAGE_CLASS"}
 BESIDE = {name: BUCKET for name in KNOWN if name.startswith("AWS_") or name in OF_A_BUCKET}
 BESIDE["STORAGE_CDN_LINKS"] = {**BUCKET, "STORAGE_CDN_URL": "https://h"}
+BESIDE["EMAIL_URL"] = {"PUBLIC_BASE_URL": "https://h", "EMAIL_FROM": "a@example.com"}
 BESIDE["STORAGE_KMS_KEY"] = {**BUCKET, "STORAGE_ENCRYPTION": "aws:kms"}
 
 #: Nothing of it is read by the settings: a convention of others, and a switch of the tests.

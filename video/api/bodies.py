@@ -44,6 +44,27 @@ class PasswordSerializer(Strict):
     newPassword = Text(max_length=1024, source="new_password")
 
 
+class SignUpSerializer(Strict):
+    """POST /api/auth/sign-up."""
+
+    username = Text(max_length=150)
+    password = Text(max_length=1024)
+    email = Text(max_length=254, required=False, allow_null=True)
+
+
+class ResetSerializer(Strict):
+    """POST /api/auth/password-reset."""
+
+    email = Text(max_length=254)
+
+
+class ResetConfirmSerializer(Strict):
+    """POST /api/auth/password-reset/confirm."""
+
+    token = Text(max_length=200)
+    newPassword = Text(max_length=1024, source="new_password")
+
+
 IDS = "ids of tasks"
 
 

@@ -10,6 +10,7 @@ from video.api.views.events import EventsView
 from video.api.views.keys import KeyRollView, KeysView, KeyView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
+from video.api.views.people import AccountView, ResetConfirmView, ResetView, SignUpView
 from video.api.views.queues import QueuesView, TaskView
 from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.tasks import OwnTaskView, StorageView
@@ -48,6 +49,10 @@ urlpatterns = [
     path("api/auth/refresh", RefreshView.as_view(), name="api-refresh"),
     path("api/auth/logout", LogoutView.as_view(), name="api-logout"),
     path("api/auth/password", PasswordView.as_view(), name="api-password"),
+    path("api/auth/sign-up", SignUpView.as_view(), name="api-sign-up"),
+    path("api/auth/password-reset", ResetView.as_view(), name="api-password-reset"),
+    path("api/auth/password-reset/confirm", ResetConfirmView.as_view(), name="api-password-reset-confirm"),
+    path("api/account", AccountView.as_view(), name="api-account"),
     path("api/auth/sessions", SessionsView.as_view(), name="api-sessions"),
     path("api/auth/sessions/<str:session_id>", SessionView.as_view(), name="api-session"),
     path("api/keys", KeysView.as_view(), name="api-keys"),

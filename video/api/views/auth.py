@@ -31,7 +31,7 @@ AnyToken = AcceptedToken | SessionRefreshToken
 WRONG = "The name or the password is wrong."
 
 
-class _AuthView(PublicApiView):
+class AuthView(PublicApiView):
     """Sets cookies, so another site's page may not call it: not even to log a user in under another account."""
 
     def initial(self, request: Request, *args: object, **kwargs: object) -> None:
@@ -42,19 +42,19 @@ class _AuthView(PublicApiView):
         return 'Bearer realm="api"'
 
 
-class LoginView(_AuthView):
+class LoginView(AuthView):
     """POST /api/auth/login: name and password for the cookies of both tokens."""
 
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LoginSerializer)
         user = sign_in.sign_in(request._request, fields["username"], fields["password"], door="api")
-        login = None if user is None else sessions.start(user, **_client(request))
+        login = None if user is None else sessions.start(user, **client_of(request))
         if user is None or login is None:
             raise AuthenticationFailed(WRONG, code="invalid_credentials")
-        return _welcome(request, user, login, "login")
+        return welcome(request, user, login, "login")
 
 
-class RefreshView(_AuthView):
+class RefreshView(AuthView):
     """POST /api/auth/refresh: fresh tokens for the refresh token in the cookie, or for `refreshToken` in the body."""
 
     def post(self, request: Request) -> HttpResponse:
@@ -65,15 +65,15 @@ class RefreshView(_AuthView):
                 "There is no refresh token in the cookie or the body; log in.", code="no_refresh_token"
             )
         user, token = tokens.user_of_refresh(raw)
-        login = sessions.exchange(token.session_id, str(token["jti"]), **_client(request))
+        login = sessions.exchange(token.session_id, str(token["jti"]), **client_of(request))
         if login is None:
             if sessions.end(token.session_id, user.pk, LoginSession.End.REUSED):
                 _record(request, "refresh_token_reused", user, session=token.session_id)
             raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
-        return _welcome(request, user, login)
+        return welcome(request, user, login)
 
 
-class LogoutView(_AuthView):
+class LogoutView(AuthView):
     """POST /api/auth/logout: ends the login of each token that comes along, and takes both cookies back.
 
     With `everywhere` it ends all logins of their user, and needs one that is good.
@@ -126,10 +126,10 @@ class PasswordView(ApiView):
                 raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
             fresh.set_password(fields["new_password"])
             fresh.save(update_fields=["password"])
-            login = sessions.start(fresh, **_client(request))
+            login = sessions.start(fresh, **client_of(request))
         if login is None:
             raise AuthenticationFailed(tokens.REFUSED, code="invalid_token")
-        return _welcome(request, fresh, login, "login_after_password_change")
+        return welcome(request, fresh, login, "login_after_password_change")
 
 
 def _tokens(request: Request, fields: dict[str, Any]) -> list[AnyToken]:
@@ -148,7 +148,8 @@ def _held(kind: type[Kind], raw: str | None) -> Kind | None:
         return None
 
 
-def _client(request: Request) -> dict[str, str]:
+def client_of(request: Request) -> dict[str, str]:
+    """What a session keeps of who asks."""
     return {
         "address": client_address(request._request),
         "user_agent": request.META.get("HTTP_USER_AGENT", ""),
@@ -159,7 +160,7 @@ def _record(request: Request, event: str, user: AbstractBaseUser, **facts: Any) 
     security_log.record(event, address=client_address(request._request), user=user, **facts)
 
 
-def _welcome(request: Request, user: AbstractBaseUser, login: Login, event: str = "") -> HttpResponse:
+def welcome(request: Request, user: AbstractBaseUser, login: Login, event: str = "") -> HttpResponse:
     """Both tokens, in cookies and as far as scripts may have them in the body."""
     access, refresh = tokens.pair_of(user, login)
     if event:

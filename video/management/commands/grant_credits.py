@@ -38,7 +38,7 @@ class Command(PlainCommand):
         limit = 200
         if len(note) > limit:
             raise CommandError(f"--note has {len(note)} characters; at most {limit} fit into the ledger.", returncode=2)
-        found = user_named(user, hint=" Make one with `manage.py createsuperuser` or in the admin.")
+        found = user_named(user, hint=" Make one with `manage.py create_user` or in the admin.")
         balance = ledger.grant(found.pk, amount, note=note)
         if options["json"]:
             self.stdout.write(json.dumps({"user": user, "granted": amount, "balance": balance}))

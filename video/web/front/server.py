@@ -28,7 +28,12 @@ log = logging.getLogger(__name__)
 STOPS_WITHIN_S = 5.0
 #: Each costs a password's hash, some 0.2 s of a core. Two are made at once, and few wait for their turn in a thread
 #: (`video.web.logins`).
-PASSWORDS = frozenset({"/api/auth/login", "/api/auth/password", "/admin/login/", "/admin/password_change/"})
+PASSWORDS = frozenset(
+    {
+        *("/api/auth/login", "/api/auth/password", "/api/auth/sign-up", "/api/auth/password-reset/confirm"),
+        *("/admin/login/", "/admin/password_change/"),
+    }
+)
 NO_BODY = frozenset({204, 304})
 #: An answer leaves from the thread that made it. That its request is over, the event loop hears with the next request,
 #: or so much later: to wake it for each would cost a fifth of a status's CPU.

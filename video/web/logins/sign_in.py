@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 from django.contrib.auth import authenticate
@@ -90,6 +90,11 @@ def _guarded(
     else:
         attempt.succeeded()
     return user
+
+
+def turn_to_hash() -> AbstractContextManager[None]:
+    """Hold the right to hash a password that somebody unknown gives. Raises LoginsBusy."""
+    return _turn(is_known=False)
 
 
 @contextmanager

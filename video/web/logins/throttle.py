@@ -52,6 +52,10 @@ NETWORK = Limit(free=30, forget_s=60, most_s=300)
 NAME = Limit(free=math.inf, forget_s=60, most_s=0)
 #: Of a user's codes. One in 333,333 is right by chance, and so come to no more than 150 tries a day.
 CODE = Limit(free=5, forget_s=600, most_s=900)
+#: Of calls that anybody may make, by network, whether or not they fail; the last by the e-mail address.
+SIGN_UP = Limit(free=5, forget_s=600, most_s=3600)
+RESET = Limit(free=10, forget_s=300, most_s=3600)
+RESET_OF_ONE = Limit(free=3, forget_s=1200, most_s=3600)
 ATTACK_LEVEL = 20.0  # failures of one name from everywhere, less one forgotten each minute
 
 
@@ -64,6 +68,14 @@ class TooManyTries(Refusal):
         self.retry_after_s = max(1, math.ceil(wait_s))
         unit = "second" if self.retry_after_s == 1 else "seconds"
         super().__init__(f"Too many logins have failed. Try again in {self.retry_after_s} {unit}.")
+
+
+class TooManyCalls(TooManyTries):
+    """The call is not answered now; the same whatever was asked for."""
+
+    def __init__(self, wait_s: float) -> None:
+        super().__init__(wait_s)
+        self.args = (f"Too many of these calls have come. Try again in {self.retry_after_s} s.",)
 
 
 @dataclass
@@ -123,6 +135,17 @@ def count_key(address: str) -> None:
         _refuse_in_pause(*_rows(key))
     elif row[0] is not None:
         raise TooManyTries(row[0])
+
+
+def count_call(kind: str, address: str, *more: str, limit: Limit) -> None:
+    """Count a call from there ("": from anywhere), of this kind and what else tells it from others.
+
+    Raises TooManyCalls in a pause.
+    """
+    key = _key(kind, network_of(address) if address else "", *more)
+    (known,) = _rows(key)
+    if known.pause_s > 0 or database.fetch_one(_COUNT, {"key": key, **_params(limit)}) is None:
+        raise TooManyCalls(max(1.0, known.pause_s))
 
 
 @dataclass(frozen=True)
