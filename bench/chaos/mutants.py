@@ -125,7 +125,7 @@ MUTANTS = (
         "no lock in admission",
         "slots are given by one pass at a time, and counted under the lock of their account's row",
         (
-            Edit("video/routing/slots.py", 'raw(query + " FOR UPDATE" if lock else query)', "raw(query)"),
+            Edit("video/routing/slots.py", "{_ACCOUNT_ROWS} ORDER BY id FOR UPDATE", "{_ACCOUNT_ROWS} ORDER BY id"),
             Edit("video/scheduling/admission.py", "\n    AND pg_try_advisory_xact_lock(%(lock)s)\n", "\n"),
         ),
         # No submit of unknown outcome, which would keep one of few slots for an hour.

@@ -202,7 +202,7 @@ def test_large_bodies_have_a_bound_of_their_own_and_keep_nobody_out(served: Serv
         assert served.post("/api/large", b"a" * 1_000_000).ok
 
 
-@pytest.mark.parametrize("path", ["/api/video/upload", "/v1/videos"])
+@pytest.mark.parametrize("path", ["/api/video/upload", "/api/v1/video/upload", "/v1/videos"])
 def test_a_form_of_the_api_in_pieces_needs_a_length(served: Served, path: str) -> None:
     answer = served.post(path, iter([b"a" * 10]))
     assert (answer.status_code, answer.json()["error"]["code"]) == (411, "length_required")
