@@ -183,13 +183,14 @@ def remux_cost(product: Reelworks, *, jobs: int, rounds: int, idle: Span) -> dic
 
 def _decoder_s(source: Path, times: int) -> float:
     """CPU of what a job asks the decoder child: three probes and a thumbnail."""
+    from media_pipeline.encode.cover import Cover
     from media_pipeline.encode.probe import Prober
 
     def ask(prober: Prober) -> None:
         prober.probe(source)  # download
         prober.probe(source)  # transcode
         prober.probe(source, decode_first_frame=False)  # what transcode made
-        prober.first_frame_jpeg(source, width_px=1280, height_px=720, quality=85)
+        prober.cover_jpeg(source, Cover(), width_px=1280, height_px=720, quality=85)
 
     prober = Prober(workers=1)
     try:

@@ -10,7 +10,18 @@ from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config import addresses, body_limits, key_names, logs, object_storage, people, secret_key, serving, web_addresses
+from config import (
+    addresses,
+    beside,
+    body_limits,
+    key_names,
+    logs,
+    object_storage,
+    people,
+    secret_key,
+    serving,
+    web_addresses,
+)
 from config import env as read
 from config.embedded import home
 from config.env import file_read
@@ -332,6 +343,7 @@ DOWNLOAD_RETRY_SECONDS = read.numbers(env, "DOWNLOAD_RETRY_SECONDS", "2,4,8,16,3
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 # Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
 KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
+COVER = beside.cover(read.text(env, "COVER", "first"))
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
 # An own label of AI-made videos: a tag that names the producer, and a text drawn into the picture.
 LABEL_PRODUCER = read.text(env, "LABEL_PRODUCER")

@@ -144,9 +144,11 @@ def provenance_facts(container: Any, request: dict[str, Any]) -> dict[str, Any]:
 def thumbnail(av: Any, request: dict[str, Any]) -> dict[str, Any]:
     from PIL import Image
 
+    from media_pipeline.encode import _av_cover
+
     box_width, box_height = request["width_px"], request["height_px"]
     with open_container(av, request) as container:
-        picture = _av_scan.first_frame(av, container, request)
+        picture = _av_cover.cover_frame(av, container, request)
         stream, frame = picture.stream, picture.frame
         sar = stream.sample_aspect_ratio or 1
         quarter_turns = round(frame.rotation / 90) % 4
@@ -230,7 +232,7 @@ def prepare(message: dict[str, Any]) -> Any:
     from media_pipeline.pictures import decode
 
     # Loaded now, since their files can't be read later.
-    for module in ("_av_picture", "boxes", "provenance"):
+    for module in ("_av_cover", "_av_picture", "boxes", "provenance"):
         importlib.import_module(f"media_pipeline.encode.{module}")
     av.logging.set_level(av.logging.PANIC)
     Image.preinit()

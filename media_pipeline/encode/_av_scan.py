@@ -106,7 +106,7 @@ def scan(av: Any, container: Any, request: dict[str, Any]) -> tuple[Track, Track
     tracks = videos | sounds
     # Of a file that was cut off the headers tell what it had.
     whole = request["truncated"] or os.fstat(request["file"]).st_size <= MAX_SCANNED_BYTES
-    for packet in _packets(av, container, [track.stream for track in tracks.values()]):
+    for packet in packets(av, container, [track.stream for track in tracks.values()]):
         track = tracks[packet.stream_index]
         track.see(packet)
         if track.wants(decode=request["decode"]):
@@ -129,7 +129,7 @@ def scan(av: Any, container: Any, request: dict[str, Any]) -> tuple[Track, Track
 def first_frame(av: Any, container: Any, request: dict[str, Any]) -> Track:
     """The first video track of which a frame can be decoded, with that frame. Raises Refused."""
     tracks = {s.index: Track(s) for s in pictures(container, request)}
-    for packet in _packets(av, container, [track.stream for track in tracks.values()]):
+    for packet in packets(av, container, [track.stream for track in tracks.values()]):
         track = tracks[packet.stream_index]
         if track.wants(decode=True):
             track.decode(av, packet, request["max_pixels"])
@@ -140,7 +140,7 @@ def first_frame(av: Any, container: Any, request: dict[str, Any]) -> Track:
     raise Refused("no frame could be decoded")
 
 
-def _packets(av: Any, container: Any, streams: list[Any]) -> Iterator[Any]:
+def packets(av: Any, container: Any, streams: list[Any]) -> Iterator[Any]:
     """All packets up to the first that can't be read, which ends a file that was cut off."""
     try:
         yield from container.demux(streams)
@@ -216,7 +216,7 @@ def check(av: Any, container: Any, request: dict[str, Any]) -> dict[str, Any]:
     every = max(1, int(request["pixels"] // CHECKED_PIXELS) + 1) if request["pixels"] > CHECKED_PIXELS else 1
     frames, lost, group = {video: 0, audio: 0}, {video: 0, audio: 0}, -1
     lengths = _nal_length_bytes(codec)
-    for packet in _packets(av, container, streams):
+    for packet in packets(av, container, streams):
         at = packet.stream_index
         if at == video:
             group += 1 if packet.is_keyframe or group < 0 else 0

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from media_pipeline.encode.containers import DEMUXER, Container, Layout, inspect
+from media_pipeline.encode.cover import Cover
 from media_pipeline.encode.ffmpeg import CHILD_ENVIRONMENT
 from media_pipeline.encode.isolation import Isolation, of_this_kernel
 from media_pipeline.encode.picture import Picture, picture_of
@@ -198,9 +199,16 @@ class Prober:
         except (KeyError, ValueError, TypeError) as err:
             raise NotAVideo("the decoder's answer makes no sense") from err
 
-    def first_frame_jpeg(self, path: Path, *, width_px: int, height_px: int, quality: int) -> bytes:
-        """The first frame, fitted into the given box on black, as JPEG. Raises NotAVideo, MediaTimeout."""
-        reply = self._ask("thumbnail", path, inspect(path), width_px=width_px, height_px=height_px, quality=quality)
+    def cover_jpeg(self, path: Path, cover: Cover, *, width_px: int, height_px: int, quality: int) -> bytes:
+        """The chosen frame, fitted into the given box on black, as JPEG. Raises NotAVideo, MediaTimeout."""
+        reply = self._ask(
+            *("thumbnail", path, inspect(path)),
+            timeout_s=CHECK_TIMEOUT_S if cover.is_auto else None,
+            cover=asdict(cover),
+            width_px=width_px,
+            height_px=height_px,
+            quality=quality,
+        )
         return base64.b64decode(reply["jpeg"])
 
     def ask_about_picture(self, path: Path, details: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.utils.serializer_helpers import BindingDict
 
+from media_pipeline.encode.cover import AUTO, FIRST, WHAT_IT_MAY_BE, spelled
 from media_pipeline.encode.rates import MAX_FPS
 from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url
@@ -30,7 +31,7 @@ from providers.untrusted import storable
 from video.actions.visible_text import is_visible
 from video.infra.errors import Refusal
 from video.models import VideoTask
-from video.models.order import SOURCE_FPS, Order
+from video.models.order import SOURCE_FPS, Order, cover_of
 from video.models.tasks import MOST_PAIRS
 from video.routing import model_choice
 from video.routing.private_hosts import origins_allowed
@@ -193,6 +194,24 @@ class FrameRate(WholeNumber):
         return data
 
 
+class CoverChoice(serializers.Field[str, Any, Any, Any]):
+    """Which frame becomes the cover: a word, or a number of seconds; stored in one spelling."""
+
+    default_error_messages = {"invalid": f"must be {WHAT_IT_MAY_BE}"}
+
+    def to_internal_value(self, data: Any) -> str:
+        # Seconds are numbers in JSON: no text of digits.
+        if type(data) not in (int, float) and data not in (FIRST, AUTO):
+            self.fail("invalid")
+        try:
+            return spelled(data)
+        except ValueError:
+            self.fail("invalid")
+
+    def to_representation(self, value: str) -> str:
+        return value
+
+
 class Flag(serializers.BooleanField):
     """True or false: neither "true" nor 1."""
 
@@ -320,6 +339,7 @@ class CreateSerializer(Strict):
     metadata = Metadata(required=False, allow_null=True)
     sound = Flag(required=False, allow_null=True)
     webhookUrl = WebhookAddress(required=False, allow_null=True, source="webhook_url")
+    cover = CoverChoice(required=False, allow_null=True)
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""
@@ -335,6 +355,9 @@ class CreateSerializer(Strict):
         if picture is not None:
             attrs = {**attrs, "image_url": uploads.address_of(picture)}
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
+        at_s = cover_of(order)
+        if isinstance(at_s, float) and at_s >= order.duration_s:
+            raise ValidationError({"cover": [f"must be below {order.duration_s}, the seconds of the video"]})
         models = _models(order, fallback_said=attrs.get("fallback") is True)
         return {"order": order, "models": models, "picture": picture, "metadata": metadata}
 

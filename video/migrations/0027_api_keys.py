@@ -28,7 +28,7 @@ DROP FUNCTION video_end_keys();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0024_provenance'),
+        ('video', '0025_covers'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

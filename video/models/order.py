@@ -13,6 +13,8 @@ import re
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from media_pipeline.encode.cover import AUTO, FIRST
+
 #: `fps` of an order that keeps the rate of its source: the column holds numbers, clients say "source".
 SOURCE_FPS = 0
 
@@ -33,7 +35,7 @@ def _asked(api: str, help_text: str, *, label: str = "", null_if_blank: bool = F
 
 
 #: Fields that came after the first Idempotency-Keys were bound to orders.
-_LATER = frozenset({"expires_in_s", "sound", "webhook_url"})
+_LATER = frozenset({"expires_in_s", "sound", "webhook_url", "cover"})
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class Order:
     webhook_url: str | None = field(
         default=None, metadata=_asked("webhookUrl", "https link that this task's events are posted to", label="Webhook")
     )
+    cover: str | None = field(
+        default=None,
+        metadata=_asked("cover", "frame of the cover picture: first, auto, or a second (default: as COVER says)"),
+    )
 
     @classmethod
     def of(cls, task: Any) -> Order:
@@ -109,7 +115,12 @@ def fps_of(wanted: Any) -> int | Literal["source"]:
     return "source" if wanted.fps == SOURCE_FPS else int(wanted.fps)
 
 
+def cover_of(wanted: Any) -> str | float | None:
+    """The cover of an order or a task, as clients write it."""
+    return wanted.cover if wanted.cover in (None, FIRST, AUTO) else float(wanted.cover)
+
+
 def as_json(wanted: Any) -> dict[str, Any]:
     """The same by the API's names, as a task's details show them."""
-    found = {**values(wanted), "fps": fps_of(wanted)}
+    found = {**values(wanted), "fps": fps_of(wanted), "cover": cover_of(wanted)}
     return {ABOUT[name].api: value for name, value in found.items()}

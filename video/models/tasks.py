@@ -117,6 +117,12 @@ class VideoTask(models.Model):
         null=True, blank=True, help_text="With sound, or without any; empty: silent where the model can be told."
     )
     webhook_url = models.TextField(null=True, blank=True, help_text="Where this task's events are sent, too.")  # noqa: DJ001 - NULL: nowhere
+    cover = models.CharField(  # noqa: DJ001 - NULL: not chosen
+        max_length=8,
+        null=True,
+        blank=True,
+        help_text="Frame of the thumbnail: first, auto, or a second of the video; empty: as COVER says.",
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,

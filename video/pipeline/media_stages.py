@@ -20,6 +20,7 @@ from django.conf import settings
 from media_pipeline import errors, warnings
 from media_pipeline.disk import require_free
 from media_pipeline.encode.as_it_came import deliver_as_it_came
+from media_pipeline.encode.cover import Cover, cover_from
 from media_pipeline.encode.plan import Target
 from media_pipeline.encode.probe import MediaInfo
 from media_pipeline.encode.provenance import Label
@@ -244,7 +245,7 @@ def _target(task: VideoTask) -> Target:
 
 
 def thumbnail(claim: Claim) -> Outcome:
-    """Cut the first frame that can be decoded; without any the cover is black."""
+    """Cut the frame that was asked for; a video of which none can be decoded has a black cover."""
     storage = toolkit().storage
     with _scratch(claim) as folder, ExitStack() as fetched:
         try:
@@ -254,7 +255,7 @@ def thumbnail(claim: Claim) -> Outcome:
         path = folder / "thumb.jpg"
         found = []
         try:
-            make_thumbnail(video, path, prober=toolkit().prober)
+            make_thumbnail(video, path, prober=toolkit().prober, cover=_cover(claim.task))
         except (errors.NotAVideo, errors.MediaTimeout) as err:
             if claim.task.tries + 1 < TRIES_OF_A_BAD_FILE or heartbeat.was_suspended(claim):
                 raise
@@ -267,6 +268,10 @@ def thumbnail(claim: Claim) -> Outcome:
     failpoint("thumbnail.after_put")
     odd = warnings.after("thumbnail", claim.task.warnings, found)
     return Advance(Stage.SAVE, fields={"thumbnail_key": key, "warnings": odd})
+
+
+def _cover(task: VideoTask) -> Cover:
+    return cover_from(task.cover or settings.COVER, begins_with_picture=bool(task.image_url))
 
 
 def save(claim: Claim) -> Outcome:

@@ -247,6 +247,7 @@ class TestTask:
             "expiresIn": None,
             "sound": None,
             "webhookUrl": None,
+            "cover": None,
         }
         assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
         assert found["generations"] == []

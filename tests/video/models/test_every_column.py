@@ -80,6 +80,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "VideoTask.fps": _ORDER,
     "VideoTask.webhook_url": "video/actions/order_input.py:WebhookAddress",
     "VideoTask.expires_in_s": "video/actions/order_input.py:validate_expiresIn",
+    "VideoTask.cover": "video/actions/order_input.py:CoverChoice",
     "VideoTask.priority": ("video/admin/shares.py:priority_from", "video/management/commands/generate.py:Command"),
     "VideoTask.metadata": "video/actions/order_input.py:Metadata",
     "VideoTask.idempotency_key": "video/api/idempotency.py:key_of",

@@ -38,6 +38,7 @@ FULL = Order(
     expires_in_s=3600,
     sound=False,
     webhook_url="https://hooks.example/x",
+    cover="auto",
 )
 #: What a provider is asked for, but no client can choose.
 NOT_ORDERED = {"image", "model", "callback_url"}
@@ -110,6 +111,7 @@ class TestATask:
             "Deleted after",
             "Sound",
             "Webhook",
+            "Cover",
             "Quality",
         ]
         text = " ".join(value for _, value in shown)

@@ -8,6 +8,7 @@ import sys
 import time
 import webbrowser
 from argparse import BooleanOptionalAction
+from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -376,7 +377,7 @@ def _add_order_argument(parser: CommandParser, option: str, asked: Field[Any]) -
     else:
         words = getattr(VideoTask._meta.get_field(asked.name), "choices", None)
         choices = [value for value, _ in words] if words else None
-        reads = str if kind is str else _frame_rate if asked.name == "fps" else int
+        reads = str if kind is str else _READS.get(asked.name, int)
         parser.add_argument(f"--{dashed}", type=reads, choices=choices, help=says)
 
 
@@ -400,6 +401,18 @@ def _sent(user_id: int, path: Path, *, beside: dict[str, Any]) -> str:
 def _frame_rate(text: str) -> int | str:
     """A number, or a word that is judged with the rest of the order."""
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+def _cover(text: str) -> float | str:
+    """Seconds as the API takes them, or a word that is judged with the rest of the order."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+#: What reads an argument that is neither text nor a whole number.
+_READS: dict[str, Callable[[str], Any]] = {"fps": _frame_rate, "cover": _cover}
 
 
 def _spoken(wrong: dict[str, str]) -> str:
