@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.core.exceptions import ImproperlyConfigured
 
+from media_pipeline.encode import extra_kinds
 from media_pipeline.encode.cover import WHAT_IT_MAY_BE, spelled
 
 
@@ -13,3 +16,12 @@ def cover(text: str) -> str:
         return spelled(text)
     except ValueError:
         raise ImproperlyConfigured(f"COVER must be {WHAT_IT_MAY_BE}.".replace('"', "")) from None
+
+
+def extras(words: Iterable[str]) -> tuple[str, ...]:
+    """EXTRAS in their order. Raises ImproperlyConfigured."""
+    try:
+        return tuple(extra_kinds.spelled(words))
+    except ValueError:
+        known = ", ".join(extra_kinds.KINDS)
+        raise ImproperlyConfigured(f"EXTRAS must be words of {known}, with commas between them.") from None

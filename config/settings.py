@@ -344,6 +344,7 @@ TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, 
 # Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
 KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
 COVER = beside.cover(read.text(env, "COVER", "first"))
+EXTRAS = beside.extras(read.words(env, "EXTRAS"))
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
 # An own label of AI-made videos: a tag that names the producer, and a text drawn into the picture.
 LABEL_PRODUCER = read.text(env, "LABEL_PRODUCER")

@@ -71,6 +71,16 @@ KINDS: dict[str, Kind] = {
             "thumbnail",
             "No frame could be made into a cover picture. The thumbnail is black.",
         ),
+        Kind(
+            "preview_left_out",
+            "thumbnail",
+            "The preview could not be made. The video is delivered without it.",
+        ),
+        Kind(
+            "sprites_left_out",
+            "thumbnail",
+            "The sprite sheet could not be made. The video is delivered without it.",
+        ),
     )
 }
 

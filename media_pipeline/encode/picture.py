@@ -53,3 +53,9 @@ def picture_of(found: Mapping[str, Any]) -> Picture:
         trimmed=bool(found["trimmed"]),
         mirrored=bool(found["mirrored"]),
     )
+
+
+def fitted_into(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """The size of a picture that is made smaller until it fits, its shape kept; even sides. Never enlarged."""
+    factor = min(1, most_width / width, most_height / height)
+    return max(2, 2 * round(width * factor / 2)), max(2, 2 * round(height * factor / 2))

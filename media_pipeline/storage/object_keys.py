@@ -37,6 +37,11 @@ def original_key(user_id: object, video_id: str, suffix: str) -> str:
     return check_key(f"{one_part(user_id)}/videos/{one_part(video_id)}_original{suffix}")
 
 
+def extra_key(video_key: str, name: str) -> str:
+    """`{userId}/videos/{videoId}_{name}`: a file that was made beside the video of that key."""
+    return check_key(f"{video_key.removesuffix('.mp4')}_{one_part(name)}")
+
+
 def upload_key(user_id: object, upload_id: str, suffix: str) -> str:
     """`{userId}/uploads/{uploadId}.{suffix}`"""
     return check_key(f"{one_part(user_id)}/uploads/{one_part(upload_id)}.{one_part(suffix)}")
@@ -50,6 +55,11 @@ def work_prefix(task_id: str) -> str:
 def work_key(task_id: str, fence: int, name: str) -> str:
     """`work/{taskId}/{fence}-{name}`: each claim writes under its own name, so a late worker overwrites nothing."""
     return check_key(f"{work_prefix(task_id)}{int(fence)}-{one_part(name)}")
+
+
+def without_fence(work_name: str) -> str:
+    """The name that `work_key` was given, by the name of the work file."""
+    return work_name.partition("-")[2]
 
 
 def start_image_key(task_id: str) -> str:

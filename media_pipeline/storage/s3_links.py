@@ -37,6 +37,15 @@ def link(
     return presign(from_s3, key, keys(), now=now, lifetime_s=lifetime_s, to_save=to_save)
 
 
+def link_until(address: S3Address, key: str, keys: Callable[[], S3Keys], *, now: float, expires: int) -> str:
+    """The same, for a link that ends at Unix second `expires`, when another one does. Raises as `link`."""
+    if address.plain_links:
+        return f"{address.cdn}/{address.path_of(key)}"
+    # From the start of its hour, so that what asks again gets the same link.
+    at = int(now) - int(now) % 3600
+    return sign(address, key, keys(), at=at, lifetime_s=min(LONGEST_S, max(1, expires - at)))
+
+
 def presign(address: S3Address, key: str, keys: S3Keys, *, now: float, lifetime_s: int, to_save: bool = False) -> str:
     """A link to a key that works from now for `lifetime_s` seconds at least, and at most a quarter longer.
 

@@ -15,6 +15,7 @@ from tests.system import forks as work
 from tests.system.forks import ForkServer
 from tests.system.system import Simulator
 from video.credits import ledger
+from video.engine import stored_files
 from video.infra.failpoints import POINTS
 from video.models import CreditEntry, Generation, VideoTask
 from video.scheduling import admission
@@ -44,6 +45,9 @@ def check_success(task: VideoTask, simulator: Simulator) -> None:
     root = Path(settings.STORAGE_LOCAL_PATH)
     assert (root / task.output_key).stat().st_size == task.video_bytes
     assert (root / task.thumbnail_key).is_file()
+    assert len(task.extra_files) == (2 if task.extras and not task.warnings else 0)
+    for key in stored_files.extra_keys(task.output_key, task.extra_files):
+        assert (root / key).is_file()
     assert task.output_key == f"{task.user_id}/videos/{task.video_id}.mp4"
 
 
@@ -62,6 +66,8 @@ def check_unknown(task: VideoTask, simulator: Simulator, submits: int) -> None:
 
 def way_to(point: str) -> dict[str, Any]:
     """What a task is made with that comes by this point."""
+    if point.endswith(".after_extra"):
+        return {"extras": ["sprites"]}
     if point != "generate.after_image":
         return {}
     user = make_user()

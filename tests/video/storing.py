@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 
 from tests.factories import accepted, claimed, make_task, reload
+from tests.media_pipeline.conftest import X264, run_ffmpeg
 from video.attempts import records
 from video.engine import transitions
 from video.infra.toolkit import toolkit
@@ -54,6 +55,34 @@ def saved(user: AbstractBaseUser | None = None, **order: Any) -> VideoTask:
     found = reload(task)
     assert found.status == "success"
     return found
+
+
+def with_extras(user: AbstractBaseUser | None = None, *, clip: Path | None = None, **order: Any) -> VideoTask:
+    """A task with a stored video that is one, whose cover and extras were made by the stages that make them."""
+    task = make_task(user, **order)
+    generation = accepted(task, f"job-{task.pk}")
+    records.record_ended(generation.pk, Generation.State.SUCCEEDED)
+    assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
+    source = put(f"work/{task.pk}/1-source.mp4", SOURCE)
+    assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key=source)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = clip or small_clip(Path(folder) / "clip.mp4")
+        key = f"work/{task.pk}/1-video.mp4"
+        toolkit().storage.put_file(clip, key)
+        made = {"output_key": key, "video_bytes": clip.stat().st_size}
+    assert transitions.advance(claimed(task, Stage.TRANSCODE), Stage.THUMBNAIL, **made)
+    for stage in (Stage.THUMBNAIL, Stage.SAVE):
+        runner.run_stage(stage, task.pk)
+    found = reload(task)
+    assert found.status == "success"
+    return found
+
+
+def small_clip(path: Path, *, seconds: float = 1) -> Path:
+    """A video of 96x54 with sound."""
+    inputs = ("-f", "lavfi", "-i", f"testsrc2=s=96x54:r=10:d={seconds}", "-f", "lavfi", "-i", f"sine=d={seconds}")
+    run_ffmpeg(*inputs, *X264, "-c:a", "aac", "-movflags", "+faststart", str(path))
+    return path
 
 
 def days_pass(task: VideoTask, days: float) -> None:

@@ -18,6 +18,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.utils.serializer_helpers import BindingDict
 
 from media_pipeline.encode.cover import AUTO, FIRST, WHAT_IT_MAY_BE, spelled
+from media_pipeline.encode.extra_kinds import KINDS
+from media_pipeline.encode.extra_kinds import spelled as spelled_kinds
 from media_pipeline.encode.rates import MAX_FPS
 from media_pipeline.errors import ForbiddenAddress
 from media_pipeline.fetch.addresses import check_public_url
@@ -212,6 +214,23 @@ class CoverChoice(serializers.Field[str, Any, Any, Any]):
         return value
 
 
+class ExtraKinds(serializers.Field[list[str], Any, Any, Any]):
+    """What is to be made beside the video: a list of words, each once and in one order."""
+
+    default_error_messages = {"invalid": f"must be a list of some of {', '.join(KINDS)}; [] for none"}
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or not all(isinstance(one, str) for one in data):
+            self.fail("invalid")
+        try:
+            return spelled_kinds(data)
+        except ValueError:
+            self.fail("invalid")
+
+    def to_representation(self, value: list[str]) -> list[str]:
+        return value
+
+
 class Flag(serializers.BooleanField):
     """True or false: neither "true" nor 1."""
 
@@ -340,6 +359,7 @@ class CreateSerializer(Strict):
     sound = Flag(required=False, allow_null=True)
     webhookUrl = WebhookAddress(required=False, allow_null=True, source="webhook_url")
     cover = CoverChoice(required=False, allow_null=True)
+    extras = ExtraKinds(required=False, allow_null=True)
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""

@@ -234,6 +234,7 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
             output_key = CASE WHEN %(waits)s THEN '' ELSE output_key END,
             thumbnail_key = CASE WHEN %(waits)s THEN '' ELSE thumbnail_key END,
             warnings = CASE WHEN %(waits)s THEN '[]' ELSE warnings END,
+            extra_files = CASE WHEN %(waits)s THEN '{}' ELSE extra_files END,
             has_work_files = has_work_files OR %(stage)s IN ('download', 'transcode'),
             tries = 0, deaths = 0, park_reason = '', hinted_at = NULL, finished_at = NULL,
             error_code = '', error_message = ''

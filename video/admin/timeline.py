@@ -219,6 +219,8 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
         listed["expires_in_s"] = f"{span(task.expires_in_s)} from the success on"
     if task.sound is not None:
         listed["sound"] = "with" if task.sound else "without"
+    if task.extras is not None:
+        listed["extras"] = ", ".join(task.extras) or "nothing"
     facts = [
         ("User", task.user.get_username()),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),
@@ -243,6 +245,7 @@ def _made(task: VideoTask) -> list[tuple[str, str]]:
         ("Sound", "" if task.video_has_sound is None else "yes" if task.video_has_sound else "none"),
         ("Size", f"{task.video_bytes / 1e6:.2f} MB" if task.video_bytes else ""),
         ("Original kept", f"{task.original_bytes / 1e6:.2f} MB" if task.original_bytes is not None else ""),
+        ("Beside it", ", ".join(f"{name} ({size / 1e6:.2f} MB)" for name, size in task.extra_files.items())),
         ("Kept until", clock(task.expires_at) if task.gone_at is None else ""),
         ("Gone", f"{clock(task.gone_at)}: {task.get_gone_why_display()}" if task.gone_why else ""),
         ("File", task.output_key),

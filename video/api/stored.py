@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.utils import timezone
 
+from media_pipeline.storage import object_keys
 from video.infra.camel import utc
 from video.models import VideoTask
 from video.web import media
@@ -15,11 +17,13 @@ from video.web import media
 GoneWhy = VideoTask.GoneWhy
 
 #: Columns of `t` that a statement selects for `shown`, in this order.
-COLUMNS = """t.output_key, t.thumbnail_key, t.source_key, t.original_bytes, t.video_duration_s, t.video_width_px,
-    t.video_height_px, t.video_bytes, t.video_fps, t.video_has_sound, t.finished_at, t.expires_at, t.gone_at,
-    t.gone_why"""
-_FACTS = slice(4, 10)
+COLUMNS = """t.output_key, t.thumbnail_key, t.source_key, t.original_bytes, t.extra_files, t.video_duration_s,
+    t.video_width_px, t.video_height_px, t.video_bytes, t.video_fps, t.video_has_sound, t.finished_at, t.expires_at,
+    t.gone_at, t.gone_why"""
+_FACTS = slice(5, 11)
 NUMBER = COLUMNS.count(",") + 1
+#: What of the files beside a video is linked, by the API's name; they refer to the others.
+_EXTRAS = {"preview.webp": "previewUrl", "sprites.vtt": "spritesUrl"}
 #: For programs and for people.
 _GONE = {
     GoneWhy.EXPIRED.value: ("video_expired", "The time for which this video was kept is over. Its files are deleted."),
@@ -35,7 +39,7 @@ def is_deleted(row: tuple[Any, ...]) -> bool:
 
 def shown(row: tuple[Any, ...], base: str, *, success: bool) -> dict[str, Any]:
     """`row`: the columns of a task that has ended. `base`: the origin of links. `success`: whether it has a video."""
-    video, thumbnail, source, original_bytes, *_, finished_at, expires_at, gone_at, why = row
+    video, thumbnail, source, original_bytes, extras, *_, finished_at, expires_at, gone_at, why = row
     facts = _facts(*row[_FACTS]) if success else {}
     if why:
         code, message = _GONE[why]
@@ -55,6 +59,12 @@ def shown(row: tuple[Any, ...], base: str, *, success: bool) -> dict[str, Any]:
     }
     if original_bytes is not None and timezone.now() < finished_at + timedelta(days=settings.KEEP_SOURCE_DAYS):
         result["originalUrl"] = media.link(source, base=base)
+    files = json.loads(extras)  # as the driver gives it to us
+    result |= {
+        name: media.link(object_keys.extra_key(video, file), base=base)
+        for file, name in _EXTRAS.items()
+        if file in files
+    }
     ends_at = _ends_at(finished_at, expires_at)
     return {"result": result, **facts, **({"expiresAt": utc(ends_at)} if ends_at else {})}
 

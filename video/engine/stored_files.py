@@ -6,8 +6,12 @@ file that is not there, and what a crash leaves in between is found again: by `u
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+
 from django.conf import settings
 
+from media_pipeline.encode.extra_kinds import kind_of
 from media_pipeline.storage import object_keys
 from video.infra import database
 from video.infra.failpoints import failpoint
@@ -60,14 +64,16 @@ def delete_given_up(task_id: str) -> bool:
     """
     row = database.fetch_one(
         """
-        SELECT output_key, thumbnail_key, source_key, has_work_files OR gone_why = 'deleted' FROM video_videotask
+        SELECT output_key, thumbnail_key, source_key, extra_files, has_work_files OR gone_why = 'deleted'
+        FROM video_videotask
         WHERE id = %s AND gone_why IN ('expired', 'deleted')
         """,
         [task_id],
     )
     if row is None:
         return False
-    *keys, may_have_work_files = row
+    *keys, extras, may_have_work_files = row
+    keys += extra_keys(keys[0], json.loads(extras))
     storage = toolkit().storage
     for key in filter(None, keys):
         storage.delete(key)
@@ -78,11 +84,16 @@ def delete_given_up(task_id: str) -> bool:
     return database.changed(
         """
         UPDATE video_videotask SET output_key = '', thumbnail_key = '', source_key = '', original_bytes = NULL,
-            has_work_files = false
+            extra_files = '{}', has_work_files = false
         WHERE id = %s AND gone_why IN ('expired', 'deleted')
         """,
         [task_id],
     )
+
+
+def extra_keys(video_key: str, files: Iterable[str]) -> list[str]:
+    """Where the files are that were made beside a stored video, which a column `extra_files` lists."""
+    return [object_keys.extra_key(video_key, name) for name in files] if video_key else []
 
 
 def old_originals(limit: int) -> list[tuple[str, str]]:
@@ -125,6 +136,25 @@ def forget_thumbnail(task_id: str, key: str) -> bool:
         WHERE id = %s AND thumbnail_key = %s AND status = 'success'
         """,
         [task_id, key],
+    )
+
+
+def forget_extra(task_id: str, key: str) -> bool:
+    """A file that was made beside the video is not there any more: the row forgets its kind. False: it has by now."""
+    row = database.fetch_one(
+        "SELECT output_key, extra_files FROM video_videotask WHERE id = %s AND status = 'success'", [task_id]
+    )
+    video_key, files = (row[0], list(json.loads(row[1]))) if row else ("", [])
+    name = next((one for one in files if key in extra_keys(video_key, [one])), None)
+    if name is None:
+        return False
+    gone = [one for one in files if kind_of(one) == kind_of(name)]
+    return database.changed(
+        """
+        UPDATE video_videotask SET extra_files = extra_files - %s::text[]
+        WHERE id = %s AND output_key = %s AND extra_files ? %s AND status = 'success'
+        """,
+        [gone, task_id, video_key, name],
     )
 
 

@@ -138,6 +138,7 @@ _SETTABLE = frozenset(
         "fetched_again_of",
         "thumbnail_bytes",
         "original_bytes",
+        "extra_files",
     }
 )
 
@@ -174,7 +175,9 @@ def _move(
 
 
 def _values(fields: dict[str, Any]) -> dict[str, Any]:
-    return {f"f_{name}": Jsonb(value) if name == "warnings" else value for name, value in fields.items()}
+    return {
+        f"f_{name}": Jsonb(value) if name in ("warnings", "extra_files") else value for name, value in fields.items()
+    }
 
 
 def _update(

@@ -29,7 +29,9 @@ POINTS = (
     "poll.advanced",
     # After the work the file is whole in scratch, after the put also in storage.
     *(f"{stage}.{point}" for stage in ("download", "transcode", "thumbnail") for point in _IN_MEDIA_STAGE),
+    "thumbnail.after_extra",  # a file beside the video is in storage, and no row names it
     "save.claimed",
+    "save.after_extra",  # … has its final name, and no row names that
     "save.after_video",  # the video has its final name, the thumbnail has not
     "save.after_thumbnail",
     "save.finished",  # success is committed, the work files are still there

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from media_pipeline.encode.cover import AUTO, FIRST
+from media_pipeline.encode.extra_kinds import KINDS
 
 #: `fps` of an order that keeps the rate of its source: the column holds numbers, clients say "source".
 SOURCE_FPS = 0
@@ -35,7 +36,7 @@ def _asked(api: str, help_text: str, *, label: str = "", null_if_blank: bool = F
 
 
 #: Fields that came after the first Idempotency-Keys were bound to orders.
-_LATER = frozenset({"expires_in_s", "sound", "webhook_url", "cover"})
+_LATER = frozenset({"expires_in_s", "sound", "webhook_url", "cover", "extras"})
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ class Order:
     cover: str | None = field(
         default=None,
         metadata=_asked("cover", "frame of the cover picture: first, auto, or a second (default: as COVER says)"),
+    )
+    extras: list[str] | None = field(
+        default=None,
+        metadata=_asked(
+            "extras",
+            f"what is made beside the video, of {','.join(KINDS)} (default: as EXTRAS says)",
+            label="Made beside it",
+        ),
     )
 
     @classmethod

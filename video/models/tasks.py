@@ -123,6 +123,12 @@ class VideoTask(models.Model):
         blank=True,
         help_text="Frame of the thumbnail: first, auto, or a second of the video; empty: as COVER says.",
     )
+    extras = ArrayField(
+        models.CharField(max_length=8),
+        null=True,
+        blank=True,
+        help_text="Kinds of files to make beside the video; NULL: those that EXTRAS says.",
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,
@@ -173,6 +179,12 @@ class VideoTask(models.Model):
     thumbnail_bytes = models.BigIntegerField(null=True, blank=True)
     original_bytes = models.BigIntegerField(
         null=True, blank=True, help_text="Size of the provider's own file, while it is kept under `source_key`."
+    )
+    extra_files = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        blank=True,
+        help_text="What was made beside the video: bytes by the files' names; work files until the success.",
     )
     video_width_px = models.PositiveIntegerField(null=True, blank=True)
     video_height_px = models.PositiveIntegerField(null=True, blank=True)

@@ -45,7 +45,7 @@ from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, Stage, VideoTask
 from video.models.order import fps_of
-from video.pipeline import odd_media
+from video.pipeline import extras, odd_media
 from video.pipeline.file_hosts import file_hosts
 from video.pipeline.patience import Cause, cause_of, fetch_again
 
@@ -265,9 +265,10 @@ def thumbnail(claim: Claim) -> Outcome:
         failpoint("thumbnail.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
-    failpoint("thumbnail.after_put")
-    odd = warnings.after("thumbnail", claim.task.warnings, found)
-    return Advance(Stage.SAVE, fields={"thumbnail_key": key, "warnings": odd})
+        failpoint("thumbnail.after_put")
+        made, left_out = extras.make(claim, video, folder)
+    odd = warnings.after("thumbnail", claim.task.warnings, [*found, *left_out])
+    return Advance(Stage.SAVE, fields={"thumbnail_key": key, "extra_files": made, "warnings": odd})
 
 
 def _cover(task: VideoTask) -> Cover:
@@ -289,8 +290,9 @@ def save(claim: Claim) -> Outcome:
         storage.delete(video_key)
         return Advance(Stage.TRANSCODE, detail="a work file is gone from storage; making it again")
     failpoint("save.after_thumbnail")
-    fields = {"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key}
-    return Succeed(fields={**fields, "thumbnail_bytes": thumbnail_bytes, **_kept_original(claim, video_id)})
+    fields: dict[str, Any] = {"video_id": video_id, "output_key": video_key, "thumbnail_key": thumbnail_key}
+    fields |= {"thumbnail_bytes": thumbnail_bytes, **extras.keep(task, video_key), **_kept_original(claim, video_id)}
+    return Succeed(fields=fields)
 
 
 def _kept_original(claim: Claim, video_id: str) -> dict[str, Any]:

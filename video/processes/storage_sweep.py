@@ -9,6 +9,7 @@ video that is saved meanwhile is not called missing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,9 +18,11 @@ from typing import Any
 
 from django.contrib.auth import get_user_model
 
+from media_pipeline.encode.extra_kinds import KINDS
 from media_pipeline.storage.base import MediaStorage
 from video import ids
 from video.engine import stored_files
+from video.engine.stored_files import extra_keys
 from video.infra import database
 from video.infra.errors import Refusal
 from video.models import Upload, VideoTask
@@ -27,7 +30,10 @@ from video.models import Upload, VideoTask
 LEAST_AGE_S = 86_400.0  # longer than any claim lives
 BATCH = 1000
 
-_RESULT = re.compile(r"[0-9]+/videos/(vid_[0-9a-z]{26})(?:\.mp4|_thumb\.jpg|_original\.[a-z0-9]{1,5})", re.ASCII)
+_EXTRA = rf"(?:{'|'.join(KINDS)})(?:_[a-z0-9]{{1,9}})?\.[a-z0-9]{{1,5}}"
+_RESULT = re.compile(
+    rf"[0-9]+/videos/(vid_[0-9a-z]{{26}})(?:\.mp4|_thumb\.jpg|_original\.[a-z0-9]{{1,5}}|_{_EXTRA})", re.ASCII
+)
 _UPLOAD = re.compile(r"[0-9]+/uploads/(upl_[0-9a-z]{26})\.(?:jpg|png|webp)", re.ASCII)
 _WORK = re.compile(r"work/(task_[0-9a-z]{26})/[^/]+", re.ASCII)
 
@@ -54,7 +60,7 @@ class Lost:
     """A stored file that a row names and that is not there; or one that was missing and is there again."""
 
     task_id: str
-    what: str  # video, thumbnail, original
+    what: str  # video, thumbnail, original, extra
     key: str
     is_back: bool = False
 
@@ -66,6 +72,7 @@ class Lost:
             "video": stored_files.mark_missing,
             "thumbnail": stored_files.forget_thumbnail,
             "original": stored_files.forget_original,
+            "extra": stored_files.forget_extra,
         }
         return write[self.what](self.task_id, self.key)
 
@@ -108,9 +115,9 @@ def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:
         else:
             seen.foreign += 1
     rows = VideoTask.objects.filter(video_id__in=list(results)).values_list(
-        "video_id", "output_key", "thumbnail_key", "source_key"
+        "extra_files", "output_key", "thumbnail_key", "source_key"
     )
-    named = {name for row in rows for name in row[1:]} if results else set()
+    named = {name for extras, *keys in rows for name in (*keys, *extra_keys(keys[0], extras))} if results else set()
     for video_id, files in results.items():
         yield from ((key, video_id) for key in files if key not in named)
     # Work files of a task that has some are swept when it is time; an active task may be making them now.
@@ -143,7 +150,14 @@ def find_lost(storage: MediaStorage, seen: Seen) -> Iterator[Lost]:
 
 
 def _lost(
-    storage: MediaStorage, names: set[str], task_id: str, video: str, thumbnail: str, original: str, why: str
+    storage: MediaStorage,
+    names: set[str],
+    task_id: str,
+    video: str,
+    thumbnail: str,
+    original: str,
+    why: str,
+    extras: str,
 ) -> Iterator[Lost]:
     def is_there(key: str) -> bool:
         return key in names or storage.exists(key)
@@ -157,16 +171,21 @@ def _lost(
     for what, key in (("thumbnail", thumbnail), ("original", original)):
         if key and not is_there(key):
             yield Lost(task_id, what, key)
+    for key in extra_keys(video, json.loads(extras)):
+        if not is_there(key):
+            yield Lost(task_id, "extra", key)
 
 
 def _stored(user_id: int) -> Iterator[list[tuple[Any, ...]]]:
-    """(task, key of its video, thumbnail, original, why it is gone) of a user's stored videos, oldest first."""
+    """(task, key of its video, thumbnail, original, why it is gone, names of extras) of a user's stored videos, oldest
+    first.
+    """
     after: tuple[Any, str] | None = None
     while True:
         rows = database.fetch(
             """
             SELECT id, output_key, thumbnail_key, CASE WHEN original_bytes IS NOT NULL THEN source_key ELSE '' END,
-                gone_why, created_at
+                gone_why, extra_files, created_at
             FROM video_videotask
             WHERE user_id = %(user)s AND status = 'success' AND output_key <> '' AND gone_why IN ('', 'missing')
                 AND (%(at)s::timestamptz IS NULL
@@ -177,5 +196,5 @@ def _stored(user_id: int) -> Iterator[list[tuple[Any, ...]]]:
         )
         if not rows:
             return
-        after = (rows[-1][5], rows[-1][0])
-        yield [row[:5] for row in rows]
+        after = (rows[-1][6], rows[-1][0])
+        yield [row[:6] for row in rows]

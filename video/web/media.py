@@ -6,6 +6,7 @@ The view reads no login and no database. In a bucket files are served by S3 itse
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import time
@@ -30,6 +31,7 @@ from media_pipeline.errors import MediaError
 from media_pipeline.storage import links, ranges, s3_links
 from media_pipeline.storage.content_types import UNKNOWN, content_type
 from media_pipeline.storage.s3_address import S3Address
+from video.web import playlists
 from video.web.answers import plain
 
 PREFIX = "/storage/"
@@ -45,7 +47,10 @@ def link(key: str, *, base: str = "") -> str:
     `base` is our own origin, for files that we serve; those in a bucket have S3's. Nothing is asked of S3.
     """
     bucket = settings.OBJECT_STORAGE_FOR_CLIENTS
-    return base + signed_path(key) if bucket is None else _bucket_link(bucket, key)
+    # What refers to other files needs a link for each of them, which only we can write.
+    if bucket is None or playlists.refers(key):
+        return base + signed_path(key)
+    return _bucket_link(bucket, key)
 
 
 def links_to_save(key: str) -> dict[str, str]:
@@ -78,6 +83,8 @@ def media(request: HttpRequest, key: str) -> HttpResponseBase:
     if not _is_ours(key, expires, request.GET.get("signature", ""), now):
         return plain(403, "This link is not valid, or no longer: ask for the video's status to get a fresh one.")
     try:
+        if playlists.refers(key):
+            return _with_links(request, key, int(expires), now)
         if settings.OBJECT_STORAGE_FOR_CLIENTS is not None:  # a link from before the files moved into the bucket
             to_save = request.GET.get("download") == "1"
             where = _bucket_link(settings.OBJECT_STORAGE_FOR_CLIENTS, key, to_save=to_save)
@@ -132,11 +139,37 @@ def _answer(request: HttpRequest, key: str, *, kept_s: int) -> HttpResponseBase:
         return _FileAnswer(_Span(file, ranged.length), status=ranged.status, headers=headers)
 
 
+def _with_links(request: HttpRequest, key: str, expires: int, now: float) -> HttpResponseBase:
+    """A file that refers to others, with links to them that end when its own does."""
+    from video.infra.toolkit import toolkit  # lazily: it brings HTTP clients and media code
+
+    with toolkit().storage.open(key) as file:
+        text = file.read(playlists.MOST_BYTES).decode()
+    body = playlists.linked(text, key, lambda beside: _link_until(beside, expires, now)).encode()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = _headers(request, key, kept_s=expires - int(now)) | {"ETag": etag, "Content-Length": str(len(body))}
+    unmet = get_conditional_response(request, etag, None)
+    if unmet is not None:
+        return _unmet(unmet.status_code, headers)
+    return HttpResponse(b"" if request.method == "HEAD" else body, headers=headers)
+
+
+def _link_until(key: str, expires: int, now: float) -> str:
+    """From one file to another of the same folder: relative where both are ours."""
+    bucket = settings.OBJECT_STORAGE_FOR_CLIENTS
+    if bucket is not None and not playlists.refers(key):
+        from video.infra.toolkit import bucket_keys  # lazily, as above
+
+        return s3_links.link_until(bucket, key, bucket_keys, now=now, expires=expires)
+    signature = links.sign_until(key, expires, secret=settings.SECRET_KEY)
+    return f"{PurePosixPath(key).name}?{urlencode({'expires': expires, 'signature': signature})}"
+
+
 def _unmet(status: int, headers: Mapping[str, str]) -> HttpResponseBase:
     """304 or 412: a condition of the request does not hold."""
     if status == 412:
         return plain(412, "The file is not the one that If-Match or If-Unmodified-Since names.")
-    return HttpResponseNotModified(headers={name: headers[name] for name in KEPT_BY_304})
+    return HttpResponseNotModified(headers={name: headers[name] for name in KEPT_BY_304 if name in headers})
 
 
 def _headers(request: HttpRequest, key: str, kept_s: int) -> dict[str, str]:

@@ -248,6 +248,7 @@ class TestTask:
             "sound": None,
             "webhookUrl": None,
             "cover": None,
+            "extras": None,
         }
         assert [(one["stage"], one["outcome"]) for one in found["timeline"]] == [("generate", "created")]
         assert found["generations"] == []

@@ -39,6 +39,7 @@ FULL = Order(
     sound=False,
     webhook_url="https://hooks.example/x",
     cover="auto",
+    extras=["sprites"],
 )
 #: What a provider is asked for, but no client can choose.
 NOT_ORDERED = {"image", "model", "callback_url"}
@@ -112,11 +113,13 @@ class TestATask:
             "Sound",
             "Webhook",
             "Cover",
+            "Made beside it",
             "Quality",
         ]
         text = " ".join(value for _, value in shown)
-        elsewhere = {"prompt", "policy", "fallback", "expires_in_s", "sound", "webhook_url"}
+        elsewhere = {"prompt", "policy", "fallback", "expires_in_s", "sound", "webhook_url", "extras"}
         assert dict(shown)["Sound"] == "without"
+        assert dict(shown)["Made beside it"] == "sprites"
         assert dict(shown)["Deleted after"].endswith(" from the success on")
         assert all(str(getattr(FULL, asked.name)) in text for asked in FIELDS if asked.name not in elsewhere)
 

@@ -36,6 +36,7 @@ from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
 from video.infra.errors import Refusal
+from video.management import order_words
 from video.management.base import INTERRUPTED, PlainCommand, user_named
 from video.management.terminal import TerminalConsole
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
@@ -403,16 +404,12 @@ def _frame_rate(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
-def _cover(text: str) -> float | str:
-    """Seconds as the API takes them, or a word that is judged with the rest of the order."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
 #: What reads an argument that is neither text nor a whole number.
-_READS: dict[str, Callable[[str], Any]] = {"fps": _frame_rate, "cover": _cover}
+_READS: dict[str, Callable[[str], Any]] = {
+    "fps": _frame_rate,
+    "cover": order_words.seconds_or_word,
+    "extras": order_words.words,
+}
 
 
 def _spoken(wrong: dict[str, str]) -> str:

@@ -1,0 +1,73 @@
+"""Makes what stands beside a video, from the finished MP4. The files of each kind (`extra_kinds`) have fixed names, by
+which they refer to each other.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from media_pipeline.encode.command import MAX_ALLOC_BYTES
+from media_pipeline.encode.ffmpeg import FFmpeg
+from media_pipeline.encode.preview import PREVIEW, preview_args
+from media_pipeline.encode.probe import MediaInfo, Prober
+from media_pipeline.encode.sprites import SHEET, TRACK, layout_of, sheet_args, track
+from media_pipeline.errors import TranscodeFailed
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes the extras of one video. `deadline_s` bounds one run of ffmpeg, in seconds of wall clock."""
+
+    video: Path
+    info: MediaInfo
+    folder: Path
+    ffmpeg: FFmpeg
+    prober: Prober
+    deadline_s: float
+    threads: int = 2
+    cancelled: threading.Event | None = None
+
+    def make(self, kind: str) -> list[Path]:
+        """The files of this kind, in `folder`. Raises TranscodeFailed, MediaTimeout, DiskFull, Cancelled, NotAVideo."""
+        return _MAKES[kind](self)
+
+    def run(self, name: str, *output: str) -> Path:
+        """One run of ffmpeg from the video to a file of that name."""
+        dest = self.folder / name
+        argv = [
+            *(self.ffmpeg.binary, "-nostdin", "-hide_banner", "-v", "error", "-y", "-progress", "pipe:1"),
+            *("-max_alloc", str(MAX_ALLOC_BYTES), "-filter_threads", "1", "-threads", str(self.threads)),
+            *("-protocol_whitelist", "file", "-format_whitelist", "mov", "-f", "mov"),
+            *("-i", f"file:{self.video.absolute()}"),
+            *("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", *output),
+            *("-threads", str(self.threads), f"file:{dest.absolute()}"),
+        ]
+        self.ffmpeg.run(
+            argv,
+            read=[self.video],
+            write=[dest],
+            deadline_s=self.deadline_s,
+            duration_s=self.info.duration_s,
+            cancelled=self.cancelled,
+        )
+        if not dest.stat().st_size:
+            raise TranscodeFailed(f"ffmpeg made an empty {name}")
+        return dest
+
+
+def _preview(maker: Maker) -> list[Path]:
+    return [maker.run(PREVIEW, *preview_args(maker.info))]
+
+
+def _sprites(maker: Maker) -> list[Path]:
+    layout = layout_of(maker.info)
+    sheet = maker.run(SHEET, *sheet_args(layout))
+    words = maker.folder / TRACK
+    words.write_text(track(layout, maker.info.duration_s))
+    return [sheet, words]
+
+
+_MAKES: dict[str, Callable[[Maker], list[Path]]] = {"preview": _preview, "sprites": _sprites}
