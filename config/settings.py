@@ -323,6 +323,7 @@ REQUESTS_PER_MINUTE_PER_KEY = read.whole(env, "REQUESTS_PER_MINUTE_PER_KEY", 0, 
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
 CREDITS_PER_VIDEO = read.whole(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000)
+CREDITS_PER_RENDER = read.whole(env, "CREDITS_PER_RENDER", 0, least=0, most=1_000_000)
 # A process has this long to end well after SIGTERM; then its supervisor may kill it.
 DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS
@@ -343,8 +344,7 @@ DOWNLOAD_RETRY_SECONDS = read.numbers(env, "DOWNLOAD_RETRY_SECONDS", "2,4,8,16,3
 TRANSCODE_TIMEOUT_SECONDS = read.number(env, "TRANSCODE_TIMEOUT_SECONDS", 1800, least=1, most=86400)
 # Sound that is longer than the picture: whether the last frame stands to its end, or the sound is cut.
 KEEP_LONG_SOUND = read.flag(env, "KEEP_LONG_SOUND", default=True)
-COVER = beside.cover(read.text(env, "COVER", "first"))
-EXTRAS = beside.extras(read.words(env, "EXTRAS"))
+COVER, EXTRAS = beside.cover(read.text(env, "COVER", "first")), beside.extras(read.words(env, "EXTRAS"))
 FFMPEG_BINARY = read.text(env, "FFMPEG_BINARY")
 # An own label of AI-made videos: a tag that names the producer, and a text drawn into the picture.
 LABEL_PRODUCER = read.text(env, "LABEL_PRODUCER")

@@ -170,6 +170,19 @@ def deliver(delivery_id: str, host: str, point: str = "", action: str = "") -> s
     return deliver(delivery_id)
 
 
+def render(user_id: int, task_id: str, point: str = "", action: str = "") -> str:
+    """Render a stored video anew, with a fail point armed; the new task."""
+    from django.conf import settings
+
+    from video.actions.render import render
+    from video.infra import failpoints
+
+    settings.KEEP_SOURCE_DAYS = 7
+    if point:
+        failpoints.arm(point, action)
+    return render(user_id, task_id, {}, idempotency_key="k")[0].pk
+
+
 def run_stage(stage: str, task_id: str, point: str = "", action: str = "") -> bool:
     """One stage of one task, with a fail point armed."""
     from tests.factories import give_core

@@ -58,17 +58,20 @@ def saved(user: AbstractBaseUser | None = None, **order: Any) -> VideoTask:
 
 
 def with_extras(user: AbstractBaseUser | None = None, *, clip: Path | None = None, **order: Any) -> VideoTask:
-    """A task with a stored video that is one, whose cover and extras were made by the stages that make them."""
+    """A task with a stored video that is one, as is its original. Cover and extras were made by the stages that make
+    them.
+    """
     task = make_task(user, **order)
     generation = accepted(task, f"job-{task.pk}")
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     assert transitions.advance(claimed(task, Stage.POLL), Stage.DOWNLOAD, has_work_files=True)
-    source = put(f"work/{task.pk}/1-source.mp4", SOURCE)
-    assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key=source)
     with tempfile.TemporaryDirectory() as folder:
         clip = clip or small_clip(Path(folder) / "clip.mp4")
         key = f"work/{task.pk}/1-video.mp4"
         toolkit().storage.put_file(clip, key)
+        source = key.replace("video", "source")
+        toolkit().storage.put_file(clip, source)
+        assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key=source)
         made = {"output_key": key, "video_bytes": clip.stat().st_size}
     assert transitions.advance(claimed(task, Stage.TRANSCODE), Stage.THUMBNAIL, **made)
     for stage in (Stage.THUMBNAIL, Stage.SAVE):

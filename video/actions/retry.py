@@ -158,6 +158,8 @@ def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = F
         made = "its video was made, and is gone now" if task.gone_why else "its video is stored"
         how = made if task.status == Status.SUCCESS else "it is still under way"
         raise ActionRefused("not_retryable", f"This task can't be retried: {how}.")
+    if task.render_of_id is not None:
+        _refuse_render_without_source(task, regenerate=regenerate)
     stage = Stage.GENERATE if regenerate else _resume_stage(task, last)
     if stage is Stage.GENERATE:
         _refuse_unsettled(last)
@@ -171,10 +173,22 @@ def plan_retry(task: VideoTask, last: Generation | None, *, regenerate: bool = F
     return RetryPlan(stage, task.run, 0, None)
 
 
+def _refuse_render_without_source(task: VideoTask, *, regenerate: bool) -> None:
+    if regenerate:
+        raise ActionRefused(
+            "not_retryable", "This task is a render: no provider can make it. Retry it without regenerate."
+        )
+    if not task.has_work_files or task.error_code == "source_gone":
+        raise ActionRefused(
+            "source_gone",
+            f"The copy of the original that this render had is deleted: render {task.render_of_id} again.",
+        )
+
+
 def _resume_stage(task: VideoTask, last: Generation | None) -> Stage:
     """The stage that goes on, by the last attempt and the stored files; it is never stored itself."""
     if last is None:
-        return Stage.GENERATE
+        return Stage.GENERATE if task.render_of_id is None else Stage.TRANSCODE
     if last.state == State.ACCEPTED:
         if last.cancel_wanted_at is not None and toolkit().provider(last.provider).can_cancel:
             _refuse_unsettled(last)

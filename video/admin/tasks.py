@@ -128,7 +128,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
         """A whole id uses its index; any other term searches the prompts, which reads the table."""
         term = search_term.strip()
         if term.startswith("task_"):
-            return queryset.filter(pk__startswith=term), False
+            return queryset.filter(Q(pk__startswith=term) | Q(render_of=term)), False
         if term.startswith("vid_"):
             return queryset.filter(video_id=term), False
         if term.startswith("gen_"):
@@ -160,6 +160,8 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
 
     @admin.display(description="model")
     def ran_with(self, task: Any) -> str:
+        if task.render_of_id is not None:
+            return "a render"
         if not task.last_model:
             return f"({task.model_requested})" if task.model_requested else ""
         if task.last_simulated:

@@ -47,6 +47,7 @@ def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
     return {
         **({"user": task.user.get_username()} if staff else {}),
         "run": task.run,
+        **({"renderOf": task.render_of_id} if task.render_of_id else {}),
         "now": _now(task, timezone.now(), staff=staff),
         "request": order.as_json(task),
         "warnings": task.warnings,

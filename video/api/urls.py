@@ -12,6 +12,7 @@ from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
 from video.api.views.people import AccountView, ResetConfirmView, ResetView, SignUpView
 from video.api.views.queues import QueuesView, TaskView
+from video.api.views.render import RenderView
 from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.tasks import OwnTaskView, StorageView
 from video.api.views.upload import UploadView
@@ -26,6 +27,7 @@ urlpatterns = [
     path("api/video/events", EventsView.as_view(), name="api-events"),
     path("api/video/cancel", CancelView.as_view(), name="api-cancel"),
     path("api/video/retry", RetryView.as_view(), name="api-retry"),
+    path("api/video/render", RenderView.as_view(), name="api-render"),
     path("api/video/quote", QuoteView.as_view(), name="api-quote"),
     path("api/video/upload", UploadView.as_view(), name="api-upload"),
     path("api/models", ModelsView.as_view(), name="api-models"),

@@ -9,6 +9,9 @@ from video.models.order import Order
 
 
 def credits_of(order: Order | VideoTask) -> int:
-    """What one run of this order costs its user: the same for all orders, CREDITS_PER_VIDEO (10)."""
-    price: int = settings.CREDITS_PER_VIDEO
+    """What one run of this order costs its user: the same for all orders, CREDITS_PER_VIDEO (10), and for all renders,
+    CREDITS_PER_RENDER (0).
+    """
+    is_render = isinstance(order, VideoTask) and order.render_of_id is not None
+    price: int = settings.CREDITS_PER_RENDER if is_render else settings.CREDITS_PER_VIDEO
     return price

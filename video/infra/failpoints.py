@@ -35,6 +35,8 @@ POINTS = (
     "save.after_video",  # the video has its final name, the thumbnail has not
     "save.after_thumbnail",
     "save.finished",  # success is committed, the work files are still there
+    "render.after_copy",  # the original is copied for a task that is not there yet
+    "render.committed",  # the render's row is written, and nobody was told
     "removal.after_file",  # one of the files that a row has given up is deleted, the row still names it
     "removal.after_files",  # all of them are deleted, the row still names them
     "webhook.claimed",  # a try has its number, nothing is sent

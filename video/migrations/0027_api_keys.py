@@ -28,7 +28,7 @@ DROP FUNCTION video_end_keys();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0025_beside_the_video'),
+        ('video', '0026_renders'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -129,6 +129,15 @@ class VideoTask(models.Model):
         blank=True,
         help_text="Kinds of files to make beside the video; NULL: those that EXTRAS says.",
     )
+    render_of = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="renders",
+        db_index=False,  # task_render
+        help_text="The task from whose kept original this one is rendered; no provider is asked.",
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,
@@ -263,6 +272,8 @@ class VideoTask(models.Model):
             models.Index(
                 fields=["finished_at"], name="task_original_to_sweep", condition=Q(original_bytes__isnull=False)
             ),
+            # Serves the renders of a task on its pages, and the foreign key.
+            models.Index(fields=["render_of"], name="task_render", condition=Q(render_of__isnull=False)),
             models.Index(fields=["user", "-created_at"], name="task_list_of_user"),
             models.Index(
                 fields=["user", "-finished_at"], name="task_ended_of_user", condition=Q(finished_at__isnull=False)
@@ -307,6 +318,10 @@ class VideoTask(models.Model):
             ),
             models.CheckConstraint(
                 name="task_pending_only_in_generate", condition=~Q(status="pending") | Q(stage="generate")
+            ),
+            models.CheckConstraint(
+                name="task_render_asks_no_provider",
+                condition=Q(render_of__isnull=True) | Q(stage__in=["transcode", "thumbnail", "save", "done"]),
             ),
             models.CheckConstraint(name="task_progress_percent", condition=Q(progress__lte=100)),
             models.CheckConstraint(

@@ -7,7 +7,7 @@ the fence that made them; `save` gives them their final names, without it. A row
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,14 @@ def keep(task: VideoTask, video_key: str) -> dict[str, Any]:
         codes = [one["code"] for one in task.warnings]
         fields["warnings"] = warnings.as_rows([*codes, *(_left_out(kind) for kind in sorted(lost))])
     return fields
+
+
+def keys_of(fields: Mapping[str, Any]) -> list[str]:
+    """Where the extras are that `make` or `keep` has listed in these columns."""
+    names = fields.get("extra_files") or ()
+    if "output_key" in fields:
+        return [object_keys.extra_key(fields["output_key"], name) for name in names]
+    return [f"{fields['thumbnail_key'].rpartition('/')[0]}/{name}" for name in names]
 
 
 def _left_out(kind: str) -> str:

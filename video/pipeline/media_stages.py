@@ -61,6 +61,7 @@ NO_LINK = "The provider gave no link to it."
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
 SOURCE_GONE = "the source is gone from storage; fetching it again"
+RENDER_SOURCE_GONE = "The file that this video was to be rendered from is gone."
 
 
 def download(claim: Claim) -> Outcome:
@@ -158,6 +159,8 @@ def transcode(claim: Claim) -> Outcome:
         try:
             source = fetched.enter_context(storage.fetch_to(task.source_key, folder))
         except FileNotFoundError:
+            if task.render_of_id is not None:
+                return Fail("source_gone", RENDER_SOURCE_GONE)
             return Advance(Stage.DOWNLOAD, detail=SOURCE_GONE, fields={"source_key": ""})
         path = folder / "video.mp4"
         is_second = odd_media.was_fetched_again(task)
@@ -298,7 +301,7 @@ def save(claim: Claim) -> Outcome:
 def _kept_original(claim: Claim, video_id: str) -> dict[str, Any]:
     """The provider's own file under its final name while KEEP_SOURCE_DAYS keeps it; else no source is left."""
     task, storage = claim.task, toolkit().storage
-    if not (settings.KEEP_SOURCE_DAYS and task.source_key):
+    if not (settings.KEEP_SOURCE_DAYS and task.source_key) or task.render_of_id is not None:
         return {"source_key": ""}
     key = object_keys.original_key(task.user_id, video_id, PurePosixPath(task.source_key).suffix)
     try:
@@ -321,6 +324,8 @@ def drop_what_was_made(outcome: Outcome) -> None:
         for name in ("source_key", "output_key", "thumbnail_key"):
             if outcome.fields.get(name):
                 toolkit().storage.delete(outcome.fields[name])
+        for key in extras.keys_of(outcome.fields):
+            toolkit().storage.delete(key)
 
 
 def trouble(claim: Claim, err: errors.MediaError) -> Outcome:

@@ -18,7 +18,11 @@ SECOND_FETCH_S = 120.0
 
 
 def was_fetched_again(task: VideoTask) -> bool:
-    """Whether the file of the task's last attempt was doubted before, and fetched a second time."""
+    """Whether the file of the task's last attempt was doubted before, and fetched a second time; or can't be fetched,
+    since the task is a render.
+    """
+    if task.render_of_id is not None:
+        return True
     return bool(task.fetched_again_of) and task.fetched_again_of == _last_attempt(task)
 
 

@@ -96,6 +96,19 @@ def check(user_id: int, models: list[str]) -> None:
         raise TooManyLive
 
 
+def check_live(user_id: int) -> None:
+    """For a task that waits for no slot. Raises TooManyLive."""
+    is_full = database.value(
+        f"""
+        WITH room AS (SELECT most_live FROM video_usershare WHERE user_id = %(user_id)s AND most_live IS NOT NULL)
+        SELECT EXISTS (SELECT FROM room WHERE {LIVE_PLACES} <= 0)
+        """,  # noqa: S608 - a constant
+        {"user_id": user_id},
+    )
+    if is_full:
+        raise TooManyLive
+
+
 def retry_after_s(user_id: int, models: list[str]) -> int:
     """Seconds until the next of this user's waiting tasks probably begins."""
     place = estimates.place(models, user_id=user_id, own=0, rerun=False, created_at=timezone.now())

@@ -24,6 +24,7 @@ OTHERS_TASK = {
     "api-queues-task": "",
     "api-cancel": {"taskId": "{task}"},
     "api-retry": {"taskId": "{task}"},
+    "api-render": {"taskId": "{task}"},
     "api-own-task": "",
 }
 

@@ -24,7 +24,7 @@ from tests.video.storing import days_pass, files, put, saved, small_clip, with_e
 from video.actions import delete
 from video.admin import timeline
 from video.engine.claims import Claim
-from video.engine.outcomes import Advance
+from video.engine.outcomes import Advance, Succeed
 from video.infra.toolkit import toolkit
 from video.models import Stage, UserStorage, VideoTask
 from video.pipeline import extras, media_stages, runner
@@ -215,6 +215,18 @@ class TestTrouble:
         kept = extras.keep(task, object_keys.video_key(task.user_id, "vid_1"))
         assert kept["extra_files"] == {"preview.webp": 4}
         assert [one["code"] for one in kept["warnings"]] == ["sprites_left_out"]
+
+
+def test_a_worker_that_lost_its_task_leaves_no_file_of_its_own(tmp_path: Path) -> None:
+    task = make_task()
+    work = {"thumbnail_key": f"work/{task.pk}/3-thumb.jpg", "extra_files": {"3-preview.webp": 4}}
+    final = {"output_key": "7/videos/vid_1.mp4", "thumbnail_key": "7/videos/vid_1_thumb.jpg"}
+    final["extra_files"] = {"preview.webp": 4}  # type: ignore[assignment]
+    for key in (f"work/{task.pk}/3-preview.webp", "7/videos/vid_1_preview.webp", "7/videos/vid_2_preview.webp"):
+        put(key, b"four")
+    media_stages.drop_what_was_made(Advance(Stage.SAVE, fields=work))
+    media_stages.drop_what_was_made(Succeed(fields=final))
+    assert [key for key in toolkit().storage.list("") if "preview" in key] == ["7/videos/vid_2_preview.webp"]
 
 
 def claimed_in_thumbnail(task: VideoTask) -> Claim:

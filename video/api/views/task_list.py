@@ -254,7 +254,7 @@ def _entries(asked: Asked, source: str, way: str, number: int, *, before: str = 
     return database.fetch(
         f"""
         {before} SELECT t.{asked.column}, t.id, t.id, t.prompt, t.created_at, t.finished_at, t.run,
-            t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS}, {_MODEL},
+            t.status, t.progress, t.stage, t.error_code, t.error_message, t.render_of_id, {stored.COLUMNS}, {_MODEL},
             t.warnings, t.metadata
         FROM {source} WHERE {where} ORDER BY t.{asked.column} {way}, t.id {way} LIMIT %(number)s
         """,  # noqa: S608 - constants of this module

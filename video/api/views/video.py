@@ -31,7 +31,7 @@ from video.web.front.streams import Later, can_wait
 
 OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 _COLUMNS = f"""
-    SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, {stored.COLUMNS},
+    SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.render_of_id, {stored.COLUMNS},
         g.model, t.warnings, t.metadata, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
             extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
@@ -53,7 +53,7 @@ _STATUSES = f"""
     CROSS JOIN LATERAL ({_COLUMNS} WHERE t.id = one.id) found WHERE one.id = ANY(%(tasks)s)
         AND one.gone_why <> 'deleted'
 """  # noqa: S608 - a constant
-_FILES = slice(5, 5 + stored.NUMBER)
+_FILES = slice(6, 6 + stored.NUMBER)
 _SHOWN = _FILES.stop + 4  # columns of `shown`, and the age of a render
 LONGEST_WAIT_S = 60
 #: What clients may see; a cancelled task is a failed one to them.
@@ -192,10 +192,12 @@ def _up_to_now(row: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def shown(task_id: str, row: tuple[Any, ...], base: str) -> dict[str, Any]:
     """A task's status in the API's words; `row` as `_COLUMNS` begins, `base` as of `origin_of`."""
-    status, progress, stage, error_code, error_message, *files, model, warnings, metadata = row
+    status, progress, stage, error_code, error_message, render_of, *files, model, warnings, metadata = row
     shown = {"taskId": task_id, "status": PUBLIC_STATUS.get(status, status), "progress": progress, "stage": stage}
     if model is not None:
         shown["model"] = model
+    if render_of is not None:
+        shown["renderOf"] = render_of
     if status == Status.SUCCESS.value and (odd := json.loads(warnings)):  # as the driver gives it to us
         shown["warnings"] = odd
     if pairs := json.loads(metadata):
