@@ -81,6 +81,11 @@ KINDS: dict[str, Kind] = {
             "thumbnail",
             "The sprite sheet could not be made. The video is delivered without it.",
         ),
+        Kind(
+            "hls_left_out",
+            "thumbnail",
+            "The HLS stream could not be made. The video is delivered without it.",
+        ),
     )
 }
 

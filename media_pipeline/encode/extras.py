@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from media_pipeline.encode import hls
 from media_pipeline.encode.command import MAX_ALLOC_BYTES
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.preview import PREVIEW, preview_args
 from media_pipeline.encode.probe import MediaInfo, Prober
+from media_pipeline.encode.rates import QualityName, most_threads
 from media_pipeline.encode.sprites import SHEET, TRACK, layout_of, sheet_args, track
 from media_pipeline.errors import TranscodeFailed
 
@@ -28,6 +30,7 @@ class Maker:
     prober: Prober
     deadline_s: float
     threads: int = 2
+    quality: QualityName = "medium"
     cancelled: threading.Event | None = None
 
     def make(self, kind: str) -> list[Path]:
@@ -37,13 +40,14 @@ class Maker:
     def run(self, name: str, *output: str) -> Path:
         """One run of ffmpeg from the video to a file of that name."""
         dest = self.folder / name
+        threads = str(min(self.threads, most_threads(self.info.width_px * self.info.height_px)))
         argv = [
             *(self.ffmpeg.binary, "-nostdin", "-hide_banner", "-v", "error", "-y", "-progress", "pipe:1"),
-            *("-max_alloc", str(MAX_ALLOC_BYTES), "-filter_threads", "1", "-threads", str(self.threads)),
+            *("-max_alloc", str(MAX_ALLOC_BYTES), "-filter_threads", "1", "-threads", threads),
             *("-protocol_whitelist", "file", "-format_whitelist", "mov", "-f", "mov"),
             *("-i", f"file:{self.video.absolute()}"),
             *("-map_metadata", "-1", "-map_chapters", "-1", "-fflags", "+bitexact", *output),
-            *("-threads", str(self.threads), f"file:{dest.absolute()}"),
+            *("-threads", threads, f"file:{dest.absolute()}"),
         ]
         self.ffmpeg.run(
             argv,
@@ -70,4 +74,22 @@ def _sprites(maker: Maker) -> list[Path]:
     return [sheet, words]
 
 
-_MAKES: dict[str, Callable[[Maker], list[Path]]] = {"preview": _preview, "sprites": _sprites}
+def _hls(maker: Maker) -> list[Path]:
+    """The master playlist comes last: it refers to all others."""
+    files, streams = [], []
+    for rung in hls.rungs_of(maker.info):
+        media = maker.run(rung.media, *hls.rung_args(maker.info, rung, maker.quality))
+        made = maker.prober.probe(media, decode_first_frame=False)
+        if (made.width_px, made.height_px) != rung or abs(made.duration_s - maker.info.duration_s) > 0.2:
+            raise TranscodeFailed(f"{rung.media} has {made.width_px}x{made.height_px}, {made.duration_s:.2f} s")
+        stream = hls.stream_of(media, rung, maker.info)
+        words = maker.folder / rung.playlist
+        words.write_text(hls.playlist(stream))
+        files += [media, words]
+        streams.append(stream)
+    words = maker.folder / hls.MASTER
+    words.write_text(hls.master(streams, maker.info))
+    return [*files, words]
+
+
+_MAKES: dict[str, Callable[[Maker], list[Path]]] = {"preview": _preview, "sprites": _sprites, "hls": _hls}

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 
 from media_pipeline import errors, warnings
+from media_pipeline.disk import require_free
 from media_pipeline.encode import extras
 from media_pipeline.encode.extra_kinds import kind_of
 from media_pipeline.storage import object_keys
@@ -33,11 +34,11 @@ def wanted(task: VideoTask) -> list[str]:
     return list(settings.EXTRAS) if task.extras is None else list(task.extras)
 
 
-def make(claim: Claim, video: Path, folder: Path) -> tuple[dict[str, int], list[str]]:
+def make(claim: Claim, video: Path, folder: Path, *, reserve_bytes: int) -> tuple[dict[str, int], list[str]]:
     """Make and store the extras of the video at `video`: (bytes by the names of work files, codes of warnings).
 
-    Nothing is tried again: a stage whose first try failed, or that its worker did not survive, goes without extras.
-    Raises Cancelled, StorageDown, StorageRefused.
+    `reserve_bytes` stay free on the disk. Nothing is tried again: a stage whose first try failed, or that two workers
+    did not survive, goes without extras. Raises Cancelled, StorageDown, StorageRefused.
     """
     task = claim.task
     kinds = wanted(task)
@@ -59,8 +60,10 @@ def make(claim: Claim, video: Path, folder: Path) -> tuple[dict[str, int], list[
                 prober=tools.prober,
                 deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
                 threads=settings.FFMPEG_THREADS,
+                quality=task.quality,  # type: ignore[arg-type]  # the column's choices are the names that it knows
                 cancelled=claim.lost,
             )
+            require_free(folder, expected_bytes=maker.info.size_bytes, reserve_bytes=reserve_bytes)
             made |= _stored(claim, maker.make(kind))
         except (errors.Cancelled, errors.StorageDown, errors.StorageRefused):
             raise

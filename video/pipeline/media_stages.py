@@ -269,7 +269,7 @@ def thumbnail(claim: Claim) -> Outcome:
         key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
         failpoint("thumbnail.after_put")
-        made, left_out = extras.make(claim, video, folder)
+        made, left_out = extras.make(claim, video, folder, reserve_bytes=DISK_RESERVE_BYTES)
     odd = warnings.after("thumbnail", claim.task.warnings, [*found, *left_out])
     return Advance(Stage.SAVE, fields={"thumbnail_key": key, "extra_files": made, "warnings": odd})
 

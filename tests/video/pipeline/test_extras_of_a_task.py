@@ -78,7 +78,7 @@ class TestAnOrder:
         settings.EXTRAS = beside.extras(["sprites", "preview"])
         assert extras.wanted(make_task()) == BOTH
         assert extras.wanted(make_task(extras=[])) == []
-        with pytest.raises(ImproperlyConfigured, match="EXTRAS must be words of preview, sprites"):
+        with pytest.raises(ImproperlyConfigured, match="EXTRAS must be words of preview, sprites, hls"):
             beside.extras(["gif"])
 
 
@@ -151,6 +151,53 @@ class TestATrack:
         assert f"\nhttps://cdn.example.com/reels/{stem}_sprites.jpg#xywh=" in text
 
 
+def lines(text: str) -> list[str]:
+    """The addresses in a playlist, each once."""
+    found = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return list(dict.fromkeys([*re.findall(r'URI="([^"]+)"', text), *found]))
+
+
+class TestAStream:
+    """HLS: a playlist of playlists of pieces of files."""
+
+    def test_can_be_followed_from_its_one_link(self, client_for: Any, client: Client) -> None:
+        task = with_extras(extras=["hls"])
+        assert sorted(task.extra_files) == ["hls.m3u8", "hls_54.m3u8", "hls_54.mp4"]
+        link = status(client_for, task)["result"]["hlsUrl"]
+        ends = urlsplit(link).query.split("&")[0]
+        top = client.get(link)
+        assert (top.status_code, top["Content-Type"]) == (200, "application/vnd.apple.mpegurl")
+        (inner,) = lines(top.content.decode())
+        size = client.get(urljoin(link, inner))
+        assert size["Content-Type"] == "application/vnd.apple.mpegurl"
+        (media_link,) = lines(size.content.decode())
+        assert {urlsplit(one).query.split("&")[0] for one in (inner, media_link)} == {ends}
+        init, begin = re.findall(r'BYTERANGE="?(\d+)@(\d+)', size.content.decode())[0]
+        part = client.get(urljoin(link, media_link), HTTP_RANGE=f"bytes={begin}-{int(init) - 1}")
+        assert (part.status_code, part["Content-Type"]) == (206, "video/mp4")
+        content = b"".join(part.streaming_content)  # type: ignore[attr-defined]
+        assert content[4:8] == b"ftyp"
+        assert client.get(urljoin(link, inner.partition("?")[0])).status_code == 403
+
+    def test_in_a_bucket_leads_into_it_by_way_of_us(self, client_for: Any, s3: S3Server, settings: Settings) -> None:
+        settings.OBJECT_STORAGE = settings.OBJECT_STORAGE_FOR_CLIENTS = s3.bucket("reels")
+        settings.OBJECT_STORAGE_KEYS = KEYS
+        toolkit.cache_clear()
+        link = status(client_for, with_extras(extras=["hls"]))["result"]["hlsUrl"]
+        (inner,) = lines(Client().get(link).content.decode())
+        assert not urlsplit(inner).netloc
+        text = Client().get(urljoin(link, inner)).content.decode()
+        (media_link,) = lines(text)
+        begin = re.findall(r"BYTERANGE:(\d+)@(\d+)", text)[0][1]
+        part = requests.get(media_link, headers={"Range": f"bytes={begin}-{int(begin) + 7}"}, timeout=10)
+        assert (part.status_code, part.content[4:]) == (206, b"moof")
+
+    def test_that_does_not_fit_on_the_disk_is_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("media_pipeline.disk.free_bytes", lambda _: media_stages.DISK_RESERVE_BYTES)
+        task = with_extras(extras=["hls"])
+        assert (task.status, codes(task), task.extra_files) == ("success", ["hls_left_out"], {})
+
+
 class TestTrouble:
     """The video is paid for: nothing beside it may keep it from being delivered."""
 
@@ -174,7 +221,7 @@ class TestTrouble:
         for columns in ({"tries": 1}, {"deaths": 2}):
             task = make_task(extras=BOTH)
             VideoTask.objects.filter(pk=task.pk).update(**columns)
-            made = extras.make(claimed_in_thumbnail(task), Path("/nowhere"), Path("/nowhere"))
+            made = extras.make(claimed_in_thumbnail(task), Path("/nowhere"), Path("/nowhere"), reserve_bytes=0)
             assert made == ({}, ["preview_left_out", "sprites_left_out"])
 
     def test_a_bug_in_them_costs_one_try_and_no_video(self, monkeypatch: pytest.MonkeyPatch, client_for: Any) -> None:
@@ -201,10 +248,10 @@ class TestTrouble:
         task = make_task(extras=["preview"])
         (tmp_path / "preview.webp").write_bytes(b"RIFF")
         monkeypatch.setattr(extras_made.Maker, "make", lambda *_: [tmp_path / "preview.webp"])
-        monkeypatch.setattr(toolkit().prober, "probe", lambda *_, **__: None)
+        clip = small_clip(tmp_path / "clip.mp4")
         monkeypatch.setattr(toolkit().storage, "put_file", down)
         with pytest.raises(errors.StorageDown):
-            extras.make(claimed_in_thumbnail(task), tmp_path, tmp_path)
+            extras.make(claimed_in_thumbnail(task), clip, tmp_path, reserve_bytes=0)
 
     def test_a_work_file_that_is_lost_takes_its_kind_with_it(self, tmp_path: Path) -> None:
         task = make_task(extras=BOTH)
