@@ -67,6 +67,11 @@ KINDS: dict[str, Kind] = {
             "rate may differ from what was ordered.",
         ),
         Kind(
+            "cover_is_first_frame",
+            "thumbnail",
+            "The frame that was chosen for the cover picture could not be had. The thumbnail shows the first one.",
+        ),
+        Kind(
             "cover_is_black",
             "thumbnail",
             "No frame could be made into a cover picture. The thumbnail is black.",

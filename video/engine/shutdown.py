@@ -1,9 +1,10 @@
 """The orderly end of a worker: it claims nothing new, ends its short stages, and releases its long ones in time.
 
-All within DRAIN_SECONDS. Downloads and transcodes may finish in the first half of them; then they are stopped and
-parked, due at once, so that another worker goes on without waiting for a lease. Shortly before the end the other
-stages are parked too: what their threads still learn of a job is written, and their move of the task finds the fence
-taken. A submit alone is never released; when the time is over, the rules for an unknown outcome hold, as after a crash.
+All within DRAIN_SECONDS. Downloads, transcodes and what is made beside a video may finish in the first half of them;
+then they are stopped and parked, due at once, so that another worker goes on without waiting for a lease. Shortly
+before the end the other stages are parked too: what their threads still learn of a job is written, and their move of
+the task finds the fence taken. A submit alone is never released; when the time is over, the rules for an unknown
+outcome hold, as after a crash.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from video.models import Stage
 
 log = logging.getLogger(__name__)
 
-LONG = frozenset({Stage.DOWNLOAD, Stage.TRANSCODE})  # those that end early when their claim is lost
+LONG = frozenset({Stage.DOWNLOAD, Stage.TRANSCODE, Stage.THUMBNAIL})  # those that end early when their claim is lost
 REASON = "its worker stopped"
 
 _begun = threading.Event()

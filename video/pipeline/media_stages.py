@@ -20,7 +20,7 @@ from django.conf import settings
 from media_pipeline import errors, warnings
 from media_pipeline.disk import require_free
 from media_pipeline.encode.as_it_came import deliver_as_it_came
-from media_pipeline.encode.cover import Cover, cover_from
+from media_pipeline.encode.cover import FIRST_FRAME, cover_from
 from media_pipeline.encode.plan import Target
 from media_pipeline.encode.probe import MediaInfo
 from media_pipeline.encode.provenance import Label
@@ -256,15 +256,7 @@ def thumbnail(claim: Claim) -> Outcome:
         except FileNotFoundError:
             return Advance(Stage.TRANSCODE, detail="the transcoded file is gone from storage; making it again")
         path = folder / "thumb.jpg"
-        found = []
-        try:
-            make_thumbnail(video, path, prober=toolkit().prober, cover=_cover(claim.task))
-        except (errors.NotAVideo, errors.MediaTimeout) as err:
-            if claim.task.tries + 1 < TRIES_OF_A_BAD_FILE or heartbeat.was_suspended(claim):
-                raise
-            log.warning("%s has no cover: %s", claim.task.pk, err)
-            make_black_cover(path)
-            found = ["cover_is_black"]
+        found = _cut_cover(claim, video, path)
         failpoint("thumbnail.after_work")
         key = object_keys.work_key(claim.task.pk, claim.fence, "thumb.jpg")
         storage.put_file(path, key, move=True)
@@ -274,8 +266,23 @@ def thumbnail(claim: Claim) -> Outcome:
     return Advance(Stage.SAVE, fields={"thumbnail_key": key, "extra_files": made, "warnings": odd})
 
 
-def _cover(task: VideoTask) -> Cover:
-    return cover_from(task.cover or settings.COVER, begins_with_picture=bool(task.image_url))
+def _cut_cover(claim: Claim, video: Path, path: Path) -> list[str]:
+    """Write the cover, at the second try the first frame in place of one that can't be had, or a black picture; codes
+    of warnings.
+    """
+    task = claim.task
+    asked = cover_from(task.cover or settings.COVER, begins_with_picture=bool(task.image_url))
+    for cover in dict.fromkeys((asked, FIRST_FRAME)):
+        try:
+            make_thumbnail(video, path, prober=toolkit().prober, cover=cover)
+        except (errors.NotAVideo, errors.MediaTimeout) as err:
+            if task.tries + 1 < TRIES_OF_A_BAD_FILE or heartbeat.was_suspended(claim):
+                raise
+            log.warning("%s has no cover as asked for: %s", task.pk, err)
+        else:
+            return [] if cover == asked else ["cover_is_first_frame"]
+    make_black_cover(path)
+    return ["cover_is_black"]
 
 
 def save(claim: Claim) -> Outcome:

@@ -14,6 +14,9 @@ from PIL import Image, ImageStat
 from pytest_django import Settings
 
 from config import beside
+from media_pipeline.encode.cover import Cover
+from media_pipeline.encode.probe import Prober
+from media_pipeline.errors import MediaTimeout
 from tests.factories import make_task
 from tests.media_pipeline.conftest import X264, run_ffmpeg
 from video.admin import timeline
@@ -66,6 +69,30 @@ def store(settings: Settings, tmp_path: Path) -> Any:
     toolkit.cache_clear()
     yield
     toolkit.cache_clear()
+
+
+def test_a_frame_that_can_not_be_had_gives_way_to_the_first_one(
+    user: AbstractBaseUser, store: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = make_task(user, cover="auto")
+    task.output_key = f"work/{task.pk}/1-video.mp4"
+    run_ffmpeg("-f", "lavfi", "-i", "color=red:s=96x54:r=10:d=1", *X264, str(tmp_path / "v.mp4"))
+    toolkit().storage.put_file(tmp_path / "v.mp4", task.output_key)
+    ask = Prober.cover_jpeg
+
+    def late(self: Prober, path: Path, cover: Cover, **size: Any) -> bytes:
+        if cover.is_auto:
+            raise MediaTimeout("probing the file took too long")
+        return ask(self, path, cover, **size)
+
+    monkeypatch.setattr(Prober, "cover_jpeg", late)
+    claim = Claim(task=task, stage=Stage.THUMBNAIL, fence=2, claimed_at=task.created_at)
+    with pytest.raises(MediaTimeout):
+        media_stages.thumbnail(claim)
+    task.tries = 1
+    outcome = media_stages.thumbnail(claim)
+    assert isinstance(outcome, Advance)
+    assert [one["code"] for one in outcome.fields["warnings"]] == ["cover_is_first_frame"]
 
 
 def main_colour(task: VideoTask) -> str:
