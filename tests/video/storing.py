@@ -81,9 +81,9 @@ def with_extras(user: AbstractBaseUser | None = None, *, clip: Path | None = Non
     return found
 
 
-def small_clip(path: Path, *, seconds: float = 1) -> Path:
-    """A video of 96x54 with sound."""
-    inputs = ("-f", "lavfi", "-i", f"testsrc2=s=96x54:r=10:d={seconds}", "-f", "lavfi", "-i", f"sine=d={seconds}")
+def small_clip(path: Path, *, seconds: float = 1, size: str = "96x54") -> Path:
+    """A small video with sound."""
+    inputs = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=10:d={seconds}", "-f", "lavfi", "-i", f"sine=d={seconds}")
     run_ffmpeg(*inputs, *X264, "-c:a", "aac", "-movflags", "+faststart", str(path))
     return path
 
