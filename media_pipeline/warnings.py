@@ -77,6 +77,11 @@ KINDS: dict[str, Kind] = {
             "No frame could be made into a cover picture. The thumbnail is black.",
         ),
         Kind(
+            "still_left_out",
+            "thumbnail",
+            "The still picture could not be made. The video is delivered without it.",
+        ),
+        Kind(
             "preview_left_out",
             "thumbnail",
             "The preview could not be made. The video is delivered without it.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 #: In the order in which they are made.
-KINDS = ("preview", "sprites", "hls")
+KINDS = ("still", "preview", "sprites", "hls")
 
 
 def kind_of(name: str) -> str:

@@ -11,12 +11,17 @@ from pathlib import Path
 
 from media_pipeline.encode import hls
 from media_pipeline.encode.command import MAX_ALLOC_BYTES
+from media_pipeline.encode.cover import FIRST_FRAME, Cover
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.preview import PREVIEW, preview_args
 from media_pipeline.encode.probe import MediaInfo, Prober
 from media_pipeline.encode.rates import QualityName, most_threads
 from media_pipeline.encode.sprites import SHEET, TRACK, layout_of, sheet_args, track
-from media_pipeline.errors import TranscodeFailed
+from media_pipeline.errors import TranscodeFailed, disk_full_as_media_error
+
+STILL = "still.jpg"
+#: Of JPEG, as libjpeg counts: for print and further work, unlike that of the cover.
+STILL_QUALITY = 95
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Maker:
     deadline_s: float
     threads: int = 2
     quality: QualityName = "medium"
+    cover: Cover = FIRST_FRAME
     cancelled: threading.Event | None = None
 
     def make(self, kind: str) -> list[Path]:
@@ -60,6 +66,15 @@ class Maker:
         if not dest.stat().st_size:
             raise TranscodeFailed(f"ffmpeg made an empty {name}")
         return dest
+
+
+def _still(maker: Maker) -> list[Path]:
+    """The frame of the cover in the video's own size."""
+    size = {"width_px": maker.info.display_width_px, "height_px": maker.info.display_height_px}
+    path = maker.folder / STILL
+    with disk_full_as_media_error():
+        path.write_bytes(maker.prober.cover_jpeg(maker.video, maker.cover, **size, quality=STILL_QUALITY))
+    return [path]
 
 
 def _preview(maker: Maker) -> list[Path]:
@@ -92,4 +107,9 @@ def _hls(maker: Maker) -> list[Path]:
     return [*files, words]
 
 
-_MAKES: dict[str, Callable[[Maker], list[Path]]] = {"preview": _preview, "sprites": _sprites, "hls": _hls}
+_MAKES: dict[str, Callable[[Maker], list[Path]]] = {
+    "still": _still,
+    "preview": _preview,
+    "sprites": _sprites,
+    "hls": _hls,
+}

@@ -23,7 +23,7 @@ COLUMNS = """t.output_key, t.thumbnail_key, t.source_key, t.original_bytes, t.ex
 _FACTS = slice(5, 11)
 NUMBER = COLUMNS.count(",") + 1
 #: What of the files beside a video is linked, by the API's name; they refer to the others.
-_EXTRAS = {"preview.webp": "previewUrl", "sprites.vtt": "spritesUrl", "hls.m3u8": "hlsUrl"}
+_EXTRAS = {"still.jpg": "stillUrl", "preview.webp": "previewUrl", "sprites.vtt": "spritesUrl", "hls.m3u8": "hlsUrl"}
 #: For programs and for people.
 _GONE = {
     GoneWhy.EXPIRED.value: ("video_expired", "The time for which this video was kept is over. Its files are deleted."),

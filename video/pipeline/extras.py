@@ -16,6 +16,7 @@ from django.conf import settings
 from media_pipeline import errors, warnings
 from media_pipeline.disk import require_free
 from media_pipeline.encode import extras
+from media_pipeline.encode.cover import Cover, cover_from
 from media_pipeline.encode.extra_kinds import kind_of
 from media_pipeline.storage import object_keys
 from video.engine.claims import Claim
@@ -32,6 +33,11 @@ MOST_DEATHS = 1
 def wanted(task: VideoTask) -> list[str]:
     """The kinds that are to be made: those of the order, else those of EXTRAS."""
     return list(settings.EXTRAS) if task.extras is None else list(task.extras)
+
+
+def cover_of(task: VideoTask) -> Cover:
+    """The frame that the task's cover, and its still picture, is to show."""
+    return cover_from(task.cover or settings.COVER, begins_with_picture=bool(task.image_url))
 
 
 def make(claim: Claim, video: Path, folder: Path, *, reserve_bytes: int) -> tuple[dict[str, int], list[str]]:
@@ -61,6 +67,7 @@ def make(claim: Claim, video: Path, folder: Path, *, reserve_bytes: int) -> tupl
                 deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
                 threads=settings.FFMPEG_THREADS,
                 quality=task.quality,  # type: ignore[arg-type]  # the column's choices are the names that it knows
+                cover=cover_of(task),
                 cancelled=claim.lost,
             )
             require_free(folder, expected_bytes=maker.info.size_bytes, reserve_bytes=reserve_bytes)

@@ -20,7 +20,7 @@ from django.conf import settings
 from media_pipeline import errors, warnings
 from media_pipeline.disk import require_free
 from media_pipeline.encode.as_it_came import deliver_as_it_came
-from media_pipeline.encode.cover import FIRST_FRAME, cover_from
+from media_pipeline.encode.cover import FIRST_FRAME
 from media_pipeline.encode.plan import Target
 from media_pipeline.encode.probe import MediaInfo
 from media_pipeline.encode.provenance import Label
@@ -271,7 +271,7 @@ def _cut_cover(claim: Claim, video: Path, path: Path) -> list[str]:
     of warnings.
     """
     task = claim.task
-    asked = cover_from(task.cover or settings.COVER, begins_with_picture=bool(task.image_url))
+    asked = extras.cover_of(task)
     for cover in dict.fromkeys((asked, FIRST_FRAME)):
         try:
             make_thumbnail(video, path, prober=toolkit().prober, cover=cover)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageStat
 
+from media_pipeline.encode.cover import Cover
 from media_pipeline.encode.extra_kinds import KINDS, kind_of, spelled
 from media_pipeline.encode.extras import Maker
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.probe import Prober
-from media_pipeline.errors import Cancelled, TranscodeFailed
+from media_pipeline.errors import Cancelled, NotAVideo, TranscodeFailed
 from tests.media_pipeline.conftest import X264, run_ffmpeg
 
 
@@ -28,6 +29,16 @@ def maker_of(tmp_path: Path, ffmpeg: FFmpeg, prober: Prober, *scenes: str, size:
     folder = tmp_path / "made"
     folder.mkdir()
     return Maker(path, prober.probe(path), folder, ffmpeg, prober, deadline_s=60)
+
+
+def test_a_still_is_the_frame_of_the_cover_in_full_size(tmp_path: Path, ffmpeg: FFmpeg, prober: Prober) -> None:
+    maker = maker_of(tmp_path, ffmpeg, prober, "red", "blue", size="640x360")
+    object.__setattr__(maker, "cover", Cover(at_s=1.5))
+    (path,) = maker.make("still")
+    with Image.open(path) as picture:
+        assert (path.name, picture.format, picture.size) == ("still.jpg", "JPEG", (640, 360))
+        mean = ImageStat.Stat(picture).mean
+    assert mean[2] > 200 > mean[0]
 
 
 def test_a_preview_is_a_silent_endless_animation(tmp_path: Path, ffmpeg: FFmpeg, prober: Prober) -> None:
@@ -103,7 +114,7 @@ def test_a_long_video_has_a_hundred_frames_and_a_short_one_its_only_one(
 def test_what_is_no_video_ends_as_an_error_of_ours(tmp_path: Path, ffmpeg: FFmpeg, prober: Prober, kind: str) -> None:
     maker = maker_of(tmp_path, ffmpeg, prober, "red")
     maker.video.write_bytes(b"#EXTM3U\nfile:///etc/passwd")
-    with pytest.raises(TranscodeFailed):
+    with pytest.raises((TranscodeFailed, NotAVideo)):
         maker.make(kind)
 
 
@@ -119,8 +130,8 @@ def test_it_stops_when_its_claim_is_lost(tmp_path: Path, ffmpeg: FFmpeg, prober:
 def test_kinds_have_one_order_and_their_files_say_which_they_are() -> None:
     assert spelled(["sprites", "preview", "sprites"]) == ["preview", "sprites"]
     assert spelled([]) == []
-    with pytest.raises(ValueError, match="still"):
-        spelled(["preview", "still"])
+    with pytest.raises(ValueError, match="gif"):
+        spelled(["preview", "gif"])
     assert [kind_of(name) for name in ("preview.webp", "sprites.vtt", "sprites.jpg")] == [
         "preview",
         "sprites",

@@ -78,7 +78,7 @@ class TestAnOrder:
         settings.EXTRAS = beside.extras(["sprites", "preview"])
         assert extras.wanted(make_task()) == BOTH
         assert extras.wanted(make_task(extras=[])) == []
-        with pytest.raises(ImproperlyConfigured, match="EXTRAS must be words of preview, sprites, hls"):
+        with pytest.raises(ImproperlyConfigured, match="EXTRAS must be words of still, preview, sprites, hls"):
             beside.extras(["gif"])
 
 
