@@ -54,13 +54,16 @@ _SHORT_SIDE_PX: dict[ResolutionName, int] = {"480p": 480, "720p": 720, "1080p": 
 
 @dataclass(frozen=True)
 class Target:
-    """What was asked for. A resolution names the *short* side; the aspect ratio is always the source's."""
+    """What was asked for. A resolution names the *short* side. The aspect ratio is the source's, unless `padded_to` is
+    another one: the picture then stands whole on black.
+    """
 
     quality: QualityName
     resolution: ResolutionName
     fps: FpsChoice = 30
     keep_long_sound: bool = True
     label: Label = NO_LABEL
+    padded_to: Fraction | None = None
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
@@ -90,7 +93,7 @@ class Plan:
 def plan(info: MediaInfo, target: Target) -> Plan:
     """The cheapest way from `info` to `target`."""
     fps = output_fps(info.fps, target.fps)
-    width, height = fitted(*output_size(info, target.resolution), fps)
+    width, height = fitted(*output_size(info, target.resolution, target.padded_to), fps)
     most = most_bit_rate(target.quality, width, height, fps)
     timing = timing_of(info, keep_long_sound=target.keep_long_sound)
     reason = why_not_remuxed(info, width=width, height=height, fps=fps, most_bit_rate=most)
@@ -104,13 +107,15 @@ def plan(info: MediaInfo, target: Target) -> Plan:
     return encode_anew(info, target, width, height, reason)
 
 
-def output_size(info: MediaInfo, resolution: ResolutionName) -> tuple[int, int]:
-    """Even width and height in pixels, upright and with square pixels."""
-    width, height = info.display_width_px, info.display_height_px
-    short = min(width, height) if resolution == "source" else _SHORT_SIDE_PX[resolution]
+def output_size(info: MediaInfo, resolution: ResolutionName, ratio: Fraction | None = None) -> tuple[int, int]:
+    """Even width and height in pixels, upright and with square pixels; with the bars that `ratio` needs."""
+    width, height = Fraction(info.display_width_px), Fraction(info.display_height_px)
+    if ratio is not None:
+        width, height = max(width, height * ratio), max(height, width / ratio)
+    short = min(width, height) if resolution == "source" else Fraction(_SHORT_SIDE_PX[resolution])
     if max(width, height) > MAX_ASPECT * min(width, height):
         short = min(short, width, height)
-    factor = Fraction(short, min(width, height))
+    factor = short / min(width, height)
     return _even(width * factor), _even(height * factor)
 
 
@@ -125,6 +130,13 @@ def fitted(width: int, height: int, fps: Fraction) -> tuple[int, int]:
     return (width, height) if factor == 1 else (_even(width * factor), _even(height * factor))
 
 
+def _inside(info: MediaInfo, width: int, height: int) -> tuple[int, int]:
+    """The size of the whole picture on a canvas of that size. One that is missed by rounding alone is filled."""
+    shape = Fraction(info.display_width_px, info.display_height_px)
+    inner = (width, _even(width / shape)) if width < height * shape else (_even(height * shape), height)
+    return inner if max(width - inner[0], height - inner[1]) > 2 else (width, height)
+
+
 def _even(value: Fraction) -> int:
     # 4:2:0 needs even sides; nearest, so that the shape changes by less than a pixel.
     return max(2, 2 * round(value / 2))
@@ -135,7 +147,10 @@ def encode_anew(info: MediaInfo, target: Target, width: int, height: int, reason
     fps = output_fps(info.fps, target.fps)
     # Scale the fewer frames.
     timing = timing_of(info, keep_long_sound=target.keep_long_sound)
-    filters = colour.filters(info, width, height, f"fps={fps}", rate_first=info.fps > fps)
+    inner = (width, height) if target.padded_to is None else _inside(info, width, height)
+    filters = colour.filters(info, *inner, f"fps={fps}", rate_first=info.fps > fps)
+    if inner != (width, height):
+        filters.append(f"pad={width}:{height}:-1:-1:black")
     chain = ",".join(in_time(filters, timing, fps, mends=bool(info.damage or info.truncated)))
     tag = tag_of_output(info.provenance, target.label)
     output_args = (

@@ -129,6 +129,7 @@ def _row(first: VideoTask, changes: dict[str, Any], key: str | None, asked_hash:
         id=task_id,
         user_id=first.user_id,
         render_of=first,
+        is_padded="aspect_ratio" in changes,
         **asdict(order),
         idempotency_key=key,
         request_hash=asked_hash,

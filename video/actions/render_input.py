@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from video.actions.order_input import (
     LONGEST_KEPT_S,
+    RATIOS,
     CoverChoice,
     CreateSerializer,
     ExtraKinds,
@@ -18,7 +19,7 @@ from video.models import VideoTask
 
 class RenderSerializer(Strict):
     """POST /api/video/render. What is left out is as in the first order, but for `expiresIn`, `cover` and `extras`,
-    which are then as the settings say.
+    which are then as the settings say. `aspectRatio` pads the picture.
     """
 
     taskId = Text(max_length=40, source="task_id")
@@ -28,6 +29,7 @@ class RenderSerializer(Strict):
     expiresIn = WholeNumber(
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
     )
+    aspectRatio = OneOf(RATIOS, required=False, allow_null=True, source="aspect_ratio")
     cover = CoverChoice(required=False, allow_null=True)
     extras = ExtraKinds(required=False, allow_null=True)
 

@@ -224,6 +224,7 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
     facts = [
         ("User", task.user.get_username()),
         ("A render of", task.render_of_id or ""),
+        ("Padded", "on black to its ratio" if task.is_padded else ""),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),
         ("Quality", f"{task.quality}, {task.resolution}, {_rate(task)}"),
         ("Metadata", ", ".join(f"{name}: {value}" for name, value in task.metadata.items())),

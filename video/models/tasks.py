@@ -138,6 +138,11 @@ class VideoTask(models.Model):
         db_index=False,  # task_render
         help_text="The task from whose kept original this one is rendered; no provider is asked.",
     )
+    is_padded = models.BooleanField(
+        default=False,
+        db_default=False,
+        help_text="Of a render: whether the picture stands on black in `aspect_ratio`.",
+    )
     priority = models.SmallIntegerField(
         default=0,
         db_default=0,

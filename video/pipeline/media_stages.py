@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from fractions import Fraction
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -243,6 +244,7 @@ def _target(task: VideoTask) -> Target:
         resolution=task.resolution,  # type: ignore[arg-type]
         fps=fps_of(task),
         keep_long_sound=settings.KEEP_LONG_SOUND,
+        padded_to=Fraction(task.aspect_ratio.replace(":", "/")) if task.is_padded else None,
         label=Label(settings.LABEL_PRODUCER, task.pk, settings.LABEL_MARK, settings.LABEL_FONT),
     )
 

@@ -5,7 +5,9 @@ import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
 from media_pipeline.encode.command import command
@@ -16,7 +18,7 @@ from media_pipeline.encode.probe import MediaInfo, Prober
 from media_pipeline.encode.provenance import Provenance
 from media_pipeline.encode.transcode import transcode, what_is_wrong
 from media_pipeline.errors import Cancelled, DiskFull, MediaTimeout, TranscodeFailed
-from tests.media_pipeline.conftest import FFMPEG
+from tests.media_pipeline.conftest import FFMPEG, X264, run_ffmpeg
 
 Clip = Callable[[str], Path]
 
@@ -281,3 +283,28 @@ def test_command_forces_demuxer_and_protocol() -> None:
     assert before_input[before_input.index("-f") + 1] == "mov"
     assert argv[argv.index("-i") + 1] == "file:/in/-x.mp4"
     assert argv[-1] == "file:/out/y.mp4"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "resolution", "size", "bars"),
+    [
+        (Fraction(1), "source", (96, 96), {"top", "bottom"}),
+        (Fraction(16, 9), "source", (96, 54), set()),
+        (Fraction(21, 9), "480p", (1120, 480), {"left", "right"}),
+    ],
+)
+def test_a_picture_is_padded_to_another_ratio(
+    ffmpeg: FFmpeg, prober: Prober, tmp_path: Path, ratio: Fraction, resolution: Any, size: Any, bars: set[str]
+) -> None:
+    source, dest = tmp_path / "in.mp4", tmp_path / "out.mp4"
+    run_ffmpeg("-f", "lavfi", "-i", "color=white:s=96x54:r=10:d=0.5", *X264, str(source))
+    target = Target("medium", resolution, 10, padded_to=ratio)
+    transcode(source, dest, info=prober.probe(source), target=target, ffmpeg=ffmpeg, prober=prober, deadline_s=60)
+    with av.open(str(dest)) as container:
+        frame = next(container.decode(video=0)).to_image().convert("L")
+    assert frame.size == size
+    width, height = size
+    edges = {"left": (2, height // 2), "right": (width - 3, height // 2)}
+    edges |= {"top": (width // 2, 2), "bottom": (width // 2, height - 3)}
+    assert {name for name, at in edges.items() if frame.getpixel(at) < 30} == bars
+    assert frame.getpixel((width // 2, height // 2)) > 220

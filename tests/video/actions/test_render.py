@@ -85,6 +85,15 @@ def test_it_becomes_a_video_of_its_own(api: Client, user: AbstractBaseUser) -> N
     assert dict(timeline._asked(task))["A render of"] == first.pk
 
 
+def test_another_ratio_is_padded_and_nothing_is_cut_off(api: Client, user: AbstractBaseUser) -> None:
+    first = with_extras(user)
+    task = finish(made_by(ask(api, first, aspectRatio="1:1")))
+    assert (task.status, task.is_padded, task.aspect_ratio) == ("success", True, "1:1")
+    assert (task.video_width_px, task.video_height_px) == (96, 96)
+    as_it_was = finish(made_by(ask(api, first, quality="high")))
+    assert (as_it_was.is_padded, as_it_was.video_width_px, as_it_was.video_height_px) == (False, 96, 54)
+
+
 def test_operators_find_it_by_the_first_task(client: Client) -> None:
     first = saved()
     task, _ = render.render(first.user_id, first.pk, {})
