@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -176,3 +177,25 @@ def test_what_only_nginx_cannot_read_is_kept_by_no_cache(tmp_path: Path) -> None
         reply = asked(f"https://127.0.0.1:{port}", str(certificates.authority), media.signed_path(KEY))
         found = reply.raw.headers.getlist("Cache-Control")
         assert (reply.status_code, found[-1]) == (404, NO_STORE)
+
+
+def test_files_that_refer_to_others_are_written_by_the_application(proxied: Proxied) -> None:
+    """A player follows the links of a stream, and only its media come from the server in front."""
+    for name, content in {
+        "hls.m3u8": b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nhls_54.m3u8\n",
+        "hls_54.m3u8": b'#EXTM3U\n#EXT-X-MAP:URI="hls_54.mp4",BYTERANGE="9@0"\n',
+        "hls_54.mp4": CONTENT,
+    }.items():
+        proxied.server.store(f"7/videos/vid_1_{name}", content)
+    link = media.signed_path("7/videos/vid_1_hls.m3u8")
+    top = proxied.ask(link, Origin=OURS)
+    assert (top.status_code, top.headers["Content-Type"]) == (200, "application/vnd.apple.mpegurl")
+    assert top.headers["Access-Control-Allow-Origin"] == OURS
+    inner = urljoin(link, top.text.splitlines()[-1])
+    size = proxied.ask(inner, Origin=OURS)
+    part = urljoin(inner, size.text.split('"')[1])
+    found = proxied.ask(part, Origin=OURS, Range="bytes=3-8")
+    assert (found.status_code, found.content, found.headers["Content-Type"]) == (206, CONTENT[3:9], "video/mp4")
+    head = proxied.ask(link, "HEAD")
+    assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(len(top.content)))
+    assert proxied.ask(link, If_None_Match=top.headers["ETag"]).status_code == 304
