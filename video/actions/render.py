@@ -57,8 +57,8 @@ def render(
 
     `changes`: fields of the order that differ from the first one. `api_key`: the id of the key that asks for it, whose
     limit counts. A render of a render is one of the first task. Raises NoSuchTask, TaskDeleted, ActionRefused
-    (`original_gone`, `not_finished`), InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused, ValidationError for a `cover` behind the end, and what the storage raises;
-    no task is made then.
+    (`original_gone`, `not_finished`), InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull,
+    KeyReused, ValidationError for a `cover` behind the end, and what the storage raises; no task is made then.
     """
     asked_hash = _hash_of(task_id, changes) if idempotency_key else ""
     if earlier := _earlier(user_id, idempotency_key, asked_hash):

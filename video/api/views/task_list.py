@@ -51,6 +51,7 @@ FIELDS = (
         "model",
         "warnings",
         "metadata",
+        "renderOf",
         "error",
         "errorCode",
         "result",
