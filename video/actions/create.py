@@ -124,33 +124,23 @@ def create(
         eligible_models=model_choice.eligible_models(order) if models is None else models,
         **asdict(order),
     )
-    try:
-        _have_image(task, picture)
-        made = _insert(task, price.credits_of(order), api_key)
-    except _USED_UP as err:
-        # An earlier run of the same call may have taken the user's last credits, bytes, upload or place of the backlog.
-        if earlier := _earlier(task, repeat_within_s):
-            return earlier, False
-        if isinstance(err, model_choice.ModelUnavailable):
-            raise order_input.unavailable(order, err.reasons) from None
-        raise
-    if not made:
+    while True:
+        try:
+            _have_image(task, picture)
+            made = _insert(task, price.credits_of(order), api_key)
+        except _USED_UP as err:
+            # An earlier run of the same call may have taken the user's last credits, bytes, upload or place.
+            if earlier := _earlier(task, repeat_within_s):
+                return earlier, False
+            if isinstance(err, model_choice.ModelUnavailable):
+                raise order_input.unavailable(order, err.reasons) from None
+            raise
+        if made:
+            after_commit(dispatch.request_admission)
+            return task, True
         if earlier := _earlier(task, repeat_within_s):
             return earlier, False
         # It was deleted in this very moment, or is no first one of a repeat, so the key is free again.
-        return create(
-            user_id,
-            order,
-            models=models,
-            picture=picture,
-            metadata=metadata,
-            idempotency_key=task.idempotency_key,
-            repeat_within_s=repeat_within_s,
-            priority=priority,
-            api_key=api_key,
-        )
-    after_commit(dispatch.request_admission)
-    return task, True
 
 
 def _have_image(task: VideoTask, picture: bytes | None) -> None:
