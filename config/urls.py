@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth.views import PasswordResetCompleteView
-from django.urls import URLPattern, URLResolver, include, path
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from video.admin.queues import queues_view
 from video.api.mcp.views import McpView
@@ -13,7 +13,8 @@ from video.web.versions import versioned
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", pages.front_page, name="front-page"),
     path("mcp", McpView.as_view(), name="mcp"),
-    path("", include("video.api.dialects.urls")),
+    # Asked before those of the API, so each of its requests comes by here: one look tells that it is none of these.
+    re_path(r"^(?=v1(?:/|\Z)|api/v1/videos(?:/|\Z))", include("video.api.dialects.urls")),
     versioned("video.api.urls"),
     path("", include("video.api.urls")),
     path("storage/<path:key>", media.media, name="media"),

@@ -24,7 +24,7 @@ from video.api.tokens import Beside
 from video.attempts import poll_policy
 from video.engine import transitions
 from video.infra import database
-from video.models import Scope, Status
+from video.models import ACTIVE, Scope, Status
 from video.scheduling import estimates
 from video.web.front.changes import ENDED, Listener
 from video.web.front.streams import Later, can_wait
@@ -110,7 +110,9 @@ class StatusView(ApiView):
         if not task_id:
             raise errors.invalid("taskId", "is missing; ask as /api/video/status?taskId=task_…")
         if wait is None:
-            return success(_whole(checked_id(task_id), user_id(request), beside(request), origin_of(request)))
+            row = beside(request)
+            base = "" if row is None or row[0] in ACTIVE else origin_of(request)  # only an ended task has links
+            return success(_whole(checked_id(task_id), user_id(request), row, base))
         wait_s = _wait_s(wait)
         since = newest_event() if wait_s and can_wait(request._request) else None  # before what it must not miss
         status = status_of(task_id, request)
