@@ -58,7 +58,7 @@ TEXTS = {
 TEXTS |= {"AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "STORAGE_KMS_KEY"}
 FOLDERS = {"REELWORKS_HOME", "STORAGE_LOCAL_PATH", "SCRATCH_PATH"}
 KEYS = {name for name in KNOWN if name.endswith("_API_KEY")}
-HOSTS = {"ALLOWED_HOSTS", "HOST", "PRIVATE_HOSTS_ALLOWED"}
+HOSTS = {"ALLOWED_HOSTS", "HOST", "PRIVATE_HOSTS_ALLOWED", "WEBHOOK_PRIVATE_HOSTS"}
 
 
 def start_all(tmp_path: Path, environments: list[dict[str, str]]) -> list[dict[str, Any]]:

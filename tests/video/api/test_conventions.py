@@ -23,7 +23,7 @@ from video.api import transfer
 from video.api.base import PublicApiView, success
 from video.api.deprecation import Deprecation
 from video.api.urls import urlpatterns
-from video.api.views import lists
+from video.api.views import task_list
 from video.engine.position import State
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
 from video.web.front import bodies
@@ -83,7 +83,7 @@ def test_a_login_by_version_is_refreshed_by_it(client: Client, db: None) -> None
     )
 
 
-@pytest.mark.parametrize("path", sorted([*bodies.FORMS_OF_API, *(one for one in PASSWORDS if one.startswith("/api/"))]))
+@pytest.mark.parametrize("path", sorted(one for one in (bodies.FORMS_OF_API | PASSWORDS) if one.startswith("/api/")))
 def test_the_front_knows_both_spellings(path: str) -> None:
     from video.web.front.server import Front
 
@@ -218,7 +218,7 @@ def test_every_time_is_in_utc_as_rfc_3339_has_it(user: AbstractBaseUser, admin_u
 
 #: Words that the API answers with, by the name under which the page lists them.
 ENUMERATIONS: dict[str, list[str]] = {
-    "status": list(lists.STATUSES),
+    "status": list(task_list.STATUSES),
     "stage": Stage.values,
     "policy": VideoTask.Policy.values,
     "quality": VideoTask.Quality.values,
@@ -247,4 +247,4 @@ def test_the_words_of_a_state_are_listed() -> None:
 
 
 def test_every_state_of_a_task_has_a_public_word() -> None:
-    assert {status for words in lists.STATUSES.values() for status in words} == set(Status)
+    assert {status for words in task_list.STATUSES.values() for status in words} == set(Status)

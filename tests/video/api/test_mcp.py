@@ -249,3 +249,12 @@ def test_odd_arguments_are_refused(user: AbstractBaseUser, name: str, arguments:
 def test_an_id_that_can_not_be_sent_back_is_refused(user: AbstractBaseUser) -> None:
     raw = '{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}'
     refused(Assistant(user).post(raw), 400, protocol.INVALID_REQUEST)
+
+
+def test_what_the_message_says_of_itself_is_not_said_of_the_call_inside(api: Client) -> None:
+    """A tool's call is answered whole and plain, whatever the sender of the message takes."""
+    params = {"name": "list_models", "arguments": {}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    headers = {"HTTP_ACCEPT_ENCODING": "gzip", "HTTP_IF_NONE_MATCH": "*"}
+    reply = api.post("/mcp", message, content_type="application/json", **headers)
+    assert reply.json()["result"]["structuredContent"]["models"]

@@ -17,7 +17,7 @@ MOST_FOR_CREATE = 3  # its user, its row with the debit, and now and then how lo
 MOST_FOR_STATUS = 1  # its user, its login and the task
 MOST_FOR_EACH = {
     "cancel": 8,
-    "retry": 12,
+    "retry": 13,
     "keyed": 13,
     "replayed": 5,
     "delete": 11,

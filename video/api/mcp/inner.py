@@ -38,6 +38,10 @@ class MustWait(Exception):
         self.later = later
 
 
+#: Headers that say something of the message itself, and of the way of its answer; an inner call has its own.
+_OF_THE_MESSAGE = frozenset({"HTTP_IDEMPOTENCY_KEY", "HTTP_ACCEPT_ENCODING", "HTTP_IF_NONE_MATCH"})
+
+
 @dataclass(frozen=True)
 class Api:
     """The API as the sender of a request sees it."""
@@ -58,7 +62,7 @@ class Api:
         return self._ask("POST", path, "", sent, key)
 
     def _ask(self, method: str, path: str, query: str, body: bytes, more: Mapping[str, str]) -> Any:
-        sent = {name: value for name, value in self.outer.META.items() if name != "HTTP_IDEMPOTENCY_KEY"}
+        sent = {name: value for name, value in self.outer.META.items() if name not in _OF_THE_MESSAGE}
         if int(sent.get("CONTENT_LENGTH") or 0) > LONGEST_THAT_WAITS:
             sent.pop(CAN_WAIT, None)
         request = WSGIRequest(

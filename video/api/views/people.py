@@ -17,7 +17,7 @@ from video.api.errors import ApiError, invalid
 from video.api.views.auth import AuthView, client_of, welcome
 from video.credits import ledger
 from video.infra.camel import utc
-from video.models import UserShare
+from video.models import Scope, UserShare
 from video.monitoring import as_json
 from video.scheduling import storage_quota
 from video.web import security_log
@@ -89,6 +89,8 @@ class ResetConfirmView(AuthView):
 
 class AccountView(ApiView):
     """GET /api/account: who one is here, what one may use, and where one's logins are."""
+
+    key_scope = Scope.READ
 
     def get(self, request: Request) -> HttpResponse:
         user: Any = caller(request)
