@@ -218,10 +218,15 @@ def test_the_account_says_who_one_is_and_what_one_may_use(
         *("id", "username", "email", "madeAt", "staff", "balance", "limits", "storage", "sessions"),
     }
     assert (found["id"], found["balance"], found["email"]) == (user.pk, 1000, None)
-    assert found["limits"] == {"waitingTasks": settings.MAX_WAITING_PER_USER}
+    every = {"waitingTasks": settings.MAX_WAITING_PER_USER, "requestsPerMinute": settings.REQUESTS_PER_MINUTE}
+    assert found["limits"] == {**every, "liveTasks": None}
     assert api.get(found["sessions"]).status_code == 200
-    UserShare.objects.create(user=user, most_waiting=7)
-    assert api.get("/api/account").json()["data"]["limits"] == {"waitingTasks": 7}
+    share = UserShare.objects.create(user=user, most_waiting=7, most_live=9, requests_per_minute=30)
+    own = {"waitingTasks": 7, "liveTasks": 9, "requestsPerMinute": 30}
+    assert api.get("/api/account").json()["data"]["limits"] == own
+    share.requests_per_minute = 0
+    share.save()
+    assert api.get("/api/account").json()["data"]["limits"] == {**own, "requestsPerMinute": None}
     assert Client().get("/api/account").status_code == 401
 
 

@@ -211,3 +211,9 @@ def test_a_deleted_task_forgets_its_url(api: Client, user: AbstractBaseUser) -> 
     delete.delete(task.pk)
     task.refresh_from_db()
     assert task.webhook_url is None
+
+
+@pytest.mark.parametrize("asked", ["endpoint=%00", "endpoint=task_01", "task=%00", "task=x", "state=%00", "cursor=%00"])
+def test_deliveries_are_not_asked_for_by_what_is_no_id(api: Client, asked: str) -> None:
+    error = call(api, "get", f"/deliveries?{asked}", status=400)
+    assert (error["code"], error["details"][0]["field"]) == ("invalid_request", asked.partition("=")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from video.models import LoginSession, VideoTask
 
 JSON = "application/json"
 METHODS = ("get", "post", "put", "patch", "delete")
+NO_SUCH = ((404, "not_found"), (400, "invalid_request"))  # the latter: the empty body is looked at first
 OTHERS_TASK = {
     "api-status": "?taskId={task}",
     "api-events": "?taskId={task}",
@@ -132,6 +134,16 @@ def test_with_a_body_that_is_none(address: Address, body: bytes, kind: str, expe
     assert told(ask(address, user, body, content_type=kind, method="POST")) == expected
     assert not VideoTask.objects.exists()
     assert not LoginSession.objects.exclude(user=user).exists()
+
+
+@pytest.mark.django_db
+@each([address for address in PRIVATE if "01" in address.path or "<" in address.path])
+@pytest.mark.parametrize("part", ["%00", "task_%00", "x" * 300, "%F0%9F%98%80"])
+def test_with_an_id_that_is_none(address: Address, part: str) -> None:
+    path = re.sub(r"task_01|login_01|key_01|<str:\w+>", part, address.path)
+    headers = {"HTTP_AUTHORIZATION": f"Bearer {access_token(make_user())}", "content_type": JSON}
+    for method in address.methods:
+        assert told(Client().generic(method.upper(), path, b"{}", **headers)) in NO_SUCH
 
 
 @pytest.mark.django_db

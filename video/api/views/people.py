@@ -95,7 +95,6 @@ class AccountView(ApiView):
     def get(self, request: Request) -> HttpResponse:
         user: Any = caller(request)
         share = UserShare.objects.filter(pk=user.pk).first()
-        waiting = None if share is None else share.most_waiting
         return success(
             {
                 "id": user.pk,
@@ -104,11 +103,22 @@ class AccountView(ApiView):
                 "madeAt": utc(user.date_joined),
                 "staff": user.is_staff,
                 "balance": ledger.balance(user.pk),
-                "limits": {"waitingTasks": settings.MAX_WAITING_PER_USER if waiting is None else waiting},
+                "limits": _limits(share),
                 "storage": as_json.storage(storage_quota.of_user(user.pk)),
                 "sessions": "/api/auth/sessions",
             }
         )
+
+
+def _limits(share: UserShare | None) -> dict[str, int | None]:
+    """What an operator allows this user, and everybody else; None: there is no limit."""
+    waiting = None if share is None else share.most_waiting
+    requests = None if share is None else share.requests_per_minute
+    return {
+        "waitingTasks": settings.MAX_WAITING_PER_USER if waiting is None else waiting,
+        "liveTasks": None if share is None else share.most_live,
+        "requestsPerMinute": (settings.REQUESTS_PER_MINUTE if requests is None else requests) or None,
+    }
 
 
 def _refused(err: ValidationError) -> ApiError:

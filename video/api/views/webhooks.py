@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from video.actions.order_input import Flag, Strict, Text, WebhookAddress, WholeNumber
 from video.api import errors
 from video.api.base import ApiView, caller, success, user_id
-from video.api.bodies import fields_of
+from video.api.bodies import TASK_ID, fields_of
 from video.api.views.lists import limit_of
 from video.api.views.task_list import bad_cursor
 from video.infra.camel import camel, utc
@@ -25,6 +25,8 @@ from video.webhooks import endpoints, receivers
 from video.webhooks.message import EVENTS
 
 _DELIVERY_ID = re.compile(r"whd_[0-9a-f]{32}", re.ASCII)
+_ENDPOINT_ID = re.compile(r"whe_[0-9a-z]{1,36}", re.ASCII)
+_FILTERS = {"endpoint": ("endpoint_id", _ENDPOINT_ID, "an endpoint"), "task": ("task_id", TASK_ID, "a task")}
 OVERLAP_H = 24  # unless the caller says otherwise
 STATES = tuple(WebhookDelivery.State.values)
 
@@ -91,14 +93,14 @@ class EndpointView(ApiView):
     key_scope = Scope.WEBHOOKS
 
     def get(self, request: Request, endpoint_id: str) -> HttpResponse:
-        return success(_endpoint(endpoints.find(endpoint_id, user_id(request))))
+        return success(_endpoint(endpoints.find(_checked(endpoint_id), user_id(request))))
 
     def patch(self, request: Request, endpoint_id: str) -> HttpResponse:
         changes = fields_of(request, EndpointChangeSerializer)
-        return success(_endpoint(endpoints.change(endpoint_id, user_id(request), **changes)))
+        return success(_endpoint(endpoints.change(_checked(endpoint_id), user_id(request), **changes)))
 
     def delete(self, request: Request, endpoint_id: str) -> HttpResponse:
-        endpoints.delete(endpoint_id, user_id(request))
+        endpoints.delete(_checked(endpoint_id), user_id(request))
         return success({})
 
 
@@ -121,7 +123,7 @@ class SecretView(ApiView):
 
     def _signed(self, request: Request, endpoint_id: str) -> WebhookEndpoint | WebhookSecret:
         if endpoint_id:
-            return endpoints.find(endpoint_id, user_id(request))
+            return endpoints.find(_checked(endpoint_id), user_id(request))
         return endpoints.secret_of_user(user_id(request))
 
 
@@ -139,9 +141,13 @@ class DeliveriesView(ApiView):
         if cursor is not None and not _DELIVERY_ID.fullmatch(cursor):
             raise bad_cursor()
         rows = WebhookDelivery.objects.filter(user_id=user_id(request)).select_related("endpoint")
-        for name, column in (("endpoint", "endpoint_id"), ("task", "task_id"), ("state", "state")):
+        if state is not None:
+            rows = rows.filter(state=state)
+        for name, (column, shape, what) in _FILTERS.items():
             if name in asked:
-                rows = rows.filter(**{column: asked[name][:40]})
+                if not shape.fullmatch(asked[name]):
+                    raise errors.invalid(name, f"must be the id of {what}")
+                rows = rows.filter(**{column: asked[name]})
         if cursor:
             before = WebhookDelivery.objects.filter(pk=cursor, user_id=user_id(request)).values("created_at")
             last = Subquery(before[:1])
@@ -157,7 +163,7 @@ class DeliveryView(ApiView):
     key_scope = Scope.WEBHOOKS
 
     def get(self, request: Request, delivery_id: str) -> HttpResponse:
-        found = endpoints.find_delivery(delivery_id, user_id(request))
+        found = endpoints.find_delivery(_checked_delivery(delivery_id), user_id(request))
         tries = [
             camel(one, "number started_at ended_at outcome http_status detail")
             for one in found.tries_made.order_by("number")
@@ -172,8 +178,22 @@ class ResendView(ApiView):
 
     def post(self, request: Request, delivery_id: str) -> HttpResponse:
         fields_of(request, NothingSerializer)
-        endpoints.resend(delivery_id, user_id(request))
-        return success(_delivery(endpoints.find_delivery(delivery_id, user_id(request))))
+        endpoints.resend(_checked_delivery(delivery_id), user_id(request))
+        return success(_delivery(endpoints.find_delivery(_checked_delivery(delivery_id), user_id(request))))
+
+
+def _checked(endpoint_id: str) -> str:
+    """An endpoint's id as the caller gave it. Raises a 404 if it has no endpoint's shape."""
+    if not _ENDPOINT_ID.fullmatch(endpoint_id):
+        raise errors.not_found("endpoint")
+    return endpoint_id
+
+
+def _checked_delivery(delivery_id: str) -> str:
+    """The same of a delivery."""
+    if not _DELIVERY_ID.fullmatch(delivery_id):
+        raise errors.not_found("delivery")
+    return delivery_id
 
 
 def _endpoint(one: WebhookEndpoint) -> dict[str, Any]:
