@@ -72,9 +72,9 @@ def retry(
 
     `by`: the name that the timeline shows. `free`: what it costs is granted first. `regenerate`: another attempt at a
     provider, whatever is stored already. `api_key`: the id of the key that asks for it, whose limit counts. Raises
-    NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry` does, and TooManyWaiting and
-    StorageFull for a user whose backlog or storage is full (operators may overfill both); nothing is changed then. A
-    second run is refused, since the task is under way.
+    NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry` does, and TooManyWaiting,
+    TooManyLive and StorageFull for a user whose backlog or storage is full (operators may overfill all of them);
+    nothing is changed then. A second run is refused, since the task is under way.
     """
     with transaction.atomic():
         task = task_rows.find(task_id, user_id, lock=True)
@@ -83,6 +83,8 @@ def retry(
         if plan.models is not None and user_id is not None:
             backlog.check(user_id, list(plan.models))
             storage_quota.check(user_id)
+        elif user_id is not None:
+            backlog.check_live(user_id)
         fence = _resume_row(task, plan)
         if last is not None and plan.models is None:
             task_moves.continue_in_run(last, plan.run)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.management import CommandError, call_command
+from django.db.models.functions import Now
 from django.test import Client
 
 from tests.factories import accepted, admitted, make_task, make_user, reload
@@ -15,7 +17,7 @@ from video.actions import cancel
 from video.admin.timeline import waits_for
 from video.credits import ledger
 from video.engine import workers
-from video.models import CreditEntry, Stage, UserShare, VideoTask, WorkerSign
+from video.models import CreditEntry, Generation, Stage, UserShare, VideoTask, WorkerSign
 from video.scheduling import admission, backlog, estimates
 
 pytestmark = pytest.mark.django_db
@@ -94,6 +96,20 @@ def test_an_operator_may_bound_what_a_user_has_under_way(
     UserShare.objects.update(most_live=0)
     with pytest.raises(backlog.TooManyLive):
         make_task(user)
+
+
+def test_the_bound_holds_for_a_retry_that_needs_no_new_attempt(user: AbstractBaseUser, api: Client) -> None:
+    task = make_task(user)
+    Generation.objects.filter(pk=accepted(task).pk).update(state="succeeded", ended_at=Now())
+    cancel.cancel(task.pk, by="test")
+    share = UserShare.objects.create(user=user, most_live=1)
+    make_task(user)
+    ask = partial(api.post, "/api/video/retry", {"taskId": task.pk}, content_type=JSON)
+    reply = ask()
+    assert (reply.status_code, reply.json()["error"]["code"]) == (429, "too_many_live")
+    share.most_live = 2
+    share.save()
+    assert ask().json()["data"]["stage"] == "download"
 
 
 def test_a_repeat_of_the_call_that_took_the_last_place_still_gets_its_task(
