@@ -67,32 +67,40 @@ class Wanted:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+class OneRefused(Exception):
+    """What refuses one order refuses all of them. `at`: its index; `why`: what is wrong with it."""
+
+    def __init__(self, at: int, why: Refusal) -> None:
+        super().__init__(str(why))
+        self.at, self.why = at, why
+
+
 def create_many(
     user_id: int, wanted: Sequence[Wanted], *, whole: bool, api_key: str | None = None
 ) -> list[VideoTask | Refusal]:
     """New pending tasks, paid for, in this order: for each what was made, or why it was not.
 
-    `whole`: all or none; then whatever refuses one is raised. Otherwise they are made as far as credits, backlog and
-    storage go, the first ones first. Three statements, one more for start images that were sent before, and those that
-    word a refusal. `api_key`: the id of the key that they are ordered with, whose limit counts. Raises
-    InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, NoSuchUpload.
+    `whole`: all or none; then whatever refuses one is raised, as OneRefused where it is its order. Otherwise they are
+    made as far as credits, backlog and storage go, the first ones first. Three statements, one more for start images
+    that were sent before, and those that word a refusal. `api_key`: the id of the key that they are ordered with, whose
+    limit counts. Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, OneRefused.
     """
     found: list[VideoTask | Refusal] = []
     addresses = {one.order.image_url for one in wanted if uploads.is_address(one.order.image_url)}
     held = uploads.hold_all(user_id, addresses) if addresses else set()
     now = availability.read()
-    for one in wanted:
+    for at, one in enumerate(wanted):
         try:
             model_choice.check_switched_on(one.order, one.models, now)
         except model_choice.ModelUnavailable as err:
             refused = order_input.unavailable(one.order, err.reasons)
             if whole:
-                raise refused from None
+                raise OneRefused(at, refused) from None
             found.append(refused)
             continue
         if one.order.image_url in addresses - held:
             if whole:
-                raise uploads.NoSuchUpload
+                raise OneRefused(at, uploads.NoSuchUpload())
             found.append(uploads.NoSuchUpload())
         else:
             found.append(_task(user_id, one))

@@ -58,8 +58,9 @@ class TestABatch:
         ModelSetting.objects.create(model="gen4.5", enabled=False)
         orders = wanted(3)
         orders[1] = replace(orders[1], order=replace(orders[1].order, fallback=False, model_requested="gen4.5"))
-        with pytest.raises(OrderRefused, match=r"gen4\.5 can't be used here"):
+        with pytest.raises(create_many.OneRefused, match=r"gen4\.5 can't be used here") as refused:
             create_many.create_many(user.pk, orders, whole=True)
+        assert (refused.value.at, type(refused.value.why)) == (1, OrderRefused)
         assert (VideoTask.objects.count(), debits()) == (0, 0)
         found = create_many.create_many(user.pk, orders, whole=False)
         assert [type(one).__name__ for one in found] == ["VideoTask", "OrderRefused", "VideoTask"]
@@ -125,8 +126,9 @@ class TestABatch:
     def test_an_upload_that_is_not_there_refuses_its_own_order(self) -> None:
         user = make_user()
         lost = Wanted(Order("A", 5, "16:9", image_url="upload://" + "0" * 40), ["gen4_turbo"])
-        with pytest.raises(NoSuchUpload):
+        with pytest.raises(create_many.OneRefused) as refused:
             create_many.create_many(user.pk, [*wanted(1), lost], whole=True)
+        assert (refused.value.at, type(refused.value.why)) == (1, NoSuchUpload)
         found = create_many.create_many(user.pk, [lost, *wanted(1)], whole=False)
         assert isinstance(found[0], NoSuchUpload)
         assert VideoTask.objects.get() == found[1]

@@ -17,7 +17,7 @@ from tests.pictures import picture
 from tests.video.conftest import client_of
 from video.actions import cancel, delete
 from video.credits import ledger
-from video.models import CreditEntry, Generation, TaskEvent, VideoTask
+from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
 from video.scheduling import estimates
 
 pytestmark = pytest.mark.django_db
@@ -84,6 +84,20 @@ class TestBatch:
         assert reply.status_code == 400
         fields = [one["field"] for one in reply.json()["error"]["details"]]
         assert fields == ["orders[1].prompt", "orders[1].fps", "orders[2].model"]
+        assert not VideoTask.objects.exists()
+
+    @pytest.mark.parametrize(
+        ("order", "code", "field"),
+        [
+            ({"prompt": "A cat", "model": "gen4.5", "fallback": False}, "model_unavailable", "model"),
+            ({"prompt": "A cat", "imageUrl": "upload://" + "a" * 40}, "no_such_upload", "imageUrl"),
+        ],
+    )
+    def test_says_which_order_can_not_be_made_now(self, api: Client, order: Any, code: str, field: str) -> None:
+        ModelSetting.objects.create(model="gen4.5", enabled=False)
+        error = post(api, BATCH, {"orders": [GOOD, order]}).json()["error"]
+        assert (error["code"], error["details"][0]["field"]) == (code, f"orders[1].{field}")
+        assert error["message"].startswith(f"orders[1].{field}: ")
         assert not VideoTask.objects.exists()
 
     def test_of_nothing_but_wrong_orders_costs_little_to_refuse(self, api: Client) -> None:

@@ -82,9 +82,21 @@ def _refused(wrong: list[tuple[int, Exception]]) -> errors.ApiError:
     return errors.ApiError(400, "invalid_request", message, details[:MOST_DETAILS])
 
 
+def _placed(refused: create_many.OneRefused) -> errors.ApiError:
+    """What refuses an order, with the fields under its index. All of them are sound, so it is that of the request."""
+    error, order = errors.translate(refused.why), f"orders[{refused.at}]"
+    if isinstance(error.details, list):
+        error.details = [{**one, "field": f"{order}.{one.get('field', 'order')}"} for one in error.details]
+    error.message = f"{order}.{error.message}"
+    return error
+
+
 def _make(user: int, checked: list[Wanted | Exception], *, whole: bool, api_key: str | None) -> Done:
     sound = [one for one in checked if isinstance(one, Wanted)]
-    made = iter(create_many.create_many(user, sound, whole=whole, api_key=api_key) if sound else [])
+    try:
+        made = iter(create_many.create_many(user, sound, whole=whole, api_key=api_key) if sound else [])
+    except create_many.OneRefused as err:
+        raise _placed(err) from None
     found = [next(made) if isinstance(one, Wanted) else one for one in checked]
     tasks = [_entry(at, one) for at, one in enumerate(found)]
     created = sum(isinstance(one, VideoTask) for one in found)
