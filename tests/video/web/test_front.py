@@ -290,6 +290,14 @@ def test_the_application_is_told_of_the_request_as_it_was(served: Served) -> Non
     assert head.lower().count(b"set-cookie:") == 2
 
 
+def test_a_header_that_is_no_ascii_is_there_for_the_application(served: Served) -> None:
+    """Dropped, an Idempotency-Key in UTF-8 would be no key, and a repeat of its call a second video."""
+    told = served.get("/any", headers={"Idempotency-Key": "schlüssel".encode(), "Origin": b"\xff", "X-A": "b"}).json()
+    assert told["HTTP_X_A"] == "b"
+    assert not told["HTTP_IDEMPOTENCY_KEY"].isascii()
+    assert not told["HTTP_ORIGIN"].isascii()
+
+
 def test_an_address_is_decoded_once_and_may_be_of_any_script(served: Served) -> None:
     """A proxy that guards /admin/ sees `/%61dmin/` here."""
     told = served.get("/%2561dmin/").json()

@@ -84,7 +84,7 @@ class Front:
         if not self._has_bounds:  # granian opens its listening socket after __rsgi_init__
             self._has_bounds = True
             sockets.bound()
-        headers = scope.headers.items()
+        headers = wsgi.headers_of(scope)
         try:
             body = await self._bodies.receive(headers, protocol, path=scope.path)
         except bodies.BadBody as bad:

@@ -68,6 +68,19 @@ def _whole(parts: Iterable[bytes]) -> bytes:
             close()
 
 
+#: In place of a value that granian can't read; no name, token or key may have it.
+UNREADABLE = "\xff"
+
+
+def headers_of(scope: Scope) -> Headers:
+    """All header fields. granian leaves out those whose value is not ASCII: who sent such an `Idempotency-Key` must be
+    told so, and not be served as if there was none.
+    """
+    readable: Headers = list(scope.headers.items())
+    names = {name for name, _ in readable}
+    return readable + [(name, UNREADABLE) for name in scope.headers.keys() if name not in names]  # noqa: SIM118
+
+
 def environ_of(scope: Scope, headers: Headers, body: bytes, *, can_wait: bool) -> WSGIEnvironment:
     """The request as PEP 3333 has it. `can_wait`: its answer may be one that comes later.
 
