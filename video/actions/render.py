@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 RETRY_AFTER_S = 30  # for a user who has as many renders under way as may be
 _GONE = "The provider's own file of this video is not kept any more, so nothing can be rendered from it."
+#: Fields that a render never takes over: the first task's receiver was given that task's events only.
+_ITS_OWN = dict.fromkeys(("expires_in_s", "webhook_url", "cover", "extras"))
 
 
 def render(
@@ -55,10 +57,11 @@ def render(
 ) -> tuple[VideoTask, bool]:
     """A new task that renders this user's video anew; or the one that this key already made. (task, whether it is new).
 
-    `changes`: fields of the order that differ from the first one. `api_key`: the id of the key that asks for it, whose
-    limit counts. A render of a render is one of the first task. Raises NoSuchTask, TaskDeleted, ActionRefused
-    (`original_gone`, `not_finished`), InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull,
-    KeyReused, ValidationError for a `cover` behind the end, and what the storage raises; no task is made then.
+    `changes`: fields of the order that differ from the first one, and `metadata` of its own. `api_key`: the id of the
+    key that asks for it, whose limit counts. A render of a render is one of the first task. Raises NoSuchTask,
+    TaskDeleted, ActionRefused (`original_gone`, `not_finished`), InsufficientCredits, KeyLimitReached, TooManyWaiting,
+    TooManyLive, StorageFull, KeyReused, ValidationError for a `cover` behind the end, and what the storage raises; no
+    task is made then.
     """
     asked_hash = _hash_of(task_id, changes) if idempotency_key else ""
     if earlier := _earlier(user_id, idempotency_key, asked_hash):
@@ -120,7 +123,9 @@ def _first(user_id: int, task_id: str) -> VideoTask:
 
 
 def _row(first: VideoTask, changes: dict[str, Any], key: str | None, asked_hash: str) -> VideoTask:
-    order = replace(Order.of(first), **{"expires_in_s": None, "cover": None, "extras": None, **changes})
+    changes = dict(changes)
+    metadata = changes.pop("metadata", {})
+    order = replace(Order.of(first), **{**_ITS_OWN, **changes})
     at_s = cover_of(order)
     if isinstance(at_s, float) and at_s >= order.duration_s:
         raise ValidationError({"cover": [f"must be below {order.duration_s}, the seconds of the video"]})
@@ -131,6 +136,7 @@ def _row(first: VideoTask, changes: dict[str, Any], key: str | None, asked_hash:
         render_of=first,
         is_padded="aspect_ratio" in changes,
         **asdict(order),
+        metadata=metadata,
         idempotency_key=key,
         request_hash=asked_hash,
         status=Status.RUNNING,

@@ -9,9 +9,11 @@ from video.actions.order_input import (
     CreateSerializer,
     ExtraKinds,
     FrameRate,
+    Metadata,
     OneOf,
     Strict,
     Text,
+    WebhookAddress,
     WholeNumber,
 )
 from video.models import VideoTask
@@ -19,7 +21,8 @@ from video.models import VideoTask
 
 class RenderSerializer(Strict):
     """POST /api/video/render. What is left out is as in the first order, but for `expiresIn`, `cover` and `extras`,
-    which are then as the settings say. `aspectRatio` pads the picture.
+    which are then as the settings say, and `metadata` and `webhookUrl`, of which there is then none. `aspectRatio` pads
+    the picture.
     """
 
     taskId = Text(max_length=40, source="task_id")
@@ -30,6 +33,8 @@ class RenderSerializer(Strict):
         required=False, allow_null=True, min_value=1, max_value=LONGEST_KEPT_S, source="expires_in_s"
     )
     aspectRatio = OneOf(RATIOS, required=False, allow_null=True, source="aspect_ratio")
+    metadata = Metadata(required=False, allow_null=True)
+    webhookUrl = WebhookAddress(required=False, allow_null=True, source="webhook_url")
     cover = CoverChoice(required=False, allow_null=True)
     extras = ExtraKinds(required=False, allow_null=True)
 

@@ -23,7 +23,7 @@ from video.admin import timeline
 from video.credits import ledger
 from video.infra import failpoints
 from video.infra.toolkit import toolkit
-from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask, WebhookDelivery
 from video.pipeline import runner
 from video.processes import retention, storage_sweep
 
@@ -109,6 +109,26 @@ def test_a_render_of_a_render_is_one_of_the_first_task(api: Client, user: Abstra
     second = finish(made_by(ask(api, first, quality="high")))
     third = made_by(ask(api, second, fps=5))
     assert (third.render_of_id, third.fps, third.quality) == (first.pk, 5, "medium")
+
+
+def test_receiver_and_metadata_are_its_own(api: Client, user: AbstractBaseUser) -> None:
+    first = with_extras(user, webhook_url="https://first.example.com/hook")
+    VideoTask.objects.filter(pk=first.pk).update(metadata={"project": "spring"})
+    plain = finish(made_by(ask(api, first, metadata=None, webhookUrl=None)))
+    assert (plain.webhook_url, plain.metadata) == (None, {})
+    assert not WebhookDelivery.objects.filter(task_id=plain.pk).exists()
+    own = {"metadata": {"shot": "7"}, "webhookUrl": "https://own.example.com/hook"}
+    reply = ask(api, first, key="one", **own)
+    assert reply.json()["data"]["metadata"] == own["metadata"]
+    told = finish(made_by(reply))
+    assert [(one.event, one.url) for one in WebhookDelivery.objects.filter(task_id=told.pk)] == [
+        ("task.succeeded", own["webhookUrl"])
+    ]
+    listed = api.get("/api/video/tasks", {"metadata.shot": "7"}).json()["data"]["tasks"]
+    assert [one["taskId"] for one in listed] == [told.pk]
+    assert made_by(ask(api, first, key="one", **own)) == told
+    assert error(ask(api, first, key="one", metadata={"shot": "8"})) == (409, "idempotency_key_reused")
+    assert error(ask(api, first, webhookUrl="http://10.0.0.1/")) == (400, "invalid_request")
 
 
 class TestItIsRefused:

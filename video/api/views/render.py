@@ -37,7 +37,13 @@ class RenderView(ApiView):
             ) from None
         status = PUBLIC_STATUS.get(task.status, str(task.status))
         response = success(
-            {"taskId": task.pk, "renderOf": task.render_of_id, "status": status}, status=201 if is_new else 200
+            {
+                "taskId": task.pk,
+                "renderOf": task.render_of_id,
+                "status": status,
+                **({"metadata": task.metadata} if task.metadata else {}),
+            },
+            status=201 if is_new else 200,
         )
         if not is_new:
             response[idempotency.REPLAYED] = "true"
