@@ -17,6 +17,7 @@ from video.monitoring import delivered, problems, providers, stages, workers
 from video.monitoring.problems import Figures, Problem
 from video.scheduling import storage_quota
 from video.scheduling.storage_quota import NOTHING, Use
+from video.webhooks import deliveries
 
 #: What lets staff see everything: who may look at all tasks and at the providers' accounts.
 PERMISSIONS = ("video.view_videotask", "video.view_provideraccount")
@@ -39,7 +40,7 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; fourteen statements."""
+    """All figures; fifteen statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),
@@ -52,6 +53,7 @@ def read() -> System:
         stake=unsettled.stake(unsettled.find(with_lost=False)),
         failure_texts=failure_texts.undecided(),
         warnings=delivered.warnings_by_code(),
+        webhooks_due=deliveries.due(),
         stored=storage_quota.of_all(),
     )
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from video.attempts.failure_texts import Undecided
 from video.attempts.unsettled import Exposure
-from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE
+from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE, WEBHOOK_QUEUE
 from video.infra.durations import count, span
 from video.models import ProviderKey, Stage
 from video.monitoring import workers
@@ -41,6 +41,7 @@ class Figures:
     stake: Exposure
     failure_texts: dict[str, Undecided] = field(default_factory=dict)  # not understood, by provider
     warnings: dict[str, int] = field(default_factory=dict)  # of the last day's videos, by code
+    webhooks_due: int = 0  # that no worker has taken
     at: datetime = field(default_factory=timezone.now)
 
 
@@ -77,6 +78,20 @@ def _no_worker(figures: Figures) -> Iterator[Problem]:
             "Everything waits in the database, and goes on when a worker comes.",
             "Start one: `make up`, or the worker's line of the Procfile. If it dies again, its log says why.",
         )
+
+
+def _no_webhook_worker(figures: Figures) -> Iterator[Problem]:
+    if not figures.webhooks_due or workers.listening(figures.workers, WEBHOOK_QUEUE):
+        return
+    number = figures.webhooks_due
+    yield Problem(
+        "no_worker",
+        True,
+        f"{count(number, 'webhook')} {'is' if number == 1 else 'are'} due, and no worker takes work from "
+        f"{WEBHOOK_QUEUE}.{_last_seen(figures, WEBHOOK_QUEUE)}",
+        "Each is kept for a day, and sent when a worker comes before; videos are made all the same.",
+        "Start one: `make up`, or the line `webhooks` of the Procfile.",
+    )
 
 
 def _last_seen(figures: Figures, queue: str) -> str:
@@ -395,6 +410,7 @@ def _failures(figures: Figures) -> Iterator[Problem]:
 _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _no_sweeper,
     _no_worker,
+    _no_webhook_worker,
     _late,
     _overdue,
     _disk,

@@ -254,6 +254,23 @@ def counts() -> dict[str, int]:
     return found
 
 
+def due() -> int:
+    """How many deliveries are due and no worker has taken; up to 1,000 are counted.
+
+    Without those whose receiver's circuit is open. One statement over `webhook_due`, which holds what is pending.
+    """
+    number: int = database.value(
+        f"""
+        SELECT count(*) FROM (
+            SELECT FROM video_webhookdelivery d WHERE due_at <= statement_timestamp() AND {UNHELD}
+                AND NOT EXISTS (SELECT FROM video_webhookcircuit c
+                    WHERE c.target = d.target AND c.open_until > statement_timestamp())
+            LIMIT 1000) found
+        """  # noqa: S608 - a constant
+    )
+    return number
+
+
 def drop_pending(endpoint_id: str) -> int:
     """Give up what waits for an endpoint that is off or has ended. What comes after is dropped when its turn comes."""
     return database.execute(

@@ -130,7 +130,7 @@ class TestSystem:
         for number in range(5):
             accepted(make_task(), f"job-{number}")
             make_task()
-        assert statements() == few <= 17
+        assert statements() == few <= 18
 
 
 class TestOwn:

@@ -16,6 +16,7 @@ from providers.contract import JobState, JobStatus
 from providers.errors import JobFailed
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
+from video.actions import cancel
 from video.attempts import configured_keys, failure_texts, observe, poll_records, records, task_moves
 from video.engine import transitions
 from video.models import (
@@ -277,6 +278,15 @@ class TestTrouble:
         assert one.code == "no_worker"
         assert "about to stop" in one.sentence
 
+    def test_webhooks_wait_and_nobody_sends_them(self) -> None:
+        task = make_task(webhook_url="https://example.com/hook")
+        cancel.cancel(task.pk, by="its owner")
+        (one,) = overview.read().problems
+        assert (one.code, one.needs_person) == ("no_worker", True)
+        assert one.sentence == "1 webhook is due, and no worker takes work from webhookQueue."
+        sign("one:4", "webhookQueue")
+        assert codes() == []
+
     def test_due_and_unheard(self) -> None:
         task = make_task()
         admitted(task)
@@ -401,7 +411,7 @@ def test_the_whole_costs_as_many_statements_for_many_as_for_none(
     django_assert_max_num_queries: DjangoAssertNumQueries,
 ) -> None:
     configured_keys.sync()
-    with django_assert_max_num_queries(14) as captured:
+    with django_assert_max_num_queries(15) as captured:
         overview.read()
     few = len(captured.captured_queries)
     fill()
