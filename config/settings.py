@@ -17,6 +17,7 @@ from config import (
     key_names,
     logs,
     object_storage,
+    openapi,
     people,
     secret_key,
     serving,
@@ -192,7 +193,9 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["video.api.parsing.StrictJSONParser"],
     "EXCEPTION_HANDLER": "video.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "video.api.contract.openapi.AutoSchema",
 }
+SPECTACULAR_SETTINGS = openapi.SETTINGS
 
 # --- providers -----------------------------------------------------------------------------------------------------
 

@@ -47,3 +47,12 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RcloneServer]:
     server = RcloneServer(tmp_path_factory.mktemp("rclone") / "buckets")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _answers_as_described() -> Iterator[None]:
+    """What any test gets from the API is what the API's document says."""
+    from tests import contract  # lazily: it reads the settings
+
+    with contract.watch():
+        yield

@@ -110,6 +110,8 @@ class PublicApiView(ApiView):
 class UnknownAddress(PublicApiView):
     """Everything under /api that isn't there, for every method."""
 
+    schema = None  # it is no call, so the document doesn't have it
+
     def initial(self, request: HttpRequest, *args: Any, **kwargs: Any) -> NoReturn:
         raise errors.not_found("address")
 

@@ -21,27 +21,32 @@ MOST_TASKS = 100  # that one call cancels or retries
 class LoginSerializer(Strict):
     """POST /api/auth/login."""
 
-    username = Text(max_length=150)
-    password = Text(max_length=1024)
+    username = Text(max_length=150, help_text="The user's name.")
+    password = Text(max_length=1024, help_text="The user's password.")
 
 
 class RefreshSerializer(Strict):
     """POST /api/auth/refresh: the body is for clients that keep no cookies."""
 
-    refreshToken = Text(required=False, allow_null=True, source="refresh_token")
+    refreshToken = Text(
+        required=False,
+        allow_null=True,
+        source="refresh_token",
+        help_text="The refresh token, where it is not in the cookie.",
+    )
 
 
 class LogoutSerializer(RefreshSerializer):
     """POST /api/auth/logout."""
 
-    everywhere = Flag(required=False, allow_null=True)
+    everywhere = Flag(required=False, allow_null=True, help_text="Whether to end all of the user's logins.")
 
 
 class PasswordSerializer(Strict):
     """POST /api/auth/password."""
 
-    currentPassword = Text(max_length=1024, source="current_password")
-    newPassword = Text(max_length=1024, source="new_password")
+    currentPassword = Text(max_length=1024, source="current_password", help_text="The present password.")
+    newPassword = Text(max_length=1024, source="new_password", help_text="The password from now on.")
 
 
 class SignUpSerializer(Strict):
@@ -121,8 +126,12 @@ class CancelSerializer(Strict):
 class RetrySerializer(CancelSerializer):
     """POST /api/video/retry."""
 
-    regenerate = Flag(required=False, allow_null=True)
-    free = Flag(required=False, allow_null=True)
+    regenerate = Flag(
+        required=False,
+        allow_null=True,
+        help_text="Whether the provider is to make the video anew, which is paid again.",
+    )
+    free = Flag(required=False, allow_null=True, help_text="Whether it costs nothing; only for who may grant credits.")
 
 
 class Network(Text):

@@ -17,6 +17,8 @@ from video.api import cookies, tokens
 from video.api.authentication import bearer
 from video.api.base import ApiView, PublicApiView, caller, success
 from video.api.bodies import LoginSerializer, LogoutSerializer, PasswordSerializer, RefreshSerializer, fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.errors import invalid
 from video.api.origins import refuse_cross_site
 from video.api.tokens import AcceptedToken, Kind, SessionRefreshToken
@@ -45,6 +47,14 @@ class AuthView(PublicApiView):
 class LoginView(AuthView):
     """POST /api/auth/login: name and password for the cookies of both tokens."""
 
+    @describe(
+        "Logins",
+        "Log in",
+        body=LoginSerializer,
+        answers={200: Answer("Both cookies are set.", answers.WELCOME)},
+        errors="invalid_credentials csrf too_many_tries logins_busy",
+        examples={"While simulating": {"username": "demo", "password": "demo"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LoginSerializer)
         user = sign_in.sign_in(request._request, fields["username"], fields["password"], door="api")
@@ -57,6 +67,14 @@ class LoginView(AuthView):
 class RefreshView(AuthView):
     """POST /api/auth/refresh: fresh tokens for the refresh token in the cookie, or for `refreshToken` in the body."""
 
+    @describe(
+        "Logins",
+        "Stay logged in",
+        body=RefreshSerializer,
+        body_optional=True,
+        answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
+        errors="no_refresh_token invalid_token token_expired csrf",
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, RefreshSerializer)
         raw = fields.get("refresh_token") or cookies.refresh(request)
@@ -79,6 +97,14 @@ class LogoutView(AuthView):
     With `everywhere` it ends all logins of their user, and needs one that is good.
     """
 
+    @describe(
+        "Logins",
+        "Log out",
+        body=LogoutSerializer,
+        body_optional=True,
+        answers={200: Answer("Both cookies are taken back.", answers.NOTHING)},
+        errors="invalid_token csrf",
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LogoutSerializer)
         everywhere = fields.get("everywhere", False)
@@ -109,6 +135,13 @@ class PasswordView(ApiView):
 
     key_scope = None
 
+    @describe(
+        "Logins",
+        "Change the password",
+        body=PasswordSerializer,
+        answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
+        errors="wrong_password weak_password too_many_tries logins_busy",
+    )
     def post(self, request: Request) -> HttpResponse:
         refuse_cross_site(request)  # sets cookies, also for a Bearer token
         fields = fields_of(request, PasswordSerializer)

@@ -16,6 +16,8 @@ from video.actions.task_rows import TaskDeleted
 from video.api import errors, idempotency
 from video.api.base import ApiView, key_id, user_id
 from video.api.bodies import CancelSerializer, RetrySerializer, fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.views.video import checked_id, origin_of, status_of, statuses
 from video.infra.errors import Refusal
 from video.models import Scope
@@ -32,6 +34,13 @@ class CancelView(ApiView):
 
     key_scope = Scope.MANAGE
 
+    @describe(
+        "Tasks",
+        "Cancel a task",
+        body=CancelSerializer,
+        answers={200: Answer("The task, and what becomes of its credits.", answers.CANCELLED)},
+        errors="not_found not_cancellable task_deleted",
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, CancelSerializer)
         if several := fields.get("task_ids"):
@@ -58,6 +67,14 @@ class RetryView(ApiView):
 
     key_scope = Scope.CREATE  # it spends credits
 
+    @describe(
+        "Tasks",
+        "Let a failed task go on",
+        body=RetrySerializer,
+        answers={200: Answer("The task, and what it costs again.", answers.RETRIED)},
+        errors="not_found not_retryable attempt_unsettled source_gone user_off model_unavailable task_deleted "
+        "forbidden insufficient_credits storage_full too_many_waiting",
+    )
     def post(self, request: Request) -> HttpResponse:
         wanted = fields_of(request, RetrySerializer)
         by_key = key_id(request)

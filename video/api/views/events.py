@@ -9,6 +9,9 @@ from rest_framework.request import Request
 
 from video.api import errors
 from video.api.base import ApiView, user_id
+from video.api.contract import answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import text
 from video.api.views.video import checked_id, newest_event, origin_of, status_of, statuses
 from video.infra import database
 from video.models import Scope
@@ -32,6 +35,23 @@ class EventsView(ApiView):
     key_scope = Scope.READ
     takes = ("taskId",)
 
+    @describe(
+        "Tasks",
+        "Follow tasks as they change",
+        parameters=(
+            Parameter("taskId", answers.TASK_ID),
+            Parameter("Last-Event-ID", text("The last event that was seen.", pattern="^[0-9]{1,18}$"), place="header"),
+        ),
+        answers={
+            200: Answer(
+                "A stream. Each event's `data` is a Task as `status` answers it.",
+                text("Server-sent events."),
+                media_type="text/event-stream",
+            ),
+            204: Answer("The task has ended, and its last event was seen."),
+        },
+        errors="invalid_request not_found task_deleted overloaded",
+    )
     def get(self, request: Request) -> HttpResponseBase:
         task_id, since = request.GET.get("taskId"), _last_event(request)
         newest = newest_event()  # before what is read: nothing is missed between the two

@@ -10,6 +10,9 @@ from rest_framework.request import Request
 
 from video.api import errors
 from video.api.base import ApiView, success, user_id
+from video.api.contract import answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import one_of
 from video.api.views import task_list
 from video.api.views.video import origin_of
 from video.credits import ledger
@@ -36,6 +39,13 @@ class TasksView(ApiView):
 
     has_etag = True
 
+    @describe(
+        "Tasks",
+        "List one's tasks",
+        parameters=(Parameter("status", one_of(task_list.STATUSES, "Only these.")), answers.LIMIT, answers.CURSOR),
+        answers={200: Answer("A page, newest first.", answers.TASKS)},
+        errors="invalid_request",
+    )
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()
         found = task_list.page(task_list.read(query, user_id(request)), limit_of(query), origin_of(request))
@@ -50,6 +60,13 @@ class CreditsView(ApiView):
     has_etag = True
     is_compressed = True
 
+    @describe(
+        "Credits",
+        "Read one's credits",
+        parameters=(answers.LIMIT, answers.CURSOR),
+        answers={200: Answer("The balance and a page of the ledger, newest first.", answers.CREDITS)},
+        errors="invalid_request",
+    )
     def get(self, request: Request) -> HttpResponse:
         query: dict[str, Any] = request.GET.dict()
         limit, cursor = limit_of(query), query.get("cursor")

@@ -16,6 +16,8 @@ from providers.ranking import UNMEASURED, Candidate, ModelHealth, Override, Poli
 from video.actions.order_input import CreateSerializer, unavailable
 from video.api.base import ApiView, success
 from video.api.bodies import fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.parsing import OrderParser, longest_order
 from video.credits import price
 from video.infra.camel import camel
@@ -38,6 +40,7 @@ class ModelsView(ApiView):
     has_etag = True
     is_compressed = True
 
+    @describe("Models", "List the models", answers={200: Answer("The catalogue.", answers.MODELS)})
     def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER
         now = availability.read_measured()
@@ -69,6 +72,13 @@ class QuoteView(ApiView):
     parser_classes = (OrderParser,)
     longest_body = longest_order
 
+    @describe(
+        "Models",
+        "Ask what a video would cost",
+        body=CreateSerializer,
+        answers={200: Answer("The model that would be picked, its price, and all others.", answers.QUOTE)},
+        errors="no_capable_model model_unavailable image_unreadable no_such_upload",
+    )
     def post(self, request: Request) -> HttpResponse:
         wanted = fields_of(request, CreateSerializer)
         order = wanted["order"]

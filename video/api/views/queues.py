@@ -7,6 +7,9 @@ from rest_framework.request import Request
 
 from video.api import errors, task_details
 from video.api.base import ApiView, success, user_id
+from video.api.contract import answers, queue_answers
+from video.api.contract.describe import Answer, describe
+from video.api.contract.shapes import described
 from video.api.views.video import checked_id, status_of
 from video.models import Scope
 from video.monitoring import as_json, overview, users
@@ -18,6 +21,18 @@ class QueuesView(ApiView):
     key_scope = Scope.READ
     is_compressed = True
 
+    @describe(
+        "Queues",
+        "Read the state of the queues",
+        answers={
+            200: Answer(
+                "One's own tasks, or all queues for staff; `scope` says which.",
+                described(
+                    {"oneOf": [queue_answers.OWN_QUEUES, queue_answers.SYSTEM_QUEUES]}, "`scope` says which of the two."
+                ),
+            )
+        },
+    )
     def get(self, request: Request) -> HttpResponse:
         if overview.may_see_all(request.user):
             return success(as_json.system(overview.read()))
@@ -29,6 +44,13 @@ class TaskView(ApiView):
 
     key_scope = Scope.READ
 
+    @describe(
+        "Queues",
+        "Read one task's details",
+        parameters=(answers.TASK_IN_PATH,),
+        answers={200: Answer("Timeline, attempts and credits.", queue_answers.DETAILS)},
+        errors="not_found task_deleted",
+    )
     def get(self, request: Request, task_id: str) -> HttpResponse:
         task_id, staff = checked_id(task_id), overview.may_see_all(request.user)
         task = task_details.find(task_id, of_user=None if staff else user_id(request))

@@ -6,6 +6,9 @@ from django.http import HttpResponse
 from rest_framework.request import Request
 
 from video.api.base import ApiView, caller, success, user_id
+from video.api.contract import answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import text
 from video.api.errors import not_found
 from video.infra.camel import camel
 from video.models import LoginSession
@@ -21,6 +24,7 @@ class SessionsView(ApiView):
 
     key_scope = None
 
+    @describe("Logins", "List one's logins", answers={200: Answer("Those that are alive.", answers.SESSIONS)})
     def get(self, request: Request) -> HttpResponse:
         current = request.auth.session_id  # type: ignore[union-attr]  # a Caller
         fields = "id made_at last_used_at ends_at address user_agent"
@@ -35,6 +39,13 @@ class SessionView(ApiView):
 
     key_scope = None
 
+    @describe(
+        "Logins",
+        "End one login",
+        parameters=(Parameter("session_id", text("The login's id."), place="path"),),
+        answers={200: Answer("It is over.", answers.NOTHING)},
+        errors="not_found",
+    )
     def delete(self, request: Request, session_id: str) -> HttpResponse:
         if not sessions.is_id(session_id) or not sessions.end(session_id, user_id(request), LoginSession.End.ENDED):
             raise not_found("login")

@@ -7,6 +7,8 @@ from rest_framework.request import Request
 
 from video.actions import delete
 from video.api.base import ApiView, success, user_id
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.views.video import checked_id
 from video.models import Scope
 from video.monitoring import as_json
@@ -18,6 +20,13 @@ class OwnTaskView(ApiView):
 
     key_scope = Scope.MANAGE
 
+    @describe(
+        "Tasks",
+        "Delete a task",
+        parameters=(answers.TASK_IN_PATH,),
+        answers={200: Answer("It is deleted, now or before.", answers.DELETED)},
+        errors="not_found task_active",
+    )
     def delete(self, request: Request, task_id: str) -> HttpResponse:
         done = delete.delete(checked_id(task_id), user_id=user_id(request))
         return success({"taskId": done.task_id, "deleted": True, "filesLeft": done.files_left})
@@ -28,5 +37,6 @@ class StorageView(ApiView):
 
     key_scope = Scope.READ
 
+    @describe("Credits", "Read what one's files come to", answers={200: Answer("Bytes.", answers.STORAGE)})
     def get(self, request: Request) -> HttpResponse:
         return success(as_json.storage(storage_quota.of_user(user_id(request))))

@@ -15,6 +15,8 @@ from rest_framework.request import Request
 from media_pipeline.errors import PictureRefused
 from video.api import errors
 from video.api.base import ApiView, success, user_id
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.infra.camel import camel
 from video.models import Scope
 from video.web import uploads
@@ -39,6 +41,14 @@ class UploadView(ApiView):
     parser_classes = (MultiPartParser,)
     longest_body = longest_upload
 
+    @describe(
+        "Tasks",
+        "Upload a start image",
+        form=answers.UPLOAD_FORM,
+        answers={201: Answer("The picture's address.", answers.UPLOADED)},
+        errors="invalid_request invalid_form image_unreadable image_too_large body_too_large unsupported_media_type "
+        "too_many_uploads overloaded unavailable",
+    )
     def post(self, request: Request) -> HttpResponse:
         file = _only_file(request)
         if file.size is None or file.size > settings.UPLOAD_MAX_BYTES:

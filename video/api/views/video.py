@@ -19,6 +19,9 @@ from video.actions.task_rows import TaskDeleted
 from video.api import errors, idempotency, stored
 from video.api.base import ApiView, beside, key_id, success, user_id
 from video.api.bodies import TASK_ID, fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import always, text, whole
 from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
@@ -67,6 +70,39 @@ class CreateView(ApiView):
     parser_classes = (OrderParser,)
     longest_body = longest_order
 
+    @describe(
+        "Tasks",
+        "Create a video",
+        body=CreateSerializer,
+        parameters=(
+            Parameter(
+                "Idempotency-Key",
+                text("Makes a repeated create harmless: one key, one task.", pattern=r"^[\x21-\x7e]{1,255}$"),
+                place="header",
+            ),
+        ),
+        answers={
+            200: Answer(
+                "The task that this Idempotency-Key made before.",
+                answers.CREATED,
+                headers={"Idempotency-Replayed": always("true", "Only on this answer.")},
+            ),
+            201: Answer("The new task.", answers.CREATED),
+        },
+        errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
+        "insufficient_credits storage_full idempotency_key_reused too_many_waiting too_many_uploads overloaded "
+        "unavailable",
+        examples={
+            "The shortest": {"prompt": "A cat walking in a garden"},
+            "A named model": {
+                "prompt": "A beautiful sunset over the ocean",
+                "duration": 5,
+                "aspectRatio": "16:9",
+                "model": "runway-gen3",
+                "fallback": False,
+            },
+        },
+    )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency.key_of(request)
         wanted = fields_of(request, CreateSerializer)
@@ -104,6 +140,16 @@ class StatusView(ApiView):
             return None
         return Beside(_STATUS_OF_CALLER, {"task": task_id, "most": OWN_COUNTED})
 
+    @describe(
+        "Tasks",
+        "Read a task's status",
+        parameters=(
+            Parameter("taskId", answers.TASK_ID, required=True),
+            Parameter("wait", whole("Seconds to wait for a change.", 0, LONGEST_WAIT_S)),
+        ),
+        answers={200: Answer("The task.", answers.TASK)},
+        errors="invalid_request not_found task_deleted overloaded",
+    )
     def get(self, request: Request) -> HttpResponseBase:
         given = request.GET
         task_id, wait = given.get("taskId", ""), given.get("wait")

@@ -10,6 +10,9 @@ from rest_framework.request import Request
 from providers import registry, webhooks
 from video.api import errors, parsing
 from video.api.base import PublicApiView, success
+from video.api.contract import answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import anything, one_of
 from video.attempts import callbacks
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,14 @@ class WebhookView(PublicApiView):
     unpacks = True
     takes = None  # a provider may add some
 
+    @describe(
+        "Call-backs",
+        "Take a provider's call-back",
+        raw=anything("As the provider writes it."),
+        parameters=(Parameter("provider", one_of(callbacks.CALLING_BACK, "Who calls."), place="path"),),
+        answers={200: Answer("Taken, or of no use; both say the same.", answers.NOTHING)},
+        errors="invalid_request unknown_provider bad_signature keys_unavailable",
+    )
     def post(self, request: Request, provider: str | None = None) -> HttpResponse:
         if provider is not None and not callbacks.may_call(provider):
             raise errors.not_found("address")

@@ -1,0 +1,17 @@
+"""The API described as data: what each call takes, answers and refuses. `/api/schema` is it.
+
+To add a call:
+
+1. Put `@describe(…)` on the view's method (`video.api.contract.describe`): a tag, a summary, the serializer of its
+   body, its query, its answers by status, and the codes of the errors that only this call has. The docstring of the
+   view becomes the description.
+2. Build what it answers with the functions of `video.api.contract.shapes`. A shape that several calls share has a name
+   and stands in `video.api.contract.answers`.
+3. A new error code gets a row in `video.api.contract.codes`: its status, what it means, what to do.
+
+The tests hold the rest: each address under /api is described, each field has a description, and every answer that any
+test gets from the API is checked against the description of its call, so that neither can change without the other.
+A field that is left out of some answers is `optional`; one that may be null is `maybe`.
+
+Nothing here is read while requests are answered, but for `/api/schema`.
+"""
