@@ -6,7 +6,7 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test fuzz scale lint format check bench chaos chaos-mutants lock dev
+.PHONY: help demo up test fuzz scale lint format check api bench chaos chaos-mutants lock dev
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
@@ -43,6 +43,9 @@ check: lint  ## what CI runs: lint, missing migrations, tests, scale
 	REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 .venv/bin/python manage.py makemigrations --check --dry-run
 	@$(MAKE) test
 	@$(MAKE) scale
+
+api: .venv/dev  ## docs/openapi.json and docs/errors.md anew, from the code
+	@.venv/bin/python docs/make_api.py
 
 bench: .venv/dev  ## the measurements (docs in bench/)
 	@.venv/bin/python -m bench

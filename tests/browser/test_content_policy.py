@@ -13,9 +13,10 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 from django.urls import resolve
 from PIL import Image
-from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Page
 from pytest_django import Settings
 
+from tests.browser.complaints import complaints_of
 from tests.factories import accepted, admitted, claimed, make_task, reload
 from tests.video.presence import everybody
 from video.attempts import configured_keys, records
@@ -29,21 +30,7 @@ PASSWORD = "correct horse battery staple"
 
 @pytest.fixture
 def complaints(page: Page) -> list[str]:
-    """What the browser says of the pages: violations of the policy, failed loads, unknown features, errors."""
-    found: list[str] = []
-
-    def told(line: ConsoleMessage) -> None:
-        # A picture opened directly has no icon.
-        if line.type in ("error", "warning") and not line.location["url"].endswith("/favicon.ico"):
-            found.append(f"{page.url}: {line.text}")
-
-    page.on("console", told)
-    page.on("pageerror", lambda error: found.append(f"{page.url}: {error}"))
-    page.add_init_script(
-        "addEventListener('securitypolicyviolation',"
-        " (e) => console.error(`${e.violatedDirective} forbids ${e.blockedURI} ${e.sample}`))"
-    )
-    return found
+    return complaints_of(page)
 
 
 @pytest.fixture

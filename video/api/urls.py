@@ -13,7 +13,7 @@ from video.api.views.models import ModelsView, QuoteView
 from video.api.views.people import AccountView, ResetConfirmView, ResetView, SignUpView
 from video.api.views.queues import QueuesView, TaskView
 from video.api.views.render import RenderView
-from video.api.views.schema import SchemaView
+from video.api.views.schema import DocsView, SchemaView
 from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.tasks import OwnTaskView, StorageView
 from video.api.views.upload import UploadView
@@ -61,6 +61,7 @@ urlpatterns = [
     path("api/keys", KeysView.as_view(), name="api-keys"),
     path("api/keys/<str:key_id>", KeyView.as_view(), name="api-key"),
     path("api/keys/<str:key_id>/roll", KeyRollView.as_view(), name="api-key-roll"),
+    path("api/docs", DocsView.as_view(), name="api-docs"),
     path("api/schema", SchemaView.as_view(), name="api-schema"),
     # Last: new addresses go above.
     re_path(r"^api(?:/.*)?\Z", UnknownAddress.as_view()),

@@ -53,6 +53,8 @@ _OF_PROGRAMS = ("/api/", "/v1/", "/mcp/")
 _OF_PROGRAMS_ITSELF = frozenset({"/api", "/v1", "/mcp"})
 #: Asked by programs on the own net, without a proxy or through one, and never redirected.
 PROBES = ("/healthz", "/readyz")
+#: The page of the API's document, the only one under /api.
+API_DOCS = "/api/docs"
 
 
 def is_api(path: str) -> bool:
@@ -62,6 +64,8 @@ def is_api(path: str) -> bool:
 
 def kind_of(path: str) -> Kind:
     """What is behind an address, by its path. What isn't there is a page: of the error."""
+    if path == API_DOCS:
+        return "page"
     if is_api(path) or path in PROBES:
         return "program"
     if path.startswith("/storage/"):
@@ -74,18 +78,20 @@ def of(path: str, *, secure: bool) -> dict[str, str]:
     kind = kind_of(path)
     found = dict(_BY_KIND[kind])
     if kind == "page":
-        found["Content-Security-Policy"] = page_policy(settings.OBJECT_STORAGE_FOR_CLIENTS)
+        found["Content-Security-Policy"] = page_policy(settings.OBJECT_STORAGE_FOR_CLIENTS, inline=path == API_DOCS)
     if secure and settings.HSTS_SECONDS:
         found["Strict-Transport-Security"] = hsts()
     return found
 
 
-def page_policy(bucket: S3Address | None) -> str:
+def page_policy(bucket: S3Address | None, *, inline: bool = False) -> str:
     """The Content-Security-Policy of a page. No script or style is inline, so that no nonce is needed; pictures and
-    videos may come from the bucket, where there is one."""
+    videos may come from the bucket, where there is one. `inline`: pictures, and they alone, may be data: URIs, as
+    Swagger UI's style sheet has its arrows and locks."""
     media = "'self'" if bucket is None else f"'self' {bucket.client_origin}"
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src {media}; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"img-src {media}{' data:' if inline else ''}; "
         f"media-src {media}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,21 @@ import pytest
 from django.test import Client
 from openapi_spec_validator import validate
 
+from docs import make_api
+from media_pipeline.errors import MediaError
+from providers.errors import ProviderError
+from providers.failures import NEVER_SEEN
 from tests import contract
+from tests.breaking import breaking
 from video.api.base import success
 from video.api.contract import codes, openapi
 from video.api.contract.shapes import maybe, optional, shape, text, whole
+from video.api.contract.task_codes import TASK_CODES
 from video.api.urls import urlpatterns
 from video.api.views.video import StatusView
+from video.attempts import clamped
+from video.pipeline import start_images
+from video.scheduling import admission
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = openapi.document()
@@ -119,6 +130,62 @@ def test_it_is_served_to_everybody() -> None:
     assert reply.status_code == 200
     assert reply["Content-Type"] == "application/json"
     assert reply.json() == DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("made", "path"),
+    [(make_api.document, make_api.DOCUMENT), (make_api.errors, make_api.ERRORS)],
+    ids=["api", "errors"],
+)
+def test_what_is_committed_is_what_is_made(made: Callable[[], str], path: Path) -> None:
+    assert path.read_text() == made(), f"run `make api`: {path.name} is not what the code says"
+
+
+def test_no_change_breaks_a_client_without_a_word_in_the_changelog() -> None:
+    """Against the last committed document that differs from this one."""
+    before = committed_before()
+    unreleased = (ROOT / "CHANGELOG.md").read_text().partition("## [Unreleased]")[2].partition("\n## ")[0]
+    said = [item for item in unreleased.split("\n- ") if item.startswith("**Breaking**")]
+    broken = breaking(before, DOCUMENT)
+    assert {call: how for call, how in broken.items() if not any(call in item for item in said)} == {}
+
+
+def committed_before() -> dict[str, Any]:
+    """The present one where there is no other."""
+    name = str(make_api.DOCUMENT.relative_to(ROOT))
+    versions = git("log", "-2", "--format=%H", "--", name).split()
+    for version in versions:
+        found: dict[str, Any] = json.loads(git("show", f"{version}:{name}"))
+        if found != json.loads(make_api.DOCUMENT.read_text()):
+            return found
+    return DOCUMENT
+
+
+def git(*words: str) -> str:
+    """Its output; empty where this is no repository."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+
+def test_every_code_of_a_failed_task_is_described() -> None:
+    """What providers, files and start images fail with."""
+    found = {error.code for root in (ProviderError, MediaError) for error in every(root) if "code" in vars(error)}
+    found |= start_images.FINAL_CODES
+    sources = [*(ROOT / "providers").rglob("*.py"), *(ROOT / "video").rglob("*.py")]
+    text_of_all = "\n".join(path.read_text() for path in sources if path.name not in ("task_codes.py", "codes.py"))
+    outcome = r"""\(\s*"([a-z_]+)",\s*(?:True|False),"""
+    of_providers = "\n".join(path.read_text() for path in (ROOT / "providers").rglob("*.py"))
+    found |= set(re.findall(outcome, of_providers))
+    for pattern in (r'Fail\(\s*"([a-z_]+)"', r'ends_as="([a-z_]+)"', r'\berror_code="([a-z_]+)"'):
+        found |= set(re.findall(pattern, text_of_all))
+    found |= {NEVER_SEEN, clamped.CODE, admission.NO_ROOM[0]}
+    assert found - set(TASK_CODES) == set()
+    assert {code for code in TASK_CODES if f'"{code}"' not in text_of_all and code not in found} == set()
+
+
+def every(root: type[Exception]) -> Iterator[type[Exception]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from every(child)
 
 
 class TestAnswers:

@@ -1,4 +1,4 @@
-"""The API described as data: what each call takes, answers and refuses. `/api/schema` is it.
+"""The API described as data: what each call takes, answers and refuses. `/api/schema` and `docs/openapi.json` are it.
 
 To add a call:
 
@@ -8,6 +8,8 @@ To add a call:
 2. Build what it answers with the functions of `video.api.contract.shapes`. A shape that several calls share has a name
    and stands in `video.api.contract.answers`.
 3. A new error code gets a row in `video.api.contract.codes`: its status, what it means, what to do.
+4. Run `make api`, which writes `docs/openapi.json` and `docs/errors.md`. A change that breaks clients needs a line in
+   the changelog, under [Unreleased]: `- **Breaking**: POST /api/video/create …`.
 
 The tests hold the rest: each address under /api is described, each field has a description, and every answer that any
 test gets from the API is checked against the description of its call, so that neither can change without the other.

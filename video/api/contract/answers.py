@@ -36,7 +36,9 @@ STATUS = one_of(("pending", "running", "success", "failed"), "How far it is. A c
 PROVIDER = one_of((one.name for one in PROVIDERS), "The provider.")
 MODEL = text("The model's id.", example=catalogue.MODELS[0].id)
 TASK_IN_PATH = Parameter("task_id", TASK_ID, place="path")
-CURSOR = Parameter("cursor", text("`nextCursor` of the page before; without it the newest."))
+_CURSOR = "`nextCursor` of the page before; without it the newest."
+TASK_CURSOR = Parameter("cursor", {**TASK_ID, "description": _CURSOR})
+ENTRY_CURSOR = Parameter("cursor", text(_CURSOR, pattern="^[1-9][0-9]{0,17}$"))
 LIMIT = Parameter("limit", {**whole("How many at most.", 1, 100), "default": 20})
 NEXT_CURSOR = maybe(text("`cursor` of the next page; null at the end."))
 ERROR_CODE = text("For programs: why it failed; the list is in docs/errors.md.", example="moderation")

@@ -36,6 +36,8 @@ _DEFAULTS = {
     "duration": 5,
     "aspectRatio": "16:9",
 }
+#: Of a text: no NUL, and not blank. That it must have a character that shows is more than a pattern can say.
+_VISIBLE = r"^[^\x00]*[^\x00\s][^\x00]*$"
 _LIMITS: dict[str, Schema] = {
     "duration": {"enum": sorted({seconds for model in catalogue.MODELS for seconds in model.durations_s})},
     "model": {"examples": ["runway-gen3", "pika-1.0", "kling"]},
@@ -77,11 +79,10 @@ def _kind(field: Any) -> Schema:
         case OneOf():
             return {"type": "string", "enum": list(field.words)}
         case FrameRate():
-            return {"type": ["integer", "string"], "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAX_FPS}, {"const": "source"}, {"type": "null"},
-            ]}  # fmt: skip
+            whole = {"type": "integer", "minimum": 1, "maximum": MAX_FPS}
+            return {"anyOf": [whole, {"type": "string", "const": "source"}]}
         case Text():
-            return _without_none(type="string", minLength=1, maxLength=field.max_length, pattern=r"\S")
+            return _without_none(type="string", minLength=1, maxLength=field.max_length, pattern=_VISIBLE)
         case WholeNumber():
             return _without_none(type="integer", minimum=field.min_value, maximum=field.max_value)
         case Flag():

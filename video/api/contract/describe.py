@@ -61,7 +61,6 @@ class Description:
     summary: str
     answers: Mapping[int, Answer]
     body: type[Strict] | None = None
-    body_optional: bool = False
     form: Schema | None = None
     raw: Schema | None = None
     parameters: Sequence[Parameter] = ()

@@ -18,7 +18,7 @@ from video.api.base import PublicApiView
 from video.api.contract import codes
 from video.api.contract.bodies import body_of
 from video.api.contract.describe import JSON, Answer, Description, Parameter
-from video.api.contract.shapes import NAMED, REF, Schema, always, anything, shape, text
+from video.api.contract.shapes import NAMED, REF, Schema, always, anything, one_of, resolved, shape, text
 
 SAFE = ("GET", "HEAD")
 RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
@@ -30,7 +30,7 @@ ERROR = shape(
     error=shape(
         "",
         "What is wrong.",
-        code={"type": "string", "enum": sorted(codes.CODES), "description": "For programs; never changes."},
+        code={**one_of(sorted(codes.CODES), "For programs. More may come."), "x-extensible": True},
         message=text("For people: what is wrong, and what would be right."),
         details=anything("A list of `{field, message}` where fields are wrong, else an object with facts."),
     ),
@@ -127,13 +127,15 @@ def _body(described: Description) -> dict[str, Any] | None:
         return {"required": True, "content": {JSON: {"schema": described.raw}}}
     if described.body is None:
         return None
-    content: dict[str, Any] = {"schema": body_of(described.body)}
+    schema = body_of(described.body)
+    content: dict[str, Any] = {"schema": schema}
     if described.examples:
         content["examples"] = {
             f"example{number}": {"summary": summary, "value": value}
             for number, (summary, value) in enumerate(described.examples.items(), start=1)
         }
-    return {"required": True, "content": {JSON: content}}
+    # An empty body is read as {}.
+    return {"required": "required" in resolved(schema), "content": {JSON: content}}
 
 
 def _responses(described: Description, *, is_public: bool, is_safe: bool) -> dict[str, Any]:

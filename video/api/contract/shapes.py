@@ -88,6 +88,8 @@ def maybe(schema: Schema) -> Schema:
     if "$ref" in schema or "type" not in schema:
         outer = {key: value for key, value in schema.items() if key in ("description", _OPTIONAL)}
         inner = {key: value for key, value in schema.items() if key not in outer}
+        if "anyOf" in inner:
+            return {**schema, "anyOf": [*inner["anyOf"], {"type": "null"}]}
         outer.setdefault("description", resolved(schema).get("description", ""))
         return {"anyOf": [inner, {"type": "null"}], **outer}
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]

@@ -71,7 +71,6 @@ class RefreshView(AuthView):
         "Logins",
         "Stay logged in",
         body=RefreshSerializer,
-        body_optional=True,
         answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
         errors="no_refresh_token invalid_token token_expired csrf",
     )
@@ -101,7 +100,6 @@ class LogoutView(AuthView):
         "Logins",
         "Log out",
         body=LogoutSerializer,
-        body_optional=True,
         answers={200: Answer("Both cookies are taken back.", answers.NOTHING)},
         errors="invalid_token csrf",
     )

@@ -42,7 +42,7 @@ class TasksView(ApiView):
     @describe(
         "Tasks",
         "List one's tasks",
-        parameters=(Parameter("status", one_of(task_list.STATUSES, "Only these.")), answers.LIMIT, answers.CURSOR),
+        parameters=(Parameter("status", one_of(task_list.STATUSES, "Only these.")), answers.LIMIT, answers.TASK_CURSOR),
         answers={200: Answer("A page, newest first.", answers.TASKS)},
         errors="invalid_request",
     )
@@ -63,7 +63,7 @@ class CreditsView(ApiView):
     @describe(
         "Credits",
         "Read one's credits",
-        parameters=(answers.LIMIT, answers.CURSOR),
+        parameters=(answers.LIMIT, answers.ENTRY_CURSOR),
         answers={200: Answer("The balance and a page of the ledger, newest first.", answers.CREDITS)},
         errors="invalid_request",
     )

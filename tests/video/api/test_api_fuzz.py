@@ -1,0 +1,84 @@
+"""Every call with what schemathesis makes of its description, good and bad, with all of its checks.
+
+By cookie, by Bearer token and without a login. `make fuzz` asks more than 10,000 times, and other things each time.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import pytest
+import schemathesis
+from django.conf import settings as django_settings
+from django.core.handlers.wsgi import WSGIHandler
+from hypothesis import HealthCheck, settings
+from schemathesis.config import SchemathesisConfig
+
+from tests.factories import make_user
+from video.api.contract import openapi
+
+FUZZ = os.environ.get("TESTS_HYPOTHESIS_PROFILE") == "fuzz"
+#: Of each call and login, beside the cases that the description itself has: limits, left-out fields, other methods.
+EXAMPLES = 150 if FUZZ else 3
+#: A body may be well-formed and refused all the same, for what no schema can say: a length that the named model does
+#: not make, a present password that is another, bytes that are no picture, a signature.
+JUDGED = ["create", "quote", "upload", "webhook", "password"]
+ACCEPTED = ["2xx", "3xx", "400", "401", "402", "403", "404", "409", "429", "5xx"]
+CONFIG = SchemathesisConfig.from_dict(
+    {
+        "generation": {"deterministic": not FUZZ, "max-examples": EXAMPLES},
+        "operations": [
+            {
+                "include-path-regex": f"/({'|'.join(JUDGED)})",
+                "checks": {"positive_data_acceptance": {"expected-statuses": ACCEPTED}},
+            }
+        ],
+    }
+)
+schema = schemathesis.openapi.from_dict(openapi.document(), config=CONFIG)
+schema.app = WSGIHandler()
+
+
+@dataclass
+class Login:
+    """By which way the requests of a test are logged in, and with what token."""
+
+    way: str = "none"
+    token: str = ""
+
+
+LOGIN = Login()
+
+
+@schema.auth()
+class Auth:
+    """schemathesis asks it for each case; its own checks leave it out, to see that a call is refused then."""
+
+    def get(self, case: Any, context: Any) -> str:
+        return LOGIN.token
+
+    def set(self, case: Any, token: str, context: Any) -> None:
+        if LOGIN.way == "bearer":
+            case.headers["Authorization"] = f"Bearer {token}"
+        elif LOGIN.way == "cookie":
+            case.cookies["token"] = token
+
+
+@pytest.fixture(params=["bearer", "cookie", "none"])
+def _login(request: pytest.FixtureRequest, transactional_db: None) -> None:
+    """A token of no session, so that no call ends it."""
+    claims = {"user_id": make_user(credit=10_000).pk, "exp": time.time() + 3600}
+    LOGIN.way = request.param
+    LOGIN.token = jwt.encode(claims, django_settings.SIMPLE_JWT["SIGNING_KEY"], algorithm="HS256")
+
+
+@pytest.mark.hypothesis
+@pytest.mark.usefixtures("_login")
+@schema.parametrize()
+@settings(suppress_health_check=list(HealthCheck), deadline=None)
+def test_answers_are_as_described(case: Any) -> None:
+    case.call_and_validate()
