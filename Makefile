@@ -6,7 +6,7 @@ PYTHON =
 TEST_WORKERS = 4
 TESTS =
 
-.PHONY: help demo up test fuzz scale lint format check api bench chaos chaos-mutants lock dev
+.PHONY: help demo up test fuzz scale lint format check api clients bench chaos chaos-mutants lock dev
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -e 's/:.*##/	/'
@@ -46,6 +46,9 @@ check: lint  ## what CI runs: lint, missing migrations, tests, scale
 
 api: .venv/dev  ## docs/openapi.json and docs/errors.md anew, from the code
 	@.venv/bin/python docs/make_api.py
+
+clients: .venv/dev  ## typed clients for Python and TypeScript, from docs/openapi.json, into .clients/ (needs npm)
+	@.venv/bin/python docs/make_clients.py
 
 bench: .venv/dev  ## the measurements (docs in bench/)
 	@.venv/bin/python -m bench

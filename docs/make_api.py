@@ -31,8 +31,8 @@ Answers with 429 and 503 have the header `Retry-After` in seconds. Which call ca
 OF_TASKS = """
 ## Failed tasks
 
-A task that failed has `error` (for people) and `errorCode` in its status, and its credits came back. An attempt at a
-provider has an `errorCode` of its own in the task's details.
+A task that failed has `error` (for people) and `errorCode` in its [status](api.md), and its credits came back. An
+attempt at a provider has an `errorCode` of its own in the task's details.
 
 | `errorCode` | what it means | what to do |
 |---|---|---|
