@@ -72,10 +72,15 @@ def check(method: str, path: str, status: int, content_type: str, body: bytes) -
     answer = json.loads(body)
     if status >= 400:
         _check_error(where, status, answer, told, responses["default"])
-    wrong = list(_validator(json.dumps(content[kind]["schema"], sort_keys=True)).iter_errors(answer))
+    wrong = wrong_with(answer, content[kind]["schema"])
     if wrong:
-        causes = "; ".join(cause for err in wrong for cause in _causes(err))
-        raise Undescribed(f"{where} answered {status}: {causes}")
+        raise Undescribed(f"{where} answered {status}: {'; '.join(wrong)}")
+
+
+def wrong_with(value: Any, schema: dict[str, Any]) -> list[str]:
+    """What is wrong with a value by a schema of the document."""
+    validator = _validator(json.dumps(schema, sort_keys=True))
+    return [cause for err in validator.iter_errors(value) for cause in _causes(err)]
 
 
 def _causes(err: ValidationError) -> list[str]:

@@ -188,6 +188,32 @@ def every(root: type[Exception]) -> Iterator[type[Exception]]:
         yield from every(child)
 
 
+def test_every_body_has_an_example_and_each_example_is_as_described() -> None:
+    for where, call in calls():
+        bodies = call.get("requestBody", {}).get("content", {}).get("application/json", {})
+        assert "examples" in bodies or "$ref" not in bodies.get("schema", {}), where
+        answers = (answer.get("content", {}).get("application/json", {}) for answer in call["responses"].values())
+        for content in (bodies, *answers):
+            for name, example in content.get("examples", {}).items():
+                value = example["value"] if "value" in example else DOCUMENT["components"]["examples"][name]["value"]
+                assert contract.wrong_with(value, content["schema"]) == [], f"{where}: {name}"
+
+
+@pytest.mark.django_db
+def test_the_defaults_of_an_order_are_those_that_are_described(api: Client) -> None:
+    made = api.post("/api/video/create", {"prompt": "A cat"}, content_type="application/json").json()["data"]
+    asked = api.get(f"/api/queues/tasks/{made['taskId']}").json()["data"]["request"]
+    fields = DOCUMENT["components"]["schemas"]["CreateRequest"]["properties"]
+    assert asked == {name: field.get("default") for name, field in fields.items()} | {"prompt": "A cat"}
+
+
+def test_only_the_page_of_the_document_may_show_inline_pictures_and_nothing_else_inline() -> None:
+    policy, plain = (Client().get(path)["Content-Security-Policy"] for path in ("/api/docs", "/"))
+    assert policy.replace(" data:", "") == plain
+    assert "img-src 'self' data:;" in policy
+    assert "unsafe" not in policy
+
+
 class TestAnswers:
     """The check behind every test client."""
 

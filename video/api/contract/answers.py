@@ -54,8 +54,8 @@ WARNING = shape(
 )
 RESULT = shape(
     "Result",
-    "Links to the files. Each is signed and ends after some hours; ask the status again for fresh ones. All are null "
-    "when the files are gone.",
+    "Links to the files. Each is signed and ends after some hours; ask the status again for fresh ones. Those of the "
+    "video and the cover are null when the files are gone.",
     videoUrl=maybe(link("The video: MP4, H.264.")),
     thumbnailUrl=maybe(link("The cover: its first frame, 1280 × 720 or less, JPEG.")),
     downloadUrl=optional(link("The video as a file to save, where videos are in a bucket.")),
@@ -93,6 +93,26 @@ CREATED = shape(
     status=STATUS,
     estimatedTime=whole("Seconds until it is done, as far as can be said.", 0),
 )
+_ID = "task_01jd3v4k"
+_LINK = f"https://videos.example.com/storage/7/videos/{_ID}"
+EXAMPLES_OF_CREATE = {"A new task": {"taskId": _ID, "status": "pending", "estimatedTime": 120}}
+EXAMPLES_OF_STATUS = {
+    "It waits": {
+        "taskId": _ID, "status": "pending", "progress": 0, "stage": "generate", "position": 3, "expectedWait": 40,
+    },
+    "It is made": {"taskId": _ID, "status": "running", "progress": 50, "stage": "poll", "model": "gen4.5"},
+    "It is done": {
+        "taskId": _ID, "status": "success", "progress": 100, "stage": "done", "model": "gen4.5",
+        "result": {
+            "videoUrl": f"{_LINK}.mp4?expires=1764331200&signature=0a1b2c",
+            "thumbnailUrl": f"{_LINK}_thumb.jpg?expires=1764331200&signature=3d4e5f",
+        },
+    },
+    "It failed": {
+        "taskId": _ID, "status": "failed", "progress": 30, "stage": "poll", "model": "gen4.5",
+        "error": "The video provider's safety check refused this request.", "errorCode": "moderation",
+    },
+}  # fmt: skip
 CANCELLED = shape(
     "Cancelled",
     "The task, and what becomes of its credits.",

@@ -11,7 +11,7 @@ from rest_framework.fields import empty
 from media_pipeline.encode.rates import MAX_FPS
 from providers import catalogue
 from video.actions.order_input import CreateSerializer, Flag, FrameRate, OneOf, Strict, Text, WholeNumber
-from video.api.contract.shapes import Schema, maybe, named
+from video.api.contract.shapes import Schema, maybe, named, resolved, shape
 from video.models.order import ABOUT, Order
 
 #: What the fields of an order mean, and what is sent when they are left out. A field's own `help_text` comes first.
@@ -61,6 +61,20 @@ def body_of(serializer: type[Strict]) -> Schema:
     if required := [name for name, field in checked.fields.items() if field.required]:
         found["required"] = required
     return named(f"{serializer.__name__.removesuffix('Serializer')}Request", found)
+
+
+def order_as_told() -> Schema:
+    """An order as a task's details tell it: every field of a create, defaults filled in, null where nothing was asked.
+
+    The texts of a deleted task are empty, so their limits are left out.
+    """
+    asked = resolved(body_of(CreateSerializer))["properties"]
+    left_out = ("default", "minLength", "pattern", "examples")
+    fields = {
+        about.api: {name: value for name, value in asked[about.api].items() if name not in left_out}
+        for about in ABOUT.values()
+    }
+    return shape("Order", "What was asked for, defaults included.", **fields)
 
 
 def _field(name: str, field: Any, *, about: dict[str, str], is_order: bool) -> Schema:

@@ -29,7 +29,7 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Answer:
-    """A success: what it says, the shape of its `data`, and headers of its own.
+    """A success: what it says, the shape of its `data`, headers of its own, and examples of `data` by their summaries.
 
     `media_type` other than JSON: `data` is the shape of the whole body. No shape: no body.
     """
@@ -50,7 +50,6 @@ class Parameter:
     schema: Schema
     place: Literal["query", "path", "header"] = "query"
     required: bool = False
-    example: Any = None
 
 
 @dataclass(frozen=True)

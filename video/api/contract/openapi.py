@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import threading
+from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -37,6 +39,10 @@ ERROR = shape(
 )
 
 
+#: The generator counts its warnings in one place for all threads.
+_making = threading.Lock()
+
+
 class AutoSchema(BaseAutoSchema):
     """One operation from its `Description`."""
 
@@ -65,9 +71,10 @@ class AutoSchema(BaseAutoSchema):
 @cache
 def document() -> dict[str, Any]:
     """The whole document. Raises RuntimeError for anything that the generator warns of."""
-    found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
-    if GENERATOR_STATS:
-        raise RuntimeError("drf-spectacular has warned; see its lines in the log.")
+    with _making:
+        found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+        if GENERATOR_STATS:
+            raise RuntimeError("drf-spectacular has warned; see its lines in the log.")
     found["components"] = {
         "schemas": _used(found, dict(NAMED)),
         "securitySchemes": {
@@ -130,10 +137,7 @@ def _body(described: Description) -> dict[str, Any] | None:
     schema = body_of(described.body)
     content: dict[str, Any] = {"schema": schema}
     if described.examples:
-        content["examples"] = {
-            f"example{number}": {"summary": summary, "value": value}
-            for number, (summary, value) in enumerate(described.examples.items(), start=1)
-        }
+        content["examples"] = _examples(described.examples)
     # An empty body is read as {}.
     return {"required": "required" in resolved(schema), "content": {JSON: content}}
 
@@ -165,11 +169,17 @@ def _success(answer: Answer) -> dict[str, Any]:
         schema = shape("", "A success.", success=always(True, "True for each success."), data=answer.data)
     found["content"] = {answer.media_type: {"schema": schema}}
     if answer.examples:
-        found["content"][answer.media_type]["examples"] = {
-            f"example{number}": {"summary": summary, "value": value}
-            for number, (summary, value) in enumerate(answer.examples.items(), start=1)
-        }
+        whole = {summary: {"success": True, "data": data} for summary, data in answer.examples.items()}
+        found["content"][answer.media_type]["examples"] = _examples(whole)
     return found
+
+
+def _examples(values: Mapping[str, Any]) -> dict[str, Any]:
+    """By summaries, as the document has them."""
+    return {
+        f"example{number}": {"summary": summary, "value": value}
+        for number, (summary, value) in enumerate(values.items(), start=1)
+    }
 
 
 def _error(phrase: str, names: list[str], status: int | None) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from video.api.contract.answers import (
     TASK,
     WARNING,
 )
+from video.api.contract.bodies import order_as_told
 from video.api.contract.shapes import (
     Schema,
     always,
-    anything,
     described,
     flag,
     many,
@@ -295,7 +295,7 @@ DETAILS = shape(
             lostWorkers=optional(whole(_STAFF, 0)),
         )
     ),
-    request=anything("What was asked for, by the names of a create; defaults included."),
+    request=order_as_told(),
     warnings=many(WARNING, "What is odd about its video."),
     createdAt=moment("When it was made."),
     startedAt=maybe(moment("When the first submit was sent.")),

@@ -73,6 +73,7 @@ class RefreshView(AuthView):
         body=RefreshSerializer,
         answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
         errors="no_refresh_token invalid_token token_expired csrf",
+        examples={"By the cookie": {}},
     )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, RefreshSerializer)
@@ -102,6 +103,7 @@ class LogoutView(AuthView):
         body=LogoutSerializer,
         answers={200: Answer("Both cookies are taken back.", answers.NOTHING)},
         errors="invalid_token csrf",
+        examples={"This login": {}, "All logins": {"everywhere": True}},
     )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, LogoutSerializer)
@@ -139,6 +141,7 @@ class PasswordView(ApiView):
         body=PasswordSerializer,
         answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
         errors="wrong_password weak_password too_many_tries logins_busy",
+        examples={"A new one": {"currentPassword": "correct horse", "newPassword": "battery staple"}},
     )
     def post(self, request: Request) -> HttpResponse:
         refuse_cross_site(request)  # sets cookies, also for a Bearer token

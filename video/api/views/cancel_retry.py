@@ -40,6 +40,7 @@ class CancelView(ApiView):
         body=CancelSerializer,
         answers={200: Answer("The task, and what becomes of its credits.", answers.CANCELLED)},
         errors="not_found not_cancellable task_deleted",
+        examples={"A task": {"taskId": "task_01jd3v4k"}},
     )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, CancelSerializer)
@@ -74,6 +75,10 @@ class RetryView(ApiView):
         answers={200: Answer("The task, and what it costs again.", answers.RETRIED)},
         errors="not_found not_retryable attempt_unsettled source_gone user_off model_unavailable task_deleted "
         "forbidden insufficient_credits storage_full too_many_waiting",
+        examples={
+            "Where it stopped": {"taskId": "task_01jd3v4k"},
+            "Anew, and paid again": {"taskId": "task_01jd3v4k", "regenerate": True},
+        },
     )
     def post(self, request: Request) -> HttpResponse:
         wanted = fields_of(request, RetrySerializer)

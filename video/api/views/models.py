@@ -78,6 +78,7 @@ class QuoteView(ApiView):
         body=CreateSerializer,
         answers={200: Answer("The model that would be picked, its price, and all others.", answers.QUOTE)},
         errors="no_capable_model model_unavailable image_unreadable no_such_upload",
+        examples={"The cheapest": {"prompt": "A cat walking in a garden", "policy": "cost"}},
     )
     def post(self, request: Request) -> HttpResponse:
         wanted = fields_of(request, CreateSerializer)

@@ -87,7 +87,7 @@ class CreateView(ApiView):
                 answers.CREATED,
                 headers={"Idempotency-Replayed": always("true", "Only on this answer.")},
             ),
-            201: Answer("The new task.", answers.CREATED),
+            201: Answer("The new task.", answers.CREATED, examples=answers.EXAMPLES_OF_CREATE),
         },
         errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
         "insufficient_credits storage_full idempotency_key_reused too_many_waiting too_many_uploads overloaded "
@@ -147,7 +147,7 @@ class StatusView(ApiView):
             Parameter("taskId", answers.TASK_ID, required=True),
             Parameter("wait", whole("Seconds to wait for a change.", 0, LONGEST_WAIT_S)),
         ),
-        answers={200: Answer("The task.", answers.TASK)},
+        answers={200: Answer("The task.", answers.TASK, examples=answers.EXAMPLES_OF_STATUS)},
         errors="invalid_request not_found task_deleted overloaded",
     )
     def get(self, request: Request) -> HttpResponseBase:
