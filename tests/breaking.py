@@ -13,6 +13,8 @@ Document = dict[str, Any]
 Schema = dict[str, Any]
 _LEAST, _MOST = ("minimum", "minLength", "minItems"), ("maximum", "maxLength", "maxItems")
 JSON = "application/json"
+#: Pairs of patterns of which the second allows all that the first does. Nothing can tell that, so a person has.
+WIDER = {("^[0-9]{1,18}$", "^[0-9]{0,18}$")}
 
 
 def breaking(old: Document, new: Document) -> dict[str, list[str]]:
@@ -119,7 +121,7 @@ class Within:
                 if not is_within:
                     yield f"{place}: {name} {limit} against {outer[name]}"
         for name in ("pattern", "format"):
-            if name in outer and inner.get(name) != outer[name]:
+            if name in outer and inner.get(name) != outer[name] and (inner.get(name), outer[name]) not in WIDER:
                 yield f"{place}: {name} {inner.get(name)} against {outer[name]}"
 
     def _fields(self, inner: Schema, outer: Schema, place: str) -> Iterator[str]:

@@ -15,5 +15,8 @@ The tests hold the rest: each address under /api is described, each field has a 
 test gets from the API is checked against the description of its call, so that neither can change without the other.
 A field that is left out of some answers is `optional`; one that may be null is `maybe`.
 
+The description may only promise less where the changelog says so; `tests/breaking.py` compares, and has a list for
+pairs of patterns, which nothing can compare.
+
 Nothing here is read while requests are answered, but for `/api/schema`.
 """

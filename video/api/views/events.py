@@ -40,7 +40,11 @@ class EventsView(ApiView):
         "Follow tasks as they change",
         parameters=(
             Parameter("taskId", answers.TASK_ID),
-            Parameter("Last-Event-ID", text("The last event that was seen.", pattern="^[0-9]{1,18}$"), place="header"),
+            Parameter(
+                "Last-Event-ID",
+                text("The last event that was seen; empty as if left out.", pattern="^[0-9]{0,18}$"),
+                place="header",
+            ),
         ),
         answers={
             200: Answer(
