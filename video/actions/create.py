@@ -105,14 +105,12 @@ def create(
 
     `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already. `picture`: the start
     image where it came along; the order names the upload that is made of it first. `metadata`: the client's own pairs.
-    `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key that it is ordered with,
-    whose limit counts. A second run with the same `idempotency_key` and order makes nothing and returns the first task.
-    `repeat_within_s`: the key was derived from what was asked for, and stands for its task for so many seconds only,
-    and never for one that failed or was cancelled.
+    `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key whose limit counts. A
+    second run with the same `idempotency_key` and order makes nothing and returns the first task. `repeat_within_s`:
+    the key, made of what was asked for, stands so many seconds, and never for a task that failed or was cancelled.
 
-    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused, as
-    `model_choice.eligible_models`, OrderRefused where operators have switched off all models that may run it, and for
-    the start image as `uploads.keep` and NoSuchUpload; no task is made then.
+    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused, NoSuchUpload, as
+    `uploads.keep` and `model_choice.eligible_models`, and OrderRefused where operators have switched all models off.
     """
     task = VideoTask(
         id=ids.task_id(),
