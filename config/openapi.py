@@ -10,7 +10,11 @@ Prompts in, finished videos out. Create a task, read its status until it is `suc
 Every answer is `{"success": true, "data": …}` or `{"success": false, "error": {"code", "message", "details"}}`.
 Bodies are JSON in UTF-8; names that a call does not know are refused. Answers may get more fields, and lists of error
 codes more codes, so clients pass over what they don't know; the other enumerations are closed. Times are RFC 3339 in
-UTC. An access token comes from `POST /api/auth/login`, in the cookie `token` or as `Authorization: Bearer …`.
+UTC. An access token comes from `POST /api/auth/login`, in the cookie `token` or as `Authorization: Bearer …`. Programs
+send an API key (`POST /api/keys`) there instead; `x-scope` of each call is the scope that it needs.
+
+Each address is also under `/api/v1`, which new clients should use. OpenAI's and OpenRouter's clients and MCP have
+addresses of their own, which are not in this document: docs/clients.md.
 """
 
 SETTINGS: dict[str, Any] = {
@@ -25,7 +29,9 @@ SETTINGS: dict[str, Any] = {
         {"name": "Models", "description": "What can be made, at what price."},
         {"name": "Credits", "description": "What was paid, and what is stored."},
         {"name": "Queues", "description": "Where tasks stand, and one task in detail."},
-        {"name": "Logins", "description": "Tokens and passwords."},
+        {"name": "Webhooks", "description": "Be told of changes: endpoints, secrets, deliveries."},
+        {"name": "Logins", "description": "Tokens, passwords and accounts."},
+        {"name": "API keys", "description": "For programs, with scopes and limits. Only a login may make them."},
         {"name": "Call-backs", "description": "For providers; not for clients."},
         {"name": "Contract", "description": "This document."},
     ],

@@ -18,6 +18,7 @@ from jsonschema_rs import Draft202012Validator, ValidationError
 
 from video.api.contract import openapi
 from video.api.contract.codes import CODES
+from video.web.versions import VERSIONED, unversioned
 
 #: Of HEAD there is no body, and OPTIONS is for CORS.
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
@@ -34,9 +35,10 @@ def watch() -> Iterator[None]:
 
     def watched(client: Client, **request: Any) -> Any:
         response = plain(client, **request)
-        path, method = request.get("PATH_INFO", "/"), request.get("REQUEST_METHOD", "GET")
+        path, method = unversioned(request.get("PATH_INFO", "/")), request.get("REQUEST_METHOD", "GET")
         if (
             path.startswith("/api/")
+            and not path.startswith(VERSIONED)  # another service's
             and method in METHODS
             and not 300 <= response.status_code < 400
             and not response.streaming

@@ -10,9 +10,11 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from video.actions.create_many import MOST as MOST_ORDERS
-from video.actions.order_input import Flag, OneOf, Strict, Text, WholeNumber
+from video.actions.order_input import Flag, OneOf, Strict, Text, WebhookAddress, WholeNumber
 from video.models import Scope
 from video.web.logins import api_keys
+from video.webhooks import endpoints
+from video.webhooks.message import EVENTS
 
 TASK_ID = re.compile(r"task_[0-9a-z]{1,35}", re.ASCII)
 MOST_TASKS = 100  # that one call cancels or retries
@@ -52,22 +54,22 @@ class PasswordSerializer(Strict):
 class SignUpSerializer(Strict):
     """POST /api/auth/sign-up."""
 
-    username = Text(max_length=150)
-    password = Text(max_length=1024)
-    email = Text(max_length=254, required=False, allow_null=True)
+    username = Text(max_length=150, help_text="The name to log in with.")
+    password = Text(max_length=1024, help_text="The password to log in with.")
+    email = Text(max_length=254, required=False, allow_null=True, help_text="Where a link for a new password goes.")
 
 
 class ResetSerializer(Strict):
     """POST /api/auth/password-reset."""
 
-    email = Text(max_length=254)
+    email = Text(max_length=254, help_text="The account's address.")
 
 
 class ResetConfirmSerializer(Strict):
     """POST /api/auth/password-reset/confirm."""
 
-    token = Text(max_length=200)
-    newPassword = Text(max_length=1024, source="new_password")
+    token = Text(max_length=200, help_text="That of the link.")
+    newPassword = Text(max_length=1024, source="new_password", help_text="The password from now on.")
 
 
 IDS = "ids of tasks"
@@ -103,15 +105,36 @@ class Several(serializers.Field[Any, Any, Any, Any]):
 class BatchSerializer(Strict):
     """POST /api/video/batch. The orders are checked one by one by the view."""
 
-    orders = Several("orders", MOST_ORDERS)
-    mode = OneOf(("all", "each"), required=False, allow_null=True)
+    orders = Several(
+        "orders", MOST_ORDERS, help_text="What to make; each as a create takes it, but for data: pictures."
+    )
+    mode = OneOf(
+        ("all", "each"),
+        default="all",
+        required=False,
+        allow_null=True,
+        help_text="`all`: all or none; `each`: those that can be made.",
+    )
 
 
 class CancelSerializer(Strict):
     """POST /api/video/cancel: of one task, or of several."""
 
-    taskId = Text(required=False, allow_null=True, max_length=40, source="task_id")
-    taskIds = Several(IDS, MOST_TASKS, required=False, allow_null=True, source="task_ids")
+    taskId = Text(
+        required=False,
+        allow_null=True,
+        max_length=40,
+        source="task_id",
+        help_text="The task's id; this or `taskIds`.",
+    )
+    taskIds = Several(
+        IDS,
+        MOST_TASKS,
+        required=False,
+        allow_null=True,
+        source="task_ids",
+        help_text="Ids of several tasks, each once; this or `taskId`.",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """One of the two."""
@@ -169,23 +192,100 @@ class ListOf(serializers.ListField):
 class KeySerializer(Strict):
     """POST /api/keys."""
 
-    name = Text(max_length=api_keys.LONGEST_NAME)
-    scopes = ListOf(child=OneOf(Scope.values), min_length=1, max_length=len(Scope.values))
-    addresses = ListOf(child=Network(max_length=50), max_length=50, required=False, allow_null=True)
+    name = Text(max_length=api_keys.LONGEST_NAME, help_text="What you call it.")
+    scopes = ListOf(child=OneOf(Scope.values), min_length=1, max_length=len(Scope.values), help_text="What it may do.")
+    addresses = ListOf(
+        child=Network(max_length=50),
+        max_length=50,
+        required=False,
+        allow_null=True,
+        help_text="IP addresses and networks it may come from; none: from anywhere.",
+    )
     dailyCredits = WholeNumber(
-        min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="daily_credits"
+        min_value=0,
+        max_value=1_000_000_000,
+        required=False,
+        allow_null=True,
+        source="daily_credits",
+        help_text="Credits that it may debit on one day in UTC.",
     )
     requestsPerMinute = WholeNumber(
-        min_value=0, max_value=1_000_000_000, required=False, allow_null=True, source="requests_per_minute"
+        min_value=0,
+        max_value=1_000_000_000,
+        required=False,
+        allow_null=True,
+        source="requests_per_minute",
+        help_text="Its limit; 0: none. Left out: that of the server.",
     )
-    # Seconds; up to ten years.
-    expiresIn = WholeNumber(min_value=60, max_value=315_360_000, required=False, allow_null=True, source="expires_in")
+    expiresIn = WholeNumber(
+        min_value=60,
+        max_value=315_360_000,
+        required=False,
+        allow_null=True,
+        source="expires_in",
+        help_text="Seconds until it ends, ten years at most; left out: it does not end.",
+    )
 
 
 class RollSerializer(Strict):
     """POST /api/keys/{id}/roll."""
 
-    overlap = WholeNumber(min_value=0, max_value=api_keys.LONGEST_OVERLAP_S, required=False, allow_null=True)
+    overlap = WholeNumber(
+        min_value=0,
+        max_value=api_keys.LONGEST_OVERLAP_S,
+        required=False,
+        allow_null=True,
+        help_text="Seconds for which the old text stays good; left out: a day.",
+    )
+
+
+class EventList(serializers.Field):  # type: ignore[type-arg]  # it has no representation
+    """Some of the events; none of them means all."""
+
+    default_error_messages = {
+        "required": "is missing",
+        "null": "must be a list, not null",
+        "invalid": f"must be a list of events, of {', '.join(EVENTS)}; an empty one means all",
+    }
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        if not isinstance(data, list) or not all(isinstance(one, str) and one in EVENTS for one in data):
+            raise ValidationError(self.error_messages["invalid"])
+        return data
+
+
+class EndpointSerializer(Strict):
+    """POST /api/webhooks."""
+
+    url = WebhookAddress(help_text="A public https link that events are posted to.")
+    events = EventList(required=False, allow_null=True, help_text="Which ones it wants; none: all.")
+    description = Text(
+        required=False, allow_null=True, max_length=endpoints.LONGEST_DESCRIPTION, help_text="What you call it."
+    )
+
+
+class EndpointChangeSerializer(EndpointSerializer):
+    """PATCH /api/webhooks/{id}."""
+
+    url = WebhookAddress(required=False, allow_null=True, help_text="A public https link that events are posted to.")
+    enabled = Flag(required=False, allow_null=True, help_text="Off: nothing is sent to it.")
+
+
+class SecretRollSerializer(Strict):
+    """POST /api/webhooks/secret, and of an endpoint."""
+
+    overlapHours = WholeNumber(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=endpoints.LONGEST_OVERLAP_H,
+        source="overlap_h",
+        help_text="Hours for which the former secret signs as well; left out: a day.",
+    )
+
+
+class NothingSerializer(Strict):
+    """A body in which nothing is said."""
 
 
 def fields_of(request: Request, serializer: type[Strict]) -> Any:

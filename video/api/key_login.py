@@ -33,8 +33,8 @@ _MOST_REMEMBERED = 10_000
 KeyScope = Scope | Mapping[str, Scope] | None
 
 _REFUSALS = {
-    "revoked": "This API key was revoked, or its user switched off.",
-    "expired": "The time of this API key is over; make or roll one.",
+    "key_revoked": "This API key was revoked, or its user switched off.",
+    "key_expired": "The time of this API key is over; make or roll one.",
 }
 
 
@@ -103,7 +103,7 @@ def caller(raw: str, request: Request, beside: Beside | None, *, is_counted: boo
         security_log.record_sample("key_refused", address=address, reason=state, key=key_id)
         if state == "address":
             raise ApiError(403, "address_not_allowed", "This API key may not be used from this address.")
-        raise AuthenticationFailed(_REFUSALS[state], code=f"key_{state}")
+        raise AuthenticationFailed(_REFUSALS[f"key_{state}"], code=f"key_{state}")
     user, found = tokens.user_and_beside(row)
     subjects = (of_user(user.pk), key_id)
     _seen.belongs_to(digest, subjects)

@@ -96,8 +96,8 @@ def test_every_code_that_the_code_knows_is_described() -> None:
     found: set[str] = set()
     for folder in ("api", "web", "actions", "scheduling", "credits", "routing"):
         for path in (ROOT / "video" / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                found |= set(codes_in(node))
+            if path.parent.name != "dialects":  # they speak other services' codes
+                found |= {code for node in ast.walk(ast.parse(path.read_text())) for code in codes_in(node)}
     assert "insufficient_credits" in found
     assert "weak_password" in found
     assert found - NOT_HERE - set(codes.CODES) == set()
@@ -204,7 +204,8 @@ def test_the_defaults_of_an_order_are_those_that_are_described(api: Client) -> N
     made = api.post("/api/video/create", {"prompt": "A cat"}, content_type="application/json").json()["data"]
     asked = api.get(f"/api/queues/tasks/{made['taskId']}").json()["data"]["request"]
     fields = DOCUMENT["components"]["schemas"]["CreateRequest"]["properties"]
-    assert asked == {name: field.get("default") for name, field in fields.items()} | {"prompt": "A cat"}
+    defaults = {name: field.get("default") for name, field in fields.items() if name != "metadata"}
+    assert asked == defaults | {"prompt": "A cat"}
 
 
 def test_only_the_page_of_the_document_may_show_inline_pictures_and_nothing_else_inline() -> None:

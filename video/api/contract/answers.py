@@ -9,10 +9,13 @@ from providers import catalogue, ranking
 from providers.models import Sound
 from providers.registry import PROVIDERS
 from video.actions.cancel import Refund
+from video.api.contract.codes import CODES
 from video.api.contract.describe import Parameter
 from video.api.contract.shapes import (
     Schema,
     always,
+    any_of,
+    anything,
     described,
     flag,
     link,
@@ -23,6 +26,7 @@ from video.api.contract.shapes import (
     number,
     one_of,
     optional,
+    partly,
     shape,
     text,
     usd,
@@ -30,15 +34,21 @@ from video.api.contract.shapes import (
 )
 from video.models import CreditEntry, Stage, VideoTask
 
-TASK_ID = text("The task's id.", example="task_01jd3v4k", pattern="^task_[0-9a-z]{1,35}$")
+TASK_PATTERN = "^task_[0-9a-z]{1,35}$"
+TASK_ID = text("The task's id.", example="task_01jd3v4k", pattern=TASK_PATTERN)
 STAGE = one_of(Stage.values, "The next piece of work; of a failed task the one that failed.")
 STATUS = one_of(("pending", "running", "success", "failed"), "How far it is. A closed list; the last two are final.")
 PROVIDER = one_of((one.name for one in PROVIDERS), "The provider.")
 MODEL = text("The model's id.", example=catalogue.MODELS[0].id)
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key",
+    text("Makes a repeat harmless: the same key and body get the first answer.", pattern=r"^[\x21-\x7e]{1,255}$"),
+    place="header",
+)
+REPLAYED = {"Idempotency-Replayed": always("true", "Only on the answer to a repeat.")}
 TASK_IN_PATH = Parameter("task_id", TASK_ID, place="path")
-_CURSOR = "`nextCursor` of the page before; without it the newest."
-TASK_CURSOR = Parameter("cursor", {**TASK_ID, "description": _CURSOR})
-ENTRY_CURSOR = Parameter("cursor", text(_CURSOR, pattern="^[1-9][0-9]{0,17}$"))
+OF_THE_PAGE_BEFORE = "`nextCursor` of the page before; without it the newest."
+ENTRY_CURSOR = Parameter("cursor", text(OF_THE_PAGE_BEFORE, pattern="^[1-9][0-9]{0,17}$"))
 LIMIT = Parameter("limit", {**whole("How many at most.", 1, 100), "default": 20})
 NEXT_CURSOR = maybe(text("`cursor` of the next page; null at the end."))
 ERROR_CODE = text("For programs: why it failed; the list is in docs/errors.md.", example="moderation")
@@ -49,7 +59,7 @@ NOTHING = shape("", "Nothing.")
 WARNING = shape(
     "Warning",
     "What is odd about a video that was delivered all the same.",
-    code=one_of(KINDS, "For programs. A closed list."),
+    code={**one_of(KINDS, "For programs. More may come."), "x-extensible": True},
     message=text("For people."),
 )
 RESULT = shape(
@@ -57,10 +67,26 @@ RESULT = shape(
     "Links to the files. Each is signed and ends after some hours; ask the status again for fresh ones. Those of the "
     "video and the cover are null when the files are gone.",
     videoUrl=maybe(link("The video: MP4, H.264.")),
-    thumbnailUrl=maybe(link("The cover: its first frame, 1280 × 720 or less, JPEG.")),
+    thumbnailUrl=maybe(link("The cover: the frame that `cover` chose, 1280 × 720 or less, JPEG.")),
     downloadUrl=optional(link("The video as a file to save, where videos are in a bucket.")),
     originalUrl=optional(link("The provider's own file, while it is kept.")),
+    stillUrl=optional(link("Of `extras`: the cover's frame in full size, JPEG.")),
+    previewUrl=optional(link("Of `extras`: a short silent animation, WebP.")),
+    spritesUrl=optional(link("Of `extras`: a WebVTT track of pictures for scrubbing.")),
+    hlsUrl=optional(link("Of `extras`: the playlist of HLS in up to three sizes.")),
 )
+VIDEO = shape(
+    "Video",
+    "The finished video as it was measured.",
+    seconds=number("Its length.", 0),
+    width=maybe(whole("Pixels.", 1)),
+    height=maybe(whole("Pixels.", 1)),
+    bytes=maybe(whole("Of its file.", 1)),
+    fps=maybe(number("Frames a second; null for an older video.", 0)),
+    sound=maybe(flag("Whether it has sound; null for an older video.")),
+)
+METADATA = mapping(text("The client's own value."), "The client's own pairs; left out without any.")
+RENDER_OF = text("Of a render: the task whose video it shows anew.", example="task_01jd3v4k", pattern=TASK_PATTERN)
 GONE = shape(
     "Gone",
     "The files are gone.",
@@ -76,7 +102,10 @@ TASK = shape(
     progress=whole("Percent over all stages. Never falls within a run.", 0, 100),
     stage=STAGE,
     model=optional(described(MODEL, "The model of its last attempt; left out until there is one.")),
+    renderOf=optional(RENDER_OF),
+    metadata=optional(METADATA),
     result=optional(described(RESULT, "Of a success.")),
+    video=optional(described(VIDEO, "Of a success.")),
     warnings=optional(many(WARNING, "Of a success: what is odd about its video.")),
     error=optional(text("Of a failed task: why, for people.")),
     errorCode=optional(ERROR_CODE),
@@ -92,6 +121,7 @@ CREATED = shape(
     taskId=TASK_ID,
     status=STATUS,
     estimatedTime=whole("Seconds until it is done, as far as can be said.", 0),
+    metadata=optional(METADATA),
 )
 _ID = "task_01jd3v4k"
 _LINK = f"https://videos.example.com/storage/7/videos/{_ID}"
@@ -107,6 +137,7 @@ EXAMPLES_OF_STATUS = {
             "videoUrl": f"{_LINK}.mp4?expires=1764331200&signature=0a1b2c",
             "thumbnailUrl": f"{_LINK}_thumb.jpg?expires=1764331200&signature=3d4e5f",
         },
+        "video": {"seconds": 5.0, "width": 1280, "height": 720, "bytes": 1_203_450, "fps": 30.0, "sound": False},
     },
     "It failed": {
         "taskId": _ID, "status": "failed", "progress": 30, "stage": "poll", "model": "gen4.5",
@@ -129,6 +160,56 @@ RETRIED = shape(
     run=whole("The task's run: a retry that pays again is the next one.", 1),
     debited=whole("Credits that were taken.", 0),
 )
+REFUSAL = shape(
+    "Refusal",
+    "Why one of many was refused, as `error` of a call for it alone would say.",
+    code={**one_of(sorted(CODES), "For programs. More may come."), "x-extensible": True},
+    message=text("For people."),
+    details=anything("A list of `{field, message}` where fields are wrong, else an object with facts."),
+)
+REFUSED_TASK = shape("RefusedTask", "A task of which nothing was changed.", taskId=TASK_ID, refusal=REFUSAL)
+
+
+def _of_many(name: str, one: Schema) -> Schema:
+    return shape(
+        name,
+        "The answer to a call with `taskIds`.",
+        tasks=many(any_of("A task, or why it was refused.", one, REFUSED_TASK), "In the order of the request."),
+        done=whole("How many were not refused.", 0),
+        refused=whole("How many were.", 0),
+    )
+
+
+CANCELLED_OR_MANY = any_of("By `taskIds` the second.", CANCELLED, _of_many("CancelledTasks", CANCELLED))
+RETRIED_OR_MANY = any_of("By `taskIds` the second.", RETRIED, _of_many("RetriedTasks", RETRIED))
+BATCH = shape(
+    "Batch",
+    "What became of each order.",
+    tasks=many(
+        any_of(
+            "A new task, or why there is none.",
+            shape(
+                "BatchCreated",
+                "A new task.",
+                index=whole("The place of its order, from 0.", 0),
+                taskId=TASK_ID,
+                status=STATUS,
+                estimatedTime=whole("Seconds until it is done, as far as can be said.", 0),
+            ),
+            shape(
+                "BatchRefused",
+                "An order of which nothing was made.",
+                index=whole("The place of its order, from 0.", 0),
+                refusal=REFUSAL,
+            ),
+        ),
+        "In the order of the request.",
+        most=100,
+    ),
+    created=whole("New tasks.", 0),
+    refused=whole("Orders of which nothing was made.", 0),
+)
+RENDERED = shape("Rendered", "The new task.", taskId=TASK_ID, renderOf=RENDER_OF, status=STATUS)
 LISTED = shape(
     "ListedTask",
     "A task of a list.",
@@ -138,7 +219,20 @@ LISTED = shape(
     createdAt=moment("When it was made."),
     finishedAt=maybe(moment("When it ended.")),
 )
-TASKS = shape("Tasks", "A page.", tasks=many(LISTED, "Newest first.", most=100), nextCursor=NEXT_CURSOR)
+TASKS = shape(
+    "Tasks",
+    "A page.",
+    tasks=many(
+        any_of(
+            "The second where the query has `fields`.",
+            LISTED,
+            partly("PartOfTask", "The fields of a listed task that were asked for.", LISTED),
+        ),
+        "In the order of the query, the newest first without one.",
+        most=100,
+    ),
+    nextCursor=NEXT_CURSOR,
+)
 DELETED = shape(
     "Deleted",
     "The task is deleted.",
@@ -253,6 +347,9 @@ MODELS = shape(
             negativePrompt=flag("Whether it takes a `negativePrompt`."),
             promptLimit=whole("Characters of a prompt.", 1),
             pricePerSecondUsd=mapping(usd("US dollars a second."), "What the provider charges, by resolution."),
+            pricePerSecondWithSoundUsd=mapping(
+                usd("US dollars a second."), "The same with sound; empty where it has none, or one price for both."
+            ),
             quality=whole("Our grade, 5 is best.", 1, 5),
             speed=whole("Our grade, 5 is fastest.", 1, 5),
             availability=AVAILABILITY,
@@ -279,6 +376,7 @@ QUOTE = shape(
     provider=PROVIDER,
     policy=one_of(VideoTask.Policy.values, "The policy that chose it."),
     resolution=text("Short side of the render.", example="720p"),
+    sound=flag("Whether it would have sound."),
     priceUsd=maybe(usd("What the provider would charge.")),
     credits=whole("What the user would pay.", 0),
     expectedSeconds=whole("Until it would be done, without waiting for a slot.", 0),

@@ -8,11 +8,31 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.fields import empty
 
+from media_pipeline.encode.cover import AUTO, FIRST, LATEST_S
+from media_pipeline.encode.extra_kinds import KINDS
 from media_pipeline.encode.rates import MAX_FPS
 from providers import catalogue
-from video.actions.order_input import CreateSerializer, Flag, FrameRate, OneOf, Strict, Text, WholeNumber
+from video.actions.order_input import (
+    LONGEST_NAME,
+    LONGEST_VALUE,
+    CoverChoice,
+    CreateSerializer,
+    ExtraKinds,
+    Flag,
+    FrameRate,
+    Metadata,
+    OneOf,
+    Strict,
+    Text,
+    WholeNumber,
+)
+from video.actions.render_input import RenderSerializer
+from video.api.bodies import IDS, EventList, Several
+from video.api.contract.answers import TASK_PATTERN
 from video.api.contract.shapes import Schema, maybe, named, resolved, shape
 from video.models.order import ABOUT, Order
+from video.models.tasks import MOST_PAIRS
+from video.webhooks.message import EVENTS
 
 #: What the fields of an order mean, and what is sent when they are left out. A field's own `help_text` comes first.
 _ORDER = {
@@ -30,6 +50,16 @@ _ORDER = {
     "negativePrompt": "What the video is not to show, for models with `negativePrompt`.",
     "seed": "Makes results repeatable, for models with `seed`.",
     "expiresIn": "Seconds after the success at which the video is deleted. The operator may keep videos for less.",
+    "metadata": f"The client's own pairs: at most {MOST_PAIRS} short texts, which answers have and lists find.",
+    "sound": "Whether the video is to have sound; left out: silent where the model lets us choose.",
+    "webhookUrl": "A public https link that this task's events are posted to, signed.",
+    "cover": f'Which frame `thumbnailUrl` shows: "{FIRST}", "{AUTO}", or a second of the video; left out: as `COVER` '
+    "of the server says.",
+    "extras": "What is made beside the video; left out: as `EXTRAS` of the server says.",
+}
+_RENDER = {
+    "taskId": "The task whose video is rendered anew.",
+    "aspectRatio": "Width to height: the whole picture, on black where it does not fill the frame.",
 }
 _DEFAULTS = {
     **{one.metadata["about"].api: one.default for one in fields(Order) if one.default not in (MISSING, "", None)},
@@ -50,7 +80,7 @@ def body_of(serializer: type[Strict]) -> Schema:
     """A reference to the component of this body. Names that are not in it are refused."""
     checked = serializer()
     is_order = issubclass(serializer, CreateSerializer)
-    about = _ORDER if is_order else {}
+    about = _ORDER if is_order else _ORDER | _RENDER if serializer is RenderSerializer else {}
     found: Schema = {
         "type": "object",
         "properties": {
@@ -95,6 +125,22 @@ def _kind(field: Any) -> Schema:
         case FrameRate():
             whole = {"type": "integer", "minimum": 1, "maximum": MAX_FPS}
             return {"anyOf": [whole, {"type": "string", "const": "source"}]}
+        case CoverChoice():
+            second = {"type": "number", "minimum": 0, "maximum": LATEST_S}
+            return {"anyOf": [{"type": "string", "enum": [FIRST, AUTO]}, second]}
+        case ExtraKinds():
+            return {"type": "array", "items": {"type": "string", "enum": list(KINDS)}}
+        case EventList():
+            return {"type": "array", "items": {"type": "string", "enum": list(EVENTS)}}
+        case Several():
+            one = {"type": "string", "pattern": TASK_PATTERN} if field.what == IDS else body_of(CreateSerializer)
+            found = {"type": "array", "items": one, "minItems": 1, "maxItems": field.most}
+            return {**found, "uniqueItems": True} if field.what == IDS else found
+        case Metadata():
+            value = {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE, "pattern": _VISIBLE}
+            names = {"pattern": f"^[A-Za-z0-9_.-]{{1,{LONGEST_NAME}}}$"}
+            found = {"type": "object", "additionalProperties": value, "propertyNames": names}
+            return {**found, "maxProperties": MOST_PAIRS}
         case Text():
             return _without_none(type="string", minLength=1, maxLength=field.max_length, pattern=_VISIBLE)
         case WholeNumber():

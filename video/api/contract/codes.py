@@ -76,17 +76,26 @@ CODES: dict[str, Code] = {
     ),
     # Who asks.
     "not_authenticated": _code(
-        401, meaning="There is no token.", remedy="Log in, or send `Authorization: Bearer <token>`."
+        401, meaning="There is no token.", remedy="Log in, or send `Authorization: Bearer <token or API key>`."
     ),
     "invalid_token": _code(
+        400,
         401,
-        meaning="The token is not valid here: malformed, of another server, its login has ended, or its user is off.",
-        remedy="Log in again.",
+        meaning="The token is not valid here: malformed, of another server, its login has ended, its user is off. In a "
+        "body (400): it was used, or its time is over.",
+        remedy="Log in again; ask for another link for a new password.",
     ),
     "token_expired": _code(401, meaning="The token's time is over.", remedy="Refresh the login, or log in again."),
     "invalid_credentials": _code(401, meaning="The name or the password is wrong.", remedy="Check both."),
     "no_refresh_token": _code(
         401, meaning="No refresh token came in the cookie or the body.", remedy="Log in, or send `refreshToken`."
+    ),
+    "invalid_key": _code(
+        401, meaning="It is no API key, or there is no such one.", remedy="Check the key; each letter of it counts."
+    ),
+    "key_expired": _code(401, meaning="The API key's time is over.", remedy="Make a new key, or roll it in time."),
+    "key_revoked": _code(
+        401, meaning="The API key was revoked, or its user is switched off.", remedy="Make a new key."
     ),
     "bad_signature": _code(
         401,
@@ -98,6 +107,23 @@ CODES: dict[str, Code] = {
         meaning="The video costs more credits than the account holds; `details` has both numbers. Nothing was made.",
         remedy="Get credits from the operator.",
     ),
+    "key_limit_reached": _code(
+        402,
+        meaning="The API key has debited what it may on one day; `details` has the numbers and when the day ends.",
+        remedy="Wait for the next day in UTC, or use a key with a higher `dailyCredits`.",
+    ),
+    "scope_missing": _code(
+        403, meaning="The API key lacks the scope that `details.scope` names.", remedy="Use a key that has it."
+    ),
+    "login_needed": _code(
+        403, meaning="No API key may do this.", remedy="Log in by POST /api/auth/login, and send that token."
+    ),
+    "address_not_allowed": _code(
+        403,
+        meaning="The API key may not be used from this address.",
+        remedy="Call from an address that the key's `addresses` have.",
+    ),
+    "sign_up_off": _code(403, meaning="Nobody can sign up here.", remedy="Ask the operator for an account."),
     "forbidden": _code(403, meaning="The caller may not do that.", remedy="Leave out what only staff may ask for."),
     "csrf": _code(
         403,
@@ -112,11 +138,14 @@ CODES: dict[str, Code] = {
     # What it is about.
     "not_found": _code(
         404,
-        meaning="There is no such task, login or address, or it is somebody else's.",
+        meaning="There is no such task, login, key, endpoint or address, or it is somebody else's.",
         remedy="Check the id or the address.",
     ),
     "method_not_allowed": _code(
         405, meaning="The address does not take this method.", remedy="Use one that the header `Allow` names."
+    ),
+    "idempotency_key_in_use": _code(
+        409, meaning="The first call with this Idempotency-Key is still under way.", remedy=_LATER
     ),
     "idempotency_key_reused": _code(
         409,
@@ -140,6 +169,33 @@ CODES: dict[str, Code] = {
         409,
         meaning="The provider has deleted the finished video, so only generating it anew helps, which is paid again.",
         remedy='Retry with `"regenerate": true`.',
+    ),
+    "original_gone": _code(
+        409,
+        meaning="The provider's file is not kept, or not any more, so nothing can be rendered from it.",
+        remedy="Create the video anew. Operators: `KEEP_SOURCE_DAYS` is how long originals are kept.",
+    ),
+    "not_finished": _code(
+        409, meaning="The task is under way, so there is no video yet.", remedy="Wait until it is `success`."
+    ),
+    "username_taken": _code(409, meaning="Somebody has this name already.", remedy="Choose another name."),
+    "too_many_keys": _code(409, meaning="The user has as many API keys as one may have.", remedy="Revoke one first."),
+    "too_many_endpoints": _code(
+        409, meaning="The user has as many webhook endpoints as one may have.", remedy="Delete one first."
+    ),
+    "endpoint_ended": _code(
+        409, meaning="The endpoint has ended: its receiver answered 410.", remedy="Make a new endpoint."
+    ),
+    "endpoint_off": _code(
+        409, meaning="The endpoint is off or has ended, so nothing is sent.", remedy="Switch it on, or make a new one."
+    ),
+    "secret_unreadable": _code(
+        409, meaning="The secret was stored under a `SECRET_KEY` that is no longer there.", remedy="Roll the secret."
+    ),
+    "secret_rolled_lately": _code(
+        409,
+        meaning="The secret before this one still signs.",
+        remedy="Roll later, or with `overlapHours` 0, which ends both at once.",
     ),
     "user_off": _code(
         409, meaning="The task's user is switched off.", remedy="Operators: switch the user on, then retry."
@@ -165,7 +221,17 @@ CODES: dict[str, Code] = {
     ),
     # How much.
     "too_many_waiting": _code(429, meaning="Too many of the caller's tasks, or of all, wait.", remedy=_LATER),
-    "too_many_tries": _code(429, meaning="Too many failed logins of this name or address.", remedy=_LATER),
+    "too_many_live": _code(
+        429, meaning="The user has as many tasks under way as they may.", remedy="Wait until one of them ends."
+    ),
+    "too_many_tries": _code(
+        429,
+        meaning="Too many failed logins, wrong API keys, sign-ups or resets of this name or address.",
+        remedy=_LATER,
+    ),
+    "too_many_requests": _code(
+        429, meaning="All requests of this minute, of the user or the API key, are used up.", remedy=_LATER
+    ),
     "too_many_uploads": _code(
         429, meaning="The caller's uploads fill what is kept for them; each goes when its time is over.", remedy=_LATER
     ),
@@ -175,6 +241,7 @@ CODES: dict[str, Code] = {
         meaning="Something broke on the server. `details.errorId`, if there is one, is in its log.",
         remedy="Repeat a reading call, or a create with its Idempotency-Key; tell the operator the number.",
     ),
+    "no_email": _code(501, meaning="This server sends no e-mail.", remedy="Ask the operator for a new password."),
     "unavailable": _code(
         503, meaning="The database, the file store or their keys can't be used just now.", remedy=_LATER
     ),
@@ -187,6 +254,7 @@ CODES: dict[str, Code] = {
 
 #: What each call may answer, whatever it is: what is wrong with the request as such, or with the server.
 ANYWHERE = (
+    "invalid_request",
     "bad_request",
     "not_found",
     "method_not_allowed",
@@ -195,20 +263,26 @@ ANYWHERE = (
     "uri_too_long",
     "unsupported_encoding",
     "header_too_long",
+    "too_many_requests",
     "internal_error",
     "unavailable",
     "overloaded",
 )
 #: Of each call that needs a login, and of each that takes one by the cookie and changes something.
-LOGIN, UNSAFE = ("not_authenticated", "invalid_token", "token_expired"), ("csrf",)
+LOGIN = (
+    *("not_authenticated", "invalid_token/401", "token_expired", "invalid_key", "key_expired", "key_revoked"),
+    *("address_not_allowed", "scope_missing", "login_needed", "too_many_tries"),
+)
+UNSAFE = ("csrf",)
 #: Of each call with a JSON body.
 BODY = ("invalid_request", "invalid_json", "body_too_large", "unsupported_media_type")
 
 
 def by_status(codes: tuple[str, ...]) -> dict[int, list[str]]:
-    """The codes by each status that they come with, in order."""
+    """The codes by each status that they come with, in order; `code/401` comes with that one only."""
     found: dict[int, list[str]] = {}
-    for code in dict.fromkeys(codes):
-        for status in CODES[code].statuses:
+    for word in dict.fromkeys(codes):
+        code, _, only = word.partition("/")
+        for status in (int(only),) if only else CODES[code].statuses:
             found.setdefault(status, []).append(code)
     return dict(sorted(found.items()))

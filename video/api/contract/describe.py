@@ -74,8 +74,9 @@ def describe(
 ) -> Callable[[Method], Method]:
     """Put a `Description` on a method of a view; see there for what else it takes.
 
-    `errors`: codes with blanks between. `body`: the serializer of a JSON body, of which `examples` are some by their
-    summaries; `form`: the shape of a multipart form; `raw`: of a JSON body that no serializer reads.
+    `errors`: codes with blanks between, `code/400` where one has several statuses and comes with one. `body`: the
+    serializer of a JSON body, of which `examples` are some by their summaries; `form`: the shape of a multipart form;
+    `raw`: of a JSON body that no serializer reads.
     """
     description = Description(tag, summary, answers, errors=tuple(errors.split()), **more)
 

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -16,13 +17,24 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.openapi import AutoSchema as BaseAutoSchema
 from drf_spectacular.plumbing import ComponentRegistry
 
-from video.api.base import PublicApiView
+from video.api.base import ApiView, PublicApiView
 from video.api.contract import codes
 from video.api.contract.bodies import body_of
 from video.api.contract.describe import JSON, Answer, Description, Parameter
 from video.api.contract.shapes import NAMED, REF, Schema, always, anything, one_of, resolved, shape, text
 
 SAFE = ("GET", "HEAD")
+URLCONF = "video.api.urls"  # not the same addresses under /api/v1, nor those of other services' clients
+#: Headers of answers that many calls have, by their names.
+HEADERS: dict[str, Schema] = {
+    "X-Request-Id": text("That of the request where it was well formed, else a new one; the server's log has it."),
+    "RateLimit": text(
+        "Requests that are left in this minute, where the caller has a limit.", example='"user";r=587;t=42'
+    ),
+    "RateLimit-Policy": text("The limits of requests a minute, where there are some.", example='"user";q=600;w=60'),
+    "ETag": text("Of the answer as it stands; `If-None-Match` takes it."),
+}
+IF_NONE_MATCH = Parameter("If-None-Match", text("The ETag of an answer that the client has."), place="header")
 RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}
 CHALLENGE = {"description": "Always `Bearer`.", "schema": {"type": "string"}}
 ERROR = shape(
@@ -53,17 +65,22 @@ class AutoSchema(BaseAutoSchema):
         described = getattr(getattr(self.view, method.lower()), "described", None)
         if not isinstance(described, Description):
             raise TypeError(f"{type(self.view).__name__}.{method.lower()} has no @describe (video.api.contract).")
-        is_public = isinstance(self.view, PublicApiView)
-        about = described.about or inspect.getdoc(type(self.view)) or ""
+        view: Any = self.view
+        is_public, has_etag = isinstance(view, PublicApiView), method in SAFE and view.has_etag
+        about = described.about or " ".join((inspect.getdoc(type(view)) or "").split("\n\n")[0].split())
         operation: dict[str, Any] = {
             "operationId": described.name or _name_of(path, method),
             "summary": described.summary,
-            "description": " ".join(about.split("\n\n")[0].split()) if not described.about else about,
+            "description": about if is_public else f"{about} {_scope_in_words(_scope(view, method))}",
             "tags": [described.tag],
-            "parameters": _parameters(path, described),
+            "parameters": _parameters(path, _with_those_of(view, described, has_etag=has_etag)),
             "security": [] if is_public else [{"bearer": []}, {"cookie": []}],
-            "responses": _responses(described, is_public=is_public, is_safe=method in SAFE),
+            "responses": _responses(described, is_public=is_public, is_safe=method in SAFE, has_etag=has_etag),
         }
+        if not is_public:
+            operation["x-scope"] = _scope(view, method)
+        if view.deprecation is not None:
+            operation["deprecated"] = True
         body = _body(described)
         return {**operation, "requestBody": body} if body else operation
 
@@ -72,13 +89,13 @@ class AutoSchema(BaseAutoSchema):
 def document() -> dict[str, Any]:
     """The whole document. Raises RuntimeError for anything that the generator warns of."""
     with _making:
-        found: dict[str, Any] = SchemaGenerator().get_schema(request=None, public=True)
+        found: dict[str, Any] = SchemaGenerator(urlconf=URLCONF).get_schema(request=None, public=True)
         if GENERATOR_STATS:
             raise RuntimeError("drf-spectacular has warned; see its lines in the log.")
     found["components"] = {
         "schemas": _used(found, dict(NAMED)),
         "securitySchemes": {
-            "bearer": {"type": "http", "scheme": "bearer", "description": "An access token."},
+            "bearer": {"type": "http", "scheme": "bearer", "description": "An access token or an API key."},
             "cookie": {
                 "type": "apiKey",
                 "in": "cookie",
@@ -86,6 +103,7 @@ def document() -> dict[str, Any]:
                 "description": "The cookie that a login sets; `__Host-token` where the server is reached by https.",
             },
         },
+        "headers": {name: {"description": schema["description"], "schema": schema} for name, schema in HEADERS.items()},
         "examples": {name: _example(name, code) for name, code in sorted(codes.CODES.items())},
     }
     return found
@@ -95,6 +113,24 @@ def document() -> dict[str, Any]:
 def encoded() -> bytes:
     """The same as JSON."""
     return json.dumps(document(), ensure_ascii=False, indent=1).encode()
+
+
+def _scope(view: ApiView, method: str) -> str | None:
+    """What an API key needs for a method of the view; None: only a login may."""
+    scope = view.key_scope.get(method) if isinstance(view.key_scope, Mapping) else view.key_scope
+    return None if scope is None else str(scope.value)
+
+
+def _scope_in_words(scope: str | None) -> str:
+    return "No API key may do this, only a login." if scope is None else f"An API key needs the scope `{scope}`."
+
+
+def _with_those_of(view: ApiView, described: Description, *, has_etag: bool) -> Description:
+    """With the parameters that the view's attributes bring. Raises TypeError where they differ from those told."""
+    told = {one.name for one in described.parameters if one.place == "query"}
+    if view.takes is not None and told != {name for name in view.takes if "<" not in name}:
+        raise TypeError(f"{type(view).__name__}: its query takes {view.takes}, and @describe says {sorted(told)}.")
+    return replace(described, parameters=(*described.parameters, IF_NONE_MATCH)) if has_etag else described
 
 
 def _name_of(path: str, method: str) -> str:
@@ -142,7 +178,7 @@ def _body(described: Description) -> dict[str, Any] | None:
     return {"required": "required" in resolved(schema), "content": {JSON: content}}
 
 
-def _responses(described: Description, *, is_public: bool, is_safe: bool) -> dict[str, Any]:
+def _responses(described: Description, *, is_public: bool, is_safe: bool, has_etag: bool) -> dict[str, Any]:
     found = {str(status): _success(answer) for status, answer in described.answers.items()}
     own = described.errors
     if not is_public:
@@ -152,7 +188,13 @@ def _responses(described: Description, *, is_public: bool, is_safe: bool) -> dic
     for status, names in codes.by_status(own).items():
         found[str(status)] = _error(HTTPStatus(status).phrase, names, status)
     found["default"] = _error("What any call may answer", list(codes.ANYWHERE), None)
-    return found
+    if has_etag:
+        found["304"] = {"description": "The client has this answer already. There is no body."}
+    for word, one in found.items():
+        names = ["X-Request-Id", *([] if is_public else ["RateLimit", "RateLimit-Policy"])]
+        names += ["ETag"] if has_etag and word in ("200", "304") else []
+        one["headers"] = one.get("headers", {}) | {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+    return dict(sorted(found.items()))
 
 
 def _success(answer: Answer) -> dict[str, Any]:

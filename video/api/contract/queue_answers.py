@@ -7,6 +7,7 @@ from video.api.contract.answers import (
     ERROR_CODE,
     MODEL,
     PROVIDER,
+    RENDER_OF,
     SECONDS,
     STAGE,
     STORAGE,
@@ -295,6 +296,7 @@ DETAILS = shape(
             lostWorkers=optional(whole(_STAFF, 0)),
         )
     ),
+    renderOf=optional(RENDER_OF),
     request=order_as_told(),
     warnings=many(WARNING, "What is odd about its video."),
     createdAt=moment("When it was made."),

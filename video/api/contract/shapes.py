@@ -134,6 +134,16 @@ def named(name: str, schema: Schema) -> Schema:
     return {"$ref": REF + name}
 
 
+def any_of(description: str, *schemas: Schema) -> Schema:
+    """One of these."""
+    return {"anyOf": list(schemas), "description": description}
+
+
+def partly(name: str, about: str, whole_one: Schema) -> Schema:
+    """The same object with any of its fields, or none."""
+    return named(name, {"type": "object", "description": about, "properties": resolved(whole_one)["properties"]})
+
+
 def described(schema: Schema, description: str) -> Schema:
     """A named shape with a sentence on what it is in this place."""
     return {**schema, "description": description}

@@ -72,7 +72,7 @@ class RefreshView(AuthView):
         "Stay logged in",
         body=RefreshSerializer,
         answers={200: Answer("Both cookies are set anew.", answers.WELCOME)},
-        errors="no_refresh_token invalid_token token_expired csrf",
+        errors="no_refresh_token invalid_token/401 token_expired csrf",
         examples={"By the cookie": {}},
     )
     def post(self, request: Request) -> HttpResponse:
@@ -102,7 +102,7 @@ class LogoutView(AuthView):
         "Log out",
         body=LogoutSerializer,
         answers={200: Answer("Both cookies are taken back.", answers.NOTHING)},
-        errors="invalid_token csrf",
+        errors="invalid_token/401 csrf",
         examples={"This login": {}, "All logins": {"everywhere": True}},
     )
     def post(self, request: Request) -> HttpResponse:

@@ -17,6 +17,8 @@ from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 from video.api import errors, idempotency
 from video.api.base import ApiView, key_id, user_id
 from video.api.bodies import BatchSerializer, fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.parsing import BatchParser, longest_batch
 from video.infra.errors import Refusal
 from video.models import Scope, VideoTask
@@ -40,6 +42,22 @@ class BatchView(ApiView):
     parser_classes = (BatchParser,)
     longest_body = longest_batch
 
+    @describe(
+        "Tasks",
+        "Create many videos",
+        body=BatchSerializer,
+        parameters=(answers.IDEMPOTENCY_KEY,),
+        answers={
+            201: Answer("All were made.", answers.BATCH, headers=answers.REPLAYED),
+            207: Answer("Some were not; only with `each`.", answers.BATCH, headers=answers.REPLAYED),
+        },
+        errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
+        "insufficient_credits key_limit_reached storage_full idempotency_key_reused idempotency_key_in_use "
+        "too_many_waiting too_many_live unavailable",
+        examples={
+            "Two of them": {"orders": [{"prompt": "A cat"}, {"prompt": "A dog", "duration": 10}], "mode": "each"}
+        },
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, BatchSerializer)
         idempotency.key_of(request)

@@ -36,10 +36,17 @@ class CancelView(ApiView):
 
     @describe(
         "Tasks",
-        "Cancel a task",
+        "Cancel a task, or several",
         body=CancelSerializer,
-        answers={200: Answer("The task, and what becomes of its credits.", answers.CANCELLED)},
-        errors="not_found not_cancellable task_deleted",
+        parameters=(answers.IDEMPOTENCY_KEY,),
+        answers={
+            200: Answer(
+                "The task, and what becomes of its credits; by `taskIds` an entry for each.",
+                answers.CANCELLED_OR_MANY,
+                headers=answers.REPLAYED,
+            )
+        },
+        errors="not_found not_cancellable task_deleted idempotency_key_reused idempotency_key_in_use",
         examples={"A task": {"taskId": "task_01jd3v4k"}},
     )
     def post(self, request: Request) -> HttpResponse:
@@ -70,11 +77,19 @@ class RetryView(ApiView):
 
     @describe(
         "Tasks",
-        "Let a failed task go on",
+        "Let a failed task go on, or several",
         body=RetrySerializer,
-        answers={200: Answer("The task, and what it costs again.", answers.RETRIED)},
+        parameters=(answers.IDEMPOTENCY_KEY,),
+        answers={
+            200: Answer(
+                "The task, and what it costs again; by `taskIds` an entry for each.",
+                answers.RETRIED_OR_MANY,
+                headers=answers.REPLAYED,
+            )
+        },
         errors="not_found not_retryable attempt_unsettled source_gone user_off model_unavailable task_deleted "
-        "forbidden insufficient_credits storage_full too_many_waiting",
+        "original_gone forbidden insufficient_credits key_limit_reached storage_full idempotency_key_reused "
+        "idempotency_key_in_use too_many_waiting too_many_live",
         examples={
             "Where it stopped": {"taskId": "task_01jd3v4k"},
             "Anew, and paid again": {"taskId": "task_01jd3v4k", "regenerate": True},

@@ -11,6 +11,8 @@ from rest_framework.request import Request
 
 from video.api.base import ApiView, caller, success, user_id
 from video.api.bodies import KeySerializer, RollSerializer, fields_of
+from video.api.contract import answers, key_answers
+from video.api.contract.describe import Answer, describe
 from video.api.errors import not_found
 from video.infra.camel import camel
 from video.models import ApiKey
@@ -30,10 +32,25 @@ class KeysView(ApiView):
 
     key_scope = None
 
+    @describe(
+        "API keys",
+        "List one's keys",
+        about="GET /api/keys: the keys of the caller that are good, without their texts.",
+        answers={200: Answer("The newest first.", key_answers.KEYS)},
+    )
     def get(self, request: Request) -> HttpResponse:
         keys = api_keys.with_secrets(api_keys.alive(user_id(request)))
         return success({"keys": [shown(key) for key in keys]})
 
+    @describe(
+        "API keys",
+        "Make a key",
+        about="POST /api/keys: a new key, whose text is shown in this answer and never again.",
+        body=KeySerializer,
+        answers={201: Answer("The key and its text.", key_answers.NEW_KEY)},
+        errors="too_many_keys",
+        examples={"For a program that makes videos": {"name": "nightly", "scopes": ["read", "create"]}},
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, KeySerializer)
         lasts = fields.pop("expires_in", None)
@@ -48,6 +65,13 @@ class KeyView(ApiView):
 
     key_scope = None
 
+    @describe(
+        "API keys",
+        "Revoke a key",
+        parameters=(key_answers.KEY_IN_PATH,),
+        answers={200: Answer("It is over.", answers.NOTHING)},
+        errors="not_found",
+    )
     def delete(self, request: Request, key_id: str) -> HttpResponse:
         if not api_keys.end(checked_id(key_id), user_id(request), ApiKey.End.REVOKED):
             raise not_found("API key")
@@ -60,6 +84,15 @@ class KeyRollView(ApiView):
 
     key_scope = None
 
+    @describe(
+        "API keys",
+        "Roll a key",
+        body=RollSerializer,
+        parameters=(key_answers.KEY_IN_PATH,),
+        answers={200: Answer("The key and its new text.", key_answers.NEW_KEY)},
+        errors="not_found",
+        examples={"The old text ends at once": {"overlap": 0}},
+    )
     def post(self, request: Request, key_id: str) -> HttpResponse:
         overlap = timedelta(seconds=fields_of(request, RollSerializer).get("overlap", OVERLAP_S))
         text = api_keys.roll(checked_id(key_id), user_id(request), overlap=overlap)

@@ -12,7 +12,7 @@ from video.api import errors
 from video.api.base import ApiView, success, user_id
 from video.api.contract import answers
 from video.api.contract.describe import Answer, Parameter, describe
-from video.api.contract.shapes import one_of
+from video.api.contract.shapes import moment, one_of, text
 from video.api.views import task_list
 from video.api.views.video import origin_of
 from video.credits import ledger
@@ -21,6 +21,32 @@ from video.models import CreditEntry, Scope
 
 PAGE, LARGEST_PAGE = 20, 100
 NO_CURSOR = 2**63 - 1  # above every id
+
+
+_STATUS = "|".join(task_list.STATUSES)
+_FIELD = "|".join(task_list.FIELDS)
+_WORD = {"minLength": 1, "maxLength": task_list.LONGEST_SEARCH}
+_LIST_PARAMETERS = (
+    Parameter("status", text("Only these, with commas between.", pattern=f"^({_STATUS})(,({_STATUS}))*$")),
+    Parameter("model", {**text("Only those whose last attempt is of this model, by its id."), **_WORD}),
+    Parameter("errorCode", {**text("Only those that failed with this code."), **_WORD}),
+    Parameter("text", {**text("Only those with this in their prompt, in capitals or not."), **_WORD}),
+    Parameter("createdAfter", moment("Only those made at this time or later.")),
+    Parameter("createdBefore", moment("Only those made earlier.")),
+    Parameter("endedAfter", moment("Only those that ended at this time or later.")),
+    Parameter("endedBefore", moment("Only those that ended earlier.")),
+    Parameter("order", {**one_of(task_list.ORDERS, "Falling with a minus before."), "default": "-createdAt"}),
+    Parameter(
+        "fields", text("What each entry is to have, with commas between.", pattern=f"^({_FIELD})(,({_FIELD}))*$")
+    ),
+    answers.LIMIT,
+    Parameter("cursor", text(answers.OF_THE_PAGE_BEFORE, pattern=r"^([0-9]{1,17}\.)?task_[0-9a-z]{1,35}$")),
+)
+_ABOUT_LIST = (
+    "GET /api/video/tasks: the caller's tasks but for deleted ones. `metadata.<name>=<value>` in the query, also more "
+    "than once with other names, shows those that have these pairs. A page may have fewer tasks than `limit` and still "
+    "a `nextCursor`, which is null at the end."
+)
 
 
 class TasksView(ApiView):
@@ -42,7 +68,8 @@ class TasksView(ApiView):
     @describe(
         "Tasks",
         "List one's tasks",
-        parameters=(Parameter("status", one_of(task_list.STATUSES, "Only these.")), answers.LIMIT, answers.TASK_CURSOR),
+        about=_ABOUT_LIST,
+        parameters=_LIST_PARAMETERS,
         answers={200: Answer("A page, newest first.", answers.TASKS)},
         errors="invalid_request",
     )

@@ -13,6 +13,8 @@ from rest_framework.request import Request
 from video.actions import people
 from video.api.base import ApiView, caller, success
 from video.api.bodies import ResetConfirmSerializer, ResetSerializer, SignUpSerializer, fields_of
+from video.api.contract import answers, key_answers
+from video.api.contract.describe import Answer, describe
 from video.api.errors import ApiError, invalid
 from video.api.views.auth import AuthView, client_of, welcome
 from video.credits import ledger
@@ -30,6 +32,14 @@ NO_TOKEN = "is not good, or not any more: it was used, its time is over, or the 
 class SignUpView(AuthView):
     """POST /api/auth/sign-up: a new account, logged in. 403 `sign_up_off` unless SIGN_UP is on."""
 
+    @describe(
+        "Logins",
+        "Sign up",
+        body=SignUpSerializer,
+        answers={201: Answer("A login of the new account; both cookies are set.", answers.WELCOME)},
+        errors="weak_password csrf sign_up_off username_taken too_many_tries logins_busy",
+        examples={"A new account": {"username": "ada", "password": "correct horse battery"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, SignUpSerializer)
         if not settings.SIGN_UP:
@@ -55,6 +65,14 @@ class SignUpView(AuthView):
 class ResetView(AuthView):
     """POST /api/auth/password-reset: a link by e-mail to whoever has this address. Always the same answer."""
 
+    @describe(
+        "Logins",
+        "Ask for a link for a new password",
+        body=ResetSerializer,
+        answers={202: Answer("Whoever has the address.", key_answers.ASKED_FOR_RESET)},
+        errors="csrf too_many_tries no_email",
+        examples={"By e-mail": {"email": "ada@example.com"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         email = fields_of(request, ResetSerializer)["email"].strip()
         if not settings.SENDS_EMAIL:
@@ -70,6 +88,14 @@ class ResetView(AuthView):
 class ResetConfirmView(AuthView):
     """POST /api/auth/password-reset/confirm: a new password for a token of such an e-mail. Ends all logins."""
 
+    @describe(
+        "Logins",
+        "Choose a new password by a link",
+        body=ResetConfirmSerializer,
+        answers={200: Answer("It is changed; all logins have ended.", answers.NOTHING)},
+        errors="invalid_token/400 weak_password csrf too_many_tries logins_busy",
+        examples={"By the token of the link": {"token": "…", "newPassword": "correct horse battery"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         fields = fields_of(request, ResetConfirmSerializer)
         address = client_address(request._request)
@@ -92,6 +118,7 @@ class AccountView(ApiView):
 
     key_scope = Scope.READ
 
+    @describe("Logins", "Read one's account", answers={200: Answer("The account.", key_answers.ACCOUNT)})
     def get(self, request: Request) -> HttpResponse:
         user: Any = caller(request)
         share = UserShare.objects.filter(pk=user.pk).first()

@@ -13,6 +13,8 @@ from video.actions.render_input import RenderSerializer
 from video.api import errors, idempotency
 from video.api.base import ApiView, key_id, success, user_id
 from video.api.bodies import fields_of
+from video.api.contract import answers
+from video.api.contract.describe import Answer, describe
 from video.api.views.video import PUBLIC_STATUS, checked_id
 from video.models import Scope
 
@@ -24,6 +26,19 @@ class RenderView(ApiView):
 
     key_scope = Scope.CREATE
 
+    @describe(
+        "Tasks",
+        "Render a video anew",
+        body=RenderSerializer,
+        parameters=(answers.IDEMPOTENCY_KEY,),
+        answers={
+            200: Answer("The task of this Idempotency-Key.", answers.RENDERED, headers=answers.REPLAYED),
+            201: Answer("The new task.", answers.RENDERED),
+        },
+        errors="not_found task_deleted not_finished original_gone insufficient_credits key_limit_reached storage_full "
+        "idempotency_key_reused too_many_waiting too_many_live unavailable",
+        examples={"Half the size": {"taskId": "task_01jd3v4k", "resolution": "480p"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency.key_of(request)
         changes = dict(fields_of(request, RenderSerializer))

@@ -21,7 +21,7 @@ from video.api.base import ApiView, beside, key_id, success, user_id
 from video.api.bodies import TASK_ID, fields_of
 from video.api.contract import answers
 from video.api.contract.describe import Answer, Parameter, describe
-from video.api.contract.shapes import always, text, whole
+from video.api.contract.shapes import whole
 from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
@@ -74,24 +74,18 @@ class CreateView(ApiView):
         "Tasks",
         "Create a video",
         body=CreateSerializer,
-        parameters=(
-            Parameter(
-                "Idempotency-Key",
-                text("Makes a repeated create harmless: one key, one task.", pattern=r"^[\x21-\x7e]{1,255}$"),
-                place="header",
-            ),
-        ),
+        parameters=(answers.IDEMPOTENCY_KEY,),
         answers={
             200: Answer(
                 "The task that this Idempotency-Key made before.",
                 answers.CREATED,
-                headers={"Idempotency-Replayed": always("true", "Only on this answer.")},
+                headers=answers.REPLAYED,
             ),
             201: Answer("The new task.", answers.CREATED, examples=answers.EXAMPLES_OF_CREATE),
         },
         errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
-        "insufficient_credits storage_full idempotency_key_reused too_many_waiting too_many_uploads overloaded "
-        "unavailable",
+        "insufficient_credits key_limit_reached storage_full idempotency_key_reused too_many_waiting too_many_live "
+        "too_many_uploads overloaded unavailable",
         examples={
             "The shortest": {"prompt": "A cat walking in a garden"},
             "A named model": {

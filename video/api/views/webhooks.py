@@ -7,14 +7,21 @@ from typing import Any
 
 from django.db.models import Q, Subquery
 from django.http import HttpResponse
-from rest_framework import serializers
-from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from video.actions.order_input import Flag, Strict, Text, WebhookAddress, WholeNumber
 from video.api import errors
 from video.api.base import ApiView, caller, success, user_id
-from video.api.bodies import TASK_ID, fields_of
+from video.api.bodies import (
+    TASK_ID,
+    EndpointChangeSerializer,
+    EndpointSerializer,
+    NothingSerializer,
+    SecretRollSerializer,
+    fields_of,
+)
+from video.api.contract import answers, key_answers
+from video.api.contract.describe import Answer, Parameter, describe
+from video.api.contract.shapes import text
 from video.api.views.lists import limit_of
 from video.api.views.task_list import bad_cursor
 from video.infra.camel import camel, utc
@@ -22,7 +29,6 @@ from video.models import Scope, WebhookDelivery, WebhookEndpoint, WebhookSecret
 from video.web import security_log
 from video.web.client_address import client_address
 from video.webhooks import endpoints, receivers
-from video.webhooks.message import EVENTS
 
 _DELIVERY_ID = re.compile(r"whd_[0-9a-f]{32}", re.ASCII)
 _ENDPOINT_ID = re.compile(r"whe_[0-9a-z]{1,36}", re.ASCII)
@@ -31,56 +37,29 @@ OVERLAP_H = 24  # unless the caller says otherwise
 STATES = tuple(WebhookDelivery.State.values)
 
 
-class EventList(serializers.Field):  # type: ignore[type-arg]  # it has no representation
-    """Some of the events; none of them means all."""
-
-    default_error_messages = {
-        "required": "is missing",
-        "null": "must be a list, not null",
-        "invalid": f"must be a list of events, of {', '.join(EVENTS)}; an empty one means all",
-    }
-
-    def to_internal_value(self, data: Any) -> list[str]:
-        if not isinstance(data, list) or not all(isinstance(one, str) and one in EVENTS for one in data):
-            raise ValidationError(self.error_messages["invalid"])
-        return data
-
-
-class EndpointSerializer(Strict):
-    """POST /api/webhooks."""
-
-    url = WebhookAddress()
-    events = EventList(required=False, allow_null=True)
-    description = Text(required=False, allow_null=True, max_length=endpoints.LONGEST_DESCRIPTION)
-
-
-class EndpointChangeSerializer(EndpointSerializer):
-    """PATCH /api/webhooks/{id}."""
-
-    url = WebhookAddress(required=False, allow_null=True)
-    enabled = Flag(required=False, allow_null=True)
-
-
-class RollSerializer(Strict):
-    """POST /api/webhooks/secret, and of an endpoint."""
-
-    overlapHours = WholeNumber(
-        required=False, allow_null=True, min_value=0, max_value=endpoints.LONGEST_OVERLAP_H, source="overlap_h"
-    )
-
-
-class NothingSerializer(Strict):
-    """A body in which nothing is said."""
-
-
 class EndpointsView(ApiView):
     """GET, POST /api/webhooks: the caller's endpoints; a new one, whose answer has its secret."""
 
     key_scope = Scope.WEBHOOKS
 
+    @describe(
+        "Webhooks",
+        "List one's endpoints",
+        about="GET /api/webhooks: the caller's endpoints.",
+        answers={200: Answer("All but deleted ones.", key_answers.ENDPOINTS)},
+    )
     def get(self, request: Request) -> HttpResponse:
         return success({"endpoints": [_endpoint(one) for one in endpoints.of_user(user_id(request))]})
 
+    @describe(
+        "Webhooks",
+        "Make an endpoint",
+        about="POST /api/webhooks: a new endpoint, whose answer has its secret.",
+        body=EndpointSerializer,
+        answers={201: Answer("The endpoint and its secret.", key_answers.NEW_ENDPOINT)},
+        errors="too_many_endpoints",
+        examples={"All events": {"url": "https://example.com/hooks/reelworks"}},
+    )
     def post(self, request: Request) -> HttpResponse:
         endpoint, secret = endpoints.create(user_id(request), **fields_of(request, EndpointSerializer))
         _record(request, "webhook_endpoint_made", endpoint)
@@ -92,13 +71,39 @@ class EndpointView(ApiView):
 
     key_scope = Scope.WEBHOOKS
 
+    @describe(
+        "Webhooks",
+        "Read an endpoint",
+        about="GET /api/webhooks/{id}: one of the caller's endpoints.",
+        parameters=(key_answers.ENDPOINT_IN_PATH,),
+        answers={200: Answer("The endpoint.", key_answers.ENDPOINT)},
+        errors="not_found",
+    )
     def get(self, request: Request, endpoint_id: str) -> HttpResponse:
         return success(_endpoint(endpoints.find(_checked(endpoint_id), user_id(request))))
 
+    @describe(
+        "Webhooks",
+        "Change an endpoint",
+        about="PATCH /api/webhooks/{id}: what is left out stays. Switched off, it loses what waits for it.",
+        body=EndpointChangeSerializer,
+        parameters=(key_answers.ENDPOINT_IN_PATH,),
+        answers={200: Answer("The endpoint as it is now.", key_answers.ENDPOINT)},
+        errors="not_found endpoint_ended",
+        examples={"Off": {"enabled": False}},
+    )
     def patch(self, request: Request, endpoint_id: str) -> HttpResponse:
         changes = fields_of(request, EndpointChangeSerializer)
         return success(_endpoint(endpoints.change(_checked(endpoint_id), user_id(request), **changes)))
 
+    @describe(
+        "Webhooks",
+        "Delete an endpoint",
+        about="DELETE /api/webhooks/{id}: it ends with its secrets, and loses what waits for it.",
+        parameters=(key_answers.ENDPOINT_IN_PATH,),
+        answers={200: Answer("It is gone.", answers.NOTHING)},
+        errors="not_found",
+    )
     def delete(self, request: Request, endpoint_id: str) -> HttpResponse:
         endpoints.delete(_checked(endpoint_id), user_id(request))
         return success({})
@@ -109,13 +114,33 @@ class SecretView(ApiView):
 
     key_scope = Scope.WEBHOOKS
 
+    @describe(
+        "Webhooks",
+        "Show a secret",
+        about="GET /api/webhooks/{id}/secret: the present secret of an endpoint; of /api/webhooks/secret: that of the "
+        "URLs of single tasks.",
+        parameters=(key_answers.ENDPOINT_IN_PATH,),
+        answers={200: Answer("The present secret.", key_answers.SECRET)},
+        errors="not_found secret_unreadable",
+    )
     def get(self, request: Request, endpoint_id: str = "") -> HttpResponse:
         signed = self._signed(request, endpoint_id)
         _record(request, "webhook_secret_shown", signed)
         return success(_secret(signed, endpoints.shown(signed)))
 
+    @describe(
+        "Webhooks",
+        "Roll a secret",
+        about="POST /api/webhooks/{id}/secret: a new secret of an endpoint, beside which the former signs for a while; "
+        "of /api/webhooks/secret: that of the URLs of single tasks.",
+        body=SecretRollSerializer,
+        parameters=(key_answers.ENDPOINT_IN_PATH,),
+        answers={200: Answer("The new secret.", key_answers.SECRET)},
+        errors="not_found secret_rolled_lately",
+        examples={"The former one ends at once": {"overlapHours": 0}},
+    )
     def post(self, request: Request, endpoint_id: str = "") -> HttpResponse:
-        fields = fields_of(request, RollSerializer)
+        fields = fields_of(request, SecretRollSerializer)
         signed = self._signed(request, endpoint_id)
         rolled, secret = endpoints.roll(signed, overlap_h=fields.get("overlap_h", OVERLAP_H))
         _record(request, "webhook_secret_rolled", rolled)
@@ -133,6 +158,19 @@ class DeliveriesView(ApiView):
     key_scope = Scope.WEBHOOKS
     takes = ("endpoint", "task", "state", "limit", "cursor")
 
+    @describe(
+        "Webhooks",
+        "List one's deliveries",
+        parameters=(
+            Parameter("endpoint", text("Only those of this endpoint.")),
+            Parameter("task", text("Only those of this task.")),
+            Parameter("state", {**key_answers.STATE, "description": "Only those in this state."}),
+            answers.LIMIT,
+            Parameter("cursor", text(answers.OF_THE_PAGE_BEFORE, pattern=f"^{_DELIVERY_ID.pattern}$")),
+        ),
+        answers={200: Answer("A page, newest first.", key_answers.DELIVERIES)},
+        errors="invalid_request",
+    )
     def get(self, request: Request) -> HttpResponse:
         asked: dict[str, Any] = request.GET.dict()
         limit, cursor, state = limit_of(asked), asked.get("cursor"), asked.get("state")
@@ -162,6 +200,13 @@ class DeliveryView(ApiView):
 
     key_scope = Scope.WEBHOOKS
 
+    @describe(
+        "Webhooks",
+        "Read a delivery",
+        parameters=(key_answers.DELIVERY_IN_PATH,),
+        answers={200: Answer("With each of its tries.", key_answers.DELIVERY_DETAILS)},
+        errors="not_found",
+    )
     def get(self, request: Request, delivery_id: str) -> HttpResponse:
         found = endpoints.find_delivery(_checked_delivery(delivery_id), user_id(request))
         tries = [
@@ -176,6 +221,15 @@ class ResendView(ApiView):
 
     key_scope = Scope.WEBHOOKS
 
+    @describe(
+        "Webhooks",
+        "Send a delivery again",
+        body=NothingSerializer,
+        parameters=(key_answers.DELIVERY_IN_PATH,),
+        answers={200: Answer("The delivery, which is due now.", key_answers.DELIVERY)},
+        errors="not_found endpoint_off",
+        examples={"Nothing is to be said": {}},
+    )
     def post(self, request: Request, delivery_id: str) -> HttpResponse:
         fields_of(request, NothingSerializer)
         endpoints.resend(_checked_delivery(delivery_id), user_id(request))
