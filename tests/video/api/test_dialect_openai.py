@@ -106,6 +106,39 @@ def test_headers_say_what_the_dialect_can_not(api: Client) -> None:
     assert (task.negative_prompt, task.expires_in_s, task.seed) == ("dogs", 3600, 7)
 
 
+def test_headers_say_lists_and_objects_as_json(api: Client) -> None:
+    headers = {
+        "x-reelworks-metadata": '{"project": "spring"}',
+        "x-reelworks-extras": '["hls"]',
+        "x-reelworks-cover": "1.5",
+        "x-reelworks-negative-prompt": "5",
+    }
+    first = make(api, headers=headers, model="pika-2.2").json()["id"]
+    task = VideoTask.objects.get()
+    assert (task.metadata, task.extras, float(task.cover), task.negative_prompt) == (
+        {"project": "spring"},
+        ["hls"],
+        1.5,
+        "5",
+    )
+    assert make(api, headers=headers, model="pika-2.2").json()["id"] == first
+    other = {**headers, "x-reelworks-metadata": '{"project": "autumn"}', "x-reelworks-cover": "auto"}
+    assert make(api, headers=other, model="pika-2.2").json()["id"] != first
+    only_pairs = {**other, "x-reelworks-metadata": '{"project": "winter"}'}
+    make(api, headers=only_pairs, model="pika-2.2")
+    assert [one.metadata["project"] for one in VideoTask.objects.order_by("created_at")] == [
+        "spring",
+        "autumn",
+        "winter",
+    ]
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "[" * 9000, "[1", '{"a": 1}', "ü"])
+@pytest.mark.parametrize("name", ["metadata", "extras", "cover"])
+def test_a_header_with_json_that_is_none_is_refused(api: Client, name: str, value: str) -> None:
+    assert refusal(make(api, headers={f"x-reelworks-{name}": value}))["param"] == f"x-reelworks-{name}"
+
+
 def test_a_header_that_nobody_knows_or_that_says_otherwise_is_refused(api: Client) -> None:
     assert refusal(make(api, headers={"x-reelworks-colour": "red"}))["param"] == "x-reelworks-colour"
     assert refusal(make(api, headers={"x-reelworks-fps": "fast"}))["param"] == "x-reelworks-fps"

@@ -85,7 +85,7 @@ def make(
         checked.is_valid(raise_exception=True)
         wanted = checked.validated_data
         if window_s is not None:
-            key = _derived_key(asked, wanted["order"].fingerprint())
+            key = _derived_key(asked, wanted["order"].fingerprint(metadata=wanted["metadata"]))
         return create.create(
             user_id(request), **wanted, idempotency_key=key, repeat_within_s=window_s, api_key=key_id(request)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ AUTO = "auto"
 OUR_CHOICE = frozenset({AUTO, f"reelworks/{AUTO}"})
 #: Headers with what a dialect has no word for: `x-reelworks-negative-prompt` is `negativePrompt`.
 HEADERS = "HTTP_X_REELWORKS_"
+#: Fields with lists, objects or fractions.
+_AS_JSON = frozenset({"metadata", "extras", "cover"})
 _SIZE = re.compile(r"([1-9][0-9]{1,4})x([1-9][0-9]{1,4})", re.ASCII)
 _SHORT_SIDES = {"480p": 480, "720p": 720, "1080p": 1080}
 #: A size means the nearest ratio and resolution that differ by no more: 1792x1024 is 16:9, and 1080p.
@@ -94,13 +97,22 @@ def from_headers(meta: Mapping[str, Any]) -> Beside:
             shown = key.removeprefix("HTTP_").replace("_", "-").lower()[:80]
             there_are = ", ".join(sorted(_header_of(name) for name in known.values()))
             raise ValidationError({shown: [f"is not known here; there are {there_are}"]})
-        found.fields[known[key]] = _value(value)
+        if not value.isascii():
+            raise ValidationError({_header_of(known[key]): ["must be ASCII"]})
+        found.fields[known[key]] = _value(known[key], value)
         found.places[known[key]] = _header_of(known[key])
     return found
 
 
-def _value(text: str) -> Any:
-    """A number or a truth value where the text is one, else the text."""
+def _value(field: str, text: str) -> Any:
+    """A number or a truth value where the text is one, else the text; JSON where the field takes more."""
+    if field == "negativePrompt":
+        return text
+    if field in _AS_JSON:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return text  # a word, such as `auto`; else the field says what it must be
     if re.fullmatch(r"-?[0-9]{1,20}", text, re.ASCII):
         return int(text)
     return text == "true" if text in ("true", "false") else text
