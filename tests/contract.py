@@ -6,6 +6,7 @@ document: an answer may have no field that the document lacks, though clients mu
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def watch() -> Iterator[None]:
             and not 300 <= response.status_code < 400
             and not response.streaming
         ):
-            check(method, path, response.status_code, response.get("Content-Type", ""), response.content)
+            check(method, path, response.status_code, response.get("Content-Type", ""), _plain(response))
         return response
 
     Client.request = watched  # type: ignore[method-assign]
@@ -51,6 +52,12 @@ def watch() -> Iterator[None]:
         yield
     finally:
         Client.request = plain  # type: ignore[method-assign]
+
+
+def _plain(response: Any) -> bytes:
+    """The body as it was before it was packed."""
+    body: bytes = response.content
+    return gzip.decompress(body) if response.get("Content-Encoding") == "gzip" else body
 
 
 def check(method: str, path: str, status: int, content_type: str, body: bytes) -> None:

@@ -209,7 +209,9 @@ BATCH = shape(
     created=whole("New tasks.", 0),
     refused=whole("Orders of which nothing was made.", 0),
 )
-RENDERED = shape("Rendered", "The new task.", taskId=TASK_ID, renderOf=RENDER_OF, status=STATUS)
+RENDERED = shape(
+    "Rendered", "The new task.", taskId=TASK_ID, renderOf=RENDER_OF, status=STATUS, metadata=optional(METADATA)
+)
 LISTED = shape(
     "ListedTask",
     "A task of a list.",

@@ -66,7 +66,13 @@ ACCOUNT = shape(
     madeAt=moment("When it was made."),
     staff=flag("Whether the user may come to the admin."),
     balance=whole("Credits now.", 0),
-    limits=shape("", "What one may use.", waitingTasks=whole("Tasks that may wait at once.", 0)),
+    limits=shape(
+        "",
+        "What one may use; null: there is no limit.",
+        waitingTasks=whole("Tasks that may wait at once.", 0),
+        liveTasks=maybe(whole("Tasks that may be under way at once.", 0)),
+        requestsPerMinute=maybe(whole("Requests to the API a minute.", 1)),
+    ),
     storage=STORAGE,
     sessions=text("The address that lists one's logins."),
 )

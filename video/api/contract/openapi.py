@@ -231,7 +231,7 @@ def _error(phrase: str, names: list[str], status: int | None) -> dict[str, Any]:
             JSON: {"schema": ERROR, "examples": {name: {"$ref": f"#/components/examples/{name}"} for name in names}}
         },
     }
-    if status in (429, 503):
+    if status in (429, 503) or "idempotency_key_in_use" in names:
         found["headers"] = {"Retry-After": RETRY_AFTER}
     if status == 401:
         found["headers"] = {"WWW-Authenticate": CHALLENGE}

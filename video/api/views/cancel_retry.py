@@ -37,6 +37,8 @@ class CancelView(ApiView):
     @describe(
         "Tasks",
         "Cancel a task, or several",
+        about="POST /api/video/cancel: the task's status and what becomes of its credits; with `taskIds` an entry for "
+        "each of them, that or a `refusal`. Safe to repeat.",
         body=CancelSerializer,
         parameters=(answers.IDEMPOTENCY_KEY,),
         answers={
@@ -78,6 +80,8 @@ class RetryView(ApiView):
     @describe(
         "Tasks",
         "Let a failed task go on, or several",
+        about="POST /api/video/retry: the task's status and what it costs again; with `taskIds` an entry for each of "
+        "them, in this order as far as the credits go: that, or a `refusal`.",
         body=RetrySerializer,
         parameters=(answers.IDEMPOTENCY_KEY,),
         answers={
