@@ -25,8 +25,8 @@ Made from the code by `make api`; a test holds that it is complete. Every error 
 `code` is for programs and never changes its meaning; new ones may come. `message` is for people. `details` is a list
 of `{"field", "message"}` where fields are wrong, else an object with facts. Nothing was changed by a refused call.
 
-Answers with 429, 503 and `idempotency_key_in_use` have the header `Retry-After` in seconds. Which call can answer what is in the
-[document](openapi.json), call by call.
+Answers with 429, 503 and `idempotency_key_in_use` have the header `Retry-After` in seconds. Which call can answer what
+is in the [document](openapi.json), call by call.
 """
 OF_TASKS = """
 ## Failed tasks
