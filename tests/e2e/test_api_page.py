@@ -115,7 +115,11 @@ def test_the_calls_of_the_readme(demo: Up, tmp_path: Path) -> None:
 
 def _may_be_refused(line: str, answer: dict[str, dict[str, str]]) -> bool:
     """Steering a task that was made a moment ago depends on how far it is."""
-    codes = {"cancel": {"not_cancellable"}, "retry": {"not_retryable", "attempt_unsettled"}}
+    codes = {
+        "cancel": {"not_cancellable"},
+        "retry": {"not_retryable", "attempt_unsettled"},
+        "render": {"not_finished"},
+    }
     return any(f"/api/video/{call}" in line and answer["error"]["code"] in codes[call] for call in codes)
 
 
