@@ -162,8 +162,10 @@ class DeliveriesView(ApiView):
         "Webhooks",
         "List one's deliveries",
         parameters=(
-            Parameter("endpoint", text("Only those of this endpoint.", pattern=f"^{_ENDPOINT_ID.pattern}$")),
-            Parameter("task", text("Only those of this task.", pattern=f"^{TASK_ID.pattern}$")),
+            Parameter(
+                "endpoint", text("Only those for this endpoint, by its id.", pattern=f"^{_ENDPOINT_ID.pattern}$")
+            ),
+            Parameter("task", text("Only those of this task, by its id.", pattern=f"^{TASK_ID.pattern}$")),
             Parameter("state", {**key_answers.STATE, "description": "Only those in this state."}),
             answers.LIMIT,
             Parameter("cursor", text(answers.OF_THE_PAGE_BEFORE, pattern=f"^{_DELIVERY_ID.pattern}$")),
