@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from PIL import Image
 
 from docs import make_clients
 from tests.browser.snippet import SNIPPET
-from tests.e2e.conftest import ROOT, Up, bare_environment
+from tests.e2e.conftest import ROOT, Up, bare_environment, free_port
 
 ADDRESS = "http://127.0.0.1:8000"
 NEEDS_NPM = os.environ.get("TESTS_REQUIRE_NPM") == "1"
@@ -113,12 +115,55 @@ def test_the_calls_of_the_readme(demo: Up, tmp_path: Path) -> None:
     assert (tmp_path / "start.bin").stat().st_size == 1024
 
 
+#: What a reader fills in, or can't have without a terminal or a screen.
+FILLED_IN = {
+    "createsuperuser": "createsuperuser --noinput --username root --email root@example.com",
+    "create_user NAME": "create_user ada --generate",
+    "grant_credits NAME": "grant_credits ada",
+    " --open": "",
+}
+
+
+def test_the_commands_of_the_readme(demo: Up, tmp_path: Path) -> None:
+    """Each line with manage.py, in order. What goes on until Ctrl-C is interrupted once it has said something."""
+    Image.new("RGB", (640, 360), "orange").save(tmp_path / "cat.jpg")
+    lines = re.findall(
+        r"^    \.venv/bin/python manage\.py (.*?)(?:  +#.*)?$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(lines) == 10
+    task = ""
+    for line in lines:
+        for placeholder, value in {**FILLED_IN, "cat.jpg": str(tmp_path / "cat.jpg"), "task_…": task}.items():
+            line = line.replace(placeholder, value)
+        if "--watch" in line or line.startswith("simulator"):
+            _interrupted(demo, shlex.split(line))
+            continue
+        done = demo.manage(*shlex.split(line))
+        # What was made a moment ago may be done already.
+        is_late = line.startswith("cancel_tasks") and "its video is stored" in done.stdout
+        assert done.returncode == 0 or is_late, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        task = next(iter(re.findall(r"task_[0-9a-z]{20,}", done.stdout + done.stderr)), task)
+
+
+def _interrupted(demo: Up, words: list[str]) -> None:
+    environment = {**demo.environment, "SIMULATOR_PORT": str(free_port()), "PYTHONUNBUFFERED": "1"}
+    command = [".venv/bin/python", "manage.py", *words]
+    with subprocess.Popen(
+        command, cwd=demo.project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline(), words
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.returncode in (0, 130), f"{words}: {process.returncode}\n{said[-2000:]}"
+
+
 def _may_be_refused(line: str, answer: dict[str, dict[str, str]]) -> bool:
     """Steering a task that was made a moment ago depends on how far it is."""
     codes = {
         "cancel": {"not_cancellable"},
         "retry": {"not_retryable", "attempt_unsettled"},
-        "render": {"not_finished"},
+        "render": {"not_finished", "original_gone"},
     }
     return any(f"/api/video/{call}" in line and answer["error"]["code"] in codes[call] for call in codes)
 
