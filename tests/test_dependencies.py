@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
+def distributions() -> Mapping[str, list[str]]:
+    """By package, the distributions that bring it."""
+    return packages_distributions()
+
+
+@cache
 def lines() -> set[str]:
     """The distributions that requirements.in names."""
     found = (re.match(r"[a-z0-9][a-z0-9._-]*", line) for line in (ROOT / "requirements.in").read_text().splitlines())
@@ -36,6 +44,7 @@ def trees() -> Iterator[ast.Module]:
         yield ast.parse(path.read_text())
 
 
+@cache
 def imported() -> set[str]:
     """Third-party packages that product code imports anywhere, also inside functions."""
     found = set()
@@ -47,6 +56,7 @@ def imported() -> set[str]:
     return found - sys.stdlib_module_names - set(OURS)
 
 
+@cache
 def named() -> set[str]:
     """Packages that the settings load, the Procfile starts, or the code looks up by name to run their programs."""
     dotted = [*settings.INSTALLED_APPS, *settings.MIDDLEWARE]
@@ -63,14 +73,14 @@ def named() -> set[str]:
 
 @pytest.mark.parametrize("distribution", sorted(lines()))
 def test_every_requirement_is_used(distribution: str) -> None:
-    brought = {name for name, by in packages_distributions().items() if distribution in map(normal, by)}
+    brought = {name for name, by in distributions().items() if distribution in map(normal, by)}
     assert brought, f"{distribution} is not installed"
     assert brought & (imported() | named()) or distribution in LOADED_BY_OTHERS
 
 
 @pytest.mark.parametrize("package", sorted(imported()))
 def test_every_import_has_a_requirement(package: str) -> None:
-    assert {normal(name) for name in packages_distributions()[package]} & lines()
+    assert {normal(name) for name in distributions()[package]} & lines()
 
 
 def test_what_others_load_is_required() -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from media_pipeline.encode.containers import inspect
 from tests.e2e.conftest import Canary, bare_environment, processes_of
+from tests.system.system import until
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_no_configured_provider_is_called(demo: subprocess.CompletedProcess[str]
 
 
 def test_no_process_is_left_behind(demo: subprocess.CompletedProcess[str], project: Path) -> None:
-    assert processes_of(project) == []
+    # PostgreSQL's own end takes a moment on a busy machine; its sitter stays for just that.
+    until("no process is left", lambda: not processes_of(project), seconds=60)
 
 
 def test_no_key_is_in_any_log(demo: subprocess.CompletedProcess[str], project: Path) -> None:
