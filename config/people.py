@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.validators import validate_email
 from environ import Env
 
@@ -36,7 +36,7 @@ def mail(env: Environment, public_base_url: str) -> dict[str, Any]:
     if sender:
         try:
             validate_email(sender)
-        except Exception:
+        except (ValidationError, ValueError):  # the latter: of a text that has no UTF-8
             raise ImproperlyConfigured("EMAIL_FROM must be an e-mail address, such as reels@example.com.") from None
     if not url:
         return {**found, "EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}

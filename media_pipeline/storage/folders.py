@@ -16,12 +16,17 @@ def folder_mode(file_mode: int) -> int:
 FOLDER_MODE = folder_mode(FILE_MODE)
 
 
+def missing_folders(folder: Path) -> list[Path]:
+    """Those of it and its parents that are not there, it first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
 def make_folder(folder: Path, mode: int) -> set[Path]:
     """Make it with all its parents, each of that mode whatever the umask is; which ones were missing.
 
     Raises FileNotFoundError when another process removes one of them meanwhile.
     """
-    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    missing = missing_folders(folder)
     for each in reversed(missing):
         try:
             each.mkdir(mode)

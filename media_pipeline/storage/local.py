@@ -19,7 +19,7 @@ from django.core.files.storage import FileSystemStorage
 
 from media_pipeline.errors import disk_full_as_media_error
 from media_pipeline.storage.base import sweep_folder
-from media_pipeline.storage.folders import FILE_MODE, folder_mode, make_folder
+from media_pipeline.storage.folders import FILE_MODE, folder_mode, make_folder, missing_folders
 from media_pipeline.storage.object_keys import is_part
 
 #: Folder inside the storage for unfinished files: on the same filesystem, so that publishing never copies.
@@ -159,7 +159,7 @@ class LocalStorage(FileSystemStorage):
         Made empty and filled afterwards, another worker that removes empty folders would win as often as it tries.
         Empty when somebody else has made one of them meanwhile.
         """
-        missing = [parent for parent in (dst.parent, *dst.parent.parents) if not parent.exists()]
+        missing = missing_folders(dst.parent)
         if not missing:
             return set()
         top = missing[-1]

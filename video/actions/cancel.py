@@ -75,24 +75,26 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None, only_waiting: b
             if only_waiting and task.is_active:
                 raise ActionRefused("not_waiting", "This task was not cancelled: it got a slot a moment ago.")
             return _cancelled_before(task)
-        run, stage, fence = moved
+        run, stage, _ = moved
         last = task_rows.last_attempt(task_id, lock=True)
         refund = refund_of(last, run)
-        task_moves.leave_cancelled(last)
+        task_moves.leave_cancelled([] if last is None else [last])
         if refund is Refund.DONE and not ledger.refund(task_id, run):
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
-        task_rows.record_event(
-            task_id,
-            run,
-            last,
-            stage,
-            TaskEvent.Outcome.CANCELLED,
-            fence=fence,
-            by=by,
-            action="cancelled",
-            consequence=refund.words,
-        )
+        event = _event(task_id, moved, last, refund, by=by)
+        task_rows.record_events([event])
     return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
+
+
+def _event(
+    task_id: str, moved: tuple[int, Stage, int], last: Generation | None, refund: Refund, *, by: str
+) -> TaskEvent:
+    """What the timeline says of a cancel. `moved`: as of `_cancel_row`."""
+    run, stage, fence = moved
+    cancelled = TaskEvent.Outcome.CANCELLED
+    return task_rows.event_of(
+        task_id, run, last, stage, cancelled, fence=fence, by=by, action="cancelled", consequence=refund.words
+    )
 
 
 def would_cancel(task_id: str) -> Cancelled:
@@ -169,29 +171,14 @@ def cancel_many(task_ids: Sequence[str], *, by: str, user_id: int) -> dict[str, 
         moved = _cancel_rows(task_ids, user_id)
         last = task_rows.last_attempts(moved, lock=True)
         refunds = {one: refund_of(last.get(one), run) for one, (run, _, _) in moved.items()}
-        task_moves.leave_all_cancelled(last.values())
+        task_moves.leave_cancelled(last.values())
         paid = ledger.refund_many([(one, moved[one][0]) for one, refund in refunds.items() if refund is Refund.DONE])
         found: dict[str, Cancelled | ActionRefused] = {}
         for one, (run, stage, _) in moved.items():
             if refunds[one] is Refund.DONE and one not in paid:
                 refunds[one] = Refund.NONE
             found[one] = Cancelled(one, run, stage, refunds[one], changed=True, asks_provider=_has_job(last.get(one)))
-        task_rows.record_events(
-            [
-                task_rows.event_of(
-                    one,
-                    run,
-                    last.get(one),
-                    stage,
-                    TaskEvent.Outcome.CANCELLED,
-                    fence=fence,
-                    by=by,
-                    action="cancelled",
-                    consequence=refunds[one].words,
-                )
-                for one, (run, stage, fence) in moved.items()
-            ]
-        )
+        task_rows.record_events([_event(one, row, last.get(one), refunds[one], by=by) for one, row in moved.items()])
         return found | _not_cancelled([one for one in task_ids if one not in moved], user_id)
 
 

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from psycopg.types.json import Jsonb
 
 from video import ids
-from video.actions import order_input
+from video.actions import order_input, task_rows
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
@@ -25,7 +25,6 @@ from video.models.order import ABOUT, Order
 from video.routing import model_choice
 from video.scheduling import backlog, storage_quota
 from video.web import uploads
-from video.web.idempotency import KeyReused
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
 GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "metadata", "idempotency_key", "request_hash")
@@ -155,22 +154,17 @@ def _earlier(task: VideoTask, repeat_within_s: float | None) -> VideoTask | None
     None, too, for one that its derived key does not stand for any more: it has lost the key then. Of two that see this
     at once, one makes the next task with it, and the other one finds that.
     """
-    if task.idempotency_key is None:
-        return None
+    if repeat_within_s is None or task.idempotency_key is None:
+        return task_rows.of_key(task.user_id, task.idempotency_key, task.request_hash)
     holders = VideoTask.objects.filter(user_id=task.user_id, idempotency_key=task.idempotency_key)
-    if repeat_within_s is not None:
-        is_over = Q(created_at__lt=Now() - timedelta(seconds=repeat_within_s)) | Q(
-            status__in=(Status.FAILED, Status.CANCELLED)
-        )
-        holder = holders.annotate(is_over=is_over).first()
-        if holder is not None and holder.is_over:
-            holders.filter(is_over, pk=holder.pk).update(idempotency_key=None, request_hash="")
-            return None
-        return holder
-    earlier = holders.first()
-    if earlier is not None and earlier.request_hash != task.request_hash:
-        raise KeyReused(earlier.pk) from None
-    return earlier
+    is_over = Q(created_at__lt=Now() - timedelta(seconds=repeat_within_s)) | Q(
+        status__in=(Status.FAILED, Status.CANCELLED)
+    )
+    holder = holders.annotate(is_over=is_over).first()
+    if holder is not None and holder.is_over:
+        holders.filter(is_over, pk=holder.pk).update(idempotency_key=None, request_hash="")
+        return None
+    return holder
 
 
 def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool = False) -> bool:

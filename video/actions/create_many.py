@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.conf import settings
 
@@ -133,7 +133,7 @@ def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str |
         {name: getattr(task, name) for name in create.GIVEN} | {"place": place, "price": prices[place]}
         for place, task in enumerate(tasks)
     ]
-    ((made, fit, own, of_all, places, balance, allowance, live),) = database.fetch_prepared(
+    (row,) = database.fetch_prepared(
         _insert_statement(),
         {
             "wanted": json.dumps(rows),
@@ -147,22 +147,37 @@ def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str |
             **storage_quota.limit(),
         },
     )
-    backlog.total.note(settings.MAX_WAITING - of_all)
-    if made == len(tasks):
-        return made, None
-    if live is not None and fit >= live:
-        return made, backlog.TooManyLive()
-    cost = sum(prices if whole else prices[: fit + 1])
-    if api_key is not None and allowance is not None and allowance < cost <= (balance or 0):
-        return made, key_spend.reached(api_key, cost)
-    return made, _why(tasks[fit], fit, own, of_all, places, cost, balance or 0)
+    found = _Found(*row)
+    backlog.total.note(settings.MAX_WAITING - found.of_all)
+    if found.made == len(tasks):
+        return found.made, None
+    cost = sum(prices if whole else prices[: found.fit + 1])
+    return found.made, _why(tasks[found.fit], found, cost, api_key)
 
 
-def _why(task: VideoTask, fit: int, own: int, of_all: int, places: int | None, cost: int, balance: int) -> Refusal:
-    """What refuses the first task that does not fit, after `fit` that do."""
-    if fit >= min(own, of_all):
-        return create.too_many(task, own=fit >= own)
-    if places is not None and fit >= places:
+class _Found(NamedTuple):
+    """How many tasks were made, how many fit, and how many each bound leaves room for; None: it is no bound."""
+
+    made: int
+    fit: int
+    own: int  # of the user's tasks that wait
+    of_all: int  # of all that wait
+    places: int | None  # of stored files
+    balance: int | None  # credits; None: there is no account
+    allowance: int | None  # credits that the API key may spend today
+    live: int | None  # of the user's tasks under way
+
+
+def _why(task: VideoTask, found: _Found, cost: int, api_key: str | None) -> Refusal:
+    """What refuses the first task that does not fit. `cost`: credits of those that were to be paid, up to it."""
+    fit, balance = found.fit, found.balance or 0
+    if found.live is not None and fit >= found.live:
+        return backlog.TooManyLive()
+    if api_key is not None and found.allowance is not None and found.allowance < cost <= balance:
+        return key_spend.reached(api_key, cost)
+    if fit >= min(found.own, found.of_all):
+        return create.too_many(task, own=fit >= found.own)
+    if found.places is not None and fit >= found.places:
         return storage_quota.full(task.user_id)
     return ledger.InsufficientCredits(needed=cost, balance=balance)
 

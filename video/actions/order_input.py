@@ -331,6 +331,13 @@ def _fields_of(serializer: type[Strict]) -> BindingDict:
     return super(Strict, serializer()).fields
 
 
+def refuse_late_cover(order: Order) -> None:
+    """Raise ValidationError for a cover behind the end of the video."""
+    at_s = cover_of(order)
+    if isinstance(at_s, float) and at_s >= order.duration_s:
+        raise ValidationError({"cover": [f"must be below {order.duration_s}, the seconds of the video"]})
+
+
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["models"]` are those that may
     make it, the likely one first, `["metadata"]` the client's own pairs, `["picture"]` the bytes of a start image that
@@ -375,9 +382,7 @@ class CreateSerializer(Strict):
         if picture is not None:
             attrs = {**attrs, "image_url": uploads.address_of(picture)}
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
-        at_s = cover_of(order)
-        if isinstance(at_s, float) and at_s >= order.duration_s:
-            raise ValidationError({"cover": [f"must be below {order.duration_s}, the seconds of the video"]})
+        refuse_late_cover(order)
         models = _models(order, fallback_said=attrs.get("fallback") is True)
         return {"order": order, "models": models, "picture": picture, "metadata": metadata}
 

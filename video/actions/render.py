@@ -20,12 +20,12 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
-from rest_framework.exceptions import ValidationError
 
 from media_pipeline.errors import MediaError
 from media_pipeline.storage import object_keys
 from video import ids
 from video.actions import task_rows
+from video.actions.order_input import refuse_late_cover
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.credits import key_spend, ledger, price
 from video.engine.transitions import PROGRESS_AT, WAITS_FOR_CORE
@@ -35,9 +35,8 @@ from video.infra.errors import Refusal
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Stage, Status, TaskEvent, VideoTask
-from video.models.order import Order, cover_of
+from video.models.order import Order
 from video.scheduling import backlog, storage_quota, transcode_slots
-from video.web.idempotency import KeyReused
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +63,7 @@ def render(
     task is made then.
     """
     asked_hash = _hash_of(task_id, changes) if idempotency_key else ""
-    if earlier := _earlier(user_id, idempotency_key, asked_hash):
+    if earlier := task_rows.of_key(user_id, idempotency_key, asked_hash):
         return earlier, False
     first = _first(user_id, task_id)
     task = _row(first, changes, idempotency_key, asked_hash)
@@ -78,12 +77,12 @@ def render(
     except Refusal:
         _drop(task)
         # An earlier run of the same call may have taken the user's last credits, bytes or place.
-        if not (earlier := _earlier(user_id, idempotency_key, asked_hash)):
+        if not (earlier := task_rows.of_key(user_id, idempotency_key, asked_hash)):
             raise
         return earlier, False
     if not made:
         _drop(task)
-        if earlier := _earlier(user_id, idempotency_key, asked_hash):
+        if earlier := task_rows.of_key(user_id, idempotency_key, asked_hash):
             return earlier, False
         # It was deleted in this very moment, so the key is free again.
         return render(user_id, task_id, changes, idempotency_key=idempotency_key, api_key=api_key)
@@ -94,16 +93,6 @@ def render(
 def _hash_of(task_id: str, changes: dict[str, Any]) -> str:
     asked = {"render": task_id, **changes}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _earlier(user_id: int, key: str | None, asked_hash: str) -> VideoTask | None:
-    """The task that has this key. Raises KeyReused when another request made it."""
-    if key is None:
-        return None
-    earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=key).first()
-    if earlier is not None and earlier.request_hash != asked_hash:
-        raise KeyReused(earlier.pk)
-    return earlier
 
 
 def _first(user_id: int, task_id: str) -> VideoTask:
@@ -126,9 +115,7 @@ def _row(first: VideoTask, changes: dict[str, Any], key: str | None, asked_hash:
     changes = dict(changes)
     metadata = changes.pop("metadata", {})
     order = replace(Order.of(first), **{**_ITS_OWN, **changes})
-    at_s = cover_of(order)
-    if isinstance(at_s, float) and at_s >= order.duration_s:
-        raise ValidationError({"cover": [f"must be below {order.duration_s}, the seconds of the video"]})
+    refuse_late_cover(order)
     task_id = ids.task_id()
     return VideoTask(
         id=task_id,

@@ -91,7 +91,7 @@ def retry(
         granted = _pay(task, plan, free=free, by=by)
         if api_key is not None:
             key_spend.spend(api_key, plan.debit)
-        task_rows.record_event(
+        event = task_rows.event_of(
             task.pk,
             plan.run,
             last,
@@ -102,6 +102,7 @@ def retry(
             action="retried",
             consequence=_costs(plan, free=free) + (", made anew" if regenerate else ""),
         )
+        task_rows.record_events([event])
         _dispatch_after_commit(task.pk, plan)
     return Retried(task.pk, plan.run, plan.stage, plan.debit, granted)
 

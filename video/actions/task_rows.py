@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from providers.untrusted import storable
 from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.web.idempotency import KeyReused
 
 
 class ActionRefused(Refusal):
@@ -58,6 +59,16 @@ def last_attempts(task_ids: Iterable[str], *, lock: bool = False) -> dict[str, G
     return {one.task_id: one for one in rows.filter(task_id__in=list(task_ids)).order_by("task_id", "attempt")}
 
 
+def of_key(user_id: int, key: str | None, request_hash: str) -> VideoTask | None:
+    """The user's task that an Idempotency-Key made. Raises KeyReused when another request made it."""
+    if key is None:
+        return None
+    earlier = VideoTask.objects.filter(user_id=user_id, idempotency_key=key).first()
+    if earlier is not None and earlier.request_hash != request_hash:
+        raise KeyReused(earlier.pk) from None
+    return earlier
+
+
 def is_refunded(task: VideoTask) -> bool:
     """Whether the debit of the task's present run was given back."""
     return CreditEntry.objects.filter(task=task, run=task.run, kind=CreditEntry.Kind.REFUND).exists()
@@ -72,23 +83,6 @@ def refunded(tasks: Mapping[str, VideoTask]) -> set[str]:
 def record_events(events: list[TaskEvent]) -> None:
     """Add them to the timelines, inside the caller's transaction."""
     TaskEvent.objects.bulk_create(events)
-
-
-def record_event(
-    task_id: str,
-    run: int,
-    attempt: Generation | None,
-    stage: Stage,
-    outcome: TaskEvent.Outcome,
-    *,
-    fence: int,
-    by: str,
-    action: str,
-    consequence: str,
-) -> None:
-    """Add one event to the task's timeline, inside the caller's transaction; see `event_of`."""
-    event = event_of(task_id, run, attempt, stage, outcome, fence=fence, by=by, action=action, consequence=consequence)
-    event.save(force_insert=True)
 
 
 def event_of(

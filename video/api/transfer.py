@@ -6,6 +6,7 @@ import gzip
 from hashlib import blake2b
 
 from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.utils.cache import patch_vary_headers
 
 #: Bytes. Below, compression saves no packet.
 LEAST_COMPRESSED = 2048
@@ -25,7 +26,7 @@ def revalidated(request: HttpRequest, response: HttpResponse) -> HttpResponse:
 
 def compress(request: HttpRequest, response: HttpResponse) -> None:
     """Put the answer into gzip where it is large and the client takes that."""
-    response["Vary"] = "Accept-Encoding" if "Vary" not in response else f"{response['Vary']}, Accept-Encoding"
+    patch_vary_headers(response, ("Accept-Encoding",))
     if len(response.content) >= LEAST_COMPRESSED and takes_gzip(request.META.get("HTTP_ACCEPT_ENCODING", "")):
         response.content = gzip.compress(response.content, LEVEL, mtime=0)
         response["Content-Encoding"] = "gzip"

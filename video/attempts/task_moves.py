@@ -63,31 +63,17 @@ def _reject(planned: QuerySet[Generation]) -> None:
     planned.update(state=State.REJECTED, ended_at=Now(), error_code="task_ended")
 
 
-def leave_cancelled(last: Generation | None) -> None:
-    """The last attempt of a task that is cancelled, locked: not sent, it frees its slot; else its job is to be stopped.
+def leave_cancelled(attempts: Iterable[Generation]) -> None:
+    """The last attempts of tasks that are cancelled, all locked: one that was not sent frees its slot, the job of
+    another one is to be stopped. Two statements at most.
 
-    Call it in the cancel's transaction; the probe, admission and the check follow after the commit.
+    Call it in the cancel's transaction; probes, admission and checks follow after the commit.
     """
-    if last is None:
-        return
-    attempt = Generation.objects.filter(pk=last.pk)
-    if last.state == State.PLANNED:
-        _reject(attempt)
-        # After the commit: admission locks circuits and credit accounts in another order.
-        after_commit(partial(health.give_back_probe, last.model, last.user_id))
-        after_commit(partial(refusals.end_try, last))
-        after_commit(dispatch.request_admission)
-    elif last.state in {State.UNKNOWN, State.ACCEPTED}:
-        attempt.update(look_at=Now(), cancel_wanted_at=Coalesce("cancel_wanted_at", Now()))
-        after_commit(partial(dispatch.request_check, last.pk))
-
-
-def leave_all_cancelled(attempts: Iterable[Generation]) -> None:
-    """`leave_cancelled` for the last attempts of several tasks, all locked; two statements at most."""
     last = list(attempts)
     planned = [one for one in last if one.state == State.PLANNED]
     if planned:
         _reject(Generation.objects.filter(pk__in=[one.pk for one in planned]))
+        # After the commit: admission locks circuits and credit accounts in another order.
         for model, user_id in {(one.model, one.user_id) for one in planned}:
             after_commit(partial(health.give_back_probe, model, user_id))
         for one in planned:

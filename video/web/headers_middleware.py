@@ -19,7 +19,7 @@ class HeadersMiddleware:
         request_id = request.META[request_ids.META] = request_ids.of(request.META.get(request_ids.META))
         # Not `request.headers`, which reads all of them: this is on the way of each request.
         forwarded = request.META.get("HTTP_X_FORWARDED_PROTO")
-        onward = headers.https_address(request.get_full_path(), forwarded) if forwarded == "http" else None
+        onward = None if forwarded is None else headers.https_address(request.get_full_path(), forwarded)
         # 308: a POST stays one. Kept by no cache, so that a change of the setting counts at once.
         response = (
             self._get_response(request)

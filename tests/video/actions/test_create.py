@@ -11,10 +11,11 @@ from django.db import connection, transaction
 
 from tests.environment import HOME
 from tests.factories import make_user
-from video.actions.create import KeyReused, create
+from video.actions.create import create
 from video.credits import ledger, price
 from video.models import CreditEntry, TaskEvent, VideoTask
 from video.models.order import Order
+from video.web.idempotency import KeyReused
 
 AT_ONCE = 50
 CANARY = "canary-prompt-of-one-key"

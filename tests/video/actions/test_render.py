@@ -17,7 +17,7 @@ from media_pipeline.storage.base import MediaStorage
 from tests.factories import give_core, make_user, reload
 from tests.video.racing import together
 from tests.video.storing import days_pass, files, saved, with_extras
-from video.actions import cancel, delete, render, retry
+from video.actions import cancel, delete, render, retry, task_rows
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.admin import timeline
 from video.credits import ledger
@@ -270,13 +270,13 @@ class TestOneKey:
         """The other call commits between this one's look and its insert."""
         first = saved(user)
         looked = []
-        earlier = render._earlier
+        earlier = task_rows.of_key
 
         def look(*args: Any) -> VideoTask | None:
             looked.append(args)
             return None if len(looked) == 2 else earlier(*args)
 
-        monkeypatch.setattr(render, "_earlier", look)
+        monkeypatch.setattr(task_rows, "of_key", look)
         one, is_new = render.render(user.pk, first.pk, {}, idempotency_key="k")
         assert is_new
         same, is_new = render.render(user.pk, first.pk, {}, idempotency_key="k")

@@ -9,6 +9,7 @@ from providers import catalogue, ranking
 from providers.models import Sound
 from providers.registry import PROVIDERS
 from video.actions.cancel import Refund
+from video.api import idempotency
 from video.api.contract.codes import CODES
 from video.api.contract.describe import Parameter
 from video.api.contract.shapes import (
@@ -45,7 +46,7 @@ IDEMPOTENCY_KEY = Parameter(
     text("Makes a repeat harmless: the same key and body get the first answer.", pattern=r"^[\x21-\x7e]{1,255}$"),
     place="header",
 )
-REPLAYED = {"Idempotency-Replayed": always("true", "Only on the answer to a repeat.")}
+REPLAYED = {idempotency.REPLAYED: always("true", "Only on the answer to a repeat.")}
 TASK_IN_PATH = Parameter("task_id", TASK_ID, place="path")
 OF_THE_PAGE_BEFORE = "`nextCursor` of the page before; without it the newest."
 ENTRY_CURSOR = Parameter("cursor", text(OF_THE_PAGE_BEFORE, pattern="^[1-9][0-9]{0,17}$"))

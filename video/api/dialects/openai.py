@@ -21,7 +21,7 @@ from rest_framework.request import Request
 from video.actions import cancel, delete
 from video.actions.order_input import InlinePicture
 from video.actions.task_rows import ActionRefused
-from video.api import errors
+from video.api import errors, idempotency
 from video.api.base import PublicApiView, caller, user_id
 from video.api.dialects import base, facts, words
 from video.api.dialects.facts import Facts
@@ -82,7 +82,7 @@ class VideosView(OpenAIView):
         made = facts.of_new(task) if is_new else facts.of(task.pk, request)
         response = answers.as_json(video(made), headers=POLL_AFTER)
         if not is_new:
-            response["Idempotency-Replayed"] = "true"
+            response[idempotency.REPLAYED] = "true"
         return response
 
     def get(self, request: Request) -> HttpResponse:

@@ -16,7 +16,7 @@ from rest_framework.request import Request
 
 from providers import catalogue
 from providers.models import Model, Sound
-from video.api import errors
+from video.api import errors, idempotency
 from video.api.base import PublicApiView
 from video.api.dialects import base, facts, words
 from video.api.dialects.facts import Facts
@@ -77,7 +77,7 @@ class VideosView(OpenRouterView):
         made = facts.of_new(task) if is_new else facts.of(task.pk, request)
         response = answers.as_json(job(made, request), status=202)
         if not is_new:
-            response["Idempotency-Replayed"] = "true"
+            response[idempotency.REPLAYED] = "true"
         return response
 
 

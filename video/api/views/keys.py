@@ -112,18 +112,12 @@ def shown(key: ApiKey) -> dict[str, Any]:
     secrets = list(key.secrets.all())
     used = [one.last_used_at for one in secrets if one.last_used_at is not None]
     today: date = timezone.now().date()
-    facts = {
-        **{
-            name: getattr(key, name)
-            for name in ("id", "name", "scopes", "addresses", "daily_credits", "requests_per_minute")
-        },
-        "spent_today": key.spent_credits if key.spent_on == today else 0,
-        "made_at": key.made_at,
-        "expires_at": key.expires_at,
-        "last_used_at": max(used, default=None),
+    spent = key.spent_credits if key.spent_on == today else 0
+    return {
+        **camel(key, "id name scopes addresses daily_credits requests_per_minute made_at expires_at"),
+        **camel({"spent_today": spent, "last_used_at": max(used, default=None)}, "spent_today last_used_at"),
+        "secrets": [camel(one, "hint made_at ends_at last_used_at") for one in secrets],
     }
-    said = camel(facts, " ".join(facts))
-    return {**said, "secrets": [camel(one, "hint made_at ends_at last_used_at") for one in secrets]}
 
 
 def record(request: Request, event: str, key_id: str, **facts: Any) -> None:

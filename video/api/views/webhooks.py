@@ -235,7 +235,7 @@ class ResendView(ApiView):
     def post(self, request: Request, delivery_id: str) -> HttpResponse:
         fields_of(request, NothingSerializer)
         endpoints.resend(_checked_delivery(delivery_id), user_id(request))
-        return success(_delivery(endpoints.find_delivery(_checked_delivery(delivery_id), user_id(request))))
+        return success(_delivery(endpoints.find_delivery(delivery_id, user_id(request))))
 
 
 def _checked(endpoint_id: str) -> str:
