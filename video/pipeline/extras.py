@@ -53,23 +53,12 @@ def make(claim: Claim, video: Path, folder: Path, *, reserve_bytes: int) -> tupl
     if task.tries or task.deaths > 1 + MOST_DEATHS:  # this claim is one of them
         log.warning("%s goes without %s: its stage failed before", task.pk, ", ".join(kinds))
         return {}, [_left_out(kind) for kind in kinds]
-    tools = toolkit()
+    maker: extras.Maker | None = None  # one look at the video serves all kinds
     made: dict[str, int] = {}
     found = []
     for kind in kinds:
         try:
-            maker = extras.Maker(
-                video,
-                tools.prober.probe(video, decode_first_frame=False),
-                folder,
-                ffmpeg=tools.ffmpeg,
-                prober=tools.prober,
-                deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
-                threads=settings.FFMPEG_THREADS,
-                quality=task.quality,  # type: ignore[arg-type]  # the column's choices are the names that it knows
-                cover=cover_of(task),
-                cancelled=claim.lost,
-            )
+            maker = maker or _maker(claim, video, folder)
             require_free(folder, expected_bytes=maker.info.size_bytes, reserve_bytes=reserve_bytes)
             made |= _stored(claim, maker.make(kind))
         except (errors.Cancelled, errors.StorageDown, errors.StorageRefused):
@@ -78,6 +67,22 @@ def make(claim: Claim, video: Path, folder: Path, *, reserve_bytes: int) -> tupl
             log.warning("%s goes without its %s: %s", task.pk, kind, err)
             found.append(_left_out(kind))
     return made, found
+
+
+def _maker(claim: Claim, video: Path, folder: Path) -> extras.Maker:
+    tools, task = toolkit(), claim.task
+    return extras.Maker(
+        video,
+        tools.prober.probe(video, decode_first_frame=False),
+        folder,
+        ffmpeg=tools.ffmpeg,
+        prober=tools.prober,
+        deadline_s=settings.TRANSCODE_TIMEOUT_SECONDS,
+        threads=settings.FFMPEG_THREADS,
+        quality=task.quality,  # type: ignore[arg-type]  # the column's choices are the names that it knows
+        cover=cover_of(task),
+        cancelled=claim.lost,
+    )
 
 
 def _stored(claim: Claim, files: Iterable[Path]) -> dict[str, int]:
