@@ -38,6 +38,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import OperationalError, connection
 
+from media_pipeline.encode.binary import included_ffmpeg
 from media_pipeline.encode.provenance import Label, what_is_wrong_with_mark
 from media_pipeline.errors import MediaError
 from video.infra.toolkit import toolkit
@@ -112,13 +113,8 @@ def ffmpeg_is_runnable(app_configs: Apps, **kwargs: Any) -> list[CheckMessage]:
         found = shutil.which(settings.FFMPEG_BINARY)
         hint = f"FFMPEG_BINARY is {settings.FFMPEG_BINARY}: name an ffmpeg, or leave it out to use the included one."
     else:
-        import imageio_ffmpeg
-
         hint = "Install the requirements again: they bring an ffmpeg. Or set FFMPEG_BINARY."
-        try:
-            found = shutil.which(imageio_ffmpeg.get_ffmpeg_exe())
-        except RuntimeError:  # what the package raises when it has no binary for this platform
-            found = None
+        found = included_ffmpeg()
     return [] if found else [Error("ffmpeg can't be run, so no video can be finished.", hint=hint, id="video.E002")]
 
 

@@ -132,6 +132,7 @@ def with_secrets(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
 def test_each_process_has_only_the_secrets_that_it_needs(with_secrets: int) -> None:
     found = secrets_below(with_secrets)
     nothing: set[str] = set()
+    assert found.pop("ffmpeg", nothing) == nothing  # a process starts one for a moment, to see what it can do
     workers = set(SECRETS) - {"JWT_SIGNING_KEY", "SECRET_KEY_FALLBACKS", "KLING_WEBHOOK_SECRET"}
     assert found == {
         "postgres": nothing,
@@ -209,6 +210,7 @@ KINDS = {
     "webhookQueue": "webhooks",
     "manage.py sweeper": "sweeper",
     "granian": "web",
+    "/ffmpeg": "ffmpeg",
 }
 
 

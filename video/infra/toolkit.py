@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
+from media_pipeline.encode.binary import included_ffmpeg
 from media_pipeline.encode.ffmpeg import FFmpeg
 from media_pipeline.encode.isolation import NO_ISOLATION, of_this_kernel
 from media_pipeline.encode.probe import Prober
@@ -119,12 +120,8 @@ def bucket_keys() -> S3Keys:
 
 
 def ffmpeg_binary() -> Path:
-    """Path of ffmpeg."""
-    if settings.FFMPEG_BINARY:
-        return Path(settings.FFMPEG_BINARY)
-    import imageio_ffmpeg
-
-    return Path(imageio_ffmpeg.get_ffmpeg_exe())
+    """Path of ffmpeg. A plain "ffmpeg" if none is configured or included: `FFmpeg` looks for it in PATH."""
+    return Path(settings.FFMPEG_BINARY or included_ffmpeg() or "ffmpeg")
 
 
 def origin(url: str) -> str:

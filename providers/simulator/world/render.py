@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import queue
 import shutil
 import subprocess
@@ -146,7 +147,13 @@ class Renderer:
         return self._ffmpeg
 
     def _run_ffmpeg(self, argv: list[str]) -> None:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={"PATH": os.defpath},  # started by hand, the simulator may have keys in its own
+        )
         with self._lock:
             self._running.add(process)
         try:
