@@ -160,11 +160,20 @@ def _times(query: Mapping[str, str], along: Conditions, of_each: Conditions, par
 def _time(name: str, text: str) -> datetime:
     try:
         if _TIME.fullmatch(text):
-            return datetime.fromisoformat(text.upper())
+            return _in_utc(datetime.fromisoformat(text.upper()))
     except ValueError:
         pass
     why = "must be a time with its zone, such as 2026-11-28T08:00:00Z (a plus in an address is written %2B)"
     raise errors.invalid(name, why)
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The moment by UTC: PostgreSQL takes no offset of 16 hours or more, ISO 8601 has those up to 24. What would lie
+    before the year 1 or after 9999 there is the first or last moment of those, as no task is so old or so late."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
 
 
 def _pairs(query: Mapping[str, str], along: Conditions, of_each: Conditions, params: Any, order: str) -> None:
