@@ -4,7 +4,6 @@ from django.contrib import admin
 from django.contrib.auth.views import PasswordResetCompleteView
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from video.admin.queues import queues_view
 from video.api.mcp.views import McpView
 from video.web import media, pages
 from video.web.reset_page import ResetPage
@@ -20,7 +19,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("storage/<path:key>", media.media, name="media"),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
-    path("admin/queues/", admin.site.admin_view(queues_view), name="admin-queues"),
+    path("admin/", include("video.admin.urls")),
     path("admin/reset/done/", PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/reset/<uidb64>/<token>/", ResetPage.as_view(), name="password_reset_confirm"),
     path("admin/", admin.site.urls),

@@ -6,10 +6,7 @@ from django.contrib import admin
 
 from video.admin import accounts, api_keys, attempts, failure_texts, logins, money, shares, tasks, users, webhooks
 
-admin.site.site_header = "Reelworks"
-admin.site.site_title = "Reelworks"
 admin.site.index_title = "What is going on"
-admin.site.enable_nav_sidebar = False  # tables need the width; the header has the links
 
 __all__ = [
     "accounts",

@@ -7,6 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import unfold.admin
 from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import quote
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     PaginatorOfRows = Paginator[Any]
     DjangoModelForm = forms.ModelForm[Any]
 else:
-    ModelAdmin, PaginatorOfRows, DjangoModelForm = admin.ModelAdmin, Paginator, forms.ModelForm
+    ModelAdmin, PaginatorOfRows, DjangoModelForm = unfold.admin.ModelAdmin, Paginator, forms.ModelForm
 
 MOST_LISTED = 10_000
 

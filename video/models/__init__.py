@@ -2,11 +2,12 @@
 
 Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
 `video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload,
-only `video.web.idempotency` an answered call.
+only `video.web.idempotency` an answered call, only `video.audit` a record of an act.
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
 from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
+from video.models.audit import AuditRecord
 from video.models.calls import AnsweredCall
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
@@ -25,6 +26,7 @@ __all__ = [
     "ApiKey",
     "ApiKeySecret",
     "AttachRequest",
+    "AuditRecord",
     "Circuit",
     "CreditEntry",
     "FailureText",

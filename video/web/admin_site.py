@@ -7,7 +7,6 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
-from django.contrib.admin import AdminSite
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -16,6 +15,7 @@ from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_protect
+from unfold.sites import UnfoldAdminSite
 
 from providers.untrusted import printable
 from video.web import second_factor_pages
@@ -25,7 +25,7 @@ from video.web.logins.second_factor import Standing
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 
 
-class Site(AdminSite):
+class Site(UnfoldAdminSite):
     """`admin.site`, by `config.admin_app`. Every page of it, and `admin-queues`, asks `has_permission`."""
 
     def has_permission(self, request: HttpRequest) -> bool:
@@ -69,8 +69,9 @@ class Site(AdminSite):
         return second_factor_pages.page(request, self.each_context(request))
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        """With what the header needs to know."""
-        return {**super().each_context(request), "second_factor_is_on": settings.ADMIN_SECOND_FACTOR != "off"}
+        """With what the header needs to know; without colours, which unfold would write into the page."""
+        found = {**super().each_context(request), "colors": {}}
+        return {**found, "second_factor_is_on": settings.ADMIN_SECOND_FACTOR != "off"}
 
     def _is_staff(self, request: HttpRequest) -> bool:
         return super().has_permission(request)

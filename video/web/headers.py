@@ -90,7 +90,7 @@ def page_policy(bucket: S3Address | None, *, inline: bool = False) -> str:
     Swagger UI's style sheet has its arrows and locks."""
     media = "'self'" if bucket is None else f"'self' {bucket.client_origin}"
     return (
-        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; connect-src 'self'; "
         f"img-src {media}{' data:' if inline else ''}; "
         f"media-src {media}; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     )

@@ -115,7 +115,7 @@ def test_what_programs_ask_has_these(web: Client, case: str) -> None:
 
 
 def test_a_static_file_has_these(web: Client) -> None:
-    for path in ("/static/reelworks/admin.js", "/static/admin/css/base.css"):
+    for path in ("/static/reelworks/console.js", "/static/admin/css/base.css"):
         reply = web.get(path)
         reply.close()
         checked(reply, 200, SEALED, "max-age=60, public")
@@ -237,7 +237,7 @@ def tls(settings: Settings) -> Settings:
 
 
 def test_browsers_keep_to_https_for_as_long_as_the_setting_says(web: Client, tls: Settings) -> None:
-    for path in ("/", "/api/nothing", "/static/reelworks/admin.js", "/healthz", f"/storage/{KEY}"):
+    for path in ("/", "/api/nothing", "/static/reelworks/console.js", "/healthz", f"/storage/{KEY}"):
         reply = web.get(path, **PROXIED)
         reply.close()
         assert reply["Strict-Transport-Security"] == "max-age=86400"

@@ -1,0 +1,12 @@
+"""Addresses of the admin's pages that show no model's rows, beneath /admin/."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import path
+
+from video.admin.queues import queues_view
+
+urlpatterns = [
+    path("queues/", admin.site.admin_view(queues_view), name="admin-queues"),
+]
