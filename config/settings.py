@@ -55,7 +55,7 @@ if PUBLIC_BASE_URL:
 INSTALLED_APPS = [
     "config",
     "video",
-    "unfold",  # its templates stand before Django's own
+    "unfold.apps.BasicAppConfig",  # the site is ours; its templates stand before Django's own
     "config.admin_app.AdminApp",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -69,9 +69,13 @@ class Site(UnfoldAdminSite):
         return second_factor_pages.page(request, self.each_context(request))
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        """With what the header needs to know; without colours, which unfold would write into the page."""
-        found = {**super().each_context(request), "colors": {}}
-        return {**found, "second_factor_is_on": settings.ADMIN_SECOND_FACTOR != "off"}
+        """With the links of the user's menu; without colours, which unfold would write into the page."""
+        links = []
+        if request.user.is_authenticated and request.user.has_usable_password():
+            links.append({"title": "Change password", "link": reverse("admin:password_change")})
+        if settings.ADMIN_SECOND_FACTOR != "off":
+            links.append({"title": "Second factor", "link": reverse("admin:second_factor")})
+        return {**super().each_context(request), "colors": {}, "account_links": links}
 
     def _is_staff(self, request: HttpRequest) -> bool:
         return super().has_permission(request)

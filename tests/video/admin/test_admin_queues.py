@@ -113,7 +113,7 @@ class TestPage:
         assert '<noscript><meta http-equiv="refresh"' in text
 
     def test_is_linked_from_the_index(self, operator: Client) -> None:
-        assert f'<a href="{PAGE}">Queues</a>' in page(operator, "/admin/")
+        assert f'href="{PAGE}"' in page(operator, "/admin/")
 
     def test_needs_as_many_queries_for_many_as_for_none(
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries

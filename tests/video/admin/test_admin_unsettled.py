@@ -81,7 +81,7 @@ class TestList:
         assert text.index("Given up in the last 3 days") < text.index(unknown.pk)
 
     def test_is_linked_from_every_page(self, operator: Client) -> None:
-        assert f'<a href="{LIST}">Open cases</a>' in page(operator, "/admin/")
+        assert f'href="{LIST}"' in page(operator, "/admin/")
 
     def test_needs_as_many_queries_for_many_as_for_one(
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries

@@ -399,7 +399,7 @@ def test_staff_without_one_are_seen_in_the_list(codes: list[str]) -> None:
     client = browser()
     give(client, code())
     page = client.get("/admin/auth/user/").content.decode()
-    assert page.count('alt="True"') + page.count('alt="False"') >= 2
+    assert page.count('title="True"') + page.count('title="False"') >= 2
     assert "field-second_factor" in page
     assert client.get("/admin/otp_totp/totpdevice/").status_code == 404, "its page shows the secrets of others"
 
