@@ -1,6 +1,6 @@
 """Every call with what schemathesis makes of its description, good and bad, with all of its checks.
 
-By cookie, by Bearer token and without a login. `make fuzz` asks more than 10,000 times, and other things each time.
+By cookie, by API key and without a login. `make fuzz` asks more than 10,000 times, and other things each time.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from schemathesis.config import SchemathesisConfig
 
 from tests.factories import make_user
 from video.api.contract import openapi
+from video.models import Scope
+from video.web.logins import api_keys
+from video.web.logins.api_keys import KeyOrder
 
 FUZZ = os.environ.get("TESTS_HYPOTHESIS_PROFILE") == "fuzz"
 #: Of each call and login, beside the cases that the description itself has: limits, left-out fields, other methods.
@@ -72,17 +75,21 @@ class Auth:
         return LOGIN.token
 
     def set(self, case: Any, token: str, context: Any) -> None:
-        if LOGIN.way == "bearer":
+        if LOGIN.way == "key":
             case.headers["Authorization"] = f"Bearer {token}"
         elif LOGIN.way == "cookie":
             case.cookies["token"] = token
 
 
-@pytest.fixture(params=["bearer", "cookie", "none"])
+@pytest.fixture(params=["key", "cookie", "none"])
 def _login(request: pytest.FixtureRequest, transactional_db: None) -> None:
-    """A token of no session, so that no call ends it."""
-    claims = {"user_id": make_user(credit=10_000).pk, "exp": time.time() + 3600}
+    """A key that may do all that keys may, or a token of no session, so that no call ends it."""
+    user = make_user(credit=10_000)
     LOGIN.way = request.param
+    if LOGIN.way == "key":
+        LOGIN.token = api_keys.make(user, KeyOrder("fuzz", tuple(Scope)))[1]
+        return
+    claims = {"user_id": user.pk, "exp": time.time() + 3600}
     LOGIN.token = jwt.encode(claims, django_settings.SIMPLE_JWT["SIGNING_KEY"], algorithm="HS256")
 
 
