@@ -27,7 +27,7 @@ fuzz: .venv/dev  ## the property tests with thousands of new examples each; TEST
 	@unset PYTHONDONTWRITEBYTECODE; TESTS_HYPOTHESIS_PROFILE=fuzz .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "hypothesis and not scale" $(TESTS)
 
 scale: .venv/dev  ## every index and the sweep's cost with 1,000,000 tasks, 10,000 jobs at the simulator, 30 jobs under chaos
-	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator
+	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator tests/deploy
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .

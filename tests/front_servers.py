@@ -1,4 +1,4 @@
-"""Web servers of a test's own before the product's, with the configurations that docs/serving.md shows."""
+"""Web servers of a test's own before the product's, with the configurations that docs/serving.md and deploy/ have."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ import pytest
 from tests.certificates import Certificates
 from tests.web_server import WebServer, free_port
 
-NGINX, LIGHTTPD = (shutil.which(name) or shutil.which(name, path="/usr/sbin") for name in ("nginx", "lighttpd"))
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "serving.md"
+NGINX, LIGHTTPD, CADDY = (
+    shutil.which(name) or shutil.which(name, path="/usr/sbin") for name in ("nginx", "lighttpd", "caddy")
+)
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "serving.md"
 
 
 def need_nginx() -> None:
@@ -33,6 +36,14 @@ def need_lighttpd() -> None:
     """Skip the test where it is not installed."""
     if LIGHTTPD is None:
         pytest.skip("needs lighttpd (Debian and Ubuntu: apt install lighttpd)")
+
+
+def need_caddy() -> None:
+    """Skip the test where it is not installed; fail it where it has to be."""
+    if CADDY is None:
+        if os.environ.get("TESTS_REQUIRE_CADDY"):
+            pytest.fail("TESTS_REQUIRE_CADDY is set, and no caddy is on the PATH")
+        pytest.skip("needs caddy (Debian and Ubuntu: apt install caddy)")
 
 
 def configuration(kind: str, replaced: dict[str, str]) -> str:
@@ -90,9 +101,27 @@ def lighttpd(folder: Path, port: int, server: WebServer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _running(argv: list[str], port: int, log: Path) -> Iterator[None]:
+def caddy(folder: Path, port: int, server: WebServer) -> Iterator[None]:
+    """The proxy of compose.yaml, by plain http on `port`; gone when the block ends."""
+    own = {
+        "SITE": f"http://127.0.0.1:{port}",
+        "UPSTREAM": f"127.0.0.1:{server.port}",
+        "STORAGE": str(server.storage),
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder),
+    }
+    config = folder / "Caddyfile"
+    config.write_text("{\n\tadmin off\n}\n" + (ROOT / "deploy" / "Caddyfile").read_text())
+    argv = [str(CADDY), "run", "--config", str(config), "--adapter", "caddyfile"]
+    with _running(argv, port, folder / "caddy.log", env={**os.environ, **own}):
+        yield
+
+
+@contextlib.contextmanager
+def _running(argv: list[str], port: int, log: Path, env: dict[str, str] | None = None) -> Iterator[None]:
     log.touch()
-    process = subprocess.Popen(argv)
+    process = subprocess.Popen(argv, env=env)
     try:
         deadline = time.monotonic() + 30
         while True:

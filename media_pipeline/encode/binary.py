@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 
 def included_ffmpeg() -> str | None:
-    """Absolute path of the ffmpeg in the package `imageio-ffmpeg`, or of the one that its `IMAGEIO_FFMPEG_EXE` names.
-    None if that package has no binary for this platform.
+    """Absolute path of the ffmpeg in the package `imageio-ffmpeg`. None if it has no binary for this platform.
 
     The package's own `get_ffmpeg_exe` starts each binary once to see whether it runs. That child would get all of our
     environment, keys and passwords too, and a process that is no more than started would cost 30 ms. So the file is
     only looked for here; whether it runs is said by the first video.
     """
-    named = os.environ.get("IMAGEIO_FFMPEG_EXE")
-    if named:
-        return shutil.which(named)
     import imageio_ffmpeg.binaries  # late: its import is not free
 
     folders = [Path(folder) for folder in imageio_ffmpeg.binaries.__path__]

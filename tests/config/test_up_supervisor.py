@@ -45,7 +45,9 @@ def test_procfile_is_read_and_mistakes_are_named(tmp_path: Path) -> None:
 
 
 def test_our_procfile_has_what_the_documentation_lists() -> None:
-    assert set(read_procfile(ROOT / "Procfile")) == {"web", "worker", "media", "webhooks", "sweeper", "simulator"}
+    assert set(read_procfile(ROOT / "Procfile")) == {
+        *("release", "web", "worker", "media", "webhooks", "sweeper", "simulator"),
+    }
 
 
 def test_log_lines_carry_the_aligned_name_and_no_colour_without_terminal(

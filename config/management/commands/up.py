@@ -88,6 +88,7 @@ class Command(BaseCommand):
         running.tell(system)
         servers = Servers()
         commands = read_procfile(settings.BASE_DIR / "Procfile")
+        commands.pop("release")  # for platforms that run it before a new version; see `_prepare_database`
         if not settings.SIMULATE:
             commands.pop("simulator", None)
         log_dir = settings.REELWORKS_HOME / "log" if then is not None else None

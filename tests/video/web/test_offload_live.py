@@ -1,4 +1,4 @@
-"""The bytes of stored files are sent by real servers in front, which are set up as docs/serving.md says."""
+"""The bytes of stored files are sent by real servers in front, set up as docs/serving.md and deploy/Caddyfile say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.certificates import Certificates
-from tests.front_servers import lighttpd, need_lighttpd, need_nginx, nginx
+from tests.front_servers import caddy, lighttpd, need_caddy, need_lighttpd, need_nginx, nginx
 from tests.web_server import WebServer, free_port, web_server
 from video.web import media
 
@@ -37,7 +37,7 @@ def asked(base: str, authority: str | bool, path: str, method: str = "GET", **he
     return requests.request(method, f"{base}{path}", headers=named, verify=authority, timeout=20)
 
 
-@pytest.fixture(scope="module", params=["nginx", "lighttpd"])
+@pytest.fixture(scope="module", params=["nginx", "lighttpd", "caddy"])
 def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     folder, port = tmp_path_factory.mktemp(request.param), free_port()
     if request.param == "nginx":
@@ -51,6 +51,12 @@ def proxied(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         ):
             server.store(KEY, CONTENT)
             yield Proxied("nginx", partial(asked, base, str(certificates.authority)), server)
+    elif request.param == "caddy":
+        need_caddy()
+        own = {"STORAGE_OFFLOAD": "x-accel-redirect", "TRUSTED_PROXIES": "127.0.0.1"}
+        with web_server(folder, FRONTEND_ORIGINS=OURS, **own) as server, caddy(folder, port, server):
+            server.store(KEY, CONTENT)
+            yield Proxied("caddy", partial(asked, f"http://127.0.0.1:{port}", True), server)
     else:
         need_lighttpd()
         with (
