@@ -98,7 +98,7 @@ def caller(raw: str, request: Request, beside: Beside | None, *, is_counted: boo
         security_log.record_sample("key_refused", address=address, reason="unknown")
         throttle.count_key(address)
         raise AuthenticationFailed("There is no such API key.", code="invalid_key")
-    state, key_id, scopes, leases, *row = rows[0]
+    state, key_id, name, scopes, leases, *row = rows[0]
     if state:
         security_log.record_sample("key_refused", address=address, reason=state, key=key_id)
         if state == "address":
@@ -109,7 +109,7 @@ def caller(raw: str, request: Request, beside: Beside | None, *, is_counted: boo
     _seen.belongs_to(digest, subjects)
     if chunks is not None:
         request_limits.limits.settle(subjects, chunks, leases, sent_at=sent_at)
-    return Caller(user, None, found, KeyFacts(key_id, frozenset(scopes)))
+    return Caller(user, None, found, KeyFacts(key_id, name, frozenset(scopes)))
 
 
 def refuse_beyond(key: KeyFacts, needed: KeyScope, method: str) -> None:
@@ -153,6 +153,6 @@ def _sql(beside: str, *, is_written: bool) -> str:
     columns = ", ".join([*(f"u.{name}" for name in tokens.OF_USER), *(["beside.*"] if beside else [])])
     more = f"LEFT JOIN LATERAL ({beside}) beside ON true" if beside else ""
     return (
-        f"{_WRITTEN if is_written else ''} SELECT {_STATE}, k.id, k.scopes, {leases}, {columns} "  # noqa: S608
+        f"{_WRITTEN if is_written else ''} SELECT {_STATE}, k.id, k.name, k.scopes, {leases}, {columns} "  # noqa: S608
         f"FROM {_FROM} {more} {'CROSS JOIN leases' if is_written else ''} WHERE s.digest = %(digest)s"
     )

@@ -159,6 +159,7 @@ class KeyFacts:
     """The API key that a caller came with."""
 
     id: str
+    name: str
     scopes: frozenset[str]
 
 
