@@ -24,6 +24,7 @@ from bench.system import BenchError, Home, Reelworks, home, reelworks
 from bench.tables import table
 from bench.watch import own_bytes
 from bench.web import run_load
+from video.audit.actors import Unaudited
 
 TOLD_WITHIN_S = 0.5
 LEAST_RATE = 0.9
@@ -74,7 +75,7 @@ async def told(place: Home, listening: Listeners, task_ids: list[str]) -> list[f
     for task_id in task_ids:
         listening.told_at.clear()
         mine = [number for number in range(listening._number) if task_ids[number % len(task_ids)] == task_id]
-        await asyncio.to_thread(partial(cancel.cancel, task_id, by="bench"))
+        await asyncio.to_thread(partial(cancel.cancel, task_id, by=Unaudited("bench")))
         begun = time.perf_counter()
         while not all(number in listening.told_at for number in mine):
             if time.perf_counter() - begun > 10:

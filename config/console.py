@@ -65,6 +65,7 @@ NAVIGATION = [
         "Records",
         _list("Attempts", "call_split", "video.generation"),
         _list("Events", "history", "video.taskevent"),
+        _list("Audit", "fact_check", "video.auditrecord"),
         _list("Webhook endpoints", "webhook", "video.webhookendpoint"),
         _list("Webhook deliveries", "outgoing_mail", "video.webhookdelivery"),
     ),

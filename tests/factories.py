@@ -13,14 +13,18 @@ from providers.contract import Submitted
 from video.actions import create
 from video.api import tokens
 from video.attempts import records
+from video.audit.actors import Actor
 from video.credits import ledger
 from video.engine import claims, transitions
 from video.engine.claims import Claim
 from video.engine.outcomes import Park
-from video.models import Generation, Stage, VideoTask
+from video.models import AuditRecord, Generation, Stage, VideoTask
 from video.models.order import Order
 from video.scheduling import admission
 from video.web.logins import sessions
+
+#: An operator who acts.
+OLGA = Actor("olga", AuditRecord.Via.ADMIN, "198.51.100.7")
 
 
 def make_user(credit: int = 1000, **more: object) -> AbstractBaseUser:

@@ -10,12 +10,13 @@ class VideoConfig(AppConfig):
     verbose_name = "Video"
 
     def ready(self) -> None:
-        """Register the system checks, and have time-outs read back and logins recorded."""
+        """Register the system checks, and have time-outs read back, logins recorded and roles kept."""
         from video import checks  # noqa: F401 - importing registers them
         from video.infra import timeouts
-        from video.web import security_log
+        from video.web import roles, security_log
 
         # As the app django.contrib.postgres does, which also asks each new connection for types that are not used here.
         IndexExpression.register_wrappers(OrderBy, OpClass, Collate)
         timeouts.watch()
         security_log.watch()
+        roles.watch()

@@ -21,6 +21,7 @@ from django.conf import settings
 from tests.factories import make_task, make_user, reload
 from tests.system.system import Process, Simulator, System, running, until
 from video.actions import cancel, retry
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import CreditEntry, Generation, Stage, VideoTask
 from video.scheduling import admission
@@ -176,7 +177,7 @@ class Run:
         def all_cancelled() -> bool:
             for one in list(left):
                 if CASES[one[1]].where(self.tasks[one], self.simulator):
-                    assert cancel.cancel(self.tasks[one].pk, by="its user").changed
+                    assert cancel.cancel(self.tasks[one].pk, by=Unaudited("its user")).changed
                     left.remove(one)
             return not left
 
@@ -292,7 +293,7 @@ def test_cancel_kills_a_transcode_and_a_retry_goes_on_with_its_source(system: Sy
     more = {"resolution": "1080p", "fps": 60, "quality": "high", "duration_s": 10}
     task = make_task(make_user(), "a long transcode", **more)
     until("ffmpeg runs", lambda: ffmpegs_of(media))
-    done = cancel.cancel(task.pk, by="its user")
+    done = cancel.cancel(task.pk, by=Unaudited("its user"))
     assert (done.stage, done.refund) == (Stage.TRANSCODE, cancel.Refund.NONE)
     until("ffmpeg is gone", lambda: not ffmpegs_of(media))
     until("its scratch files too", lambda: not list(scratch().iterdir()))
@@ -300,7 +301,7 @@ def test_cancel_kills_a_transcode_and_a_retry_goes_on_with_its_source(system: Sy
     task = reload(task)
     assert (task.status, task.has_work_files) == ("cancelled", True)
     VideoTask.objects.filter(pk=task.pk).update(fps=30, resolution="source")  # a quick one, for the rest
-    again = retry.retry(task.pk, by="its user")
+    again = retry.retry(task.pk, by=Unaudited("its user"))
     assert (again.stage, again.run, again.debited) == (Stage.TRANSCODE, 1, 0)
     until("the video is stored", lambda: reload(task).status == "success")
     assert simulator.submits("a long transcode")["created"] == 1
@@ -315,7 +316,7 @@ def test_cancel_while_saving_leaves_no_file_behind(system: System, simulator: Si
     until("both files have their names", lambda: folder.is_dir() and len(list(folder.iterdir())) == 2)
     until("the worker stands still", lambda: _is_stopped(worker))
     sweeper.kill()
-    assert cancel.cancel(task.pk, by="its user").refund is cancel.Refund.NONE
+    assert cancel.cancel(task.pk, by=Unaudited("its user")).refund is cancel.Refund.NONE
     worker.signal(signal.SIGCONT)
     until("they are gone", lambda: not list(folder.iterdir()))
     assert reload(task).status == "cancelled"
@@ -333,7 +334,7 @@ def test_a_retry_goes_on_at_the_failed_stage_and_pays_for_its_run(system: System
     task = make_task(make_user(), prompt)
     until("it has failed", lambda: reload(task).status == "failed")
     assert (reload(task).error_code, reload(task).stage) == ("not_a_video", "download")
-    done = retry.retry(task.pk, by="its user")
+    done = retry.retry(task.pk, by=Unaudited("its user"))
     assert (done.stage, done.run, done.debited) == (Stage.DOWNLOAD, 2, 10)
     until("the video is stored", lambda: reload(task).status == "success")
     submits = simulator.submits(prompt)
@@ -348,7 +349,7 @@ def test_a_retry_with_nothing_to_go_on_with_submits_anew_once(system: System, si
     prompt = "refused once [[sim status=400x1]]"
     task = make_task(make_user(), prompt)
     until("it has failed", lambda: reload(task).status == "failed")
-    assert retry.retry(task.pk, by="its user").stage is Stage.GENERATE
+    assert retry.retry(task.pk, by=Unaudited("its user")).stage is Stage.GENERATE
     until("the video is stored", lambda: reload(task).status == "success")
     submits = simulator.submits(prompt)
     assert (submits["received"], submits["created"]) == (2, 1)

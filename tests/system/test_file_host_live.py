@@ -15,6 +15,7 @@ from django.conf import settings
 from tests.factories import make_task, make_user, reload
 from tests.system.system import Simulator, System, until
 from video.actions import cancel
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask
 
@@ -106,7 +107,7 @@ def test_an_operator_sees_what_a_finished_video_waits_for_and_may_cancel_it(
     waits = VideoTask.objects.filter(pk=task.pk, park_code="download_failed", lease_until=None)
     until("it waits", lambda: waits.filter(park_reason__regex="^fetch [0-9]+ of .* answered 503").exists())
     assert reload(task).tries == 0
-    assert cancel.cancel(task.pk, by="its user").refund is cancel.Refund.NONE
+    assert cancel.cancel(task.pk, by=Unaudited("its user")).refund is cancel.Refund.NONE
     assert reload(task).status == "cancelled"
     assert simulator.submits(task.prompt)["created"] == 1
 

@@ -18,6 +18,7 @@ from tests.factories import accepted, make_task, make_user, reload
 from tests.system.system import Simulator, System, broker, until
 from video.actions import cancel
 from video.attempts import poll_policy, records
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import Generation, ProviderAccount, ProviderKey, VideoTask
 
@@ -65,7 +66,7 @@ def learnt(render_s: float) -> None:
         task = make_task()
         generation = accepted(task, f"job-of-before-{number}")
         records.record_ended(generation.pk, Generation.State.SUCCEEDED)
-        assert cancel.cancel(task.pk, by="its user").changed
+        assert cancel.cancel(task.pk, by=Unaudited("its user")).changed
         Generation.objects.filter(pk=generation.pk).update(
             simulated=False, accepted_at=F("ended_at") - timedelta(seconds=render_s)
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.factories import make_task, reload
+from tests.factories import OLGA, make_task, reload
 from tests.system.system import Simulator, System, until
 from video.attempts import failure_texts
 from video.credits import ledger
@@ -52,7 +52,7 @@ def test_no_second_vendor_is_asked_before_an_operator_has_decided(
     assert "new" in row.signature
     assert "lighthouse" not in row.sample
 
-    failure_texts.decide(row.pk, "another_model", by="olga")
+    failure_texts.decide(row.pk, "another_model", by=OLGA)
     second, jobs = tried(2)
     assert second.status == "success"
     assert len(way(second)) == jobs >= 2  # Kling has several models to try
@@ -60,7 +60,7 @@ def test_no_second_vendor_is_asked_before_an_operator_has_decided(
     assert way(second)[-1][0] != vendor
     assert ledger.balance(second.user_id) == 990
 
-    row = failure_texts.decide(row.pk, "moderation", by="olga")
+    row = failure_texts.decide(row.pk, "moderation", by=OLGA)
     third, jobs = tried(3)
     assert (third.status, third.error_code, jobs) == ("failed", "moderation", 1)
     assert FailureText.objects.get(provider=vendor).count == row.count + 1

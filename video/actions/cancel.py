@@ -16,6 +16,8 @@ from django.db import transaction
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.attempts import task_moves
+from video.audit import records
+from video.audit.actors import Actor, Unaudited
 from video.credits import ledger
 from video.engine import transitions
 from video.infra import database
@@ -61,8 +63,9 @@ class Cancelled:
         return f"in {self.stage}; {self.refund.words}{asked}"
 
 
-def cancel(task_id: str, *, by: str, user_id: int | None = None, only_waiting: bool = False) -> Cancelled:
-    """Cancel a task in any stage; of this user only, if one is given. `by`: the name that the timeline shows.
+def cancel(task_id: str, *, by: Actor | Unaudited, user_id: int | None = None, only_waiting: bool = False) -> Cancelled:
+    """Cancel a task in any stage; of this user only, if one is given. `by`: whom the timeline names; what an operator
+    does is recorded.
 
     Raises NoSuchTask, and ActionRefused: `not_cancellable` once the task has ended otherwise, `not_waiting` if it has a
     slot by now and `only_waiting` tasks are to be cancelled. Safe to repeat: a second run changes nothing and answers
@@ -83,11 +86,13 @@ def cancel(task_id: str, *, by: str, user_id: int | None = None, only_waiting: b
             refund = Refund.NONE  # it was never paid, or had been refunded when its run failed
         event = _event(task_id, moved, last, refund, by=by)
         task_rows.record_events([event])
-    return Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
+        done = Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
+        records.record(by, "cancel", "videotask", task_id, detail=done.words)
+    return done
 
 
 def _event(
-    task_id: str, moved: tuple[int, Stage, int], last: Generation | None, refund: Refund, *, by: str
+    task_id: str, moved: tuple[int, Stage, int], last: Generation | None, refund: Refund, *, by: Actor | Unaudited
 ) -> TaskEvent:
     """What the timeline says of a cancel. `moved`: as of `_cancel_row`."""
     run, stage, fence = moved
@@ -161,7 +166,7 @@ def _ended_before(task: VideoTask, last: Generation | None, *, is_refunded: bool
     return Cancelled(task.pk, task.run, Stage(task.stage), refund, changed=False)
 
 
-def cancel_many(task_ids: Sequence[str], *, by: str, user_id: int) -> dict[str, Cancelled | ActionRefused]:
+def cancel_many(task_ids: Sequence[str], *, by: Unaudited, user_id: int) -> dict[str, Cancelled | ActionRefused]:
     """Cancel several tasks of a user: by id, what was done or why not, as `cancel` would say it of each.
 
     One transaction, and a fixed number of statements however many they are. It locks all tasks, then all attempts, then

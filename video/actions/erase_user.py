@@ -4,7 +4,8 @@ An operator's wish is a row (`UserErasure`), and switches the user off at once, 
 in small steps that may each be repeated: tasks under way are cancelled, all tasks deleted with their files, and what
 else is the user's own (`OWN`); last of all the name. Whoever dies in between, the sweeper goes on from the row.
 
-What staff did to the tasks of others stays in those tasks' histories, under the name that they had.
+What staff did to the tasks of others stays in those tasks' histories, under the name that they had; the audit has the
+number in its place.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from media_pipeline.errors import MediaError
 from providers.untrusted import storable
 from video.actions import cancel, delete
 from video.actions.task_rows import ActionRefused
+from video.audit import records
+from video.audit.actors import Actor, Unaudited
 from video.credits import ledger
 from video.infra import database
 from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
@@ -36,7 +39,7 @@ from video.webhooks import deliveries
 
 log = logging.getLogger(__name__)
 
-BY = "the erasure of its user"
+BY = Unaudited("the erasure of its user")
 BATCH = 500  # tasks of a statement
 #: A create that was under way when its user was switched off has committed by then.
 LOOK_AGAIN_S = 600
@@ -67,10 +70,10 @@ def extent(user_id: int) -> Extent:
     )
 
 
-def ask(user_id: int, *, by: str, address: str = "") -> None:
+def ask(user_id: int, *, by: Actor, address: str = "") -> None:
     """Switch a user off, and write down that they are to be erased; `work` does it. Safe to repeat.
 
-    `by`: the operator, for the log; `address`: theirs. Raises ActionRefused `last_superuser`.
+    `by`: the operator; `address`: theirs, for the log. Raises ActionRefused `last_superuser`.
     """
     users = get_user_model().objects
     with transaction.atomic():
@@ -81,9 +84,10 @@ def ask(user_id: int, *, by: str, address: str = "") -> None:
         sessions.end_all(user, LoginSession.End.SWITCHED_OFF)
         users.filter(pk=user_id).update(is_active=False)
         UserErasure.objects.update_or_create(
-            user_id=user_id, defaults={"asked_by": storable(by, 150), "asked_at": Now(), "ended_at": None}
+            user_id=user_id, defaults={"asked_by": storable(by.words, 150), "asked_at": Now(), "ended_at": None}
         )
-    security_log.record("erasure_asked", address=address, erased=user_id, by=by)
+        records.record(by, "erase", "user", user_id, detail="asked for; switched off")
+    security_log.record("erasure_asked", address=address, erased=user_id, by=by.words)
 
 
 def asked() -> list[int]:
@@ -157,6 +161,7 @@ def _finish(user_id: int) -> bool:
             return False
         _forget_name(user)
         _forget_name_in_the_admins_log(user)
+        records.forget_name(user_id, user.get_username())
         ended = UserErasure.objects.filter(pk=user_id, ended_at=None).update(ended_at=Now())
     if ended:
         tasks = VideoTask.objects.filter(user_id=user_id).count()
@@ -195,6 +200,7 @@ def _forget_second_factor(user_id: int) -> None:
 
 #: What else is a user's own, beside tasks and name: each is given the user's id, and may be repeated.
 OWN: tuple[Callable[[int], object], ...] = (
+    records.forget_reasons,  # first: it asks which keys and logins were theirs
     sessions.forget,
     api_keys.forget,
     _forget_share,

@@ -16,6 +16,8 @@ from providers.catalogue import UnknownModel
 from video.actions import task_rows
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.attempts import task_moves
+from video.audit import records
+from video.audit.actors import Actor, Unaudited, words_of
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch, transitions
 from video.engine.transitions import PROGRESS_AT, RESUMES_AT
@@ -62,7 +64,7 @@ class RetryPlan:
 def retry(
     task_id: str,
     *,
-    by: str,
+    by: Actor | Unaudited,
     user_id: int | None = None,
     free: bool = False,
     regenerate: bool = False,
@@ -70,11 +72,11 @@ def retry(
 ) -> Retried:
     """Let a failed or cancelled task go on where it stopped; of this user only, if one is given.
 
-    `by`: the name that the timeline shows. `free`: what it costs is granted first. `regenerate`: another attempt at a
-    provider, whatever is stored already. `api_key`: the id of the key that asks for it, whose limit counts. Raises
-    NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry` does, and TooManyWaiting,
-    TooManyLive and StorageFull for a user whose backlog or storage is full (operators may overfill all of them);
-    nothing is changed then. A second run is refused, since the task is under way.
+    `by`: whom the timeline names; what an operator does is recorded. `free`: what it costs is granted first.
+    `regenerate`: another attempt at a provider, whatever is stored already. `api_key`: the id of the key that asks for
+    it, whose limit counts. Raises NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry`
+    does, and TooManyWaiting, TooManyLive and StorageFull for a user whose backlog or storage is full (operators may
+    overfill all of them); nothing is changed then. A second run is refused, since the task is under way.
     """
     with transaction.atomic():
         task = task_rows.find(task_id, user_id, lock=True)
@@ -104,13 +106,15 @@ def retry(
         )
         task_rows.record_events([event])
         _dispatch_after_commit(task.pk, plan)
-    return Retried(task.pk, plan.run, plan.stage, plan.debit, granted)
+        done = Retried(task.pk, plan.run, plan.stage, plan.debit, granted)
+        records.record(by, "retry", "videotask", task.pk, detail=done.words)
+    return done
 
 
 def retry_many(
     task_ids: Sequence[str],
     *,
-    by: str,
+    by: Unaudited,
     user_id: int,
     free: bool = False,
     regenerate: bool = False,
@@ -273,11 +277,11 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
     return fence
 
 
-def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: str) -> int:
+def _pay(task: VideoTask, plan: RetryPlan, *, free: bool, by: Actor | Unaudited) -> int:
     """Debit what the run costs, after granting it if it is `free`. Returns the credits granted."""
     granted = plan.debit if free else 0
     if granted:
-        note = f"free retry of {task.pk}, run {plan.run}, by {by}"
+        note = f"free retry of {task.pk}, run {plan.run}, by {words_of(by)}"
         ledger.grant(task.user_id, granted, note=note, task_id=task.pk, run=plan.run)
     ledger.debit(task.user_id, plan.debit, task_id=task.pk, run=plan.run)
     return granted

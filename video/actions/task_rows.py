@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from providers.untrusted import storable
+from video.audit.actors import Actor, Unaudited, words_of
 from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.web.idempotency import KeyReused
@@ -93,7 +94,7 @@ def event_of(
     outcome: TaskEvent.Outcome,
     *,
     fence: int,
-    by: str,
+    by: Actor | Unaudited,
     action: str,
     consequence: str,
 ) -> TaskEvent:
@@ -108,7 +109,7 @@ def event_of(
         stage=stage,
         outcome=outcome,
         fence=fence,
-        worker=storable(by, 120),
-        detail=storable(f"{action} by {by}; {consequence}", 300),
-        owner_detail=TaskEvent.BY_OPERATOR if by.startswith("operator ") else storable(f"{action}; {consequence}", 300),
+        worker=storable(words_of(by), 120),
+        detail=storable(f"{action} by {words_of(by)}; {consequence}", 300),
+        owner_detail=TaskEvent.BY_OPERATOR if isinstance(by, Actor) else storable(f"{action}; {consequence}", 300),
     )

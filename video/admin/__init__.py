@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from video.admin import accounts, api_keys, attempts, failure_texts, logins, money, shares, tasks, users, webhooks
+from video.admin import (
+    accounts,
+    api_keys,
+    attempts,
+    audit,
+    failure_texts,
+    logins,
+    money,
+    shares,
+    tasks,
+    users,
+    webhooks,
+)
 
 admin.site.index_title = "What is going on"
 
@@ -12,6 +24,7 @@ __all__ = [
     "accounts",
     "api_keys",
     "attempts",
+    "audit",
     "failure_texts",
     "logins",
     "money",

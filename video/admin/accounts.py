@@ -86,7 +86,7 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
         description="Drain (start no new jobs with them; those under way are still looked at)", permissions=["change"]
     )
     def drain(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        changed = self._set_state(request, queryset, ProviderKey.State.DRAINING, "Drained")
+        changed = self._set_state(request, queryset, ProviderKey.State.DRAINING, "drain")
         if not changed:
             self.message_user(request, "All of these were draining already.")
             return
@@ -100,19 +100,19 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
 
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "Activated")
+        changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "activate")
         dispatch.request_admission()
         done = f"Jobs may start with {count(changed, 'key')} again."
         self.message_user(request, done if changed else "All of these were active already.")
 
     def _set_state(
-        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, log_entry: str
+        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, action: str
     ) -> int:
         return self.change_rows(
             request,
             queryset,
             lambda key: bool(key.state != state or key.refusals),
-            log_entry,
+            action,
             state=state,
             last_error="",
             **refusals.NOTHING_KNOWN,
@@ -203,7 +203,7 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
             request,
             queryset,
             lambda one: bool(one.closed_reason or one.cooldown_until or one.lowered_until or one.refusals),
-            "Opened again",
+            "open",
             **refusals.NOTHING_KNOWN,
             closed_reason="",
             cooldown_until=None,
@@ -346,7 +346,7 @@ class CircuitAdmin(ReadOnlyAdmin):
             request,
             queryset,
             lambda one: bool(one.faults or one.open_until or one.probing_since),
-            "Closed",
+            "close",
             **health.CLOSED,
         )
         dispatch.request_admission()

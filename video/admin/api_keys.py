@@ -12,12 +12,11 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from video.admin.logins import by
+from video.actions import for_users
 from video.admin.read_only import ModelForm, PageAdmin, ago
 from video.infra.durations import count
 from video.models import ApiKey, Scope
-from video.web import security_log
-from video.web.client_address import client_address
+from video.web import actors
 from video.web.logins import api_keys
 from video.web.logins.api_keys import KeyOrder, NoSuchKey, TooManyKeys
 
@@ -111,23 +110,23 @@ class ApiKeyAdmin(PageAdmin):
     def save_model(self, request: HttpRequest, obj: ApiKey, form: Any, change: bool) -> None:
         if change:
             changed = {name: getattr(obj, name) for name in form.changed_data}
-            if not api_keys.change(obj.pk, **changed):
+            if not for_users.change_key(obj, by=actors.of_request(request), **changed):
                 self.message_user(request, "This key has ended meanwhile; nothing was changed.", "ERROR")
-            elif changed:
-                self._record(request, "key_changed", obj)
             return
         lasts = None if obj.expires_at is None else obj.expires_at - timezone.now()
         order = KeyOrder(obj.name, obj.scopes, obj.addresses, obj.daily_credits, obj.requests_per_minute, lasts)
         try:
-            obj.pk, request.made_text = api_keys.make(obj.user, order)  # type: ignore[attr-defined]
+            obj.pk, request.made_text = for_users.make_key(  # type: ignore[attr-defined]
+                obj.user, order, by=actors.of_request(request)
+            )
         except (TooManyKeys, NoSuchKey) as err:
             request.not_made = str(err)  # type: ignore[attr-defined]
-            return
-        self._record(request, "key_made", obj)
 
     def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Only of a key that was made."""
-        return super().log_addition(request, obj, message) if hasattr(request, "made_text") else None
+        """`for_users` records it, as it does a change."""
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """See `log_addition`."""
 
     def response_add(self, request: HttpRequest, obj: ApiKey, post_url_continue: str | None = None) -> HttpResponse:
         if hasattr(request, "made_text"):
@@ -138,30 +137,20 @@ class ApiKeyAdmin(PageAdmin):
     @admin.action(description="Roll: a new text, the old one is good for a day", permissions=["change"])
     def roll(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> HttpResponse | None:
         """New texts of the selected keys."""
-        rolled = []
+        rolled, by = [], actors.of_request(request)
         for key in queryset.select_related("user"):
             try:
-                rolled.append((key, api_keys.roll(key.pk, None, overlap=OVERLAP)))
+                rolled.append((key, for_users.roll_key(key.pk, overlap=OVERLAP, by=by)))
             except NoSuchKey:
                 self.message_user(request, f"{key.pk} has ended.", "ERROR")
-                continue
-            self._record(request, "key_rolled", key)
-            self.log_change(request, key, "Roll.")
         return self._texts_page(request, rolled) if rolled else None
 
     @admin.action(description="Revoke", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         """End the selected keys at once."""
-        ended = 0
-        for key in queryset.select_related("user"):
-            if api_keys.end(key.pk, None, ApiKey.End.OPERATOR):
-                ended += 1
-                self._record(request, "key_revoked", key)
-                self.log_change(request, key, "Revoke.")
+        by = actors.of_request(request)
+        ended = sum(for_users.revoke_key(key.pk, by=by) for key in queryset)
         self.message_user(request, f"{count(ended, 'API key')} revoked.")
-
-    def _record(self, request: HttpRequest, event: str, key: ApiKey) -> None:
-        security_log.record(event, address=client_address(request), user=key.user, key=key.pk, by=by(request))
 
     def _texts_page(self, request: HttpRequest, made: list[tuple[ApiKey, str]]) -> HttpResponse:
         """A page of this answer alone: a message of Django's would be stored in the session."""

@@ -19,6 +19,7 @@ from video.admin.read_only import PageAdmin, short
 from video.credits.ledger import InsufficientCredits
 from video.infra.durations import count
 from video.models import VideoTask
+from video.web import actors
 
 MOST = 200  # tasks of one action; the commands take any number
 MOST_SHOWN = 20  # results with a message each
@@ -48,7 +49,7 @@ class BulkActions(PageAdmin):
     def cancel_chosen(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> HttpResponse | None:
         """Cancel the selected tasks that are active."""
         return self._run(
-            request, queryset, "cancel", cancel.would_cancel, partial(cancel.cancel, by=_operator(request))
+            request, queryset, "cancel", cancel.would_cancel, partial(cancel.cancel, by=actors.of_request(request))
         )
 
     @admin.action(description="Retry …", permissions=["steer"])
@@ -61,7 +62,7 @@ class BulkActions(PageAdmin):
             queryset,
             "retry",
             partial(retry.would_retry, free=free, regenerate=anew),
-            partial(retry.retry, by=_operator(request), free=free, regenerate=anew),
+            partial(retry.retry, by=actors.of_request(request), free=free, regenerate=anew),
         )
 
     def _run(
@@ -100,11 +101,7 @@ class BulkActions(PageAdmin):
         )
 
     def _show(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> None:
-        """A log entry and a message for each task; beyond MOST_SHOWN tasks, messages for the refused ones and a sum."""
-        tasks = VideoTask.objects.in_bulk([one.task_id for one in results if one.ok])
-        for one in results:
-            if one.ok:
-                self.log_change(request, tasks[one.task_id], f"{verb.capitalize()}: {one.message}")
+        """A message for each task; beyond MOST_SHOWN tasks, messages for the refused ones and a sum."""
         shown = results if len(results) <= MOST_SHOWN else [one for one in results if not one.ok][:MOST_SHOWN]
         for one in shown:
             level = messages.SUCCESS if one.ok else messages.ERROR
@@ -112,10 +109,6 @@ class BulkActions(PageAdmin):
         if len(results) > MOST_SHOWN:
             done = sum(one.ok for one in results)
             self.message_user(request, f"{verb.capitalize()}: {done} done, {len(results) - done} not.")
-
-
-def _operator(request: HttpRequest) -> str:
-    return f"operator {request.user.get_username()}"
 
 
 def _result_of(task_id: str, act: Callable[[str], Any]) -> Result:

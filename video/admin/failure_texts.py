@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html
@@ -15,6 +16,7 @@ from video.attempts import failure_texts
 from video.attempts.failure_texts import OTHER, DecisionRefused
 from video.infra.durations import count
 from video.models import FailureText
+from video.web import actors
 
 Meaning = FailureText.Meaning
 _TONES = {
@@ -66,8 +68,25 @@ class FailureTextAdmin(PageAdmin):
         if "meaning" not in form.changed_data:
             return
         try:
-            failure_texts.decide(obj.pk, obj.meaning, by=request.user.get_username())
+            failure_texts.decide(obj.pk, obj.meaning, by=actors.of_request(request))
         except DecisionRefused as err:
+            self.message_user(request, str(err), messages.ERROR)
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """`decide` records it."""
+
+    def delete_model(self, request: HttpRequest, obj: FailureText) -> None:
+        self._forget(request, obj.pk)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[FailureText]) -> None:
+        with transaction.atomic():
+            for pk in queryset.values_list("pk", flat=True):
+                self._forget(request, pk)
+
+    def _forget(self, request: HttpRequest, pk: int) -> None:
+        try:
+            failure_texts.forget(pk, by=actors.of_request(request))
+        except DecisionRefused as err:  # somebody else was faster
             self.message_user(request, str(err), messages.ERROR)
 
     @admin.display(description="text")
@@ -110,11 +129,10 @@ class FailureTextAdmin(PageAdmin):
         decided = 0
         for row in queryset.exclude(meaning=meaning):
             try:
-                failure_texts.decide(row.pk, meaning, by=request.user.get_username())
+                failure_texts.decide(row.pk, meaning, by=actors.of_request(request))
             except DecisionRefused as err:
                 self.message_user(request, str(err), messages.ERROR)
             else:
-                self.log_change(request, row, f"Means {meaning.value}")
                 decided += 1
         if decided:
             self.message_user(request, f"Decided for {count(decided, 'text')}: {meaning.label}. Tasks do so from now.")

@@ -6,17 +6,16 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from video.actions import for_users
 from video.admin.read_only import ReadOnlyAdmin, ago
 from video.infra.durations import count
-from video.models import ApiKey, LoginSession
-from video.web import security_log
-from video.web.client_address import client_address
-from video.web.logins import api_keys, sessions, sign_in
+from video.models import LoginSession
+from video.web import actors
+from video.web.logins import sign_in
 from video.web.logins.sign_in import LoginsBusy
 from video.web.logins.throttle import TooManyTries
 
@@ -64,33 +63,9 @@ class LoginSessionAdmin(ReadOnlyAdmin):
     @admin.action(description="End", permissions=["end"])
     def end(self, request: HttpRequest, queryset: QuerySet[LoginSession]) -> None:
         """End the selected logins, with all their tokens."""
-        ended = 0
-        for login in queryset:
-            if sessions.end(login.pk, login.user_id, LoginSession.End.OPERATOR):
-                ended += 1
-                security_log.record(
-                    "session_ended", address=client_address(request), user=login.user, session=login.pk, by=by(request)
-                )
+        by = actors.of_request(request)
+        ended = sum(for_users.end_login(login, by=by) for login in queryset)
         self.message_user(request, f"{count(ended, 'login')} ended.")
-
-
-def end_logins(request: HttpRequest, user: AbstractBaseUser) -> int:
-    """End everything that a user is logged in to, in the admin too. Returns how many logins."""
-    ended = sessions.end_all(user, LoginSession.End.OPERATOR)
-    security_log.record("logout_everywhere", address=client_address(request), user=user, ended=ended, by=by(request))
-    return ended
-
-
-def revoke_keys(request: HttpRequest, user: AbstractBaseUser) -> int:
-    """End all API keys of a user. Returns how many."""
-    ended = api_keys.end_all(user.pk, ApiKey.End.OPERATOR)
-    security_log.record("keys_revoked", address=client_address(request), user=user, ended=ended, by=by(request))
-    return ended
-
-
-def by(request: HttpRequest) -> str:
-    """The operator, for the log."""
-    return f"operator {request.user.get_username()}"
 
 
 admin.site.login_form = LoginForm

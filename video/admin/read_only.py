@@ -23,7 +23,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from providers.untrusted import storable
+from video.admin.audited import Audited
+from video.audit import records
 from video.infra.durations import span
+from video.web import actors
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -52,8 +55,8 @@ class BoundedPaginator(PaginatorOfRows):
         return int(rows.order_by().values("pk")[:MOST_LISTED].count())
 
 
-class PageAdmin(ModelAdmin):
-    """Answers with pages of our own beside Django's, and changes many rows by one action."""
+class PageAdmin(Audited, ModelAdmin):
+    """Answers with pages of our own beside Django's, and changes many rows by one action. What it writes is audited."""
 
     show_facets = admin.ShowFacets.NEVER
 
@@ -68,17 +71,18 @@ class PageAdmin(ModelAdmin):
         request: HttpRequest,
         chosen: QuerySet[Any],
         where: Callable[[Any], bool],
-        log_entry: str,
+        action: str,
         **columns: Any,
     ) -> int:
-        """Set the columns of the chosen rows that fit, each locked and with a log entry; how many were changed."""
-        rows, changed = self.model._default_manager, 0
+        """Set the columns of the chosen rows that fit, each locked; how many were changed. `action`: the verb that
+        the audit has for it.
+        """
+        rows = self.model._default_manager
         with transaction.atomic():
-            for row in rows.filter(pk__in=chosen.values("pk")).order_by("pk").select_for_update():
-                if where(row):
-                    changed += rows.filter(pk=row.pk).update(**columns)
-                    self.log_change(request, row, log_entry)
-        return changed
+            locked = rows.filter(pk__in=chosen.values("pk")).order_by("pk").select_for_update()
+            changed = [(row.pk, "") for row in locked if where(row) and rows.filter(pk=row.pk).update(**columns)]
+            records.record_each(actors.of_request(request), action, str(self.opts.model_name), changed)
+        return len(changed)
 
 
 class MadeByCodeAdmin(PageAdmin):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.helpers import ActionForm
 from django.http import HttpRequest
 
+from video.admin.audited import ReasonForm
 from video.admin.read_only import ModelForm, PageAdmin
 from video.models import UserShare
 
@@ -22,7 +22,7 @@ def priority_from(text: str) -> int | None:
     return priority if -MOST_PRIORITY <= priority <= MOST_PRIORITY else None
 
 
-class PriorityForm(ActionForm):
+class PriorityForm(ReasonForm):
     """The box beside the actions; only the one that sets priorities reads it."""
 
     # Text, and read by the action: a form that is not valid would make Django say that no action was chosen.

@@ -21,6 +21,7 @@ from video.engine import transitions
 from video.engine.position import SQL, State
 from video.infra.durations import span
 from video.models import Generation, Status, TaskEvent, VideoTask
+from video.web import actors
 
 #: The rows of the filter: value in the address, title, states.
 ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
@@ -104,10 +105,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
             )
             return
         chosen = list(queryset)
-        changed = transitions.prioritise([task.pk for task in chosen], priority)
-        for task in chosen:
-            if task.pk in changed:
-                self.log_change(request, task, f"Priority {priority}.")
+        changed = transitions.prioritise([task.pk for task in chosen], priority, by=actors.of_request(request))
         left = len(chosen) - len(changed)
         over = f" {left} had ended, and stay as they are." if left else ""
         self.message_user(request, f"Priority {priority}: {len(changed)} changed.{over}")

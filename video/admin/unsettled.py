@@ -16,6 +16,7 @@ from video.admin.read_only import PageAdmin, clock
 from video.attempts import attach_requests, unsettled
 from video.infra.durations import span
 from video.models import Generation
+from video.web import actors
 
 LIST, ONE = "video_generation_open_cases", "video_generation_open_case"
 
@@ -84,11 +85,10 @@ class OpenCases(PageAdmin):
             return self._settle(request, generation_id)
         if "attach" in request.POST and form.is_valid():
             try:
-                job_id = attach_requests.ask(generation_id, form.cleaned_data["job_id"], request.user.get_username())
+                attach_requests.ask(generation_id, form.cleaned_data["job_id"], actors.of_request(request))
             except unsettled.SettlementRefused as err:
                 form.add_error("job_id", str(err))
             else:
-                self.log_change(request, case.generation, f"Asked to attach job {job_id}")
                 return HttpResponseRedirect(request.path)
         return self.page(
             request,
@@ -103,11 +103,10 @@ class OpenCases(PageAdmin):
 
     def _settle(self, request: HttpRequest, generation_id: str) -> HttpResponse:
         try:
-            settled = unsettled.settle_as_lost(generation_id, request.user.get_username()).generation
+            settled = unsettled.settle_as_lost(generation_id, actors.of_request(request)).generation
         except unsettled.SettlementRefused as err:
             self.message_user(request, str(err), messages.ERROR)
             return HttpResponseRedirect(request.path)
-        self.log_change(request, settled, "Settled as lost")
         self.message_user(request, f"Settled as lost: {settled.pk}.", messages.SUCCESS)
         return HttpResponseRedirect(reverse(f"admin:{LIST}"))
 

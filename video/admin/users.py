@@ -9,19 +9,23 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin import helpers
 from django.contrib.auth import get_user_model
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group
+from django.db import transaction
 from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
-from video.actions import cancel, erase_user
+from video.actions import cancel, erase_user, for_users
 from video.actions.task_rows import ActionRefused
-from video.admin import logins
+from video.admin.audited import Audited
 from video.admin.read_only import ReadOnlyAdmin
 from video.infra.durations import count
 from video.models import UserErasure, VideoTask
+from video.web import actors
 from video.web.client_address import client_address
 
 MOST = 2000  # tasks of one action, each a transaction of its own; `cancel_tasks --user` takes any number
@@ -39,7 +43,16 @@ def waiting_of(users: QuerySet[Any]) -> QuerySet[VideoTask]:
     return VideoTask.objects.filter(user__in=users.values("pk"), admit_at__isnull=False).order_by("created_at", "id")
 
 
-class UserAdmin(PageOfUsers):
+def _may_touch(request: HttpRequest, user: Any) -> bool:
+    """A superuser is changed by superusers only: an admin could give themselves a superuser's password."""
+    return bool(request.user.is_superuser or user is None or not user.is_superuser)
+
+
+def _touchable(request: HttpRequest, users: QuerySet[Any]) -> QuerySet[Any]:
+    return users if request.user.is_superuser else users.filter(is_superuser=False)
+
+
+class UserAdmin(Audited, PageOfUsers):
     """A user who is switched off (not *active*) gets no slot: what waits stays where it is until it is cancelled."""
 
     list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
@@ -53,6 +66,22 @@ class UserAdmin(PageOfUsers):
         apps = TOTPDevice.objects.filter(user=OuterRef("pk"), confirmed=True)
         rows = super().get_queryset(request).select_related("storage")
         return rows.annotate(waiting_tasks=number, has_second_factor=Exists(apps))
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and _may_touch(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and _may_touch(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Nobody gives more than they have: what no group gives is for superusers to give."""
+        fixed = () if request.user.is_superuser else ("is_superuser", "user_permissions")
+        return (*self.readonly_fields, *fixed)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        """Django's, with its record in one transaction."""
+        with transaction.atomic():
+            return super().user_change_password(request, id, form_url)
 
     def get_list_display(self, request: HttpRequest) -> tuple[Any, ...]:
         """With the second factor, where one is asked for."""
@@ -84,15 +113,14 @@ class UserAdmin(PageOfUsers):
         tasks = waiting_of(queryset)
         if "confirmed" not in request.POST:
             return self._confirm(request, queryset)
-        done, left = 0, 0
+        done, left, by = 0, 0, actors.of_request(request)
         for task in tasks[:MOST]:
             try:
-                cancelled = cancel.cancel(task.pk, by=f"operator {request.user.get_username()}", only_waiting=True)
+                cancel.cancel(task.pk, by=by, only_waiting=True)
             except ActionRefused:  # it got a slot, or ended, meanwhile
                 left += 1
                 continue
             done += 1
-            self.log_change(request, task.user, f"Cancel what waits: {task.pk}, {cancelled.words}.")
         self.message_user(request, f"{count(done, 'task')} cancelled." + (f" {left} had begun by now." if left else ""))
         if more := tasks.count():
             self.message_user(request, f"{count(more, 'more task')} wait: run it again.", messages.WARNING)
@@ -101,22 +129,21 @@ class UserAdmin(PageOfUsers):
     @admin.action(description="End all logins", permissions=["change"])
     def end_logins(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """End all logins of the selected users, in the admin too."""
-        for user in queryset:
-            ended = logins.end_logins(request, user)
-            self.log_change(request, user, f"End all logins: {ended}.")
+        for user in _touchable(request, queryset):
+            ended = for_users.end_logins(user, by=actors.of_request(request))
             self.message_user(request, f"{user.get_username()}: {count(ended, 'login')} ended.")
 
     @admin.action(description="Revoke all API keys", permissions=["change"])
     def revoke_keys(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
         """End all API keys of the selected users at once."""
-        for user in queryset:
-            ended = logins.revoke_keys(request, user)
-            self.log_change(request, user, f"Revoke all API keys: {ended}.")
+        for user in _touchable(request, queryset):
+            ended = for_users.revoke_keys(user, by=actors.of_request(request))
             self.message_user(request, f"{user.get_username()}: {count(ended, 'API key')} revoked.")
 
     @admin.action(description="Erase …", permissions=["delete"])
     def erase(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
         """Ask for the selected users to be erased; a sweeper does it."""
+        queryset = _touchable(request, queryset)
         if "confirmed" not in request.POST:
             rows = [(user, erase_user.extent(user.pk)) for user in queryset.order_by("username")[:MOST_ERASED]]
             title = f"Erase {count(len(rows), 'user')}?"
@@ -126,11 +153,10 @@ class UserAdmin(PageOfUsers):
                 self.message_user(request, "You can't erase yourself.", messages.ERROR)
                 continue
             try:
-                erase_user.ask(user.pk, by=logins.by(request), address=client_address(request))
+                erase_user.ask(user.pk, by=actors.of_request(request), address=client_address(request))
             except ActionRefused as err:
                 self.message_user(request, f"{user.get_username()}: {err.message}", messages.ERROR)
                 continue
-            self.log_change(request, user, "Erase: asked for.")
             self.message_user(request, f"{user.get_username()} is switched off; a sweeper erases what is theirs.")
         return None
 
@@ -159,6 +185,12 @@ class UserErasureAdmin(ReadOnlyAdmin):
     ordering = ("-asked_at",)
 
 
+class GroupAdmin(Audited, DjangoGroupAdmin):
+    """The groups of the roles and others. A group may hold any permission, so the roles can only look at them."""
+
+
 admin.site.unregister(TOTPDevice)  # its page shows the secrets of others
 admin.site.unregister(get_user_model())
 admin.site.register(get_user_model(), UserAdmin)
+admin.site.unregister(Group)
+admin.site.register(Group, GroupAdmin)

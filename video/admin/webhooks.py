@@ -8,10 +8,12 @@ from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from video.actions import for_users
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, clock, link, of_task, short
 from video.infra.durations import count
 from video.models import WebhookDelivery, WebhookEndpoint
-from video.webhooks import endpoints, receivers
+from video.web import actors
+from video.webhooks import receivers
 from video.webhooks.endpoints import WebhookRefused
 
 _TONES = {"pending": "running", "delivered": "success", "failed": "failed", "dropped": "cancelled"}
@@ -50,11 +52,10 @@ class WebhookEndpointAdmin(ReadOnlyAdmin):
         done = 0
         for endpoint in queryset.filter(enabled=True, ended_at=None):
             try:
-                endpoints.change(endpoint.pk, endpoint.user_id, enabled=False)
+                for_users.switch_endpoint_off(endpoint, by=actors.of_request(request))
             except WebhookRefused as err:
                 self.message_user(request, f"{endpoint}: {err}", messages.ERROR)
             else:
-                self.log_change(request, endpoint, "Switched off")
                 done += 1
         self.message_user(request, f"{count(done, 'endpoint')} switched off.")
 
@@ -113,10 +114,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         done = 0
         for delivery in queryset.order_by("created_at"):
             try:
-                endpoints.resend(delivery.pk)
+                for_users.resend(delivery.pk, by=actors.of_request(request))
             except WebhookRefused as err:
                 self.message_user(request, f"{delivery}: {err}", messages.ERROR)
             else:
-                self.log_change(request, delivery, "Sent again")
                 done += 1
         self.message_user(request, f"Deliveries to be sent again: {done}.")

@@ -12,12 +12,14 @@ from django.db import transaction
 
 from providers.untrusted import storable
 from video.attempts import unsettled
+from video.audit import records
+from video.audit.actors import Actor
 from video.engine import dispatch
 from video.infra.after_commit import after_commit
 from video.models import AttachRequest
 
 
-def ask(generation_id: str, job_id: str, by: str) -> str:
+def ask(generation_id: str, job_id: str, by: Actor) -> str:
     """Write the wish down and ask for a worker; returns the job's id as it was taken. It replaces an earlier wish.
 
     Raises SettlementRefused for what the rows alone refuse.
@@ -25,8 +27,9 @@ def ask(generation_id: str, job_id: str, by: str) -> str:
     job_id = unsettled.clean_job_id(job_id)
     unsettled.refuse_at_once(generation_id, job_id)
     with transaction.atomic():
-        wish = {"job_id": job_id, "asked_by": storable(by, 150), "refusal": ""}
+        wish = {"job_id": job_id, "asked_by": storable(by.name, 150), "refusal": ""}
         AttachRequest.objects.update_or_create(generation_id=generation_id, defaults=wish)
+        records.record(by, "attach", "generation", generation_id, detail=f"asked to attach job {job_id}")
         after_commit(partial(dispatch.request_check, generation_id))
     return job_id
 

@@ -17,6 +17,8 @@ from django.db.models.functions import Now
 from providers import errors
 from providers.errors import JobFailed
 from providers.untrusted import safe_text, storable
+from video.audit import records
+from video.audit.actors import Actor
 from video.infra import database
 from video.infra.errors import Refusal
 from video.models import FailureText, Generation
@@ -189,7 +191,7 @@ def undecided() -> dict[str, Undecided]:
     return {row[0]: Undecided(row[1], int(row[2])) for row in rows}
 
 
-def decide(text_id: int, meaning: str, *, by: str) -> FailureText:
+def decide(text_id: int, meaning: str, *, by: Actor) -> FailureText:
     """What tasks do from now on when a job ends so; empty: nobody has decided it. Tasks that have ended stay ended.
 
     `by` names the operator. Raises DecisionRefused.
@@ -205,17 +207,20 @@ def decide(text_id: int, meaning: str, *, by: str) -> FailureText:
                 f"{found} stands for many texts, so nothing can be decided for it. Forget texts that are of no use: "
                 "then the next ones are listed by themselves."
             )
-        who = (storable(by, 150) or "somebody") if meaning else ""
+        who = (storable(by.name, 150) or "somebody") if meaning else ""
         FailureText.objects.filter(pk=text_id).update(
             meaning=meaning, decided_by=who, decided_at=Now() if meaning else None
         )
+        records.record(by, "decide", "failuretext", text_id, detail=f"means {meaning or 'nothing: undecided'}")
     return FailureText.objects.get(pk=text_id)
 
 
-def forget(text_id: int) -> FailureText:
+def forget(text_id: int, *, by: Actor) -> FailureText:
     """Drop a text with its decision: seen again, it is listed anew. Raises DecisionRefused if there is none."""
-    found = FailureText.objects.filter(pk=text_id).first()
-    if found is None:
-        raise DecisionRefused(f"There is no failure text {text_id}.")
-    FailureText.objects.filter(pk=text_id).delete()
+    with transaction.atomic():
+        found = FailureText.objects.select_for_update().filter(pk=text_id).first()
+        if found is None:
+            raise DecisionRefused(f"There is no failure text {text_id}.")
+        FailureText.objects.filter(pk=text_id).delete()
+        records.record(by, "forget", "failuretext", text_id, detail=f"of {found.provider}")
     return found

@@ -23,6 +23,8 @@ from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
 from providers.untrusted import storable
 from video.attempts import observe, poll_records, provider_calls, reconcile, records, unknown_submits
+from video.audit import records as audit_records
+from video.audit.actors import Actor
 from video.engine import dispatch, due
 from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
@@ -220,8 +222,8 @@ def _outlook_unknown(generation: Generation, now: datetime) -> tuple[bool, str, 
 # --- actions -------------------------------------------------------------------------------------------------------
 
 
-def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
-    """Give an attempt up: frees its slot, and its possible cost stays booked. `by` is the operator's name.
+def settle_as_lost(generation_id: str, by: Actor) -> UnsettledAttempt:
+    """Give an attempt up: frees its slot, and its possible cost stays booked.
 
     A task that still waits for its outcome ends with its refund, and so does a cancelled one if no job was ever known.
     Raises SettlementRefused.
@@ -233,7 +235,10 @@ def settle_as_lost(generation_id: str, by: str) -> UnsettledAttempt:
         code, message = ("job_lost", "") if had_job else (SubmissionUnknown.code, SubmissionUnknown.user_message)
         if not records.record_lost(generation.pk, code=code, message=message):
             raise SettlementRefused("It was settled a moment ago: look again.")
-        _note(generation, by, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
+        audit_records.record(
+            by, "settle", "generation", generation.pk, detail=f"as lost, at stake {exposure_in_words(generation)}"
+        )
+        _note(generation, by.name, f"settled attempt {generation.attempt} as lost; its possible cost stays booked")
         after_commit(lambda: _resume(generation.task_id))
         after_commit(dispatch.request_admission)  # a slot is free
     return _reread(generation.pk)

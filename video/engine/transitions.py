@@ -17,6 +17,8 @@ from django.db import transaction
 from psycopg.types.json import Jsonb
 
 from providers.untrusted import storable
+from video.audit import records
+from video.audit.actors import Actor
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
 from video.engine.sql import RECORD_EVENT
@@ -313,12 +315,14 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
         return moved
 
 
-def prioritise(task_ids: Sequence[str], priority: int) -> set[str]:
+def prioritise(task_ids: Sequence[str], priority: int, *, by: Actor) -> set[str]:
     """Give tasks that have not ended another place among their user's, -100 to 100. Returns the ids of those."""
-    rows = database.fetch(
-        "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
-        [priority, list(task_ids)],
-    )
+    with transaction.atomic():
+        rows = database.fetch(
+            "UPDATE video_videotask SET priority = %s WHERE id = ANY(%s) AND finished_at IS NULL RETURNING id",
+            [priority, list(task_ids)],
+        )
+        records.record_each(by, "prioritise", "videotask", ((row[0], f"priority {priority}") for row in rows))
     return {row[0] for row in rows}
 
 

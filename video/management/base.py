@@ -64,6 +64,11 @@ class PlainCommand(BaseCommand):
             raise
 
 
+def add_reason(parser: CommandParser) -> None:
+    """Of a command that changes something: why, for the audit."""
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why; it goes into the audit")
+
+
 class ReportCommand(PlainCommand):
     """A command that prints tables, or JSON with `--json`."""
 

@@ -17,7 +17,7 @@ from video.actions import selection
 from video.actions.selection import Filter, InvalidSelection
 from video.actions.task_rows import ActionRefused
 from video.credits.ledger import InsufficientCredits
-from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, table
+from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, add_reason, table
 from video.models import Stage
 
 SOME_REFUSED = 1
@@ -44,6 +44,7 @@ class ManyTasks(ReportCommand):
         parser.add_argument("--user", default="", metavar="NAME", help="only this user's")
         stages = [stage.value for stage in Stage if stage is not Stage.DONE]
         parser.add_argument("--stage", default="", choices=stages, help="only those that stand there")
+        add_reason(parser)
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
         self.add_json(parser)
 

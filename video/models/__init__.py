@@ -2,7 +2,7 @@
 
 Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
 `video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload,
-only `video.web.idempotency` an answered call, only `video.audit` a record of an act.
+only `video.web.idempotency` an answered call, only `video.audit` a record of an act, only `video.web.roles` a role.
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
@@ -15,6 +15,7 @@ from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
 from video.models.money import Account, CreditEntry
 from video.models.operations import PeriodicRun, UserErasure, UserShare, UserStorage, UserUsage, WorkerSign
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
+from video.models.roles import Role
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
 from video.models.uploads import Upload
 from video.models.webhooks import WebhookCircuit, WebhookDelivery, WebhookEndpoint, WebhookSecret, WebhookTry
@@ -39,6 +40,7 @@ __all__ = [
     "ProviderKey",
     "RecoveryCode",
     "RequestWindow",
+    "Role",
     "Scope",
     "Stage",
     "Status",

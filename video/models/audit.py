@@ -8,7 +8,8 @@ from django.db.models.functions import Now
 
 
 class AuditRecord(models.Model):
-    """One act, written in the transaction of what it did. Append-only: a trigger refuses UPDATE and DELETE.
+    """One act, written in the transaction of what it did. Append-only: a trigger refuses UPDATE and DELETE, but
+    for taking the name and the reasons of a user out who is erased.
 
     Written by `video.audit.records` only. No foreign keys: a record outlives the user and the object that it names.
     """

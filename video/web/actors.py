@@ -16,10 +16,12 @@ MOST_OF_KEY = 80
 def of_request(request: HttpRequest | Request) -> Actor:
     """The signed-in user of a page of the admin, or of a view of the API: which of them the request's type says.
 
-    The source is the client's address; before it stands the name of the API key, if the caller came with one.
+    The source is the client's address; before it stands the name of the API key, if the caller came with one. The
+    reason is the field `reason` of a page's form; a view of the API has read its own.
     """
     if not isinstance(request, Request):
-        return _actor(request.user, AuditRecord.Via.ADMIN, client_address(request))
+        found = _actor(request.user, AuditRecord.Via.ADMIN, client_address(request))
+        return found.because(request.POST.get("reason", ""))
     address, key = client_address(request._request), getattr(request.auth, "key", None)
     source = address if key is None else f"API key {storable(key.name, MOST_OF_KEY) or key.id} at {address}"
     return _actor(request.user, AuditRecord.Via.API, source)

@@ -12,6 +12,7 @@ from django.db import connection
 from tests.factories import accepted, make_task, make_user
 from video.actions import cancel, retry
 from video.actions.cancel import Cancelled
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.infra.errors import Refusal
 from video.models import CreditEntry, TaskEvent, VideoTask
@@ -48,12 +49,12 @@ def test_the_same_tasks_in_any_order_by_many_callers_end_once() -> None:
 
     def several(seed: int) -> None:
         mixed = random.Random(seed).sample(ids, len(ids))
-        found = cancel.cancel_many(mixed, by="them", user_id=user.pk)
+        found = cancel.cancel_many(mixed, by=Unaudited("them"), user_id=user.pk)
         done.extend(one for one in found.values() if isinstance(one, Cancelled) and one.changed)
 
     def one_by_one() -> None:
         for task_id in reversed(ids):
-            one = cancel.cancel(task_id, by="them")
+            one = cancel.cancel(task_id, by=Unaudited("them"))
             done.extend([one] if one.changed else [])
 
     together(*(lambda seed=seed: several(seed) for seed in range(4)), one_by_one)  # type: ignore[misc]
@@ -70,17 +71,17 @@ def test_the_same_tasks_in_any_order_by_many_callers_end_once() -> None:
 def test_a_retry_of_several_meets_another_and_a_cancel() -> None:
     user = make_user()
     ids = [make_task(user).pk for _ in range(8)]
-    cancel.cancel_many(ids, by="them", user_id=user.pk)
+    cancel.cancel_many(ids, by=Unaudited("them"), user_id=user.pk)
     runs: list[str] = []
 
     def several(order: list[str]) -> None:
-        found = retry.retry_many(order, by="them", user_id=user.pk)
+        found = retry.retry_many(order, by=Unaudited("them"), user_id=user.pk)
         runs.extend(one for one, outcome in found.items() if not isinstance(outcome, Refusal))
 
     together(
         lambda: several(ids),
         lambda: several(ids[::-1]),
-        lambda: cancel.cancel_many(ids[::-1], by="them", user_id=user.pk),
+        lambda: cancel.cancel_many(ids[::-1], by=Unaudited("them"), user_id=user.pk),
     )
     assert len(runs) == TaskEvent.objects.filter(outcome="resumed").count() >= 8
     assert ledger.differences() == []

@@ -11,12 +11,13 @@ from django.db import connection
 
 from providers.contract import CancelOutcome, JobState, JobStatus, Submitted
 from providers.errors import JobFailed, JobNotFound, ProviderDown
-from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
+from tests.factories import OLGA, accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import cancel as cancel_action
 from video.actions import retry as retry_action
 from video.actions.cancel import Refund
 from video.actions.task_rows import ActionRefused
 from video.attempts import provider_calls, reconcile, records, task_moves
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.engine import claims, transitions
 from video.engine.claims import Claim
@@ -39,11 +40,11 @@ def kinds(task: VideoTask) -> list[tuple[str, int, int]]:
 
 
 def cancel(task: VideoTask) -> cancel_action.Cancelled:
-    return cancel_action.cancel(task.pk, by="its user")
+    return cancel_action.cancel(task.pk, by=Unaudited("its user"))
 
 
 def retry(task: VideoTask, **more: Any) -> retry_action.Retried:
-    return retry_action.retry(task.pk, by="its user", **more)
+    return retry_action.retry(task.pk, by=Unaudited("its user"), **more)
 
 
 def refused(code: str, call: Callable[[], Any]) -> str:
@@ -376,8 +377,8 @@ class TestCancel:
 
     def test_one_that_is_not_there_or_somebody_elses_is_not_found(self) -> None:
         task = make_task()
-        refused("not_found", lambda: cancel_action.cancel("task_nope", by="x"))
-        refused("not_found", lambda: cancel_action.cancel(task.pk, by="x", user_id=make_user().pk))
+        refused("not_found", lambda: cancel_action.cancel("task_nope", by=Unaudited("x")))
+        refused("not_found", lambda: cancel_action.cancel(task.pk, by=Unaudited("x"), user_id=make_user().pk))
         assert reload(task).status == "pending"
 
     def test_the_timeline_says_who_and_what_of_the_money(self) -> None:
@@ -477,7 +478,9 @@ class TestRetry:
         assert retry(task, regenerate=True).stage is Stage.GENERATE
         task = reload(task)
         assert (task.source_key, task.run) == ("", 2)
-        assert cancel_action.cancel(task.pk, by="x").refund is Refund.DONE  # the old success is not this run's
+        assert (
+            cancel_action.cancel(task.pk, by=Unaudited("x")).refund is Refund.DONE
+        )  # the old success is not this run's
 
     def test_short_of_credits_it_stays_as_it_was(self) -> None:
         task = failed(running()[0])
@@ -490,10 +493,10 @@ class TestRetry:
 
     def test_free_is_a_grant_and_a_debit(self) -> None:
         task = failed(at(Stage.DOWNLOAD))
-        done = retry_action.retry(task.pk, by="operator eve", free=True)
+        done = retry_action.retry(task.pk, by=OLGA, free=True)
         assert (done.debited, done.granted) == (10, 10)
         assert kinds(task)[2:] == [("grant", 10, 2), ("debit", -10, 2)]
-        assert CreditEntry.objects.get(task=task, kind="grant").note.endswith("by operator eve")
+        assert CreditEntry.objects.get(task=task, kind="grant").note.endswith("by operator olga")
         assert ledger.balance(task.user_id) == 1000
         assert ledger.differences() == []
 
@@ -532,7 +535,7 @@ class TestRetry:
     def test_somebody_elses_is_not_found(self) -> None:
         task = failed(at(Stage.DOWNLOAD))
         refused("not_found", lambda: retry(task, user_id=make_user().pk))
-        refused("not_found", lambda: retry_action.retry("task_nope", by="x"))
+        refused("not_found", lambda: retry_action.retry("task_nope", by=Unaudited("x")))
 
     def test_cancel_of_a_retried_task_is_about_its_new_run(self) -> None:
         task, generation, claim = unknown()

@@ -18,6 +18,7 @@ from video.actions import retry as retry_action
 from video.actions.cancel import Refund
 from video.actions.task_rows import ActionRefused
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.engine import transitions
 from video.engine.claims import Claim
@@ -30,11 +31,11 @@ ROUNDS = 6
 
 
 def cancel(task: VideoTask) -> Callable[[], Any]:
-    return lambda: cancel_action.cancel(task.pk, by="its user")
+    return lambda: cancel_action.cancel(task.pk, by=Unaudited("its user"))
 
 
 def retry(task: VideoTask) -> Callable[[], Any]:
-    return lambda: retry_action.retry(task.pk, by="its user")
+    return lambda: retry_action.retry(task.pk, by=Unaudited("its user"))
 
 
 def gen(task: VideoTask) -> Generation:
@@ -137,7 +138,7 @@ def test_an_answer_that_had_to_wait_for_the_cancel_still_leaves_a_job_that_is_lo
         target=lambda: (records.record_accepted(generation.pk, Submitted("job-1")), connection.close())
     )
     with transaction.atomic():
-        cancel_action.cancel(task.pk, by="its user")
+        cancel_action.cancel(task.pk, by=Unaudited("its user"))
         answer.start()
         until("the answer waits for us", _somebody_waits)
     answer.join(60)
@@ -246,7 +247,7 @@ def test_retry_against_cancel_of_a_failed_task_adds_up_whoever_wins() -> None:
 def test_retry_of_a_cancelled_task_against_the_end_of_its_job_is_paid_for_exactly_once() -> None:
     for turn in range(ROUNDS):
         task, generation = rendering("kling-2.5-turbo")
-        cancel_action.cancel(task.pk, by="x")
+        cancel_action.cancel(task.pk, by=Unaudited("x"))
         retried, ended = together(
             turn,
             retry(task),

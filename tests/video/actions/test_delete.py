@@ -18,6 +18,7 @@ from video.actions import cancel, create, retry
 from video.actions.delete import delete
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.attempts import provider_calls, reconcile, records, task_moves
+from video.audit.actors import Unaudited
 from video.credits import audit
 from video.engine import transitions
 from video.models import CreditEntry, FailureText, Generation, Stage, TaskEvent, VideoTask
@@ -49,7 +50,7 @@ def test_nothing_that_was_written_is_left_in_any_table(user: AbstractBaseUser) -
     tasks = [saved(user, **TEXTS), failed(user), cancelled(user)]
     order = Order(duration_s=5, aspect_ratio="16:9", fallback=False, **TEXTS)
     keyed, _ = create.create(user.pk, order, idempotency_key=f"{WORD}-1")
-    cancel.cancel(keyed.pk, by="its user")
+    cancel.cancel(keyed.pk, by=Unaudited("its user"))
     assert tables_with(WORD) == {"video_videotask", "video_generation", "video_taskevent"}
     for task in (*tasks, keyed):
         assert delete(task.pk, user_id=user.pk).changed
@@ -61,7 +62,7 @@ def test_nothing_that_was_written_is_left_in_any_table(user: AbstractBaseUser) -
 
 def cancelled(user: AbstractBaseUser) -> VideoTask:
     task = make_task(user, **TEXTS)
-    cancel.cancel(task.pk, by=user.get_username())
+    cancel.cancel(task.pk, by=Unaudited(user.get_username()))
     return reload(task)
 
 
@@ -112,10 +113,10 @@ def test_it_can_be_neither_cancelled_nor_retried_nor_revived(user: AbstractBaseU
     for task in (failed(user), cancelled(user), saved(user)):
         delete(task.pk)
         with pytest.raises(TaskDeleted):
-            cancel.cancel(task.pk, by="its user")
+            cancel.cancel(task.pk, by=Unaudited("its user"))
         for anew in (False, True):
             with pytest.raises(TaskDeleted):
-                retry.retry(task.pk, by="its user", regenerate=anew)
+                retry.retry(task.pk, by=Unaudited("its user"), regenerate=anew)
     late = failed(user)
     delete(late.pk)
     assert not transitions.revive(late.pk, 1, Generation.objects.get(task=late).pk)
@@ -140,7 +141,7 @@ class TestAnOpenJob:
         )  # paid for unless it fails
         generation = accepted(task, f"job-of-{task.pk}")
         Generation.objects.filter(pk=generation.pk).update(job_urls={"status": "https://queue.example/1"})
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         delete(task.pk)
         return Generation.objects.get(pk=generation.pk)
 
@@ -199,7 +200,7 @@ def test_a_worker_that_comes_late_leaves_no_file(user: AbstractBaseUser) -> None
     """It saves in the moment in which its task is cancelled and deleted."""
     task = before_save(user)
     claim = claimed(task, Stage.SAVE)
-    cancel.cancel(task.pk, by="its user")
+    cancel.cancel(task.pk, by=Unaudited("its user"))
     outcome = media_stages.save(claim)
     delete(task.pk)
     held = runner.apply(claim, outcome)

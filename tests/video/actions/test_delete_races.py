@@ -15,6 +15,7 @@ from video.actions import cancel, retry
 from video.actions.delete import delete
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import stored_files, transitions
 from video.models import Generation, Stage, UserStorage, VideoTask
 from video.processes import retention
@@ -41,8 +42,8 @@ def test_two_deletes(turn: int) -> None:
 @pytest.mark.parametrize("turn", range(ROUNDS))
 def test_delete_and_retry(turn: int) -> None:
     task = make_task(prompt=WORD)
-    cancel.cancel(task.pk, by="its user")
-    gone, again = together(turn, deleting(task), lambda: retry.retry(task.pk, by="its user"))
+    cancel.cancel(task.pk, by=Unaudited("its user"))
+    gone, again = together(turn, deleting(task), lambda: retry.retry(task.pk, by=Unaudited("its user")))
     found = reload(task)
     if isinstance(again, ActionRefused):
         assert isinstance(again, TaskDeleted)
@@ -67,7 +68,7 @@ def test_delete_and_a_video_that_comes_late(turn: int) -> None:
 def test_delete_and_the_end_of_its_job(turn: int) -> None:
     task = make_task(prompt=WORD)
     generation = accepted(task, f"job-{task.pk}")
-    cancel.cancel(task.pk, by="its user")
+    cancel.cancel(task.pk, by=Unaudited("its user"))
 
     def end() -> bool:
         return records.record_ended(generation.pk, Generation.State.FAILED, message=WORD, provider_status=WORD)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -16,15 +17,16 @@ from django.db import ProgrammingError, connection, transaction
 from django.test import Client
 
 from media_pipeline.errors import StorageDown
-from tests.factories import accepted, make_task, make_user, reload
+from tests.factories import OLGA, accepted, make_task, make_user, reload
 from tests.video.conftest import client_of
 from tests.video.storing import files, saved
 from tests.video.traces import tables_with
 from tests.video.webhooks.hooks import endpoint_of
 from video.actions import cancel, erase_user, retry
 from video.actions.task_rows import ActionRefused
+from video.audit.actors import Unaudited
 from video.credits import audit, ledger
-from video.models import CreditEntry, LoginSession, UserErasure, UserShare, UserStorage, VideoTask
+from video.models import AuditRecord, CreditEntry, LoginSession, UserErasure, UserShare, UserStorage, VideoTask
 from video.processes import retention
 
 pytestmark = pytest.mark.django_db
@@ -43,8 +45,9 @@ def person(client: Client) -> Any:
     waiting, rendering, stopped = (
         make_task(user, prompt=f"{WORD} {number}", webhook_url=f"https://{WORD}.example.com/") for number in range(3)
     )
-    cancel.cancel(stopped.pk, by=user.get_username())
-    retry.retry(stopped.pk, by=f"operator {user.get_username()}", free=True)
+    cancel.cancel(stopped.pk, by=Unaudited(user.get_username()))
+    themselves = replace(OLGA, name=user.get_username(), user_id=user.pk, reason=f"{WORD} asked for it")
+    retry.retry(stopped.pk, by=themselves, free=True)
     accepted(rendering, f"job-{rendering.pk}")
     client_of(user, HTTP_USER_AGENT=WORD).get("/api/credits")
     LoginSession.objects.filter(user=user).update(user_agent=WORD)
@@ -52,18 +55,28 @@ def person(client: Client) -> Any:
     operator = get_user_model().objects.create_superuser("olga")
     client.force_login(operator)
     client.post(f"/admin/auth/user/{user.pk}/change/", {"username": user.username, "email": user.email})
+    # As versions before the audit wrote it.
+    LogEntry.objects.log_actions(operator.pk, [user], CHANGE, "Changed.", single_object=True)
     assert waiting.is_active
     return user
 
 
 def test_nothing_is_left_in_any_table_and_the_books_add_up(person: Any, client: Client) -> None:
-    client.post("/admin/auth/user/", {"action": "end_logins", "_selected_action": [person.pk]})
+    client.post(
+        "/admin/auth/user/", {"action": "end_logins", "_selected_action": [person.pk], "reason": f"{WORD} left"}
+    )
     before = tables_with(WORD)
     assert {"auth_user", "video_videotask", "video_taskevent", "video_loginsession", "video_creditentry"} <= before
-    assert {"django_admin_log", "video_usershare", "video_webhookendpoint", "video_webhookdelivery"} <= before
+    assert {
+        "django_admin_log",
+        "video_auditrecord",
+        "video_usershare",
+        "video_webhookendpoint",
+        "video_webhookdelivery",
+    } <= before
     tasks, entries = VideoTask.objects.filter(user=person), CreditEntry.objects.filter(account_id=person.pk)
     number, sums = tasks.count(), {one.pk: one.amount for one in entries}
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     assert erase_user.work(person.pk, for_s=60)
     assert tables_with(WORD) == set()
     assert (tasks.count(), tasks.filter(gone_why="deleted").count()) == (number, number)
@@ -76,17 +89,23 @@ def test_nothing_is_left_in_any_table_and_the_books_add_up(person: Any, client: 
     assert not found.has_usable_password()
     assert LogEntry.objects.filter(object_id=str(person.pk)).exists()
     assert UserErasure.objects.get(pk=person.pk).ended_at is not None
+    done = AuditRecord.objects.get(action="retry")
+    assert (done.actor, done.source, done.reason) == (f"erased-{person.pk}", "", "")
+    assert set(AuditRecord.objects.filter(kind="user").values_list("action", "actor", "reason")) == {
+        ("end_logins", "olga", ""),
+        ("erase", "olga", ""),
+    }
 
 
 def test_it_ends_logins_and_tokens_at_once_and_nothing_is_made_any_more(person: Any, order: dict[str, Any]) -> None:
     client = client_of(person)
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     assert client.get("/api/credits").status_code == 401
     assert client.post("/api/video/create", order, content_type="application/json").status_code == 401
 
 
 def test_an_open_job_is_asked_to_stop_and_its_refund_still_comes(person: Any) -> None:
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     erase_user.work(person.pk, for_s=60)
     (job,) = [
         one for task in VideoTask.objects.filter(user=person) for one in task.generations.filter(state="accepted")
@@ -95,7 +114,7 @@ def test_an_open_job_is_asked_to_stop_and_its_refund_still_comes(person: Any) ->
 
 
 def test_what_dies_in_between_is_gone_on_with_by_the_sweeper(person: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     assert not erase_user.work(person.pk, for_s=0)
     done = 0
 
@@ -116,7 +135,7 @@ def test_a_file_that_can_not_be_deleted_yet_keeps_it_open(person: Any, monkeypat
     def down(*_: object) -> None:
         raise StorageDown("503")
 
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     with monkeypatch.context() as patched:
         patched.setattr("media_pipeline.storage.base.MediaStorage.delete", down)
         assert retention.sweep_erasures() == 0
@@ -125,7 +144,7 @@ def test_a_file_that_can_not_be_deleted_yet_keeps_it_open(person: Any, monkeypat
 
 
 def test_a_task_whose_create_was_under_way_is_found_afterwards(person: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     assert erase_user.work(person.pk, for_s=60)
     late = make_task(person, prompt=WORD)  # its request was let in before the user was switched off
     retention.sweep_erasures()
@@ -138,14 +157,14 @@ def test_a_task_whose_create_was_under_way_is_found_afterwards(person: Any, monk
 
 def test_a_second_run_changes_nothing(person: Any) -> None:
     for _ in range(2):
-        erase_user.ask(person.pk, by="olga")
+        erase_user.ask(person.pk, by=OLGA)
         assert erase_user.work(person.pk, for_s=60)
     assert get_user_model().objects.get(pk=person.pk).username == f"erased-{person.pk}"
 
 
 def test_others_keep_what_is_theirs(person: Any, stranger: Any) -> None:
     task = saved(stranger)
-    erase_user.ask(person.pk, by="olga")
+    erase_user.ask(person.pk, by=OLGA)
     erase_user.work(person.pk, for_s=60)
     assert reload(task).prompt
     assert len(files(task)) == 2
@@ -156,13 +175,13 @@ def test_others_keep_what_is_theirs(person: Any, stranger: Any) -> None:
 def test_the_last_superuser_stays(person: Any) -> None:
     (olga,) = get_user_model().objects.filter(is_superuser=True)
     with pytest.raises(ActionRefused) as caught:
-        erase_user.ask(olga.pk, by="erase_user")
+        erase_user.ask(olga.pk, by=OLGA)
     assert caught.value.code == "last_superuser"
 
 
 def test_the_security_log_has_it_without_the_name(person: Any, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="reelworks.security"):
-        erase_user.ask(person.pk, by="operator olga", address="192.0.2.1")
+        erase_user.ask(person.pk, by=OLGA, address="192.0.2.1")
         erase_user.work(person.pk, for_s=60)
         erase_user.work(person.pk, for_s=60)
     said = [one.getMessage() for one in caplog.records if one.name == "reelworks.security"]

@@ -20,6 +20,7 @@ from tests.video.storing import days_pass, files, saved, with_extras
 from video.actions import cancel, delete, render, retry, task_rows
 from video.actions.task_rows import ActionRefused, TaskDeleted
 from video.admin import timeline
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.infra import failpoints
 from video.infra.toolkit import toolkit
@@ -225,7 +226,7 @@ class TestMoney:
         kinds = CreditEntry.objects.filter(task=task).order_by("id").values_list("kind", flat=True)
         assert list(kinds) == ["debit", "refund"]
         with pytest.raises(ActionRefused, match="render task_"):
-            retry.retry(task.pk, by="its user")
+            retry.retry(task.pk, by=Unaudited("its user"))
 
     def test_a_cancel_gives_it_back_and_a_retry_takes_it_again(
         self, user: AbstractBaseUser, configured: Settings
@@ -234,21 +235,21 @@ class TestMoney:
         first = with_extras(user)
         balance = ledger.balance(user.pk)
         task, _ = render.render(user.pk, first.pk, {})
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         assert ledger.balance(user.pk) == balance
         with pytest.raises(ActionRefused, match="no provider can make it"):
-            retry.retry(task.pk, by="somebody", regenerate=True)
-        done = retry.retry(task.pk, by="its user", user_id=user.pk)
+            retry.retry(task.pk, by=Unaudited("somebody"), regenerate=True)
+        done = retry.retry(task.pk, by=Unaudited("its user"), user_id=user.pk)
         assert (done.stage, done.debited) == (Stage.TRANSCODE, 3)
         assert finish(task).status == "success"
         assert ledger.balance(user.pk) == balance - 3
 
     def test_a_retry_without_its_copy_is_refused(self, user: AbstractBaseUser) -> None:
         task, _ = render.render(user.pk, saved(user).pk, {})
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         VideoTask.objects.filter(pk=task.pk).update(has_work_files=False)  # as the sweeper does a week later
         with pytest.raises(ActionRefused) as refused:
-            retry.retry(task.pk, by="its user")
+            retry.retry(task.pk, by=Unaudited("its user"))
         assert refused.value.code == "source_gone"
 
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -19,7 +18,17 @@ from video.admin.read_only import BoundedPaginator, short
 from video.attempts import records, task_moves
 from video.engine import transitions
 from video.infra.durations import span
-from video.models import Account, CreditEntry, Generation, ProviderAccount, Stage, Status, UserShare, VideoTask
+from video.models import (
+    Account,
+    AuditRecord,
+    CreditEntry,
+    Generation,
+    ProviderAccount,
+    Stage,
+    Status,
+    UserShare,
+    VideoTask,
+)
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/videotask/"
@@ -314,7 +323,7 @@ class TestProviderAccounts:
         operator.post(self.URL, {"action": "open_again", "_selected_action": [account.pk]})
         account.refresh_from_db()
         assert (account.closed_reason, account.cooldown_until) == ("", None)
-        assert LogEntry.objects.filter(object_id=str(account.pk), change_message="Opened again").exists()
+        assert AuditRecord.objects.get(object_id=str(account.pk)).action == "open"
 
     def test_shows_slots_in_use(self, operator: Client, account: ProviderAccount) -> None:
         assert f"1 of {account.slots}" in text(operator, self.URL)
@@ -370,7 +379,7 @@ class TestPriority:
         page = self.post(operator, [waits, ended], "7").content.decode()
         assert "1 changed. 1 had ended" in page
         assert (reload(waits).priority, reload(ended).priority) == (7, 0)
-        assert LogEntry.objects.get().object_id == waits.pk
+        assert AuditRecord.objects.get().object_id == waits.pk
 
     @pytest.mark.parametrize("priority", ["", "101", "high"])
     def test_a_priority_that_can_not_be_is_refused(self, operator: Client, priority: str) -> None:

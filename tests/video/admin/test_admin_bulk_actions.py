@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -15,7 +14,7 @@ from django.test import Client
 from tests.factories import accepted, claimed, make_task, make_user, reload
 from video.attempts import records, task_moves
 from video.credits import ledger
-from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.models import AuditRecord, CreditEntry, Generation, Stage, TaskEvent, VideoTask
 from video.web import demo_login
 
 pytestmark = pytest.mark.django_db
@@ -91,7 +90,10 @@ class TestCancel:
         ]
         assert [reload(task).status for task in (waiting, rendering, over)] == ["cancelled", "cancelled", "failed"]
         assert {event.worker for event in TaskEvent.objects.filter(outcome="cancelled")} == {"operator olga"}
-        assert {entry.object_id for entry in LogEntry.objects.all()} == {waiting.pk, rendering.pk}
+        assert {row.object_id for row in AuditRecord.objects.filter(action="cancel", actor="olga", via="admin")} == {
+            waiting.pk,
+            rendering.pk,
+        }
 
     def test_again_it_was_cancelled_before(self, operator: Client) -> None:
         task = make_task()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -11,9 +12,9 @@ from pytest_django import DjangoAssertNumQueries
 
 from providers.contract import JobState, JobStatus
 from providers.errors import JobFailed
-from tests.factories import accepted, make_task
+from tests.factories import OLGA, accepted, make_task
 from video.attempts import failure_texts, observe
-from video.models import FailureText
+from video.models import AuditRecord, FailureText
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/failuretext/"
@@ -56,7 +57,7 @@ def one(row: FailureText) -> str:
 
 def test_the_list_has_what_is_not_decided_first(operator: Client) -> None:
     first, second = seen("first"), seen("second")
-    failure_texts.decide(second.pk, "another_model", by="nora")
+    failure_texts.decide(second.pk, "another_model", by=replace(OLGA, name="nora"))
     text = page(operator, LIST)
     assert text.index("Said &lt;b&gt;first") < text.index("Said &lt;b&gt;second")
     for part in ("not decided", "this model failed; another may try", "nora", "gen4.5", first.last_task):
@@ -79,14 +80,14 @@ def test_a_decision_keeps_who_made_it_and_when(operator: Client) -> None:
     row.refresh_from_db()
     assert (row.meaning, row.decided_by, row.count, row.signature) == ("moderation", "olga", 1, "odd code")
     assert row.decided_at is not None
-    assert LogEntry.objects.get(object_id=str(row.pk)).user.get_username() == "olga"
+    assert AuditRecord.objects.get(object_id=str(row.pk)).actor == "olga"
     operator.post(one(row), {"meaning": ""})
     row.refresh_from_db()
     assert (row.meaning, row.decided_by, row.decided_at) == ("", "", None)
 
 
 def test_a_page_that_is_saved_without_a_change_takes_nobodys_decision(operator: Client) -> None:
-    row = failure_texts.decide(seen().pk, "failed", by="nora")
+    row = failure_texts.decide(seen().pk, "failed", by=replace(OLGA, name="nora"))
     operator.post(one(row), {"meaning": "failed"})
     row.refresh_from_db()
     assert row.decided_by == "nora"
@@ -105,7 +106,7 @@ def test_many_are_decided_by_one_action(operator: Client, action: str) -> None:
     body = {"action": action, "_selected_action": [row.pk for row in rows]}
     assert "Decided for 2 texts" in operator.post(LIST, body, follow=True).content.decode()
     assert set(FailureText.objects.values_list("meaning", "decided_by")) == {(action, "olga")}
-    assert LogEntry.objects.count() == 2
+    assert AuditRecord.objects.filter(action="decide").count() == 2
 
 
 def test_nothing_is_decided_for_the_row_that_stands_for_many(operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:

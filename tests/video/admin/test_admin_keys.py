@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -16,7 +15,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from tests.factories import admitted, make_task
 from video.attempts import configured_keys
-from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+from video.models import AuditRecord, Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
@@ -71,7 +70,7 @@ class TestKeys:
         assert key.state == "draining"
         make_task()
         assert admission.admit() == []
-        assert LogEntry.objects.filter(object_id=str(key.pk), change_message="Drained").exists()
+        assert AuditRecord.objects.get(object_id=str(key.pk)).action == "drain"
         assert "already" in act(operator, KEYS, "drain", key)
         assert "may start" in act(operator, KEYS, "activate", key)
         assert len(admission.admit()) == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
@@ -13,7 +12,7 @@ from providers.contract import JobState, JobStatus
 from providers.errors import JobNotFound
 from tests.factories import accepted, admitted, claimed, make_task
 from video.attempts import attach_requests, provider_calls, records, task_moves
-from video.models import Generation, Stage, TaskEvent
+from video.models import AuditRecord, Generation, Stage, TaskEvent
 from video.processes import periodic, tasks
 
 pytestmark = pytest.mark.django_db
@@ -119,13 +118,13 @@ class TestSettle:
         assert f"Settled as lost: {unknown.pk}." in answer.content.decode()
         assert state(unknown) == "lost"
         assert TaskEvent.objects.filter(worker="operator olga").count() == 1
-        assert LogEntry.objects.get().get_change_message() == "Settled as lost"
+        assert AuditRecord.objects.get().action == "settle"
 
     def test_a_refusal_is_said(self, operator: Client) -> None:
         generation = accepted(make_task())
         answer = operator.post(f"{LIST}{generation.pk}/", {"settle": "1"}, follow=True)
         assert "Its task still runs on this job (stage poll)" in answer.content.decode()
-        assert (state(generation), LogEntry.objects.count()) == ("accepted", 0)
+        assert (state(generation), AuditRecord.objects.count()) == ("accepted", 0)
 
     def test_a_get_changes_nothing(self, operator: Client, unknown: Generation) -> None:
         operator.get(f"{LIST}{unknown.pk}/?settle=1&attach=1&job_id=x")
@@ -141,7 +140,7 @@ class TestAttach:
         text = answer.content.decode()
         assert "A worker asks Runway about job job-7, as olga wished." in text
         assert 'http-equiv="refresh"' in text
-        assert LogEntry.objects.get().get_change_message() == "Asked to attach job job-7"
+        assert AuditRecord.objects.get().detail == "asked to attach job job-7"
         assert (state(unknown), Generation.objects.get(pk=unknown.pk).job_id) == ("unknown", "")
         monkeypatch.setattr(provider_calls, "poll", lambda probe: JobStatus(JobState.RUNNING, "RUNNING"))
         tasks.look(unknown.pk)
@@ -189,7 +188,7 @@ class TestAttach:
         text = operator.post(f"{LIST}{unknown.pk}/", {"attach": "1", "job_id": job_id}).content.decode()
         assert "Nothing was attached." in text
         assert sentence in text
-        assert (state(unknown), LogEntry.objects.count(), attach_requests.of(unknown.pk)) == ("unknown", 0, None)
+        assert (state(unknown), AuditRecord.objects.count(), attach_requests.of(unknown.pk)) == ("unknown", 0, None)
 
 
 class TestRights:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, Permission
 from django.test import Client
@@ -15,7 +14,7 @@ from tests.video.admin.lists import cells
 from tests.video.storing import saved
 from video.admin import users
 from video.credits import ledger
-from video.models import TaskEvent, UserShare
+from video.models import AuditRecord, TaskEvent, UserShare
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/auth/user/"
@@ -76,7 +75,7 @@ def test_it_cancels_what_waits_of_the_selected_users_and_nothing_else(
     assert ledger.balance(user.pk) == 990
     event = TaskEvent.objects.filter(task=waiting[0]).latest("id")
     assert (event.outcome, event.worker) == ("cancelled", "operator olga")
-    assert LogEntry.objects.filter(object_id=str(user.pk)).count() == 2
+    assert AuditRecord.objects.filter(action="cancel", kind="videotask").count() == 2
 
 
 def test_more_than_one_action_does_is_said(

@@ -16,6 +16,7 @@ from tests.factories import accepted, admitted, make_task, make_user
 from tests.pictures import picture
 from tests.video.conftest import client_of
 from video.actions import cancel, delete
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
 from video.scheduling import estimates
@@ -173,9 +174,9 @@ class TestCancelOfSeveral:
         admitted(planned)
         accepted(job)
         before = make_task(user)
-        cancel.cancel(before.pk, by="them")
+        cancel.cancel(before.pk, by=Unaudited("them"))
         deleted = make_task(user)
-        cancel.cancel(deleted.pk, by="them")
+        cancel.cancel(deleted.pk, by=Unaudited("them"))
         delete.delete(deleted.pk)
         ids = [one.pk for one in (job, waits, stranger, planned, before, deleted)]
         data = post(api, CANCEL, {"taskIds": ids}).json()["data"]
@@ -221,7 +222,7 @@ class TestRetryOfSeveral:
     def test_goes_as_far_as_the_credits(self, client_for: Callable[..., Client]) -> None:
         user = make_user(credit=30)
         tasks = [make_task(user).pk for _ in range(3)]
-        cancel.cancel_many(tasks, by="them", user_id=user.pk)
+        cancel.cancel_many(tasks, by=Unaudited("them"), user_id=user.pk)
         make_task(user)
         data = post(client_for(user), RETRY, {"taskIds": [*tasks, "task_none"]}).json()["data"]
         assert [one.get("run") for one in data["tasks"]] == [2, 2, None, None]

@@ -12,6 +12,7 @@ from pytest_django.fixtures import Settings
 from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
 from video.actions import cancel, retry
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
@@ -142,14 +143,14 @@ class TestRetry:
     ) -> None:
         setattr(settings, limit, 1)
         task = make_task(user)
-        assert cancel.cancel(task.pk, by="its user").changed
+        assert cancel.cancel(task.pk, by=Unaudited("its user")).changed
         make_task(user)
         reply = post(api, RETRY, {"taskId": task.pk})
         error(reply, 429, "too_many_waiting")
         assert int(reply["Retry-After"]) >= 1
         assert (reload(task).status, reload(task).run) == ("cancelled", 1)
         assert ledger.balance(user.pk) == 990
-        assert retry.retry(task.pk, by="an operator").run == 2  # who may overfill it
+        assert retry.retry(task.pk, by=Unaudited("an operator")).run == 2  # who may overfill it
 
     def test_while_nobody_knows_whether_a_job_exists_it_is_409(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)

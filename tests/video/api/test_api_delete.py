@@ -14,6 +14,7 @@ from pytest_django import Settings
 from tests.factories import make_task, reload
 from tests.video.storing import THUMBNAIL, VIDEO, saved
 from video.actions import cancel
+from video.audit.actors import Unaudited
 from video.models import TaskEvent, UserShare, VideoTask
 from video.scheduling import storage_quota
 
@@ -63,7 +64,7 @@ def test_what_others_have_is_not_there_and_stays(api: Client, stranger: Abstract
 def test_a_task_under_way_is_to_be_cancelled_first(api: Client, user: AbstractBaseUser) -> None:
     task = make_task(user)
     assert code(delete(api, task)) == (409, "task_active")
-    cancel.cancel(task.pk, by="its user")
+    cancel.cancel(task.pk, by=Unaudited("its user"))
     assert delete(api, task).status_code == 200
 
 
@@ -181,7 +182,7 @@ class TestQuota:
     ) -> None:
         saved(user)
         task = make_task(user)
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         settings.MAX_STORED_BYTES_PER_USER = 1
         assert code(api.post("/api/video/retry", {"taskId": task.pk}, content_type=JSON)) == (403, "storage_full")
         call_command("retry_tasks", task.pk)

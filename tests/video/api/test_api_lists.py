@@ -14,6 +14,7 @@ from tests.factories import accepted, claimed, make_task, make_user
 from tests.video.conftest import client_of
 from video.actions import cancel
 from video.attempts import task_moves
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import Stage, VideoTask
 
@@ -107,7 +108,7 @@ class TestTasks:
 
     def test_by_status_in_the_words_of_the_api(self, api: Client, user: AbstractBaseUser) -> None:
         bad, gone = failed(user), make_task(user)
-        cancel.cancel(gone.pk, by="them")
+        cancel.cancel(gone.pk, by=Unaudited("them"))
         running = make_task(user)
         accepted(running, "job-r")
         waits = make_task(user)

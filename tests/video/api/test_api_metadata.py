@@ -12,6 +12,7 @@ from django.test import Client
 from tests.factories import make_task, make_user
 from tests.video.conftest import client_of
 from video.actions import cancel, delete
+from video.audit.actors import Unaudited
 from video.models import VideoTask
 
 pytestmark = pytest.mark.django_db
@@ -122,7 +123,7 @@ def test_a_quote_takes_them(api: Client) -> None:
 
 def test_they_go_with_their_task(api: Client) -> None:
     task_id = made(api)
-    cancel.cancel(task_id, by="them")
+    cancel.cancel(task_id, by=Unaudited("them"))
     delete.delete(task_id)
     assert VideoTask.objects.get(pk=task_id).metadata == {}
 

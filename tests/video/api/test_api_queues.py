@@ -16,12 +16,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from providers.contract import JobState, JobStatus
-from tests.factories import accepted, age, claimed, make_task, make_user, park_one, reload
+from tests.factories import OLGA, accepted, age, claimed, make_task, make_user, park_one, reload
 from tests.video.conftest import client_of
 from tests.video.presence import everybody
 from video.actions import cancel, retry
 from video.api import task_details
 from video.attempts import configured_keys, provider_calls, records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import claims, transitions
 from video.models import Generation, ProviderAccount, Stage, TaskEvent, VideoTask
 from video.monitoring import overview
@@ -340,8 +341,8 @@ class TestTask:
         self, api: Client, user: AbstractBaseUser, operator: Client
     ) -> None:
         task = make_task(user)
-        cancel.cancel(task.pk, by="olga")
-        retry.retry(task.pk, by="olga")
+        cancel.cancel(task.pk, by=Unaudited("olga"))
+        retry.retry(task.pk, by=Unaudited("olga"))
         own, all_of_it = data(api, self.url(task)), data(operator, self.url(task))
         assert [one["detail"] for one in own["timeline"][-2:]] == ["cancelled; refunded", "retried; 10 credits"]
         assert all_of_it["timeline"][-1]["worker"] == "olga"
@@ -384,7 +385,7 @@ class TestTask:
 
     def test_an_operator_s_cancel_is_told_as_an_operator_s(self, api: Client, user: AbstractBaseUser) -> None:
         task = make_task(user)
-        cancel.cancel(task.pk, by="operator olga")
+        cancel.cancel(task.pk, by=OLGA)
         assert data(api, self.url(task))["timeline"][-1]["detail"] == "an operator saw to it"
 
     def test_events_from_before_the_column_say_to_owners_what_they_said(self, user: AbstractBaseUser) -> None:

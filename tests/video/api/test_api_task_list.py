@@ -14,6 +14,7 @@ from video.actions import cancel, create_many
 from video.actions.create_many import Wanted
 from video.api.views import task_list
 from video.attempts import task_moves
+from video.audit.actors import Unaudited
 from video.models import Stage, VideoTask
 from video.models.order import Order
 
@@ -76,7 +77,7 @@ class TestFilters:
         failed, gone, _ = make_task(user), make_task(user), make_task(user)
         accepted(failed, "job")
         assert task_moves.fail(claimed(failed, Stage.POLL), code="timeout", message="Too long.")
-        cancel.cancel(gone.pk, by="them")
+        cancel.cancel(gone.pk, by=Unaudited("them"))
         assert ids(api, errorCode="timeout") == [failed.pk]
         assert ids(api, errorCode="cancelled") == [gone.pk]
         assert failed.pk in ids(api, model="gen4.5")
@@ -84,7 +85,7 @@ class TestFilters:
 
     def test_by_more_than_one_status(self, api: Client, user: AbstractBaseUser) -> None:
         waits, gone = make_task(user), make_task(user)
-        cancel.cancel(gone.pk, by="them")
+        cancel.cancel(gone.pk, by=Unaudited("them"))
         assert ids(api, status="pending,failed") == [gone.pk, waits.pk]
         assert ids(api, status="pending,running") == [waits.pk]
 
@@ -92,7 +93,7 @@ class TestFilters:
         first, second, third = made(user, "1", "2", "3")
         for hour, task_id in enumerate((first, second, third), 8):
             put(task_id, created_at=f"2026-11-28T{hour:02}:00:00Z")
-            cancel.cancel(task_id, by="them")
+            cancel.cancel(task_id, by=Unaudited("them"))
             put(task_id, finished_at=f"2026-11-28T{hour + 4:02}:00:00Z")
         span = {"createdAfter": "2026-11-28T08:00:00Z", "createdBefore": "2026-11-28T10:00Z"}
         assert ids(api, **span) == [second, first]
@@ -114,7 +115,7 @@ class TestOrders:
         batch = made(user, *"abcdefg")
         ended = sorted(batch[1:], key=lambda one: (batch.index(one) // 3, one))
         for one in batch[1:]:
-            cancel.cancel(one, by="them")
+            cancel.cancel(one, by=Unaudited("them"))
             put(one, finished_at=f"2026-11-28T10:00:{batch.index(one) // 3:02}.000001Z")  # some at one time
         made(make_user(), "theirs")
         expected = batch if order.endswith("createdAt") else ended
@@ -124,7 +125,7 @@ class TestOrders:
     def test_a_cursor_is_of_one_order(self, api: Client, user: AbstractBaseUser) -> None:
         batch = made(user, *"ab")
         for one in batch:
-            cancel.cancel(one, by="them")
+            cancel.cancel(one, by=Unaudited("them"))
         cursor = data(api, limit=1)["nextCursor"]
         assert api.get(TASKS, {"cursor": cursor, "order": "endedAt"}).status_code == 400
         cursor = data(api, limit=1, order="endedAt")["nextCursor"]
@@ -145,7 +146,7 @@ class TestWhatNoIndexServes:
         for order in ("createdAt", "-createdAt"):
             assert sorted(all_pages(api, text="cat", order=order)) == sorted([batch[0], batch[-2]])
         for one in batch:
-            cancel.cancel(one, by="them")
+            cancel.cancel(one, by=Unaudited("them"))
         assert sorted(all_pages(api, text="cat", order="endedAt")) == sorted([batch[0], batch[-2]])
 
     def test_but_pairs_are_found_wherever_they_are(

@@ -13,6 +13,7 @@ from pytest_django import Settings
 
 from tests.video.webhooks.hooks import endpoint_of, pass_time, started
 from video.actions import cancel, delete
+from video.audit.actors import Unaudited
 from video.models import VideoTask, WebhookDelivery, WebhookEndpoint
 from video.webhooks import deliveries, endpoints
 from video.webhooks.message import EVENTS
@@ -207,7 +208,7 @@ def test_an_operator_may_allow_a_private_receiver(api: Client, order: dict[str, 
 
 def test_a_deleted_task_forgets_its_url(api: Client, user: AbstractBaseUser) -> None:
     task = started(user, webhook_url=URL)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     delete.delete(task.pk)
     task.refresh_from_db()
     assert task.webhook_url is None

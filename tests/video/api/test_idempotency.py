@@ -13,6 +13,7 @@ from django.test import Client
 from tests.factories import make_task, make_user
 from tests.video.conftest import client_of
 from video.actions import cancel, delete, erase_user
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import AnsweredCall, TaskEvent, VideoTask
 from video.processes import periodic
@@ -32,7 +33,7 @@ def code(reply: Any) -> tuple[int, str]:
 
 def cancelled(user: AbstractBaseUser) -> VideoTask:
     task = make_task(user)
-    cancel.cancel(task.pk, by="them")
+    cancel.cancel(task.pk, by=Unaudited("them"))
     return task
 
 
@@ -65,7 +66,7 @@ class TestOneKey:
         task = make_task(user)
         assert code(post(api, RETRY, {"taskId": task.pk})) == (409, "not_retryable")
         assert code(post(api, RETRY, {"taskId": "x"})) == (404, "not_found")
-        cancel.cancel(task.pk, by="them")
+        cancel.cancel(task.pk, by=Unaudited("them"))
         assert post(api, RETRY, {"taskId": task.pk}).status_code == 200
         assert AnsweredCall.objects.count() == 1
 

@@ -21,9 +21,10 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from tests import leaks
-from tests.factories import make_task, make_user
+from tests.factories import OLGA, make_task, make_user
 from video.actions import cancel, erase_user
 from video.api import key_login
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import ApiKey, ApiKeySecret, CreditEntry, LoginThrottle, Scope, VideoTask
 from video.web.logins import api_keys, key_text
@@ -251,7 +252,7 @@ def test_the_demo_users_key_is_good_while_simulating_only(user: AbstractBaseUser
 
 def test_an_erased_user_leaves_no_key(user: AbstractBaseUser) -> None:
     key_of(user)
-    erase_user.ask(user.pk, by="test")
+    erase_user.ask(user.pk, by=OLGA)
     assert erase_user.work(user.pk, for_s=60)
     assert not ApiKey.objects.exists()
     assert not ApiKeySecret.objects.exists()
@@ -312,7 +313,7 @@ def test_a_staff_members_key_grants_no_credits(db: None) -> None:
     staff = get_user_model().objects.create_superuser("olga")
     ledger.grant(staff.pk, 100)
     task = make_task(staff)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     reply = Program(key_of(staff)).ask("post", "/api/video/retry", {"taskId": task.pk, "free": True})
     assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
 
@@ -395,7 +396,7 @@ def test_several_retries_spend_no_more_than_the_limit(user: AbstractBaseUser) ->
     program = Program(key_of(user, daily_credits=15))
     tasks = [make_task(user).pk for _ in range(2)]
     for task in tasks:
-        cancel.cancel(task, by="test")
+        cancel.cancel(task, by=Unaudited("test"))
     done = program.ask("post", "/api/video/retry", {"taskIds": tasks}).json()["data"]
     assert (done["done"], done["refused"]) == (1, 1)
     assert done["tasks"][1]["refusal"]["code"] == "key_limit_reached"
@@ -412,7 +413,7 @@ def test_a_retry_counts_against_the_limit(user: AbstractBaseUser) -> None:
     program = Program(key_of(user, daily_credits=15))
     tasks = [make_task(user), make_task(user)]
     for task in tasks:
-        cancel.cancel(task.pk, by="test")
+        cancel.cancel(task.pk, by=Unaudited("test"))
     told = [program.ask("post", "/api/video/retry", {"taskId": task.pk}) for task in tasks]
     assert [reply.status_code for reply in told] == [200, 402]
     assert told[1].json()["error"]["code"] == "key_limit_reached"

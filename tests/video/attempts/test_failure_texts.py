@@ -13,10 +13,11 @@ from django.test.utils import CaptureQueriesContext
 from providers import errors
 from providers.contract import JobState, JobStatus
 from providers.errors import JobFailed
-from tests.factories import accepted, claimed, make_task, make_user, reload
+from tests.factories import OLGA, accepted, claimed, make_task, make_user, reload
 from video.actions import cancel
 from video.attempts import failure_texts, observe, provider_calls, task_moves
 from video.attempts.failure_texts import ECHO, NO_TEXT, OTHER, DecisionRefused, hide_echo
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.models import Circuit, FailureText, Generation, Stage, VideoTask
 from video.pipeline import runner
@@ -89,7 +90,7 @@ def test_decided_the_next_task_does_as_the_operator_said(
 ) -> None:
     ends(unknown())
     first = after_a_look()
-    failure_texts.decide(only().pk, meaning, by="olga")
+    failure_texts.decide(only().pk, meaning, by=OLGA)
     task = after_a_look()
     assert (task.status, task.error_code, task.error_message) == (status, code, sentence)
     assert (task.admit_at is not None) == (meaning == Meaning.ANOTHER_MODEL)  # it waits for a slot of another model
@@ -102,7 +103,7 @@ def test_decided_the_next_task_does_as_the_operator_said(
 def test_the_decision_holds_for_the_text_and_the_provider_that_it_was_made_for(ends: Ends) -> None:
     ends(unknown())
     after_a_look()
-    failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by="olga")
+    failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by=OLGA)
     FailureText.objects.update(provider="kling")
     assert after_a_look().status == "failed"
     ends(unknown(signature="runway other.code"))
@@ -123,7 +124,7 @@ def test_a_worker_that_dies_after_the_record_does_not_open_the_way_to_another_ve
 def test_a_worker_that_dies_after_the_record_keeps_the_way_that_was_decided(ends: Ends) -> None:
     ends(unknown())
     after_a_look()
-    failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by="olga")
+    failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by=OLGA)
     task = make_task(fallback=True)
     observe.note(accepted(task), unknown())
     runner.run_stage(Stage.POLL, task.pk)
@@ -148,7 +149,7 @@ def test_an_end_that_comes_after_its_task_is_listed_too() -> None:
 
 def test_a_cancelled_task_keeps_its_word_and_its_credits_by_the_providers_rule() -> None:
     generation = accepted(make_task())
-    cancel.cancel(generation.task_id, by="its user")
+    cancel.cancel(generation.task_id, by=Unaudited("its user"))
     observe.note(Generation.objects.get(pk=generation.pk), replace(unknown(), cost=None))
     assert VideoTask.objects.get().status == "cancelled"
     assert only().count == 1
@@ -245,8 +246,8 @@ def test_the_row_for_the_rest_decides_nothing(ends: Ends, monkeypatch: pytest.Mo
     ends(unknown())
     after_a_look()
     with pytest.raises(DecisionRefused, match="stands for many texts"):
-        failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by="olga")
-    failure_texts.forget(only().pk)
+        failure_texts.decide(only().pk, Meaning.ANOTHER_MODEL, by=OLGA)
+    failure_texts.forget(only().pk, by=OLGA)
     monkeypatch.undo()
     ends(unknown())
     after_a_look()
@@ -285,11 +286,11 @@ def test_hiding_takes_time_in_proportion_whatever_the_texts_hold() -> None:
 def test_a_decision_names_who_made_it_and_when_and_can_be_taken_back(ends: Ends) -> None:
     ends(unknown())
     after_a_look()
-    decided = failure_texts.decide(only().pk, Meaning.FAILED, by="olga")
+    decided = failure_texts.decide(only().pk, Meaning.FAILED, by=OLGA)
     assert (decided.meaning, decided.decided_by) == ("failed", "olga")
     assert decided.decided_at is not None
     assert failure_texts.undecided() == {}
-    open_again = failure_texts.decide(only().pk, "", by="olga")
+    open_again = failure_texts.decide(only().pk, "", by=OLGA)
     assert (open_again.meaning, open_again.decided_by, open_again.decided_at) == ("", "", None)
     assert failure_texts.undecided() == {"runway": failure_texts.Undecided(1, 1)}
 
@@ -298,8 +299,11 @@ def test_what_cannot_be_decided_is_refused(ends: Ends) -> None:
     ends(unknown())
     after_a_look()
     with pytest.raises(DecisionRefused, match="one of moderation, bad_request, another_model, failed"):
-        failure_texts.decide(only().pk, "fine", by="olga")
-    for act in (lambda: failure_texts.decide(10**9, Meaning.FAILED, by="olga"), lambda: failure_texts.forget(10**9)):
+        failure_texts.decide(only().pk, "fine", by=OLGA)
+    for act in (
+        lambda: failure_texts.decide(10**9, Meaning.FAILED, by=OLGA),
+        lambda: failure_texts.forget(10**9, by=OLGA),
+    ):
         with pytest.raises(DecisionRefused, match="There is no failure text 1000000000"):
             act()
 
@@ -315,5 +319,5 @@ def test_what_is_not_decided_is_listed_first() -> None:
     for signature in ("a", "b", "c"):
         generation = accepted(make_task(user), f"job-{signature}")
         observe.note(generation, unknown(signature=signature))
-    failure_texts.decide(FailureText.objects.get(signature="c").pk, Meaning.FAILED, by="olga")
+    failure_texts.decide(FailureText.objects.get(signature="c").pk, Meaning.FAILED, by=OLGA)
     assert [row.signature for row in failure_texts.listed()] == ["b", "a", "c"]

@@ -12,6 +12,7 @@ from tests.factories import accepted, claimed, make_task, make_user
 from video.actions import cancel
 from video.attempts import observe, provider_calls, reconcile, records, task_moves
 from video.attempts.observe import Meaning
+from video.audit.actors import Unaudited
 from video.models import Circuit, Generation, Stage, VideoTask
 from video.pipeline import runner
 from video.routing import health
@@ -108,7 +109,7 @@ def test_one_read_for_the_jobs_of_several_is_no_single_users() -> None:
 
 def test_a_job_that_a_cancel_stopped_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     generation = accepted(make_task())
-    cancel.cancel(generation.task_id, by="its user")
+    cancel.cancel(generation.task_id, by=Unaudited("its user"))
     answers = [JobStatus(JobState.RUNNING, "RUNNING"), JobNotFound("404")]
 
     def poll(group: list[Generation]) -> dict[str, provider_calls.PollAnswer]:

@@ -19,6 +19,7 @@ from tests.factories import accepted, admitted, age, claimed, live, make_task, r
 from tests.providers.strange import REPLIES, TEXTS
 from video.actions import cancel
 from video.attempts import clamped, observe, poll_records, provider_calls, reconcile, records
+from video.audit.actors import Unaudited
 from video.engine import claims, transitions
 from video.engine.outcomes import LONGEST_WAIT_S, Park
 from video.infra.toolkit import toolkit
@@ -322,7 +323,7 @@ def test_a_look_up_that_names_the_job_of_another_attempt_proves_nothing(monkeypa
 def test_a_check_that_fails_keeps_no_other_attempt_from_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = in_poll(MODELS["runway"], 3)
     for task in tasks:
-        assert cancel.cancel(task.pk, by="its user").changed
+        assert cancel.cancel(task.pk, by=Unaudited("its user")).changed
     checked: list[str] = []
 
     def check(generation: Generation) -> None:

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from providers.contract import JobState, JobStatus, Submitted
 from providers.errors import JobNotFound, ProviderDown, SubmissionUnknown
-from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
+from tests.factories import OLGA, accepted, admitted, age, claimed, make_task, park_one, reload
 from video.actions import cancel
 from video.attempts import provider_calls, reconcile, records, task_moves, unsettled
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.engine.claims import Claim
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask
@@ -157,7 +158,7 @@ class TestFind:
 class TestSettleAsLost:
     def test_frees_the_slot_keeps_the_cost_and_says_who(self) -> None:
         generation = unknown(make_task())
-        case = unsettled.settle_as_lost(generation.pk, "olga")
+        case = unsettled.settle_as_lost(generation.pk, OLGA)
         assert (case.generation.state, case.open) == (State.LOST, False)
         assert case.generation.error_code == "outcome_unknown"
         assert case.generation.expected_usd == generation.expected_usd
@@ -168,7 +169,7 @@ class TestSettleAsLost:
         assert event.detail == "olga settled attempt 1 as lost; its possible cost stays booked"
 
     def test_a_job_that_outlived_its_task(self) -> None:
-        case = unsettled.settle_as_lost(overdue(make_task()).pk, "olga")
+        case = unsettled.settle_as_lost(overdue(make_task()).pk, OLGA)
         assert (case.generation.state, case.generation.error_code) == (State.LOST, "job_lost")
         assert case.generation.job_id == "job-1"
         assert case.generation.look_at is None
@@ -179,7 +180,7 @@ class TestSettleAsLost:
         task = make_task()
         generation = unknown(task, ended=False)
         with django_capture_on_commit_callbacks(execute=True):
-            unsettled.settle_as_lost(generation.pk, "olga")
+            unsettled.settle_as_lost(generation.pk, OLGA)
         runner.run_stage(Stage.GENERATE, task.pk)
         task = reload(task)
         assert (task.status, task.error_code) == (Status.FAILED, "outcome_unknown")
@@ -200,7 +201,7 @@ class TestSettleAsLost:
         generation = make()
         before = TaskEvent.objects.count()
         with pytest.raises(unsettled.SettlementRefused) as refused:
-            unsettled.settle_as_lost(generation.pk, "olga")
+            unsettled.settle_as_lost(generation.pk, OLGA)
         assert str(refused.value).startswith(sentence)
         assert fresh(generation).state == generation.state
         assert TaskEvent.objects.count() == before
@@ -209,15 +210,15 @@ class TestSettleAsLost:
         generation = overdue(make_task())
         assert records.record_ended(generation.pk, State.SUCCEEDED)
         with pytest.raises(unsettled.SettlementRefused, match="It has ended as succeeded"):
-            unsettled.settle_as_lost(generation.pk, "olga")
+            unsettled.settle_as_lost(generation.pk, OLGA)
         with pytest.raises(unsettled.SettlementRefused, match="There is no attempt gen_nothing"):
-            unsettled.settle_as_lost("gen_nothing", "olga")
+            unsettled.settle_as_lost("gen_nothing", OLGA)
 
     def test_the_second_of_two_operators_is_told(self) -> None:
         generation = unknown(make_task())
-        unsettled.settle_as_lost(generation.pk, "olga")
+        unsettled.settle_as_lost(generation.pk, OLGA)
         with pytest.raises(unsettled.SettlementRefused, match="already"):
-            unsettled.settle_as_lost(generation.pk, "piet")
+            unsettled.settle_as_lost(generation.pk, OLGA)
         assert TaskEvent.objects.filter(worker__startswith="operator").count() == 1
 
 
@@ -226,7 +227,7 @@ class TestOfACancelledTask:
         accepted(task := make_task())
         sent(other := make_task(model_requested="pika-2.2"))
         for one in (task, other):
-            cancel.cancel(one.pk, by="its user")
+            cancel.cancel(one.pk, by=Unaudited("its user"))
         doing = {case.generation.state: case.doing for case in unsettled.find()}
         assert "its cost decides the refund" in doing[State.ACCEPTED]
         assert "else it is lost, and the task refunded" in doing[State.UNKNOWN]
@@ -234,18 +235,18 @@ class TestOfACancelledTask:
     def test_settled_as_lost_before_a_job_was_known_it_is_refunded(self) -> None:
         task = make_task()
         generation, _ = sent(task)
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         with pytest.raises(unsettled.SettlementRefused, match="may still be answered"):
-            unsettled.settle_as_lost(generation.pk, "olga")
+            unsettled.settle_as_lost(generation.pk, OLGA)
         records.record_unknown(generation.pk)
-        unsettled.settle_as_lost(generation.pk, "olga")
+        unsettled.settle_as_lost(generation.pk, OLGA)
         assert ledger.balance(task.user_id) == 1000
 
     def test_a_known_job_that_is_settled_as_lost_stays_paid(self) -> None:
         task = make_task()
         generation = accepted(task)
-        cancel.cancel(task.pk, by="its user")
-        unsettled.settle_as_lost(generation.pk, "olga")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
+        unsettled.settle_as_lost(generation.pk, OLGA)
         assert ledger.balance(task.user_id) == 990
 
     def test_a_job_that_is_attached_is_told_to_stop_and_not_delivered(
@@ -253,7 +254,7 @@ class TestOfACancelledTask:
     ) -> None:
         task = make_task()
         generation, _ = sent(task)
-        cancel.cancel(task.pk, by="its user")
+        cancel.cancel(task.pk, by=Unaudited("its user"))
         records.record_lost(generation.pk, code="outcome_unknown")
         says(JobStatus(JobState.RUNNING, "RUNNING"))
         unsettled.attach_job(generation.pk, "17f2-job", "olga")

@@ -9,6 +9,7 @@ from tests.video.machine.model import COST, Attempt, Model, Task
 from tests.video.machine.ops import Op, Stock
 from video.actions import cancel, delete, retry
 from video.actions.task_rows import ActionRefused
+from video.audit.actors import Unaudited
 from video.credits import ledger
 
 OPEN = ("unknown", "accepted")
@@ -22,7 +23,7 @@ class Cancel(Op):
 
     def act(self, stock: Stock) -> Any:
         try:
-            done = cancel.cancel(stock.tasks[self.task], by="somebody")
+            done = cancel.cancel(stock.tasks[self.task], by=Unaudited("somebody"))
         except ActionRefused as err:
             return err.code
         return done.changed, done.refund.value
@@ -87,7 +88,7 @@ class Retry(Op):
 
     def act(self, stock: Stock) -> Any:
         try:
-            done = retry.retry(stock.tasks[self.task], by="somebody", free=self.free, regenerate=self.anew)
+            done = retry.retry(stock.tasks[self.task], by=Unaudited("somebody"), free=self.free, regenerate=self.anew)
         except ledger.InsufficientCredits:
             return "short"
         except ActionRefused as err:

@@ -13,6 +13,7 @@ from providers.contract import JobState, JobStatus
 from providers.errors import JobFailed
 from tests.factories import accepted, make_task
 from video.attempts import observe
+from video.audit.actors import of_command
 from video.models import FailureText
 
 pytestmark = pytest.mark.django_db
@@ -75,11 +76,11 @@ def test_decide_says_it_and_the_list_is_empty_but_for_all() -> None:
     assert (row.meaning, row.decided_by) == ("", "")
 
 
-def test_who_decides_is_the_command_unless_said() -> None:
+def test_who_decides_is_who_runs_the_command_unless_said() -> None:
     row = seen("odd")
     run("decide", str(row.pk), "failed")
     row.refresh_from_db()
-    assert row.decided_by == "failure_texts"
+    assert row.decided_by == of_command().name
 
 
 def test_forget_drops_texts() -> None:

@@ -13,8 +13,9 @@ from django.core.management.base import CommandError
 from tests.factories import accepted, admitted, age, claimed, make_task, make_user, reload
 from video.actions import cancel
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited, of_command
 from video.credits import ledger
-from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
+from video.models import AuditRecord, CreditEntry, Generation, Stage, TaskEvent, VideoTask
 
 pytestmark = pytest.mark.django_db
 
@@ -63,7 +64,12 @@ class TestCancelTasks:
             ("cancelled", "pending", True),
         ]
         assert [reload(task).status for task in (waiting, rendering, other)] == ["cancelled", "cancelled", "pending"]
-        assert TaskEvent.objects.filter(outcome="cancelled", worker="cancel_tasks").count() == 2
+        who = of_command().words
+        assert TaskEvent.objects.filter(outcome="cancelled", worker=who).count() == 2
+        assert {one.object_id for one in AuditRecord.objects.filter(action="cancel", via="command")} == {
+            waiting.pk,
+            rendering.pk,
+        }
 
     def test_says_per_task_what_happened(self) -> None:
         task, over = make_task(), failed()
@@ -174,7 +180,7 @@ class TestRetryTasks:
     def test_filters_choose_failed_ones_only(self) -> None:
         user = make_user()
         timeout, pika = failed(user, code="timeout"), failed(model="pika-2.2")
-        cancel.cancel(make_task(user).pk, by="x")
+        cancel.cancel(make_task(user).pk, by=Unaudited("x"))
         VideoTask.objects.filter(pk=pika.pk).update(finished_at="2026-01-01T00:00:00Z")
         assert ids(as_json("retry_tasks", "--failed", "--dry-run")[1]) == [timeout.pk, pika.pk]
         assert ids(as_json("retry_tasks", "--since", "2h", "--dry-run")[1]) == [timeout.pk]

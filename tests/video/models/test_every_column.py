@@ -244,6 +244,18 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "WorkerSign.disk_free_bytes": OURS,
     "WorkerSign.pid_space": OURS,
     "WorkerSign.pid": OURS,
+    "AuditRecord.id": OURS,
+    "AuditRecord.user_id": OURS,
+    "AuditRecord.via": OURS,
+    "AuditRecord.action": OURS,
+    "AuditRecord.kind": OURS,
+    "AuditRecord.object_id": OURS,
+    "AuditRecord.actor": "video/audit/records.py:storable",
+    "AuditRecord.source": "video/audit/records.py:storable",
+    "AuditRecord.reason": "video/audit/records.py:storable",
+    "AuditRecord.detail": "video/audit/records.py:storable",
+    "Role.name": OURS,
+    "Role.given": OURS,
 }
 
 

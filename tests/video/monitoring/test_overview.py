@@ -14,10 +14,11 @@ from config.celery import app
 from providers import catalogue
 from providers.contract import JobState, JobStatus
 from providers.errors import JobFailed
-from tests.factories import accepted, admitted, age, claimed, make_task, make_user, park_one
+from tests.factories import OLGA, accepted, admitted, age, claimed, make_task, make_user, park_one
 from tests.video.presence import everybody, sign
 from video.actions import cancel
 from video.attempts import configured_keys, failure_texts, observe, poll_records, records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import transitions
 from video.models import (
     Circuit,
@@ -280,7 +281,7 @@ class TestTrouble:
 
     def test_webhooks_wait_and_nobody_sends_them(self) -> None:
         task = make_task(webhook_url="https://example.com/hook")
-        cancel.cancel(task.pk, by="its owner")
+        cancel.cancel(task.pk, by=Unaudited("its owner"))
         (one,) = overview.read().problems
         assert (one.code, one.needs_person) == ("no_worker", True)
         assert one.sentence == "1 webhook is due, and no worker takes work from webhookQueue."
@@ -387,7 +388,7 @@ class TestTrouble:
         assert found.needs_person
         assert found.sentence == "2 failure texts of runway are not understood; 3 jobs ended so."
         for row in FailureText.objects.all():
-            failure_texts.decide(row.pk, "failed", by="olga")
+            failure_texts.decide(row.pk, "failed", by=OLGA)
         assert "failure_not_understood" not in codes()
 
     def test_what_needs_a_person_comes_first(self) -> None:

@@ -21,6 +21,7 @@ from providers.errors import Busy, JobNotFound, KeyRefused, OutOfCredits, Provid
 from tests.factories import accepted, age, claimed, make_task, make_user, reload
 from video.actions import cancel, retry
 from video.attempts import provider_calls, reconcile, records
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.engine import due, transitions
 from video.infra.toolkit import toolkit
@@ -263,7 +264,7 @@ def test_a_cancel_in_the_pause_ends_it_and_the_part_is_swept(monkeypatch: pytest
     task = in_download()
     keep_a_part(monkeypatch, task)
     assert periodic.sweep_parts() == 0
-    cancel.cancel(task.pk, by="its user")
+    cancel.cancel(task.pk, by=Unaudited("its user"))
     assert periodic.sweep_parts() == 1
     assert periodic.sweep_parts() == 0
     age(task.pk)
@@ -313,7 +314,7 @@ def test_a_retry_by_hand_fetches_again_with_a_deadline_and_pauses_of_its_own(mon
     fetch_times(task, 9)
     past_deadline(task)
     runner.run_stage(Stage.DOWNLOAD, task.pk)
-    done = retry.retry(task.pk, by="its user")
+    done = retry.retry(task.pk, by=Unaudited("its user"))
     assert (done.stage, done.debited) == (Stage.DOWNLOAD, 10)
     runner.run_stage(Stage.DOWNLOAD, task.pk)
     assert Generation.objects.get(task=task).fetch_errors == 1

@@ -16,6 +16,7 @@ from tests.factories import accepted, claimed, make_task, make_user, reload
 from tests.video.conftest import client_of
 from video.actions.retry import retry
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import transitions
 from video.models import Generation, Stage, VideoTask
 from video.monitoring import delivered, overview
@@ -110,11 +111,11 @@ def test_a_new_attempt_begins_without_any() -> None:
     assert transitions.advance(claimed(task, Stage.DOWNLOAD), Stage.TRANSCODE, source_key="work/s.mp4")
     assert transitions.advance(claimed(task, Stage.TRANSCODE), Stage.THUMBNAIL, warnings=as_rows(["damaged"]))
     assert task_moves.fail(claimed(task, Stage.THUMBNAIL), code="not_a_video", message="No.")
-    retry(task.pk, by="somebody")
+    retry(task.pk, by=Unaudited("somebody"))
     assert reload(task).warnings == as_rows(["damaged"])
     assert transitions.advance(claimed(task, Stage.TRANSCODE), Stage.DOWNLOAD, warnings=[])
     assert reload(task).warnings == []
     VideoTask.objects.filter(pk=task.pk).update(warnings=as_rows(["damaged"]))
     assert task_moves.fail(claimed(task, Stage.DOWNLOAD), code="not_a_video", message="No.")
-    retry(task.pk, by="somebody", regenerate=True)
+    retry(task.pk, by=Unaudited("somebody"), regenerate=True)
     assert reload(task).warnings == []

@@ -20,6 +20,7 @@ from tests.video.presence import everybody
 from video.actions.retry import retry
 from video.actions.task_rows import ActionRefused
 from video.attempts import configured_keys
+from video.audit.actors import Unaudited
 from video.engine.claims import Stage
 from video.infra import toolkit
 from video.models import CreditEntry, ModelSetting, ProviderAccount, ProviderKey, VideoTask
@@ -174,9 +175,9 @@ def test_a_retry_is_refused_where_a_create_is(world: World, state: str) -> None:
     VideoTask.objects.filter(pk=task.pk).update(status="cancelled", admit_at=None, finished_at=timezone.now())
     if STATES[state][2]:
         with pytest.raises(ActionRefused, match=STATES[state][1]):
-            retry(task.pk, by="a test")
+            retry(task.pk, by=Unaudited("a test"))
     else:
-        assert retry(task.pk, by="a test").stage is Stage.GENERATE
+        assert retry(task.pk, by=Unaudited("a test")).stage is Stage.GENERATE
 
 
 def test_a_model_that_is_off_is_no_obstacle_while_another_may_run_the_order(api: Client, world: World) -> None:

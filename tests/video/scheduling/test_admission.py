@@ -13,6 +13,7 @@ from providers.api_keys import ApiKey
 from tests.factories import admitted, age, claim_one, claimed, live, make_task, make_user, park_one, reload
 from video.actions import cancel
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import transitions
 from video.infra import database
 from video.infra.toolkit import toolkit
@@ -156,7 +157,7 @@ def test_a_try_that_ends_without_a_verdict_is_followed_by_another(
     end_pauses()
     assert [task_id for task_id, _ in admission.admit()] == [first.pk]
     with django_capture_on_commit_callbacks(execute=True):
-        assert cancel.cancel(first.pk, by="its user").changed
+        assert cancel.cancel(first.pk, by=Unaudited("its user")).changed
     end_pauses(accounts.refusals.READ_FIRST_S)
     assert [task_id for task_id, _ in admission.admit()] == [second.pk]
 

@@ -15,6 +15,7 @@ from django.test import Client
 from tests.factories import accepted, admitted, make_task, make_user, reload
 from video.actions import cancel
 from video.admin.timeline import waits_for
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.engine import workers
 from video.models import CreditEntry, Generation, Stage, UserShare, VideoTask, WorkerSign
@@ -89,7 +90,7 @@ def test_an_operator_may_bound_what_a_user_has_under_way(
     assert (VideoTask.objects.count(), ledger.balance(user.pk)) == (2, 980)
     make_task(make_user())
     waiting = VideoTask.objects.get(idempotency_key="k")
-    cancel.cancel(waiting.pk, by="test")
+    cancel.cancel(waiting.pk, by=Unaudited("test"))
     assert api.post(CREATE, order, content_type=JSON).status_code == 201
     reply = api.post("/api/video/retry", {"taskId": waiting.pk}, content_type=JSON)
     assert (reply.status_code, reply.json()["error"]["code"]) == (429, "too_many_live")
@@ -101,7 +102,7 @@ def test_an_operator_may_bound_what_a_user_has_under_way(
 def test_the_bound_holds_for_a_retry_that_needs_no_new_attempt(user: AbstractBaseUser, api: Client) -> None:
     task = make_task(user)
     Generation.objects.filter(pk=accepted(task).pk).update(state="succeeded", ended_at=Now())
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     share = UserShare.objects.create(user=user, most_live=1)
     make_task(user)
     ask = partial(api.post, "/api/video/retry", {"taskId": task.pk}, content_type=JSON)

@@ -13,6 +13,7 @@ from tests.factories import accepted, age, claim_one, claimed, make_task, make_u
 from tests.video.scheduling.test_fair_share import fill, plan_of, rows_read
 from video.actions import cancel, retry
 from video.attempts import records, task_moves
+from video.audit.actors import Unaudited
 from video.engine import dispatch, transitions
 from video.engine.claims import Claim
 from video.engine.outcomes import Advance, Outcome, Park
@@ -155,7 +156,7 @@ def test_a_cancelled_transcode_gives_its_core_back() -> None:
     task, other = waiting(), waiting()
     admit()
     claimed(task, Stage.TRANSCODE)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     assert admit() == [other.pk]
 
 
@@ -266,7 +267,7 @@ def test_a_retry_that_goes_on_at_the_transcode_waits_for_a_core(
     task = waiting()
     task_moves.fail(claimed(task, Stage.TRANSCODE), code="transcode_failed", message="It could not be made.")
     with django_capture_on_commit_callbacks(execute=True):  # type: ignore[operator]
-        assert retry.retry(task.pk, by="test").stage is Stage.TRANSCODE
+        assert retry.retry(task.pk, by=Unaudited("test")).stage is Stage.TRANSCODE
     assert rung == []
     end_transcodes([busy.pk])
     assert admit() == [task.pk]

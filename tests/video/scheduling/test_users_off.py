@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.management import CommandError, call_command
 
-from tests.factories import accepted, admitted, claimed, make_task, make_user, reload
+from tests.factories import OLGA, accepted, admitted, claimed, make_task, make_user, reload
 from video.actions import cancel, retry
 from video.actions.task_rows import ActionRefused
 from video.attempts import provider_calls, records, task_moves
@@ -138,9 +138,9 @@ def test_the_list_of_problems_says_how_many_wait_in_vain(user: AbstractBaseUser)
 
 def test_nothing_new_is_begun_for_them_by_an_operator(user: AbstractBaseUser) -> None:
     task = make_task(user)
-    cancel.cancel(task.pk, by="operator olga")
+    cancel.cancel(task.pk, by=OLGA)
     switch(user, on=False)
-    for attempt in (retry.would_retry, lambda task_id: retry.retry(task_id, by="operator olga")):
+    for attempt in (retry.would_retry, lambda task_id: retry.retry(task_id, by=OLGA)):
         with pytest.raises(ActionRefused) as refused:
             attempt(task.pk)
         assert refused.value.code == "user_off"
@@ -156,16 +156,16 @@ def test_a_video_that_is_at_its_provider_can_still_be_fetched_for_them(user: Abs
     records.record_ended(generation.pk, Generation.State.SUCCEEDED)
     assert task_moves.fail(claim, code="download_failed", message="It could not be fetched.")
     switch(user, on=False)
-    assert retry.retry(task.pk, by="operator olga").stage is Stage.DOWNLOAD
+    assert retry.retry(task.pk, by=OLGA).stage is Stage.DOWNLOAD
 
 
 def test_only_what_waits_is_cancelled_when_that_is_asked_for() -> None:
     runs = make_task(make_user())
     accepted(runs)
     waits = make_task(make_user())
-    assert cancel.cancel(waits.pk, by="operator olga", only_waiting=True).changed
+    assert cancel.cancel(waits.pk, by=OLGA, only_waiting=True).changed
     with pytest.raises(ActionRefused) as refused:
-        cancel.cancel(runs.pk, by="operator olga", only_waiting=True)
+        cancel.cancel(runs.pk, by=OLGA, only_waiting=True)
     assert refused.value.code == "not_waiting"
     assert reload(runs).is_active
-    assert not cancel.cancel(waits.pk, by="operator olga", only_waiting=True).changed
+    assert not cancel.cancel(waits.pk, by=OLGA, only_waiting=True).changed

@@ -17,6 +17,7 @@ from tests.factories import make_user
 from tests.receiver import DRIP, DROP, HANG, Receiver, busy_for, redirect_to
 from tests.video.webhooks.hooks import endpoint_of, only, outcomes, pass_time, started, sweep
 from video.actions import cancel
+from video.audit.actors import Unaudited
 from video.models import WebhookCircuit, WebhookDelivery, WebhookTry
 from video.webhooks import deliveries, endpoints, schedule, signing
 from video.webhooks.deliver import deliver
@@ -72,7 +73,7 @@ def test_while_a_secret_is_rolled_both_verify(user: AbstractBaseUser, receiver: 
     for one in (former, secret):
         Webhook(one).verify(got.body, got.headers)
     pass_time(25 * HOUR)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     sweep()
     later = receiver.got[1]
     Webhook(secret).verify(later.body, later.headers)
@@ -210,7 +211,7 @@ def test_a_receiver_that_says_gone_is_never_asked_again(user: AbstractBaseUser, 
     assert states == {"failed", "dropped"}
     endpoint.refresh_from_db()
     assert (endpoint.end_reason, endpoint.is_live) == ("gone", False)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     assert WebhookDelivery.objects.count() == 2
     assert sweep() == []
     with pytest.raises(endpoints.WebhookRefused, match="410"):

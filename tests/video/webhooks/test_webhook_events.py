@@ -11,6 +11,7 @@ from tests.factories import admitted, claimed, make_task, make_user, reload
 from tests.video.storing import saved
 from tests.video.webhooks.hooks import endpoint_of, only, started
 from video.actions import cancel, retry
+from video.audit.actors import Unaudited
 from video.engine import transitions
 from video.models import Status, WebhookDelivery
 from video.webhooks import endpoints, message
@@ -55,8 +56,8 @@ def test_a_failure_a_retry_and_a_cancel_are_events(user: AbstractBaseUser) -> No
     assert transitions.fail_waiting(task, code="no_capacity", message="It waited too long.")
     assert events() == ["task.failed"]
     assert only().facts["errorCode"] == "no_capacity"
-    retry.retry(task.pk, by="test")
-    cancel.cancel(task.pk, by="test")
+    retry.retry(task.pk, by=Unaudited("test"))
+    cancel.cancel(task.pk, by=Unaudited("test"))
     found = {one.event: one.facts for one in WebhookDelivery.objects.all()}
     assert set(found) == {"task.failed", "task.resumed", "task.cancelled"}
     # As the API shows it: a cancelled task is a failed one with a code of its own.
@@ -77,7 +78,7 @@ def test_an_endpoint_gets_the_events_that_it_wants(user: AbstractBaseUser) -> No
     all_of_them, _ = endpoint_of(user)
     some, _ = endpoint_of(user, events=["task.cancelled", "task.failed"])
     task = started(user)
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
     found = set(WebhookDelivery.objects.values_list("endpoint_id", "event"))
     assert found == {
         (all_of_them.pk, "task.started"),
@@ -111,7 +112,7 @@ def test_a_change_costs_no_statement_whether_or_not_somebody_is_told(user: Abstr
     def statements(owner: AbstractBaseUser) -> int:
         task = make_task(owner)
         with CaptureQueriesContext(connection) as captured:
-            cancel.cancel(task.pk, by="test")
+            cancel.cancel(task.pk, by=Unaudited("test"))
         return len(captured)
 
     endpoint_of(user)
@@ -123,7 +124,7 @@ def test_a_change_that_is_undone_tells_nobody(user: AbstractBaseUser) -> None:
     endpoint_of(user)
     task = make_task(user)
     with transaction.atomic():
-        cancel.cancel(task.pk, by="test")
+        cancel.cancel(task.pk, by=Unaudited("test"))
         assert WebhookDelivery.objects.count() == 1
         transaction.set_rollback(True)
     assert not WebhookDelivery.objects.exists()
@@ -136,8 +137,8 @@ def test_what_is_no_change_of_status_is_no_event(user: AbstractBaseUser) -> None
     admitted(task)
     claim = claimed(task)
     assert transitions.wait_for_slot(claim, delay_s=0, reason="another key")
-    cancel.cancel(task.pk, by="test")
-    cancel.cancel(task.pk, by="test")
+    cancel.cancel(task.pk, by=Unaudited("test"))
+    cancel.cancel(task.pk, by=Unaudited("test"))
     assert events() == ["task.cancelled"]
 
 

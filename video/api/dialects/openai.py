@@ -26,6 +26,7 @@ from video.api.base import PublicApiView, caller, user_id
 from video.api.dialects import base, facts, words
 from video.api.dialects.facts import Facts
 from video.api.key_login import KeyScope
+from video.audit.actors import Unaudited
 from video.models import Scope
 from video.web import answers, shapes
 
@@ -112,7 +113,7 @@ class VideoView(OpenAIView):
         except ActionRefused as refused:
             if refused.code != "task_active":
                 raise
-            cancel.cancel(task_id, by=caller(request).get_username(), user_id=owner)
+            cancel.cancel(task_id, by=Unaudited(caller(request).get_username()), user_id=owner)
             delete.delete(task_id, user_id=owner)
         return answers.as_json({"id": task_id, "object": "video.deleted", "deleted": True})
 

@@ -19,6 +19,7 @@ from video.api.bodies import CancelSerializer, RetrySerializer, fields_of
 from video.api.contract import answers
 from video.api.contract.describe import Answer, describe
 from video.api.views.video import checked_id, origin_of, status_of, statuses
+from video.audit.actors import Unaudited
 from video.infra.errors import Refusal
 from video.models import Scope
 from video.web.idempotency import Done
@@ -142,5 +143,5 @@ def _each(request: Request, task_ids: Sequence[str], done: Mapping[str, Outcome]
     return {"tasks": tasks, "done": len(shown), "refused": len(task_ids) - len(shown)}
 
 
-def _name(request: Request) -> str:
-    return request.user.get_username()
+def _name(request: Request) -> Unaudited:
+    return Unaudited(request.user.get_username())

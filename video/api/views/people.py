@@ -17,6 +17,7 @@ from video.api.contract import answers, key_answers
 from video.api.contract.describe import Answer, describe
 from video.api.errors import ApiError, invalid
 from video.api.views.auth import AuthView, client_of, welcome
+from video.audit.actors import Unaudited
 from video.credits import ledger
 from video.infra.camel import utc
 from video.models import Scope, UserShare
@@ -48,7 +49,9 @@ class SignUpView(AuthView):
         throttle.count_call("sign up", address, limit=throttle.SIGN_UP)
         try:
             with sign_in.turn_to_hash():
-                user = people.make(**fields, credits=settings.SIGN_UP_CREDITS, note="sign-up")
+                user = people.make(
+                    **fields, credits=settings.SIGN_UP_CREDITS, note="sign-up", by=Unaudited("themselves")
+                )
         except people.NameTaken:
             message = "is taken; choose another"
             raise invalid("username", message, code=people.NameTaken.code, status=409) from None

@@ -9,11 +9,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from providers.untrusted import printable
+from video.actions import for_users
+from video.audit.actors import of_command
 from video.infra.camel import camel
 from video.infra.durations import count
-from video.management.base import BAD_USAGE, ReportCommand, database_needed, seconds, table, user_named
-from video.models import ApiKey, Scope
-from video.web import security_log
+from video.management.base import BAD_USAGE, ReportCommand, add_reason, database_needed, seconds, table, user_named
+from video.models import Scope
 from video.web.logins import api_keys
 from video.web.logins.api_keys import KeyOrder, NoSuchKey, TooManyKeys
 
@@ -48,6 +49,8 @@ class Command(ReportCommand):
         revoke.add_argument("key", metavar="ID", help="key_…")
         for one in (create, listed, roll, revoke):
             self.add_json(one)
+        for one in (create, roll, revoke):
+            add_reason(one)
 
     def handle(self, *args: Any, what: str, **options: Any) -> None:
         with database_needed():
@@ -65,10 +68,9 @@ class Command(ReportCommand):
             None if lasts is None else timedelta(seconds=lasts),
         )
         try:
-            key_id, text = api_keys.make(user, order)
+            key_id, text = for_users.make_key(user, order, by=of_command(options["reason"]))
         except (TooManyKeys, NoSuchKey) as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
-        security_log.record("key_made", address="this host", user=user, key=key_id, by="command")
         self._tell_text(options, key_id, text)
 
     def _list(self, options: dict[str, Any]) -> None:
@@ -95,24 +97,19 @@ class Command(ReportCommand):
 
     def _roll(self, options: dict[str, Any]) -> None:
         try:
-            text = api_keys.roll(options["key"], None, overlap=timedelta(seconds=options["overlap"]))
+            overlap, by = timedelta(seconds=options["overlap"]), of_command(options["reason"])
+            text = for_users.roll_key(options["key"], overlap=overlap, by=by)
         except NoSuchKey as err:
             raise CommandError(str(err), returncode=NOT_FOUND) from None
-        self._record("key_rolled", options["key"])
         self._tell_text(options, options["key"], text)
 
     def _revoke(self, options: dict[str, Any]) -> None:
-        if not api_keys.end(options["key"], None, ApiKey.End.OPERATOR):
+        if not for_users.revoke_key(options["key"], by=of_command(options["reason"])):
             raise CommandError("There is no such key, or it has ended.", returncode=NOT_FOUND)
-        self._record("key_revoked", options["key"])
         if options["json"]:
             self.write_json({"id": options["key"], "revoked": True})
         else:
             self.stdout.write(f"{options['key']} is revoked.")
-
-    def _record(self, event: str, key_id: str) -> None:
-        user = ApiKey.objects.select_related("user").get(pk=key_id).user
-        security_log.record(event, address="this host", user=user, key=key_id, by="command")
 
     def _tell_text(self, options: dict[str, Any], key_id: str, text: str) -> None:
         if options["json"]:

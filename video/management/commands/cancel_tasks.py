@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
 from video.actions import cancel
 from video.actions.selection import Filter
+from video.audit.actors import Actor, of_command
 from video.management.base import BAD_USAGE, seconds
 from video.management.many import EXIT_CODES, ManyTasks, Result
 from video.models import ACTIVE
-
-BY = "cancel_tasks"
 
 
 class Command(ManyTasks):
@@ -35,7 +35,12 @@ class Command(ManyTasks):
         found = self.choose(ids, wanted, filtered=filtered, hint="--user, --stage, --status, --older-than")
         if found and not (ids or dry_run or options["yes"]):
             self._ask(len(found))
-        self.run_all(found, _preview if dry_run else _cancel, dry_run=dry_run, as_json=options["json"])
+        self.run_all(
+            found,
+            _preview if dry_run else partial(_cancel, by=of_command(options["reason"])),
+            dry_run=dry_run,
+            as_json=options["json"],
+        )
 
     def _ask(self, number: int) -> None:
         """Ask the operator to confirm. Raises CommandError unless the answer is yes."""
@@ -47,8 +52,8 @@ class Command(ManyTasks):
             raise CommandError("Nothing was cancelled.", returncode=BAD_USAGE)
 
 
-def _cancel(task_id: str) -> Result:
-    return _result_of(cancel.cancel(task_id, by=BY), "cancelled")
+def _cancel(task_id: str, *, by: Actor) -> Result:
+    return _result_of(cancel.cancel(task_id, by=by), "cancelled")
 
 
 def _preview(task_id: str) -> Result:

@@ -12,7 +12,10 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from video.actions import people
-from video.management.base import BAD_USAGE, PlainCommand
+from video.audit.actors import of_command
+from video.management.base import BAD_USAGE, PlainCommand, add_reason
+from video.models import Role
+from video.web import roles
 
 LONGEST = 1024
 GENERATED_BYTES = 15  # 20 characters
@@ -28,6 +31,8 @@ class Command(PlainCommand):
         parser.add_argument("name", metavar="NAME", help="user name")
         parser.add_argument("--credits", type=int, default=0, metavar="N", help="credits to begin with (default 0)")
         parser.add_argument("--email", default="", help="for a link when the password is forgotten")
+        parser.add_argument("--role", choices=roles.NAMES, help="such a member of the staff, who may open the admin")
+        add_reason(parser)
         how = parser.add_mutually_exclusive_group()
         how.add_argument("--stdin", action="store_true", help="read the password from standard input, one line")
         how.add_argument("--generate", action="store_true", help="make a password and show it once")
@@ -38,17 +43,22 @@ class Command(PlainCommand):
             raise CommandError("--credits: must be from 0 to 1,000,000,000", returncode=BAD_USAGE)
         password = self._password(stdin=options["stdin"], generate=options["generate"])
         try:
-            user = people.make(name, password, email=email, credits=credits, note="create_user")
+            by, role = of_command(options["reason"]), options["role"] or ""
+            user = people.make(name, password, email=email, credits=credits, note="create_user", role=role, by=by)
+        except Role.DoesNotExist:
+            text = f"Nothing was made: the group of the role {role} was deleted. Add the user in the admin."
+            raise CommandError(text, returncode=1) from None
         except people.NameTaken:
             raise CommandError(f"There is a user {name!r} already, perhaps in other capitals.", returncode=1) from None
         except ValidationError as err:
             raise CommandError(f"Nothing was made. {' '.join(err.messages)}", returncode=BAD_USAGE) from None
         shown = password if options["generate"] else None
         if options["json"]:
-            found = {"id": user.pk, "user": name, "credits": credits}
+            found = {"id": user.pk, "user": name, "credits": credits, "role": role or None}
             self.stdout.write(json.dumps({**found, "password": shown} if shown else found))
             return
-        self.stdout.write(f"{name} is made, with {credits} credits.")
+        staff = f" They are staff now, in the role {role}." if role else ""
+        self.stdout.write(f"{name} is made, with {credits} credits.{staff}")
         if shown:
             self.stdout.write(f"Password (shown this once): {shown}")
 

@@ -13,12 +13,12 @@ from providers.untrusted import printable
 from video.actions import erase_user
 from video.actions.erase_user import Extent
 from video.actions.task_rows import ActionRefused
+from video.audit.actors import Actor, of_command
 from video.infra.camel import camel
 from video.infra.durations import count
-from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, database_needed, user_named
+from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, add_reason, database_needed, user_named
 
 SOME_LEFT = 1
-BY = "erase_user"
 
 
 class Command(ReportCommand):
@@ -34,6 +34,7 @@ class Command(ReportCommand):
         parser.add_argument("user", metavar="NAME", help="user name")
         parser.add_argument("--dry-run", action="store_true", help="only say what would go")
         parser.add_argument("--yes", action="store_true", help="don't ask before")
+        add_reason(parser)
         self.add_json(parser)
 
     def handle(self, *args: Any, user: str, dry_run: bool, yes: bool, **options: Any) -> None:
@@ -42,7 +43,11 @@ class Command(ReportCommand):
             there = erase_user.extent(found.pk)
             if not (dry_run or yes):
                 self._confirm(user, there)
-            done = False if dry_run else self._erase(found.pk, there, quiet=options["json"])
+            done = (
+                False
+                if dry_run
+                else self._erase(found.pk, there, by=of_command(options["reason"]), quiet=options["json"])
+            )
         if options["json"]:
             facts = camel(there, "tasks under_way uploads stored_bytes balance")
             self.write_json({"userId": found.pk, "dryRun": dry_run, "erased": done, "found": facts})
@@ -61,9 +66,9 @@ class Command(ReportCommand):
         if answer.strip() != user:
             raise CommandError("Nothing was erased.", returncode=BAD_USAGE)
 
-    def _erase(self, user_id: int, there: Extent, *, quiet: bool) -> bool:
+    def _erase(self, user_id: int, there: Extent, *, by: Actor, quiet: bool) -> bool:
         try:
-            erase_user.ask(user_id, by=BY)
+            erase_user.ask(user_id, by=by)
         except ActionRefused as err:
             raise CommandError(err.message, returncode=BAD_USAGE) from None
         console = self.progress_console(quiet=quiet)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -13,12 +14,12 @@ from rich.text import Text
 from providers.untrusted import printable
 from video.attempts import failure_texts
 from video.attempts.failure_texts import MEANINGS, DecisionRefused
+from video.audit.actors import Actor, of_command
 from video.infra.camel import camel
 from video.infra.durations import count, span
-from video.management.base import BAD_USAGE, ReportCommand, database_needed, table
+from video.management.base import BAD_USAGE, ReportCommand, add_reason, database_needed, table
 from video.models import FailureText
 
-BY = "failure_texts"
 SOME_UNDECIDED = 1
 
 
@@ -40,31 +41,33 @@ class Command(ReportCommand):
             choices=[*MEANINGS, "undecided"],
             help="moderation, bad_request and failed: no other model; another_model: another may try",
         )
-        decide.add_argument("--by", default=BY, metavar="NAME", help="who decides, for the list")
+        decide.add_argument("--by", default="", metavar="NAME", help="who decides, if not who runs the command")
         forget = ways.add_parser("forget", help="drop texts with their decisions; seen again, they are listed anew")
         forget.add_argument("ids", nargs="+", type=int, metavar="ID", help="of the list")
+        for one in (decide, forget):
+            add_reason(one)
 
     def handle(self, *args: Any, **options: Any) -> None:
         with database_needed():
             match options["way"]:
                 case "decide":
-                    self._decide(options["id"], options["meaning"], by=options["by"])
+                    self._decide(options["id"], options["meaning"], by=_actor(options))
                 case "forget":
-                    self._forget(options["ids"])
+                    self._forget(options["ids"], by=of_command(options["reason"]))
                 case _:
                     self._list(all_of_them=options["all"], as_json=options["json"])
 
-    def _decide(self, text_id: int, meaning: str, *, by: str) -> None:
+    def _decide(self, text_id: int, meaning: str, *, by: Actor) -> None:
         try:
             found = failure_texts.decide(text_id, "" if meaning == "undecided" else meaning, by=by)
         except DecisionRefused as err:
             raise CommandError(str(err), returncode=BAD_USAGE) from None
         self.stdout.write(f"{printable(str(found))}: {found.get_meaning_display()}. Tasks do so from now on.")
 
-    def _forget(self, ids: Sequence[int]) -> None:
+    def _forget(self, ids: Sequence[int], *, by: Actor) -> None:
         for text_id in ids:
             try:
-                self.stdout.write(f"Forgotten: {printable(str(failure_texts.forget(text_id)))}")
+                self.stdout.write(f"Forgotten: {printable(str(failure_texts.forget(text_id, by=by)))}")
             except DecisionRefused as err:
                 raise CommandError(str(err), returncode=BAD_USAGE) from None
 
@@ -98,6 +101,12 @@ class Command(ReportCommand):
         console.print(f"{count(waiting, 'text')} to be decided." if waiting else "Nothing waits for a decision.")
         if waiting:
             console.print(f"Say what one means: manage.py failure_texts decide ID {'|'.join(MEANINGS)}")
+
+
+def _actor(options: dict[str, Any]) -> Actor:
+    """The OS user, or who they say decided it."""
+    found = of_command(options["reason"])
+    return replace(found, name=options["by"]) if options["by"] else found
 
 
 def _as_json(one: FailureText) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from video.credits import ledger
-from video.management.base import PlainCommand, user_named
+from video.actions import grants
+from video.audit.actors import of_command
+from video.management.base import PlainCommand, add_reason, user_named
 
 MOST = 1_000_000_000
 
@@ -32,6 +33,7 @@ class Command(PlainCommand):
         parser.add_argument("user", metavar="USER", help="user name")
         parser.add_argument("amount", metavar="N", type=positive, help="credits, more than 0")
         parser.add_argument("--note", default="", help="why; stays in the ledger")
+        add_reason(parser)
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, user: str, amount: int, note: str, **options: Any) -> None:
@@ -39,7 +41,7 @@ class Command(PlainCommand):
         if len(note) > limit:
             raise CommandError(f"--note has {len(note)} characters; at most {limit} fit into the ledger.", returncode=2)
         found = user_named(user, hint=" Make one with `manage.py create_user` or in the admin.")
-        balance = ledger.grant(found.pk, amount, note=note)
+        balance = grants.grant(found.pk, amount, by=of_command(options["reason"]), note=note)
         if options["json"]:
             self.stdout.write(json.dumps({"user": user, "granted": amount, "balance": balance}))
         else:

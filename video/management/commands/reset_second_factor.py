@@ -6,9 +6,9 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from video.management.base import PlainCommand, database_needed, user_named
-from video.web import security_log
-from video.web.logins import second_factor
+from video.actions import for_users
+from video.audit.actors import of_command
+from video.management.base import PlainCommand, add_reason, database_needed, user_named
 
 
 class Command(PlainCommand):
@@ -19,13 +19,13 @@ class Command(PlainCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", metavar="USER", help="user name")
+        add_reason(parser)
 
     def handle(self, *args: Any, user: str, **options: Any) -> None:
         with database_needed():
             found = user_named(user)
-            had_one = second_factor.reset(found)
+            had_one = for_users.reset_second_factor(found, by=of_command(options["reason"]))
         if not had_one:
             self.stdout.write(f"{user} has no second factor.")
             return
-        security_log.record("second_factor_reset", address="this host", user=found, by="command")
         self.stdout.write(f"{user} has no second factor any more. Sessions that had given it have to set up a new one.")

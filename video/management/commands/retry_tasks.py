@@ -10,11 +10,10 @@ from django.core.management.base import CommandParser
 
 from video.actions import retry
 from video.actions.selection import Filter
+from video.audit.actors import of_command
 from video.management.base import seconds
 from video.management.many import EXIT_CODES, ManyTasks, Result
 from video.models import Status
-
-BY = "retry_tasks"
 
 
 class Command(ManyTasks):
@@ -44,7 +43,7 @@ class Command(ManyTasks):
         filtered = options["failed"] or wanted != Filter([Status.FAILED])
         hint = "--failed, --since, --user, --stage, --provider, --error"
         found = self.choose(ids, wanted, filtered=filtered, hint=hint)
-        act = retry.would_retry if dry_run else partial(retry.retry, by=BY)
+        act = retry.would_retry if dry_run else partial(retry.retry, by=of_command(options["reason"]))
 
         def one(task_id: str) -> Result:
             return _result_of(act(task_id, free=free, regenerate=regenerate), "would go on" if dry_run else "goes on")

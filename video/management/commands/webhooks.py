@@ -12,10 +12,12 @@ from django.db.models import QuerySet
 from django.utils import timezone
 from rich.text import Text
 
+from video.actions import for_users
+from video.audit.actors import Actor, of_command
 from video.infra.camel import camel
-from video.management.base import ReportCommand, database_needed, seconds, table, user_named
+from video.management.base import ReportCommand, add_reason, database_needed, seconds, table, user_named
 from video.models import WebhookDelivery, WebhookTry
-from video.webhooks import deliveries, endpoints, receivers
+from video.webhooks import deliveries, receivers
 from video.webhooks.endpoints import WebhookRefused
 
 SOME_REFUSED = 1
@@ -39,6 +41,7 @@ class Command(ReportCommand):
         resend = ways.add_parser("resend", help="send again, now: those that are named, or else all that match")
         resend.add_argument("ids", nargs="*", metavar="ID", help="deliveries (whd_…)")
         self._add_filters(resend, "failed")
+        add_reason(resend)
 
     def _add_filters(self, parser: CommandParser, state: str) -> None:
         parser.add_argument("--user", default="", metavar="NAME", help="only this user's")
@@ -58,7 +61,8 @@ class Command(ReportCommand):
                 case "tries":
                     self._tries(options["id"], as_json=options["json"])
                 case "resend":
-                    self._resend(options["ids"] or self._chosen(options), as_json=options["json"])
+                    by = of_command(options["reason"])
+                    self._resend(options["ids"] or self._chosen(options), by=by, as_json=options["json"])
                 case _:
                     self._list(self._matching(options), as_json=options["json"])
 
@@ -103,11 +107,11 @@ class Command(ReportCommand):
             rows.add_row(str(one.number), begun, one.outcome or "no end", status, Text(one.detail), one.worker)
         self.console().print(rows)
 
-    def _resend(self, ids: Sequence[str], *, as_json: bool) -> None:
+    def _resend(self, ids: Sequence[str], *, by: Actor, as_json: bool) -> None:
         refused: dict[str, str] = {}
         for delivery_id in ids:
             try:
-                endpoints.resend(delivery_id)
+                for_users.resend(delivery_id, by=by)
             except WebhookRefused as err:
                 refused[delivery_id] = err.message
         sent = len(ids) - len(refused)
