@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.contrib.auth.views import PasswordResetCompleteView
 from django.urls import URLPattern, URLResolver, include, path, re_path
+from django.views.generic import RedirectView
 
 from video.api.mcp.views import McpView
 from video.web import media, pages
@@ -19,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("storage/<path:key>", media.media, name="media"),
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
+    path("admin", RedirectView.as_view(pattern_name="admin:index", query_string=True)),
     path("admin/", include("video.admin.urls")),
     path("admin/reset/done/", PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/reset/<uidb64>/<token>/", ResetPage.as_view(), name="password_reset_confirm"),

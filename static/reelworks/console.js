@@ -8,30 +8,88 @@ document.addEventListener("submit", (event) => {
   else if ("once" in form.dataset) form.querySelector("[type=submit]").disabled = true;
 });
 
-// data-follow="5": this part of the page is renewed every five seconds, until a new one has no such attribute. Nothing
-// is swapped while text is selected, a part of it has the keyboard's focus, or the page is in the background.
+// data-follow="5": this part of the page is renewed every five seconds, until a new one has no such attribute. Nothing is
+// asked for while the page is in the background; it is renewed at once when it comes back. Nothing is swapped while text
+// is selected or somebody fills in a field.
 function follow(box) {
-  setTimeout(async () => {
-    if (!document.hidden && String(getSelection()) === "" && !box.querySelector(":focus-visible")) {
+  const every = 1000 * box.dataset.follow;
+  let asked = Date.now();
+  const turn = async () => {
+    if (!document.hidden && Date.now() - asked >= every && !isBusy(box)) {
+      asked = Date.now();
       try {
         const answer = await fetch(location.href, { credentials: "same-origin" });
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        box = swap(box, page.getElementById(box.id));
+        if (!document.hidden && !isBusy(box)) box = swap(box, page.getElementById(box.id));
       } catch (error) { /* the server is away; the next turn asks again */ }
     }
-    if (box.dataset.follow) follow(box);
-  }, 1000 * box.dataset.follow);
+    if (!box.dataset.follow) {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", turn);
+    }
+  };
+  const timer = setInterval(turn, every / 2);
+  document.addEventListener("visibilitychange", turn);
 }
 
-// Where its tables were scrolled to and which details were open stays as it was.
+function isBusy(box) {
+  const at = document.activeElement;
+  return String(getSelection()) !== "" || (box.contains(at) && at.matches("input, select, textarea"));
+}
+
+// Where the page and its tables were scrolled to, which details were open and what has the focus stays as it was.
 function swap(box, next) {
   if (!next) return box;
-  const places = [...box.querySelectorAll(".rw-scroll")].map((each) => each.scrollLeft);
-  const open = [...box.querySelectorAll("details")].map((each) => each.open);
-  next.querySelectorAll("details").forEach((each, place) => { if (place in open) each.open = open[place]; });
+  const at = box.contains(document.activeElement) && document.activeElement !== box ? document.activeElement : null;
+  const focused = at && place(box, at);
+  const page = [scrollX, scrollY];
+  const open = new Map([...box.querySelectorAll("details")].map((each) => [place(box, each), each.open]));
+  const tables = new Map([...box.querySelectorAll(".rw-scroll")].map((each) => [place(box, each), [each.scrollLeft, each.scrollTop]]));
+  next.querySelectorAll("details").forEach((each) => { each.open = open.get(place(next, each)) ?? each.open; });
   box.replaceWith(next);
-  next.querySelectorAll(".rw-scroll").forEach((each, place) => { each.scrollLeft = places[place] || 0; });
+  reachable(next);
+  next.querySelectorAll(".rw-scroll").forEach((each) => {
+    [each.scrollLeft, each.scrollTop] = tables.get(place(next, each)) || [0, 0];
+  });
+  if (focused) {
+    const again = [...next.querySelectorAll(at.localName)].find((each) => place(next, each) === focused);
+    if (again) again.focus({ preventScroll: true });
+  }
+  scrollTo(...page);
   return next;
 }
 
+// What tells an element from the others, though rows come and go around it: its own name or its details' name, else its
+// address, else its words; and which of those with the same it is.
+function place(box, element) {
+  const names = (each) => {
+    const details = each.closest("[data-key]");
+    const own = each.id || each.dataset.key || each.getAttribute("href") || (each.matches("button") ? each.textContent.trim() : "");
+    return [each.localName, details ? details.dataset.key : "", own].join("|");
+  };
+  const name = names(element);
+  const same = [...box.querySelectorAll(element.localName)].filter((each) => names(each) === name);
+  return `${name}|${same.indexOf(element)}`;
+}
+
+// A table that is wider than the page can be scrolled by keyboard, and says what it is.
+function reachable(part) {
+  part.querySelectorAll(".rw-scroll, #changelist .overflow-x-auto").forEach((each) => {
+    if (each.scrollWidth <= each.clientWidth && each.scrollHeight <= each.clientHeight) return;
+    each.tabIndex = 0;
+    each.setAttribute("role", "region");
+    if (!each.hasAttribute("aria-label")) each.setAttribute("aria-label", heading(each));
+  });
+}
+
+// The words of the heading or summary that stands before an element.
+function heading(element) {
+  const all = [...document.querySelectorAll("h1, h2, h3, figcaption, summary")];
+  const before = all.filter((each) => each.compareDocumentPosition(element) & Node.DOCUMENT_POSITION_FOLLOWING);
+  return before.length ? before[before.length - 1].textContent.trim().replace(/\s+/g, " ").slice(0, 80) : "Table";
+}
+
 document.querySelectorAll("[data-follow]").forEach(follow);
+addEventListener("load", () => reachable(document));
+addEventListener("resize", () => reachable(document));
+document.addEventListener("toggle", (event) => reachable(event.target), true);

@@ -14,13 +14,14 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from video.admin.account_rows import account_rows
 from video.engine.queues import QUEUES
 from video.infra.durations import span
 from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System
 from video.monitoring.problems import Problem
-from video.monitoring.providers import AccountFigures, KeyFigures
+from video.monitoring.providers import KeyFigures
 from video.monitoring.stages import StageFigures
 from video.monitoring.workers import Worker
 
@@ -50,13 +51,11 @@ def queues_view(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Queues",
         "found": found,
-        "problems": [
-            (one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.problems
-        ],
-        "tiles": _tiles(found),
+        "problems": problem_rows(found, request),
+        "tiles": tiles(found),
         "stages": [_stage(one) for one in found.stages],
         "workers": [_worker(one) for one in found.workers],
-        "accounts": [_account(one) for one in found.accounts],
+        "accounts": account_rows(found.accounts),
         "keys": [_key(one) for one in found.keys],
         "warnings": [(code, number, tasks_url(warning=code)) for code, number in found.warnings.items()],
         "circuits": [(one, "" if one.open_s is None else f"{span(one.open_s)} more") for one in found.circuits],
@@ -64,6 +63,11 @@ def queues_view(request: HttpRequest) -> HttpResponse:
     response = TemplateResponse(request, "admin/queues/page.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def problem_rows(found: System, request: HttpRequest) -> list[tuple[Any, ...]]:
+    """Each problem with its words and its link, for `admin/queues/problems.html`."""
+    return [(one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.problems]
 
 
 def with_code(text: str) -> SafeString:
@@ -79,7 +83,8 @@ def tasks_url(**query: str) -> str:
     return f"{reverse('admin:video_videotask_changelist')}?{urlencode(query)}"
 
 
-def _task_url(task_id: str) -> str:
+def task_url(task_id: str) -> str:
+    """The page of a task; empty for none."""
     return reverse("admin:video_videotask_change", args=[quote(task_id)]) if task_id else ""
 
 
@@ -91,7 +96,7 @@ def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
     return reverse(f"admin:video_{model}_{page}") + query, words
 
 
-def _tiles(found: System) -> list[tuple[str, ...]]:
+def tiles(found: System) -> list[tuple[str, ...]]:
     """Each figure at the top: its name, the figure, a note, the address of the list behind it, and its tone."""
     line, cores = found.waiting, found.waiting_for_core
     stages = {one.stage.value: one for one in found.stages}
@@ -128,7 +133,7 @@ def _stage(one: StageFigures) -> dict[str, Any]:
             **{stands: tasks_url(stands=stands, stage__exact=stage) for stands in ("held", "parked")},
         },
         "oldest": span(one.oldest_s),
-        "oldest_url": _task_url(one.oldest_task),
+        "oldest_url": task_url(one.oldest_task),
         "late": one.oldest_s is not None and one.oldest_s > 60,
         "parked": [(kind.replace("_", " "), number) for kind, number in one.parked.items()],
         "done": _figures(one.done.per_min),
@@ -154,16 +159,6 @@ def _worker(one: Worker) -> dict[str, Any]:
         "seen": f"{span(one.seen_s)} ago",
         "memory": f"{one.memory_bytes / 1e6:.0f} MB",
         "disk": f"{one.disk_free_bytes / 1e9:.1f} GB",
-    }
-
-
-def _account(one: AccountFigures) -> dict[str, Any]:
-    return {
-        "one": one,
-        "percent": min(100, round(100 * one.live / one.limit)) if one.limit else 0,
-        "state": one.state + ("" if one.cooldown_s is None else f", {span(one.cooldown_s)} more"),
-        "tone": "success" if one.open else "waiting" if one.cooldown_s is not None else "failed",
-        "balance": "" if one.balance is None else f"{one.balance.normalize():f} {one.balance_unit}",
     }
 
 

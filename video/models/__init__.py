@@ -1,8 +1,14 @@
 """Tables, the constraints that keep them true, and indexes that name the query they serve.
 
-Only `video.engine` and `video.actions` write a task, only `video.attempts` a generation or a failure text, only
-`video.credits` the ledger, only `video.web.logins` a login, only `video.web.uploads` an upload,
-only `video.web.idempotency` an answered call, only `video.audit` a record of an act, only `video.web.roles` a role.
+Each is written by one area alone:
+
+- a task by `video.engine` and `video.actions`
+- a generation and a failure text by `video.attempts`
+- the ledger by `video.credits`
+- a login by `video.web.logins`, an upload by `video.web.uploads`, an answered call by `video.web.idempotency`
+- a record of an act by `video.audit`, a role by `video.web.roles`
+- the figures of an hour by `video.monitoring`
+
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
@@ -13,7 +19,15 @@ from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
 from video.models.money import Account, CreditEntry
-from video.models.operations import PeriodicRun, UserErasure, UserShare, UserStorage, UserUsage, WorkerSign
+from video.models.operations import (
+    HourFigures,
+    PeriodicRun,
+    UserErasure,
+    UserShare,
+    UserStorage,
+    UserUsage,
+    WorkerSign,
+)
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.roles import Role
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
@@ -32,6 +46,7 @@ __all__ = [
     "CreditEntry",
     "FailureText",
     "Generation",
+    "HourFigures",
     "LoginSession",
     "LoginThrottle",
     "ModelSetting",

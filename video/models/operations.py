@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Now
 
 
@@ -19,6 +19,26 @@ class PeriodicRun(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.period:%Y-%m-%d %H:%M}"
+
+
+class HourFigures(models.Model):
+    """What an hour that is over came to, for the charts of the admin; made by the sweeper from events and attempts.
+
+    Nothing else reads it: a missing row is a gap in a chart.
+    """
+
+    hour = models.DateTimeField(primary_key=True, help_text="Its start.")
+    videos = models.PositiveIntegerField(help_text="Tasks that succeeded.")
+    failures = models.PositiveIntegerField(help_text="Tasks that failed.")
+    waits = models.PositiveIntegerField(help_text="Waits for a slot that ended with one.")
+    waited_s = models.FloatField(help_text="The sum of these waits.")
+    longest_wait_s = models.FloatField()
+    cost_usd = models.JSONField(
+        default=dict, db_default=Value({}, models.JSONField()), help_text="Expected USD of the jobs, by provider."
+    )
+
+    def __str__(self) -> str:
+        return f"{self.hour:%Y-%m-%d %H}:00"
 
 
 class UserShare(models.Model):

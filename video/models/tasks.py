@@ -428,6 +428,7 @@ class TaskEvent(models.Model):
     finished_at = models.DateTimeField(db_default=Now())
 
     class Meta:
+        verbose_name = "event"
         indexes = [
             models.Index(fields=["task", "id"], name="event_timeline_of_task"),
             models.Index(

@@ -23,6 +23,7 @@ _ACCOUNT = (
     "provider account model open live=slotsInUse limit=slots lowered cooldown_s closed_reason refusals "
     "retry_s balance balance_unit last_error"
 )
+_STUCK = "task=taskId user stage kind label reason since since_s=sinceSeconds age_s=ageSeconds next_s=nextTrySeconds"
 _KEY = "provider fingerprint account state refusals retry_s configured live=jobs gone_since checked_at last_error"
 
 
@@ -34,6 +35,7 @@ def system(figures: System) -> dict[str, Any]:
         "simulated": settings.SIMULATE,
         "healthy": not figures.needs_person,
         "troubles": [camel(one, "code needs_person sentence system operator") for one in figures.problems],
+        "stuck": [camel(one, _STUCK) for one in figures.stuck],
         "videoQueue": {"waitingForSlot": camel(figures.waiting, _WAITING_FOR_SLOT), **queue(figures, QUEUES[0])},
         "mediaQueue": {
             "waitingForCore": camel(figures.waiting_for_core, _WAITING_FOR_CORE),

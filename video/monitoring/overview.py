@@ -7,14 +7,15 @@ answer may be some milliseconds apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
 from video.attempts import failure_texts, unsettled
-from video.monitoring import delivered, problems, providers, stages, workers
+from video.monitoring import delivered, problems, providers, stages, stuck, workers
 from video.monitoring.problems import Figures, Problem
+from video.monitoring.stuck import Stuck
 from video.scheduling import storage_quota
 from video.scheduling.storage_quota import NOTHING, Use
 from video.webhooks import deliveries
@@ -28,6 +29,7 @@ class System(Figures):
     """Everything, for staff: the figures, and the problems that they show."""
 
     stored: Use = NOTHING
+    stuck: list[Stuck] = field(default_factory=list)  # the worst ones
 
     @cached_property
     def problems(self) -> list[Problem]:
@@ -40,7 +42,7 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; fifteen statements."""
+    """All figures; sixteen statements."""
     keys = providers.keys()
     return System(
         waiting=stages.waiting(),
@@ -55,6 +57,7 @@ def read() -> System:
         warnings=delivered.warnings_by_code(),
         webhooks_due=deliveries.due(),
         stored=storage_quota.of_all(),
+        stuck=stuck.find(),
     )
 
 

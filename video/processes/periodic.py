@@ -19,6 +19,7 @@ from video.engine import due, transitions, workers
 from video.infra import database, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Stage, Status, VideoTask
+from video.monitoring import trends
 from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
@@ -101,6 +102,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     (f"parts@{socket.gethostname()[-30:]}", 60, sweep_parts),
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
+    ("hours", 60, trends.keep_hours),
     ("signs", 3600, workers.sweep_old),
     ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep() + request_limits.sweep()),
 )

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 from django.conf import settings
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.template.response import SimpleTemplateResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import Resolver404, URLPattern, URLResolver, path, resolve, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
+from django.views.decorators.common import no_append_slash
 from django.views.decorators.csrf import csrf_protect
 from unfold.sites import UnfoldAdminSite
 
@@ -48,6 +49,22 @@ class Site(UnfoldAdminSite):
             return response
 
         return cast(View, plain)
+
+    @no_append_slash
+    def catch_all_view(self, request: HttpRequest, url: str) -> HttpResponse:
+        """An address that lacks only its slash goes on to its page.
+
+        Django's own does so by APPEND_SLASH alone, which is off: a program that posts to an address of the API must get
+        an error, not a redirect that drops its body.
+        """
+        if request.method in ("GET", "HEAD") and not request.path.endswith("/"):
+            try:
+                match = resolve(f"{request.path_info}/")
+            except Resolver404:
+                raise Http404 from None
+            if getattr(match.func, "should_append_slash", True):
+                return HttpResponseRedirect(request.get_full_path(force_append_slash=True))
+        raise Http404
 
     def get_urls(self) -> list[URLResolver | URLPattern]:
         """With the page of the second factor, which is open to staff who owe one."""

@@ -76,7 +76,18 @@ class TestSystem:
         age(waiting.pk, 90)
         found = data(operator)
         assert set(found) == {
-            *("scope", "at", "simulated", "healthy", "troubles", "videoQueue", "mediaQueue", "stages", "accounts"),
+            *(
+                "scope",
+                "at",
+                "simulated",
+                "healthy",
+                "troubles",
+                "stuck",
+                "videoQueue",
+                "mediaQueue",
+                "stages",
+                "accounts",
+            ),
             *("keys", "circuits", "workers", "openCases", "warnings", "storage"),
         }
         assert found["healthy"] is True
@@ -131,7 +142,7 @@ class TestSystem:
         for number in range(5):
             accepted(make_task(), f"job-{number}")
             make_task()
-        assert statements() == few <= 18
+        assert statements() == few <= 19
 
 
 class TestOwn:

@@ -34,6 +34,7 @@ from video.api.contract.shapes import (
 )
 from video.engine.queues import QUEUES
 from video.models import CreditEntry, Generation, TaskEvent
+from video.monitoring import stuck
 from video.monitoring.stages import WINDOWS_MIN
 
 OWN_QUEUES = shape(
@@ -101,6 +102,23 @@ SYSTEM_QUEUES = shape(
             operator=text("What a person can do."),
         ),
         "What is wrong, what needs a person first.",
+    ),
+    stuck=many(
+        shape(
+            "StuckTask",
+            "One task that does not get on.",
+            taskId=TASK,
+            user=text("Whose it is."),
+            stage=STAGE,
+            kind=one_of(stuck.WORDS, "Why, in a word. A closed list."),
+            label=text("The same for a person."),
+            reason=text("All that is known, in sentences."),
+            since=maybe(moment("When it was due, should have ended, or came into line.")),
+            sinceSeconds=maybe(described(SECONDS, "Since then.")),
+            ageSeconds=described(SECONDS, "Since its create."),
+            nextTrySeconds=maybe(described(SECONDS, "Until its stage is due.")),
+        ),
+        f"Tasks that do not get on, the worst {stuck.MOST}; one that renders is none of them.",
     ),
     videoQueue=shape(
         "",

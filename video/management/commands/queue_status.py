@@ -107,6 +107,8 @@ def _page(found: overview.System) -> RenderableType:
     if found.warnings:
         words = ", ".join(f"{number} {code}" for code, number in found.warnings.items())
         parts.append(Text(f"Videos of the last day with a warning: {words}.", style="yellow"))
+    if found.stuck:
+        parts += [Text(), _stuck(found)]
     parts += [Text(), _queues(found), Text(), _stages(found), Text(), _workers(found)]
     if found.accounts:
         parts += [Text(), _accounts(found)]
@@ -120,6 +122,13 @@ def _page(found: overview.System) -> RenderableType:
 
 def _tone(bad: bool) -> str:
     return "bold red" if bad else "yellow"
+
+
+def _stuck(found: overview.System) -> Table:
+    rows = table("stuck task", "stage", "age", "why")
+    for one in found.stuck:
+        rows.add_row(one.task, one.stage, span(one.age_s), f"{one.label}: {one.reason}")
+    return rows
 
 
 def _queues(found: overview.System) -> Table:
