@@ -10,9 +10,9 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.safestring import SafeString
 
-from video.admin import charts
+from video.admin import charts, problem_cards
 from video.admin.account_rows import account_rows
-from video.admin.queues import problem_rows, task_url, tiles
+from video.admin.queues import task_url, tiles
 from video.infra.durations import span
 from video.monitoring import overview, trends
 from video.monitoring.stuck import Stuck
@@ -29,7 +29,7 @@ def home_view(request: HttpRequest) -> HttpResponse:
     over = _range(request.GET.get("range", ""))
     context |= {
         "found": found,
-        "problems": problem_rows(found, request),
+        "problems": problem_cards.cards(found.problems, request),
         "tiles": tiles(found),
         "stuck": [_stuck(one) for one in found.stuck],
         "ranges": [(each.value, each.words, each is over) for each in Range],

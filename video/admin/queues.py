@@ -11,35 +11,17 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
 
+from video.admin import problem_cards
 from video.admin.account_rows import account_rows
 from video.engine.queues import QUEUES
 from video.infra.durations import span
 from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System
-from video.monitoring.problems import Problem
 from video.monitoring.providers import KeyFigures
 from video.monitoring.stages import StageFigures
 from video.monitoring.workers import Worker
-
-#: Where more of a problem is shown: (model, its page, the address's query, the link's words).
-_PAGES = {
-    "unheard": ("videotask", "changelist", "?stands=due", "These tasks"),
-    "behind": ("videotask", "changelist", "?stands=due", "These tasks"),
-    "many_failures": ("videotask", "changelist", "?status__exact=failed", "Failed tasks"),
-    "key_gone": ("providerkey", "changelist", "", "Provider keys"),
-    "key_refused": ("providerkey", "changelist", "", "Provider keys"),
-    "account_closed": ("provideraccount", "changelist", "", "Provider accounts"),
-    "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
-    "users_off": ("videotask", "changelist", "?stands=off", "These tasks"),
-    "circuit_open": ("circuit", "changelist", "", "Circuits"),
-    "much_too_short": ("videotask", "changelist", "?warning=much_shorter_than_ordered", "These tasks"),
-    "open_cases": ("generation", "open_cases", "", "Open cases"),
-    "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),
-}
 
 
 def queues_view(request: HttpRequest) -> HttpResponse:
@@ -51,7 +33,7 @@ def queues_view(request: HttpRequest) -> HttpResponse:
         **admin.site.each_context(request),
         "title": "Queues",
         "found": found,
-        "problems": problem_rows(found, request),
+        "problems": problem_cards.cards(found.problems, request),
         "tiles": tiles(found),
         "stages": [_stage(one) for one in found.stages],
         "workers": [_worker(one) for one in found.workers],
@@ -65,19 +47,6 @@ def queues_view(request: HttpRequest) -> HttpResponse:
     return response
 
 
-def problem_rows(found: System, request: HttpRequest) -> list[tuple[Any, ...]]:
-    """Each problem with its words and its link, for `admin/queues/problems.html`."""
-    return [(one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in found.problems]
-
-
-def with_code(text: str) -> SafeString:
-    """A sentence for a page: what stands between backticks as code."""
-    parts = text.split("`")
-    return format_html_join(
-        "", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts))
-    )
-
-
 def tasks_url(**query: str) -> str:
     """The list of tasks, filtered."""
     return f"{reverse('admin:video_videotask_changelist')}?{urlencode(query)}"
@@ -86,14 +55,6 @@ def tasks_url(**query: str) -> str:
 def task_url(task_id: str) -> str:
     """The page of a task; empty for none."""
     return reverse("admin:video_videotask_change", args=[quote(task_id)]) if task_id else ""
-
-
-def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
-    """(address, words) of the page that shows more; empty where there is none, or the reader may not see it."""
-    model, page, query, words = _PAGES.get(one.code, ("", "", "", ""))
-    if not model or not request.user.has_perm(f"video.view_{model}"):
-        return "", ""
-    return reverse(f"admin:video_{model}_{page}") + query, words
 
 
 def tiles(found: System) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from pytest_django import DjangoAssertNumQueries
 from providers import catalogue
 from tests.factories import accepted, admitted, age, claimed, make_task, park_one
 from tests.video.presence import everybody, sign
-from video.admin.queues import with_code
+from video.admin.problem_cards import with_code
 from video.admin.read_only import short
 from video.attempts import configured_keys
 from video.models import ProviderAccount, ProviderKey, Stage, VideoTask

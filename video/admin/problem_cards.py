@@ -1,0 +1,61 @@
+"""What is wrong, as cards: the sentence, what the system does, what a person can do, and where more is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from video.monitoring.problems import Problem
+
+#: Where more of a problem is shown: (model, its page, the address's query, the link's words).
+_PAGES = {
+    "unheard": ("videotask", "changelist", "?stands=due", "These tasks"),
+    "behind": ("videotask", "changelist", "?stands=due", "These tasks"),
+    "many_failures": ("videotask", "changelist", "?status__exact=failed", "Failed tasks"),
+    "key_gone": ("providerkey", "changelist", "", "Provider keys"),
+    "key_refused": ("providerkey", "changelist", "", "Provider keys"),
+    "account_closed": ("provideraccount", "changelist", "", "Provider accounts"),
+    "nothing_open": ("provideraccount", "changelist", "", "Provider accounts"),
+    "users_off": ("videotask", "changelist", "?stands=off", "These tasks"),
+    "circuit_open": ("circuit", "changelist", "", "Circuits"),
+    "much_too_short": ("videotask", "changelist", "?warning=much_shorter_than_ordered", "These tasks"),
+    "open_cases": ("generation", "open_cases", "", "Open cases"),
+    "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """One problem, as `admin/queues/_problems.html` shows it."""
+
+    problem: Problem
+    system: SafeString
+    operator: SafeString
+    url: str  # of the page that shows more; empty where there is none, or the reader may not see it
+    words: str  # of the link to it
+
+
+def cards(problems: Iterable[Problem], request: HttpRequest) -> list[Card]:
+    """A card for each, in the same order. Runs no statement but those that find the reader's permissions."""
+    return [Card(one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in problems]
+
+
+def with_code(text: str) -> SafeString:
+    """A sentence for a page: what stands between backticks as code."""
+    parts = text.split("`")
+    return format_html_join(
+        "", "{}", ((format_html("<code>{}</code>", part) if place % 2 else part,) for place, part in enumerate(parts))
+    )
+
+
+def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
+    """(address, words) of the page that shows more; empty where there is none, or the reader may not see it."""
+    model, page, query, words = _PAGES.get(one.code, ("", "", "", ""))
+    if not model or not request.user.has_perm(f"video.view_{model}"):
+        return "", ""
+    return reverse(f"admin:video_{model}_{page}") + query, words
