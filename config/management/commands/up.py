@@ -322,7 +322,10 @@ def _one_at_a_time() -> Iterator[None]:
         own.execute("SET LOCAL statement_timeout = 0")
         own.execute("SET LOCAL lock_timeout = 0")
         own.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-        own.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+        # Asked again and again: a statement that waits keeps its snapshot, and an index that the other host builds
+        # concurrently waits for all older snapshots, so neither of the two would ever end.
+        while own.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK]).fetchone() != (True,):
+            time.sleep(0.2)
         yield
 
 
