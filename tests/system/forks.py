@@ -147,6 +147,21 @@ def sweep_stored(point: str = "", action: str = "") -> int:
     return retention.sweep()
 
 
+def do_jobs(point: str = "", action: str = "") -> int:
+    """The jobs of operators that nobody holds, with a fail point armed; how many there were."""
+    import threading
+
+    from video.infra import failpoints
+    from video.processes import operator_jobs
+
+    if point:
+        failpoints.arm(point, action)
+    done = 0
+    while operator_jobs.work(threading.Event()):
+        done += 1
+    return done
+
+
 def delete(task_id: str, point: str = "", action: str = "") -> bool:
     """Delete one task, with a fail point armed; whether it was not deleted before."""
     from video.actions.delete import delete

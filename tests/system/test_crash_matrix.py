@@ -23,7 +23,9 @@ from video.web import uploads
 
 # Those of admission stand in test_crash_submit.py, those of removal in test_retention_live.py,
 # those of render in test_render_live.py.
-STAGE_POINTS = [point for point in POINTS if not point.startswith(("admit.", "removal.", "webhook.", "render."))]
+STAGE_POINTS = [
+    point for point in POINTS if not point.startswith(("admit.", "removal.", "webhook.", "render.", "job."))
+]
 # Between the commit of `unknown` and the commit of the answer nobody can tell whether Runway has the job.
 CANT_TELL = {"generate.after_mark_sent": 0, "generate.before_send": 0, "generate.after_send": 1}
 

@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.contrib.auth import get_user_model
-from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
-from video.infra.errors import Refusal
-from video.models import Generation, Status, VideoTask
-
-
-class InvalidSelection(Refusal, ValueError):
-    """The task or user that was named does not exist; the text is for the operator."""
+from video.actions import task_filters
+from video.actions.task_filters import InvalidSelection
+from video.models import Status, VideoTask
 
 
 @dataclass(frozen=True)
@@ -44,21 +39,12 @@ def by_id(ids: Sequence[str]) -> list[str]:
 def by_filter(wanted: Filter) -> list[str]:
     """Ids of all tasks that match; no limit. Raises InvalidSelection for a user who does not exist."""
     now = timezone.now()
-    rows = VideoTask.objects.filter(status__in=wanted.statuses)
-    if wanted.user:
-        user = get_user_model().objects.filter(username=wanted.user).first()
-        if user is None:
-            raise InvalidSelection(f"There is no user {wanted.user}.")
-        rows = rows.filter(user=user)
-    if wanted.stage:
-        rows = rows.filter(stage=wanted.stage)
-    if wanted.error:
-        rows = rows.filter(error_code=wanted.error)
+    names = {"user": wanted.user, "stage__exact": wanted.stage, "provider": wanted.provider, "error": wanted.error}
+    rows = task_filters.narrow(
+        VideoTask.objects.filter(status__in=wanted.statuses), {name: value for name, value in names.items() if value}
+    )
     if wanted.since_s is not None:
         rows = rows.filter(finished_at__gte=now - timedelta(seconds=wanted.since_s))
     if wanted.older_than_s is not None:
         rows = rows.filter(created_at__lte=now - timedelta(seconds=wanted.older_than_s))
-    if wanted.provider:
-        last = Generation.objects.filter(task=OuterRef("pk")).order_by("-attempt")
-        rows = rows.annotate(last_provider=Subquery(last.values("provider")[:1])).filter(last_provider=wanted.provider)
     return list(rows.order_by("created_at", "id").values_list("pk", flat=True))

@@ -50,7 +50,7 @@ def extent() -> Extent:
 
 def find() -> list[Difference]:
     """Every difference, at most 1,000 of a kind; empty when the ledger is whole. Five statements."""
-    return [difference for check in _CHECKS for difference in check()]
+    return [difference for check in CHECKS for difference in check()]
 
 
 def _sums() -> Iterator[Difference]:
@@ -127,7 +127,8 @@ def _groundless_refunds() -> Iterator[Difference]:
         )
 
 
-_CHECKS: tuple[Callable[[], Iterator[Difference]], ...] = (
+#: One statement each.
+CHECKS: tuple[Callable[[], Iterator[Difference]], ...] = (
     _sums,
     _owners,
     _missing_refunds,

@@ -11,7 +11,7 @@ from typing import Final
 from django.contrib.auth import get_user_model
 from django.db import connection
 
-#: Of a row of video_videotask: no worker holds its stage, or the lease has ended.
+#: Of a row of video_videotask, or of a job of an operator: nobody holds it, or the lease has ended.
 UNHELD: Final = "(lease_until IS NULL OR lease_until < statement_timestamp())"
 
 #: The table of users.

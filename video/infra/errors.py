@@ -26,6 +26,7 @@
     │   └── NoSuchWebhook            there is none, or it is another user's
     ├── SettlementRefused            the attempt's state forbids it: read the attempt again
     ├── DecisionRefused              no such failure text, or one for which nothing can be decided: look at the list
+    ├── JobRefused                   an operator's job can't be asked for, or has ended: look at the jobs
     └── InvalidSelection             a command names what does not exist: correct the command
 
 Apart from the tree, since no caller is told of them: IllegalMove (a mistake in our code), KeyGone and Paused (a stage

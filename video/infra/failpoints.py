@@ -42,6 +42,8 @@ POINTS = (
     "webhook.claimed",  # a try has its number, nothing is sent
     "webhook.after_send",  # the receiver's answer is here, nothing of it is written
     "webhook.recorded",
+    "job.item_done",  # an item of an operator's job is done, in a transaction that is not committed yet
+    "job.item_committed",
 )
 
 

@@ -14,7 +14,8 @@ from rich.progress import track
 from rich.text import Text
 
 from video.actions import selection
-from video.actions.selection import Filter, InvalidSelection
+from video.actions.selection import Filter
+from video.actions.task_filters import InvalidSelection
 from video.actions.task_rows import ActionRefused
 from video.credits.ledger import InsufficientCredits
 from video.management.base import BAD_USAGE, INTERRUPTED, ReportCommand, add_reason, table

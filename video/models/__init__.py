@@ -17,6 +17,7 @@ from video.models.audit import AuditRecord
 from video.models.calls import AnsweredCall
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
+from video.models.jobs import OperatorJob
 from video.models.logins import LoginSession, LoginThrottle, RecoveryCode
 from video.models.money import Account, CreditEntry
 from video.models.operations import (
@@ -50,6 +51,7 @@ __all__ = [
     "LoginSession",
     "LoginThrottle",
     "ModelSetting",
+    "OperatorJob",
     "PeriodicRun",
     "ProviderAccount",
     "ProviderKey",

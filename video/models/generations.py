@@ -117,6 +117,8 @@ class Generation(models.Model):
             models.Index(
                 fields=["model", "-ended_at"], name="generation_recent_by_model", condition=Q(ended_at__isnull=False)
             ),
+            # Serves the list of tasks, narrowed to those of a provider or a model.
+            models.Index(fields=["provider", "model", "task"], name="generation_by_model"),
         ]
         constraints = [
             models.UniqueConstraint(fields=["task"], name="generation_one_live_a_task", condition=Q(state__in=_LIVE)),

@@ -19,6 +19,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 
 from media_pipeline.encode.extra_kinds import KINDS
+from media_pipeline.errors import MediaError
 from media_pipeline.storage.base import MediaStorage
 from video import ids
 from video.engine import stored_files
@@ -98,6 +99,35 @@ def find(storage: MediaStorage, seen: Seen, *, now: float, older_than_s: float =
                 yield Orphan(key, storage.size_bytes(key))
             except FileNotFoundError:
                 continue  # swept a moment ago
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What became of an orphan: it is deleted (or would be), or stays because of an error."""
+
+    orphan: Orphan
+    error: str = ""
+
+
+def clean_up(
+    storage: MediaStorage, seen: Seen, *, now: float, older_than_s: float = LEAST_AGE_S, dry_run: bool
+) -> Iterator[Removed | Lost]:
+    """Delete every orphan, then write down which rows miss their files, and yield each as it is done.
+
+    `dry_run` changes nothing. Safe to repeat, and to end in the middle. Raises StorageEmpty, StorageDown,
+    StorageRefused.
+    """
+    for orphan in find(storage, seen, now=now, older_than_s=older_than_s):
+        error = ""
+        if not dry_run:
+            try:
+                storage.delete(orphan.key)
+            except (MediaError, OSError) as err:
+                error = str(err) or type(err).__name__
+        yield Removed(orphan, error)
+    for one in find_lost(storage, seen):
+        if dry_run or one.write_down():
+            yield one
 
 
 def _unnamed(keys: Iterable[str], seen: Seen) -> Iterator[tuple[str, str]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from django.db import close_old_connections, connection
 
 from video.engine import dead_workers, dispatch, due, workers
 from video.infra import outage
 from video.models import Stage, WorkerSign
-from video.processes import periodic
+from video.processes import operator_jobs, periodic
 from video.scheduling import admission, transcode_slots
 from video.webhooks import deliveries
 
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 
 TICK_S = 0.5
 PERIODIC_TICK_S = 5.0
-JOIN_S = 3.0  # given to a periodic job at the end; each is safe to be cut
+JOBS_TICK_S = 1.0
+JOIN_S = 3.0  # given to a periodic job and an operator's at the end; each is safe to be cut
 MOST_ENQUEUED = 500  # tasks a tick
 MOST_POLLS_ENQUEUED = 2000  # in batches of a hundred, so they cost the broker little
 
@@ -43,17 +45,23 @@ def tick() -> int:
 
 
 def run(stop: threading.Event) -> None:
-    """Tick until `stop` is set. The periodic jobs, some of which call providers, run in a thread of their own."""
+    """Tick until `stop` is set. The periodic jobs, some of which call providers, and those that operators ask for run
+    in a thread of their own each."""
     log.info("sweeper: ringing what is due every %.1f s", TICK_S)
     jobs = threading.Thread(
         target=_repeat, args=(stop, PERIODIC_TICK_S, periodic.run_periodic), name="periodic", daemon=True
     )
     jobs.start()
+    asked = threading.Thread(
+        target=_repeat, args=(stop, JOBS_TICK_S, partial(operator_jobs.work, stop)), name="jobs", daemon=True
+    )
+    asked.start()
     presence = workers.Presence(WorkerSign.Kind.SWEEPER)
     presence.start()
     _repeat(stop, TICK_S, tick)
     presence.drain()
     jobs.join(JOIN_S)
+    asked.join(JOIN_S)
     presence.end()
 
 

@@ -20,6 +20,7 @@ from video.management.commands import check_providers, generate
 from video.management.terminal import TerminalConsole
 from video.models import Circuit, FailureText, ProviderAccount, ProviderKey, Stage, TaskEvent, VideoTask
 from video.monitoring import providers
+from video.processes import key_check
 
 #: A cleared screen, a new title, a link, another colour in two ways, a carriage return, a reversed line; then markup of
 #: the library that prints, with a tag that closes nothing.
@@ -103,7 +104,7 @@ class TestCommands:
         ProviderKey.objects.update(last_error=HOSTILE)
         keys = providers.keys()
         out = io.StringIO()
-        rows = [check_providers.Row(key, "refused", None, providers.accounts(keys)) for key in keys]
+        rows = [key_check.Row(key, "refused", None, providers.accounts(keys)) for key in keys]
         check_providers.Command(stdout=out)._show(rows)
         shown(out.getvalue())
 

@@ -4,51 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
 from django.core.management.base import CommandError, CommandParser
 from rich.text import Text
 
-from providers.api_keys import ApiKey
-from providers.errors import Busy, KeyRefused, OutOfCredits
-from video.attempts import configured_keys
-from video.engine import dispatch
 from video.infra.camel import camel
 from video.infra.durations import span
-from video.infra.toolkit import toolkit
 from video.management.base import ReportCommand, table
 from video.models import ProviderKey
-from video.monitoring import providers
-from video.monitoring.providers import AccountFigures, KeyFigures
-from video.routing import accounts, slots
+from video.monitoring.providers import AccountFigures
+from video.processes.key_check import Row, check
+from video.routing import slots
 
 SOME_BAD, NO_KEY = 1, 2
-
-
-@dataclass
-class Row:
-    """The state of one key."""
-
-    key: KeyFigures
-    verdict: str  # ok, not_checked, refused, out_of_credits, busy, unreachable
-    balance: Decimal | None
-    models: list[AccountFigures]  # of its account
-
-    @property
-    def good(self) -> bool:
-        return self.verdict in {"ok", "not_checked"}
-
-    @property
-    def last_error(self) -> str:
-        return self.key.last_error or next((one.last_error for one in self.models if one.last_error), "")
-
-    @property
-    def unit(self) -> str:
-        return toolkit().provider(self.key.provider).cost_unit
 
 
 class Command(ReportCommand):
@@ -95,39 +65,6 @@ class Command(ReportCommand):
         console.print(shown)
         if settings.SIMULATE:
             console.print("\nEverything is simulated: no real key was looked at.", style="red")
-
-
-def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
-    """Ask the providers about these keys, store the answers, and return the state of each key."""
-    configured_keys.sync()
-    answers = accounts.ask(keys, deadline_s=settings.READ_TIMEOUT_SECONDS)
-    for answer in answers:
-        accounts.record(answer)
-        if answer.error is None:
-            accounts.try_now(answer.provider, answer.account)
-    dispatch.request_admission()
-    keys_now = providers.keys()
-    stored, figures = {(key.provider, key.fingerprint): key for key in keys_now}, providers.accounts(keys_now)
-    found = []
-    for answer in answers:
-        key = stored[answer.provider, answer.key.fingerprint]
-        mine = [one for one in figures if (one.provider, one.account) == (answer.provider, answer.account)]
-        balance = answer.info.balance if answer.info else next((one.balance for one in mine), None)
-        found.append(Row(key, _verdict(answer, key, mine), balance, mine))
-    return sorted(found, key=lambda row: (row.key.provider, row.key.account, row.key.fingerprint))
-
-
-def _verdict(answer: accounts.AccountAnswer, key: KeyFigures, rows: list[AccountFigures]) -> str:
-    if isinstance(answer.error, KeyRefused) or key.state == ProviderKey.State.QUARANTINED:
-        return "refused"
-    empty = answer.info is not None and answer.info.balance == 0
-    if empty or isinstance(answer.error, OutOfCredits) or any(one.closed_reason == "out_of_credits" for one in rows):
-        return "out_of_credits"
-    if isinstance(answer.error, Busy):
-        return "busy"
-    if answer.error is not None:
-        return "unreachable"
-    return "ok" if answer.info is not None else "not_checked"
 
 
 def _closed(one: AccountFigures) -> str:

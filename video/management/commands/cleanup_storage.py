@@ -51,8 +51,7 @@ class Command(ReportCommand):
         seen, gone, left, lost = Seen(), list[Orphan](), list[Orphan](), list[Lost]()
         interrupted = False
         try:
-            self._pass(older_than, seen, gone, left, dry_run=dry_run, quiet=options["json"])
-            self._look_for_rows(seen, lost, dry_run=dry_run)
+            self._pass(older_than, seen, gone, left, lost, dry_run=dry_run, quiet=options["json"])
         except KeyboardInterrupt:
             interrupted = True
         except (OperationalError, InterfaceError) as err:
@@ -74,31 +73,32 @@ class Command(ReportCommand):
             sys.exit(SOME_LEFT)
 
     def _pass(
-        self, older_than_s: float, seen: Seen, gone: list[Orphan], left: list[Orphan], *, dry_run: bool, quiet: bool
+        self,
+        older_than_s: float,
+        seen: Seen,
+        gone: list[Orphan],
+        left: list[Orphan],
+        lost: list[Lost],
+        *,
+        dry_run: bool,
+        quiet: bool,
     ) -> None:
-        """One walk through the storage; `gone` and `left` hold the results so far when the operator interrupts."""
-        storage = toolkit().storage
+        """One walk through the storage and the rows; the lists hold the results so far when the operator interrupts."""
         console = self.progress_console(quiet=quiet)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task("Files", total=None)
-            for orphan in storage_sweep.find(storage, seen, now=time.time(), older_than_s=older_than_s):
+            done = storage_sweep.clean_up(
+                toolkit().storage, seen, now=time.time(), older_than_s=older_than_s, dry_run=dry_run
+            )
+            for one in done:
                 progress.update(bar, completed=seen.files, description=f"Files: {seen.files} seen, {len(gone)} orphans")
-                if dry_run:
-                    gone.append(orphan)
-                    continue
-                try:
-                    storage.delete(orphan.key)
-                except (MediaError, OSError) as err:
-                    left.append(orphan)
-                    self.stderr.write(printable(f"{orphan.key} could not be deleted: {err}"))
+                if isinstance(one, Lost):
+                    lost.append(one)
+                elif one.error:
+                    left.append(one.orphan)
+                    self.stderr.write(printable(f"{one.orphan.key} could not be deleted: {one.error}"))
                 else:
-                    gone.append(orphan)
-
-    def _look_for_rows(self, seen: Seen, lost: list[Lost], *, dry_run: bool) -> None:
-        """One look at every stored video's row; `lost` holds the results so far when the operator interrupts."""
-        for one in storage_sweep.find_lost(toolkit().storage, seen):
-            if dry_run or one.write_down():
-                lost.append(one)  # noqa: PERF401 - an interrupt keeps the results so far
+                    gone.append(one.orphan)
 
     def _show_lost(self, lost: list[Lost], *, dry_run: bool) -> None:
         missing, back = [one for one in lost if not one.is_back], [one for one in lost if one.is_back]
