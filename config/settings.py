@@ -217,7 +217,7 @@ def _keys(provider: ProviderEntry) -> tuple[ApiKey, ...]:
     if not SIMULATE and provider.name in _named_keys:
         return _named_keys[provider.name]
     name = provider.keys_setting
-    text = f"simulated-{provider.name}-key" if SIMULATE else read.text(env, name)
+    text = f"simulator=simulated-{provider.name}-key" if SIMULATE else read.text(env, name)
     try:
         return provider.parse_keys(text, variable=name)
     except BadKeys as err:
@@ -228,13 +228,13 @@ PROVIDER_KEYS = {provider.name: _keys(provider) for provider in PROVIDERS}
 
 
 def _key_accounts() -> dict[tuple[str, str], str]:
-    """KEY_ACCOUNTS as (provider, fingerprint) → account. A fingerprint that no key has stops the start: a group that
-    silently fell apart would give each of its keys the whole account's limit.
+    """KEY_ACCOUNTS as (provider, fingerprint) → account. A name or fingerprint that no key has stops the start: a group
+    that silently fell apart would give each of its keys the whole account's limit.
     """
     if SIMULATE:
         return {}
     try:
-        accounts = parse_key_accounts(read.text(env, "KEY_ACCOUNTS"), variable="KEY_ACCOUNTS")
+        accounts = parse_key_accounts(read.text(env, "KEY_ACCOUNTS"), keys=PROVIDER_KEYS)
     except BadKeys as err:
         raise ImproperlyConfigured(f"{err}.") from None
     if not {provider for provider, _ in accounts} <= set(PROVIDER_KEYS):

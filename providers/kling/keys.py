@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from providers.api_keys import ApiKey, BadKeys, parse_keys
+from providers.api_keys import ApiKey, BadKeys, entries, parse_keys, split_name
 
 #: Two keys with one separator between them; not a header's word and a key, which `parse_keys` tells better.
 _TWO_HALVES = re.compile(
@@ -15,18 +15,19 @@ _TWO_HALVES = re.compile(
 
 def parse_kling_keys(text: str, *, variable: str = "KLING_API_KEY") -> tuple[ApiKey, ...]:
     """`parse_keys` for Kling, where a key is plain or `accessKey:secretKey`. Raises BadKeys."""
-    for position, part in enumerate(text.split(","), start=1):
-        if _is_pair_with_another_separator(part.strip()):
+    for place, entry in entries(text):
+        if _is_pair_with_another_separator(split_name(entry, pairs=True)[1]):
             raise BadKeys(
-                f"{variable}: key {position} of the list looks like an access key and a secret key; "
+                f"{variable}: key {place} of the list looks like an access key and a secret key; "
                 "write them as accessKey:secretKey, with a colon and no blank"
             )
-    keys = parse_keys(text, variable=variable)
+    keys = parse_keys(text, variable=variable, pairs=True)
     for key in keys:
         parts = key.value.split(":")
         if len(parts) > 2 or not all(parts):
             raise BadKeys(
-                f"{variable}: the key with fingerprint {key.fingerprint} must be plain or accessKey:secretKey"
+                f"{variable}: key {key.place} of the list must be plain or accessKey:secretKey, either with a name "
+                "and = before it"
             )
     return keys
 

@@ -50,7 +50,7 @@ BAD = {
     "an odd SameSite": ({"COOKIE_SAMESITE": "some"}, "COOKIE_SAMESITE must be"),
     "a lease that is too long": ({"STAGE_LEASE_SECONDS": "60"}, "STAGE_LEASE_SECONDS must be a number from 1 to 20"),
     "a group that is none": ({"KEY_ACCOUNTS": "studio=key_aaaaaaaa"}, "KEY_ACCOUNTS: each entry must look like"),
-    "a key where a fingerprint belongs": ({"KEY_ACCOUNTS": "runway:studio=key_aaaaaaaa"}, "must list fingerprints"),
+    "a key where a fingerprint belongs": ({"KEY_ACCOUNTS": "runway:studio=key_aaaaaaaa"}, "must list names"),
     "a fingerprint of no key": (
         {"RUNWAY_API_KEY": "key_aaaaaaaa", "KEY_ACCOUNTS": "runway:studio=0123456789ab"},
         "KEY_ACCOUNTS names fingerprints that no configured key has: runway 0123456789ab",

@@ -17,6 +17,7 @@ from providers.api_keys import (
 )
 from providers.kling.adapter import is_pair
 from providers.kling.keys import parse_kling_keys
+from providers.registry import BY_NAME
 
 ONE = "key_" + "1" * 128
 TWO = "key_" + "2" * 128
@@ -98,7 +99,7 @@ def test_kling_keys_are_plain_or_pairs():
     assert (is_pair(plain.value), is_pair(pair.value)) == (False, True)
 
 
-@pytest.mark.parametrize("value", ["access-1:", ":secret-1", "aa1:bb2:cc3", "::"])
+@pytest.mark.parametrize("value", ["access-1:", ":secret-1", "aa1:bb2:cc3:dd4", "::"])
 def test_half_a_pair_is_refused_without_showing_it(value):
     with pytest.raises(BadKeys, match="accessKey:secretKey") as caught:
         parse_kling_keys(value)
@@ -164,7 +165,7 @@ def test_what_no_header_could_carry_as_a_key_is_refused_without_showing_it(value
 
 def test_keys_of_every_provider_are_taken():
     for value in (ONE, "6f2c1a7e-0d3b-4f5e-9a8b-1c2d3e4f5a6b:0123456789abcdef0123456789abcdef", "eyJh.eyJp._x-Y~z+/=="):
-        assert [key.value for key in parse_keys(value, variable="PIKA_API_KEY")] == [value]
+        assert [key.value for key in parse_keys(value, variable="PIKA_API_KEY", pairs=True)] == [value]
 
 
 def test_a_group_named_by_a_key_does_not_show_it():
@@ -172,3 +173,81 @@ def test_a_group_named_by_a_key_does_not_show_it():
         with pytest.raises(BadKeys, match="entry 2 ") as caught:
             parse_key_accounts(f"runway:ok={'0' * 12},{text}")
         assert ONE[:12] not in str(caught.value)
+
+
+FAL = "6f2c1a7e-0d3b-4f5e-9a8b-1c2d3e4f5a6b:0123456789abcdef0123456789abcdef"
+PAIR = "A" * 32 + ":" + "s" * 32
+RUNWAY, PIKA, KLING = (BY_NAME[name].parse_keys for name in ("runway", "pika", "kling"))
+
+
+@pytest.mark.parametrize(
+    ("parse", "entry", "name", "value"),
+    [
+        (RUNWAY, f"studio:{ONE}", "studio", ONE),  # Runway's keys have no colon
+        (RUNWAY, f"studio={ONE}", "studio", ONE),
+        (RUNWAY, "eyJh.eyJp==", "", "eyJh.eyJp=="),  # = at the end belongs to the key
+        (PIKA, FAL, "", FAL),  # id:secret
+        (PIKA, f"main={FAL}", "main", FAL),
+        (PIKA, f"main:{FAL}", "main", FAL),  # three parts can be nothing else
+        (KLING, "access:secret", "", "access:secret"),  # and never the plain key of a name
+        (KLING, f"team-a:{PAIR}", "team-a", PAIR),
+        (KLING, f"team-a={PAIR}", "team-a", PAIR),
+        (KLING, "team-a=plainkey", "team-a", "plainkey"),
+    ],
+)
+def test_a_key_may_have_a_name_before_it(parse, entry, name, value):
+    (key,) = parse(entry, variable="AN_API_KEY")
+    assert (key.name, key.value, key.fingerprint) == (name, value, fingerprint(value))
+    assert key.label == name or not name
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        f"Studio:{TWO}", f":{TWO}", f"{'n' * 33}={TWO}", f"stu.dio={TWO}", f"-a={TWO}",
+        f"key_aaaaaaaa:{TWO}", f"sk-live={TWO}", f"{'0a' * 6}={TWO}", f"a1b2c3d4e5f6a7b8={TWO}", f"key_2222:{TWO}",
+        f"22222={TWO}",  # a part of the key itself
+        f"studio={TWO}",  # the first one's name
+    ],
+)  # fmt: skip
+def test_a_name_that_is_none_or_could_be_a_key_is_refused_without_showing_either(bad):
+    with pytest.raises(BadKeys, match="RUNWAY_API_KEY: key 2 of the list") as caught:
+        RUNWAY(f"studio:{ONE},{bad}", variable="RUNWAY_API_KEY")
+    assert TWO not in str(caught.value)
+    assert bad.split("=")[0].split(":")[0] not in str(caught.value).replace("key 2 of the list", "") or bad[0] in ":="
+
+
+def test_a_key_without_a_name_is_known_by_its_place_and_last_four_characters():
+    keys = RUNWAY(f"studio:{ONE},short-key,,key_{'0' * 124}0003", variable="RUNWAY_API_KEY")
+    assert [key.label for key in keys] == [
+        "studio",
+        "2nd of RUNWAY_API_KEY",  # of a short key nothing is shown
+        "3rd of RUNWAY_API_KEY, ends in …0003",
+    ]
+    assert KLING(f"{'A' * 40}:short", variable="KLING_API_KEY")[0].label == "1st of KLING_API_KEY"
+    assert PIKA(FAL, variable="PIKA_API_KEY")[0].label == "1st of PIKA_API_KEY, ends in …cdef"
+    many = RUNWAY(",".join(f"k{number}-key" for number in range(1, 24)), variable="K")
+    assert [many[place - 1].label for place in (4, 11, 12, 13, 21, 22, 23)] == [
+        "4th of K", "11th of K", "12th of K", "13th of K", "21st of K", "22nd of K", "23rd of K",
+    ]  # fmt: skip
+
+
+def test_a_process_without_the_values_calls_the_keys_the_same():
+    keys = {
+        "runway": RUNWAY(f"studio:{ONE},short,{TWO}", variable="RUNWAY_API_KEY"),
+        "kling": KLING(PAIR, variable="KLING_API_KEY"),
+    }
+    there = parse_names(names_of(keys), variable="NAMES")
+    for provider, several in keys.items():
+        assert [(key.label, key.shape) for key in there[provider]] == [(key.label, key.shape) for key in several]
+
+
+def test_groups_take_names_and_fingerprints():
+    keys = {"runway": RUNWAY(f"one:{ONE},{TWO}", variable="RUNWAY_API_KEY")}
+    assert parse_key_accounts(f"runway:main=one|{fingerprint(TWO)}", keys=keys) == {
+        ("runway", fingerprint(ONE)): "main",
+        ("runway", fingerprint(TWO)): "main",
+    }
+    for bad in ("runway:main=two", "pika:main=one", f"runway:a=one|{fingerprint(ONE)}"):
+        with pytest.raises(BadKeys, match=r"KEY_ACCOUNTS: entry 1 (lists|must list names)"):
+            parse_key_accounts(bad, keys=keys)

@@ -27,6 +27,7 @@ def _account(provider: str, account: str, models: list[AccountFigures]) -> dict[
     return {
         "provider": provider,
         "account": account,
+        "label": models[0].label,
         "state": states.pop() if len(states) == 1 else f"{len(opened)} of {count(len(models), 'model')} open",
         "tone": "success" if tones == {"success"} else "failed" if not opened and "failed" in tones else "waiting",
         "live": live,

@@ -25,7 +25,7 @@ from video.infra.after_commit import after_commit
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.monitoring import providers
-from video.routing import health, refusals, slots
+from video.routing import health, key_labels, refusals, slots
 from video.routing.slots import AccountState
 
 #: More for a second of video is a slip.
@@ -47,11 +47,12 @@ def _live(**outer: str) -> Coalesce:
 
 @admin.register(ProviderKey)
 class ProviderKeyAdmin(MadeByCodeAdmin):
-    list_display = ("fingerprint", "provider", "account", "state_badge", "jobs", "checked", "last_error")
+    list_display = ("key", "provider", "in_account", "state_badge", "jobs", "checked", "last_error")
     list_filter = ("provider", "state")
     ordering = ("provider", "account", "fingerprint")
     fields = (
-        *("fingerprint", "provider", "account", "base_url", "state_badge", "jobs", "checked_at", "gone_since"),
+        *("key", "fingerprint", "provider", "in_account", "base_url"),
+        *("state_badge", "jobs", "checked_at", "gone_since"),
         *("refusals", "refused_since", "retry_at", "last_error"),
     )
     readonly_fields = fields
@@ -59,6 +60,15 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderKey]:
         return super().get_queryset(request).annotate(live=_live(provider="provider", key_fingerprint="fingerprint"))
+
+    @admin.display(description="key", ordering="label")
+    def key(self, key: ProviderKey) -> str:
+        return key_labels.of(key.provider, key.fingerprint, key.label)
+
+    @admin.display(description="account", ordering="account")
+    def in_account(self, key: ProviderKey) -> str:
+        stored = key.label if key.account == key.fingerprint else ""
+        return key_labels.of_account(key.provider, key.account, stored)
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, key: ProviderKey) -> SafeString:
@@ -125,12 +135,13 @@ def _is_configured(key: ProviderKey) -> bool:
 
 @admin.register(ProviderAccount)
 class ProviderAccountAdmin(MadeByCodeAdmin):
-    list_display = ("account", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
+    list_display = ("name", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
     list_editable = ("slots_override",)
     list_filter = ("provider", "closed_reason")
     ordering = ("provider", "account", "model")
     fields = (
         "provider",
+        "name",
         "account",
         "model",
         "state",
@@ -152,7 +163,8 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
     actions = ("open_again",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ProviderAccount]:
-        return super().get_queryset(request).annotate(live=_live(account="pk"))
+        rows = super().get_queryset(request).annotate(live=_live(account="pk"))
+        return key_labels.accounts_with_labels(rows)
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
         """With how each account of the page stands, read once for all of them."""
@@ -166,6 +178,10 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         """Only the operator's limit: a cool-down that began while the form was open must stay."""
         obj.save(update_fields=["slots_override"])
         after_commit(dispatch.request_admission)
+
+    @admin.display(description="account", ordering="account")
+    def name(self, account: ProviderAccount) -> str:
+        return key_labels.of_account_row(account)
 
     @admin.display(description="state")
     def state(self, account: Any) -> SafeString:

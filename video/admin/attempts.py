@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 
@@ -11,6 +15,7 @@ from video.admin.read_only import ReadOnlyAdmin, ago, badge, of_task, short
 from video.admin.unsettled import OpenCases
 from video.attempts.unsettled import amount
 from video.models import Generation
+from video.routing import key_labels
 
 
 @admin.register(Generation)
@@ -20,7 +25,7 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
         of_task,
         "attempt",
         "runs_on",
-        "key_fingerprint",
+        "key",
         "state_badge",
         "job",
         "polls",
@@ -47,6 +52,23 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
     def runs_on(self, generation: Generation) -> str:
         note = f"{generation.provider}, simulated" if generation.simulated else generation.provider
         return format_html("{}<small>{}</small>", generation.model, note)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
+        return key_labels.with_labels(super().get_queryset(request))
+
+    def get_fields(self, request: HttpRequest, obj: Generation | None = None) -> list[Any]:
+        """Every column, and before a key's fingerprint what people call it."""
+        found: list[Any] = list(super().get_fields(request, obj))
+        found = [name for name in found if name != "key"]
+        if "key_fingerprint" in found:
+            found.insert(found.index("key_fingerprint"), "key")
+        return found
+
+    readonly_fields = ("key",)
+
+    @admin.display(description="key", ordering="key_fingerprint")
+    def key(self, generation: Generation) -> str:
+        return key_labels.of_generation(generation)
 
     @admin.display(description="job")
     def job(self, generation: Generation) -> str:

@@ -15,6 +15,7 @@ from video.engine import workers
 from video.engine.position import Position, State, position_of
 from video.infra.durations import span
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask, order
+from video.routing import key_labels
 from video.web.media import link
 
 EVENTS_SHOWN = 400
@@ -24,7 +25,7 @@ OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
 
 def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
     """Read the task's rows (four queries, however long its story) and put them into words."""
-    generations = list(task.generations.order_by("attempt"))
+    generations = list(key_labels.with_labels(task.generations.order_by("attempt")))
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
     entries = list(task.credit_entries.order_by("id"))
     shown = list(reversed(events[:EVENTS_SHOWN]))
@@ -160,7 +161,7 @@ def _attempt(generation: Generation, now: datetime) -> dict[str, Any]:
     word, label = state_of(generation, now)
     ends = generation.ended_at or now
     facts = [
-        ("Key", generation.key_fingerprint),
+        ("Key", key_labels.of_generation(generation)),
         ("Job at the provider", generation.job_id),
         ("Provider says", _provider_says(generation)),
         ("Looks", _looks(generation, now)),

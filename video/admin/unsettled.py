@@ -16,6 +16,7 @@ from video.admin.read_only import PageAdmin, clock
 from video.attempts import attach_requests, unsettled
 from video.infra.durations import span
 from video.models import Generation
+from video.routing import key_labels
 from video.web import actors
 
 LIST, ONE = "video_generation_open_cases", "video_generation_open_case"
@@ -121,6 +122,7 @@ def _show(case: unsettled.UnsettledAttempt) -> dict[str, Any]:
         "generation": case.generation,
         "word": word,
         "label": label,
+        "key": key_labels.of_generation(case.generation),
         "stake": unsettled.exposure_in_words(case.generation),
         "age": span(case.age_s),
         "next": "" if case.next_at is None else f"in {span((case.next_at - now).total_seconds())}",
@@ -133,8 +135,8 @@ def _facts(case: unsettled.UnsettledAttempt) -> list[tuple[str, str]]:
     facts = [
         ("At stake", unsettled.exposure_in_words(generation) + (", simulated" if generation.simulated else "")),
         ("Provider and model", f"{generation.provider} {generation.model}"),
-        ("Key", generation.key_fingerprint),
-        ("Account", generation.account.account),
+        ("Key", key_labels.of_generation(generation)),
+        ("Account", key_labels.of_account_row(generation.account)),
         ("Our reference", generation.pk),
         ("Job id", generation.job_id),
         ("Asked for", f"{generation.duration_s} s, {generation.resolution}"),

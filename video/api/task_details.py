@@ -14,6 +14,7 @@ from django.utils import timezone
 from video.engine.position import State, position_of
 from video.infra.camel import camel
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask, order
+from video.routing import key_labels
 
 EVENTS_SHOWN = 400
 GENERATIONS_SHOWN = 50
@@ -40,7 +41,7 @@ def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
 
 def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
     """Everything below the status; three statements (of `task` with its user), however long its timeline."""
-    attempts = task.generations.select_related("account") if staff else task.generations.all()
+    attempts = key_labels.with_labels(task.generations.select_related("account")) if staff else task.generations.all()
     generations = list(attempts.order_by("-attempt")[:GENERATIONS_SHOWN])
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
     entries = list(task.credit_entries.order_by("run", "id"))
@@ -103,7 +104,8 @@ def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
         **camel(one, "error_code error_message=error"),
     }
     if staff:
-        found |= camel(one, "job_id key_fingerprint") | {"account": one.account.account}
+        found |= camel(one, "job_id key_fingerprint") | {"keyLabel": key_labels.of_generation(one)}
+        found["account"] = one.account.account
         found |= camel(one, "provider_status last_polled_at=lastLookAt poll_errors=failedLooks cancel_wanted_at")
         found |= camel(one, "look_at=looksAgainAt fetch_errors=failedFetches")
     return found

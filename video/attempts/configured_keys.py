@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from video.models import Circuit, Generation, ProviderKey
-from video.routing import accounts, health, refusals, slots
+from video.routing import accounts, health, key_labels, refusals, slots
 from video.routing.slots import Slots
 
 log = logging.getLogger(__name__)
@@ -65,10 +65,17 @@ def sync() -> None:
             if key.account != account:
                 _move_attempts(provider, fingerprint, account)
                 ProviderKey.objects.filter(pk=key.pk).update(account=account)
-                log.warning("%s: key %s belongs to account %s now, not %s", provider, fingerprint, account, key.account)
+                log.warning(
+                    '%s: key "%s" belongs to account "%s" now, not "%s"',
+                    provider,
+                    key_labels.of(provider, fingerprint),
+                    key_labels.of_account(provider, account),
+                    key_labels.of_account(provider, key.account),
+                )
             if key.gone_since is not None:
                 ProviderKey.objects.filter(pk=key.pk).update(gone_since=None)
-                log.warning("%s: key %s is back; its jobs go on", provider, fingerprint)
+                log.warning('%s: key "%s" is back; its jobs go on', provider, key_labels.of(provider, fingerprint))
+        _write_labels(keys, wanted)
         _mark_gone([key for name, key in keys.items() if name not in wanted])
 
 
@@ -107,9 +114,9 @@ def remind_of_gone() -> int:
     gone = list(ProviderKey.objects.filter(gone_since__isnull=False).order_by("id"))
     for key in gone:
         log.error(
-            "%s: key %s is still gone (since %s) while jobs hang on it: put it back into %s_API_KEY",
+            '%s: key "%s" is still gone (since %s) while jobs hang on it: put it back into %s_API_KEY',
             key.provider,
-            key.fingerprint,
+            key_labels.of(key.provider, key.fingerprint, key.label),
             f"{key.gone_since:%Y-%m-%d %H:%M} UTC",
             key.provider.upper(),
         )
@@ -145,6 +152,14 @@ def _insert_keys(wanted: slots.Wanted) -> None:
         )
 
 
+def _write_labels(keys: dict[tuple[str, str], ProviderKey], wanted: slots.Wanted) -> None:
+    """What the settings call each key, for the time when it is gone from them."""
+    for provider, fingerprint in wanted:
+        key, label = keys[provider, fingerprint], key_labels.of(provider, fingerprint)
+        if key.label != label:
+            ProviderKey.objects.filter(pk=key.pk).update(label=label)
+
+
 def _move_attempts(provider: str, fingerprint: str, account: str) -> None:
     """The key's live generations hold slots of its new account from now on."""
     with connection.cursor() as cursor:
@@ -173,9 +188,9 @@ def _mark_gone(missing: list[ProviderKey]) -> None:
                     "UPDATE video_providerkey SET gone_since = statement_timestamp() WHERE id = %s", [key.pk]
                 )
             log.error(
-                "%s: key %s is gone from %s_API_KEY while %d job%s on it: put it back, or they end at their deadline",
+                '%s: key "%s" is gone from %s_API_KEY while %d job%s on it: put it back, or they end at their deadline',
                 key.provider,
-                key.fingerprint,
+                key_labels.of(key.provider, key.fingerprint, key.label),
                 key.provider.upper(),
                 jobs,
                 " hangs" if jobs == 1 else "s hang",

@@ -30,6 +30,7 @@ from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
 from video.infra.toolkit import toolkit
 from video.models import ACTIVE, Generation, Stage, Status, TaskEvent, VideoTask
+from video.routing import key_labels
 
 State = Generation.State
 
@@ -109,7 +110,8 @@ def find(
     With `ids`, these attempts whatever their state.
     """
     now = timezone.now()
-    rows = Generation.objects.select_related("task__user", "account").order_by("sent_at", "id")
+    rows = key_labels.with_labels(Generation.objects.select_related("task__user", "account"))
+    rows = rows.order_by("sent_at", "id")
     if provider is not None:
         rows = rows.filter(provider=provider)
     if older_than_s is not None:
@@ -332,7 +334,8 @@ def _ask_about(generation: Generation, job_id: str) -> str:
         status = provider_calls.poll(probe)
     except JobNotFound:
         raise SettlementRefused(
-            f"{title} knows no job {job_id} for key {generation.key_fingerprint}, with which this attempt was sent."
+            f'{title} knows no job {job_id} for the key "{key_labels.of_generation(generation)}", with which this '
+            "attempt was sent."
         ) from None
     except (ProviderError, provider_calls.KeyGone) as err:
         return f"{title} could not be asked ({type(err).__name__})"

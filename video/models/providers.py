@@ -28,7 +28,9 @@ class Refusable(models.Model):
 
 
 class ProviderKey(Refusable):
-    """One API key, by its fingerprint; its value is only in the environment."""
+    """One API key, by its fingerprint; its value is only in the environment. `video.routing.key_labels` says how people
+    call it.
+    """
 
     class State(models.TextChoices):
         ACTIVE = "active"
@@ -37,6 +39,13 @@ class ProviderKey(Refusable):
 
     provider = models.CharField(max_length=20)
     fingerprint = models.CharField(max_length=16)
+    label = models.CharField(
+        max_length=80,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="What the settings call it, or called it last: its name, else its place and last four characters.",
+    )
     account = models.CharField(max_length=80, help_text="KEY_ACCOUNTS groups keys; else each is its own account.")
     state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
     base_url = models.CharField(
@@ -61,7 +70,7 @@ class ProviderKey(Refusable):
         ]
 
     def __str__(self) -> str:
-        return f"{self.provider} key {self.fingerprint}"
+        return f"{self.provider} key {self.label or self.fingerprint}"
 
 
 class ProviderAccount(Refusable):

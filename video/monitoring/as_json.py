@@ -20,11 +20,11 @@ _WORKER = (
     "disk_low"
 )
 _ACCOUNT = (
-    "provider account model open live=slotsInUse limit=slots lowered cooldown_s closed_reason refusals "
+    "provider account label model open live=slotsInUse limit=slots lowered cooldown_s closed_reason refusals "
     "retry_s balance balance_unit last_error"
 )
 _STUCK = "task=taskId user stage kind label reason since since_s=sinceSeconds age_s=ageSeconds next_s=nextTrySeconds"
-_KEY = "provider fingerprint account state refusals retry_s configured live=jobs gone_since checked_at last_error"
+_KEY = "provider fingerprint label account state refusals retry_s configured live=jobs gone_since checked_at last_error"
 
 
 def system(figures: System) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
             yield Problem(
                 "key_gone",
                 True,
-                f"Key {key.fingerprint} of {key.provider} is gone from the settings while {count(key.live, 'job')} "
+                f'Key "{key.label}" of {key.provider} is gone from the settings while {count(key.live, "job")} '
                 f"{'hangs' if key.live == 1 else 'hang'} on it.",
                 "These jobs wait for it until their tasks' deadline, then the tasks end with their refund.",
                 f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
@@ -262,7 +262,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
             yield Problem(
                 "key_refused",
                 True,
-                f"{key.provider} refused key {key.fingerprint} again and again.",
+                f'{key.provider} refused key "{key.label}" again and again.',
                 f"Other keys go on. It is tried again by itself{_again(key)}.",
                 "Put it right at the provider, then `manage.py check_providers`, or Provider keys, Activate.",
             )
@@ -270,7 +270,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
             yield Problem(
                 "key_in_doubt",
                 key.refusals >= refusals.CLOSE_AFTER,
-                f"{key.provider} refused key {key.fingerprint}: {key.last_error}",
+                f'{key.provider} refused key "{key.label}": {key.last_error}',
                 f"Nothing new is sent with it for now. It is tried again by itself{_again(key)}.",
                 "Nothing, if it passes. Else see at the provider whether the key is good.",
             )
@@ -308,7 +308,7 @@ def _accounts(figures: Figures) -> Iterator[Problem]:
             account.closed_reason,
             (f"is closed ({account.closed_reason})", "It is tried again by itself", "Provider accounts, Open again."),
         )
-        name = f"Account {account.account} of {account.provider}" + (f" ({models})" if models else "")
+        name = f'Account "{account.label}" of {account.provider}' + (f" ({models})" if models else "")
         yield Problem("account_closed", True, f"{name} {what}.", f"{system}{_again(account)}.", operator)
 
 
@@ -318,7 +318,7 @@ def _in_doubt(figures: Figures) -> Iterator[Problem]:
             yield Problem(
                 "model_in_doubt",
                 account.refusals >= refusals.CLOSE_AFTER,
-                f"{account.provider} refused {account.model} to account {account.account}: {account.last_error}",
+                f'{account.provider} refused {account.model} to account "{account.label}": {account.last_error}',
                 f"No job of it starts there for now. It is tried again by itself{_again(account)}.",
                 "Nothing, if it passes. Else see at the provider whether the account may use the model, and look at "
                 f"{account.provider.upper()}_BASE_URL if all its models are refused.",

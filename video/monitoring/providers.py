@@ -12,7 +12,7 @@ from django.db import connection
 
 from providers.contract import Reason
 from video.models import ProviderKey
-from video.routing import availability, health, slots
+from video.routing import availability, health, key_labels, slots
 from video.routing.availability import ModelState
 from video.routing.slots import AccountState
 
@@ -26,6 +26,7 @@ class AccountFigures:
 
     provider: str
     account: str
+    label: str  # what people call it: KEY_ACCOUNTS' name of it, else what they call its only key
     model: str
     live: int
     limit: int
@@ -62,6 +63,7 @@ class KeyFigures:
 
     provider: str
     fingerprint: str
+    label: str  # what people call it
     account: str
     state: str  # active, draining, quarantined
     refusals: int  # pauses in a row after a refusal, 0 for most
@@ -97,6 +99,7 @@ def keys() -> list[KeyFigures]:
         KeyFigures(
             provider=row.provider,
             fingerprint=row.fingerprint,
+            label=key_labels.of(row.provider, row.fingerprint, row.label),
             account=row.account,
             state=row.state,
             refusals=row.refusals,
@@ -115,12 +118,13 @@ def keys() -> list[KeyFigures]:
 def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
     """Every account that a configured key belongs to, or that jobs run on; one statement."""
     mine: dict[tuple[str, str], int] = {}
+    labels = {(key.provider, key.fingerprint): key.label for key in of_keys}
     for key in of_keys:
         usable = key.configured and key.state == ProviderKey.State.ACTIVE and not key.retry_s
         mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
     return sorted(
         (
-            _account(one, mine.get((one.row.provider, one.row.account), 0))
+            _account(one, mine.get((one.row.provider, one.row.account), 0), labels)
             for one in account_states()
             if one.row.pk is not None and ((one.row.provider, one.row.account) in mine or one.live)
         ),
@@ -141,11 +145,13 @@ def _with_model(one: AccountState, model: ModelState | None) -> AccountState:
     return replace(one, reason=model.reason, free=0, usable=0)
 
 
-def _account(one: AccountState, usable_keys: int) -> AccountFigures:
+def _account(one: AccountState, usable_keys: int, labels: dict[tuple[str, str], str]) -> AccountFigures:
     row: Any = one.row
+    of_key = labels.get((row.provider, row.account), "")
     return AccountFigures(
         provider=row.provider,
         account=row.account,
+        label=key_labels.of_account(row.provider, row.account, of_key),
         model=row.model,
         live=one.live,
         limit=one.limit,

@@ -49,6 +49,7 @@ from video.models.order import fps_of
 from video.pipeline import extras, odd_media
 from video.pipeline.file_hosts import file_hosts
 from video.pipeline.patience import Cause, cause_of, fetch_again
+from video.routing import key_labels
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,11 @@ def download(claim: Claim) -> Outcome:
         asked_s = provider_calls.asked_wait_s(err) if isinstance(err, Busy) else 0
         return fetch_again(claim, Cause("provider_down", NO_LINK, str(err), NO_VIDEO, asked_s))
     except provider_calls.KeyGone:
+        label = key_labels.of(generation.provider, generation.key_fingerprint)
         log.error(  # noqa: TRY400 - the traceback tells nothing
-            "%s: key %s is gone before the download; put it back", claim.task.pk, generation.key_fingerprint
+            '%s: key "%s" is gone before the download; put it back', claim.task.pk, label
         )
-        reason = f"key {generation.key_fingerprint} is gone: put it back"
+        reason = f'key "{label}" is gone: put it back'
         return fetch_again(claim, Cause("key_gone", NO_LINK, reason, NO_VIDEO))
     with _part(claim, generation) as part:
         require_free(part.path.parent, expected_bytes=0, reserve_bytes=DISK_RESERVE_BYTES)

@@ -48,7 +48,7 @@ from video.infra import outage
 from video.infra.failpoints import failpoint
 from video.models import Generation, Stage
 from video.pipeline import start_images
-from video.routing import accounts, health, model_choice, refusals
+from video.routing import accounts, health, key_labels, model_choice, refusals
 
 log = logging.getLogger(__name__)
 State = Generation.State
@@ -136,7 +136,7 @@ def _send(claim: Claim, generation: Generation, image: StartImage | None, *, aga
     except provider_calls.KeyGone:
         _give_back(generation)
         records.record_rejected(generation.pk, code="key_refused", message="The key is no longer configured.")
-        return WaitForSlot(f"key {generation.key_fingerprint} is no longer configured")
+        return WaitForSlot(f'key "{key_labels.of_generation(generation)}" is no longer configured')
     failpoint("generate.before_mark_sent")
     marked = (
         records.mark_resent(claim, generation)
@@ -296,12 +296,9 @@ def _decide(claim: Claim, generation: Generation | None, answers: Mapping[str, p
             park = Park(delay_s, f"asked again later: {err}", hint_delay_s=err.wait_s, code="provider_paused")
             return _overdue(claim, generation) or park
         case provider_calls.KeyGone():
-            log.error(
-                "%s: key %s is gone while a paid job hangs on it; put it back",
-                claim.task.pk,
-                generation.key_fingerprint,
-            )
-            reason = f"key {generation.key_fingerprint} is gone: put it back"
+            label = key_labels.of(generation.provider, generation.key_fingerprint)
+            log.error('%s: key "%s" is gone while a paid job hangs on it; put it back', claim.task.pk, label)
+            reason = f'key "{label}" is gone: put it back'
             return _overdue(claim, generation) or Park(30, reason, hint_delay_s=30, code="key_gone")
         case err:
             raise err

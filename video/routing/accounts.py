@@ -37,7 +37,7 @@ from providers.untrusted import storable
 from video.infra import database
 from video.infra.toolkit import toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import refusals, slots
+from video.routing import key_labels, refusals, slots
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,10 @@ def note_accepted(generation: Generation) -> None:
     """The provider took the job of a try: its key and account are used again without limit. Nothing for other jobs."""
     if generation.is_probe and refusals.forget(generation):
         log.warning(
-            "%s: key %s and account %s work again with %s; jobs start there",
+            '%s: key "%s" and account "%s" work again with %s; jobs start there',
             generation.provider,
-            generation.key_fingerprint,
-            generation.account.account,
+            key_labels.of(generation.provider, generation.key_fingerprint),
+            key_labels.of_account_row(generation.account),
             generation.model,
         )
 
@@ -100,10 +100,10 @@ def _forbid(account: ProviderAccount, error: ModelForbidden, witness: Witness) -
         "id = %(id)s", {"id": account.pk}, error.code
     ):
         log.error(
-            "%s: account %s may not use %s (%s). It is tried again by itself, at least once an hour. If the provider "
+            '%s: account "%s" may not use %s (%s). It is tried again by itself, at least once an hour. If the provider '
             "refuses all its models, look at %s.",
             account.provider,
-            account.account,
+            key_labels.of_account_row(account),
             account.model,
             error,
             BY_NAME[account.provider].base_url_setting,
@@ -162,9 +162,9 @@ def _lower_limit(generation: Generation) -> None:
         {"id": generation.account_id, "generation": generation.pk, "span": LOWERED_S},
     )
     log.warning(
-        "%s: account %s takes no more than %s jobs of %s at once for now",
+        '%s: account "%s" takes no more than %s jobs of %s at once for now',
         generation.provider,
-        generation.account.account,
+        key_labels.of_account_row(generation.account),
         row[0] if row else "?",
         generation.model,
     )
@@ -198,10 +198,10 @@ def refuse_key(provider: str, fingerprint: str, error: str, witness: Witness) ->
     changed = refused.is_proven and active.update(state=ProviderKey.State.QUARANTINED) == 1
     if changed:
         log.error(
-            "%s: key %s was refused again and again (%s). Put it right at the provider. It is tried again by itself, "
+            '%s: key "%s" was refused again and again (%s). Put it right at the provider. It is tried again by itself, '
             "at least once an hour, at once with `manage.py check_providers`.",
             provider,
-            fingerprint,
+            key_labels.of(provider, fingerprint),
             error,
         )
     return changed
@@ -219,10 +219,10 @@ def close_empty(provider: str, account: str, error: str, witness: Witness = BY_C
     )
     if closed:
         log.error(
-            "%s: account %s is out of credits (%s). Top it up: it is tried again by itself, at least once an hour, at "
-            "once with `manage.py check_providers`.",
+            '%s: account "%s" is out of credits (%s). Top it up: it is tried again by itself, at least once an hour, '
+            "at once with `manage.py check_providers`.",
             provider,
-            account,
+            key_labels.of_account(provider, account),
             error,
         )
     return closed
@@ -328,7 +328,7 @@ def record(answer: AccountAnswer) -> bool:
     if answer.info is None:
         return True
     if keys.filter(state=ProviderKey.State.QUARANTINED).update(state=ProviderKey.State.ACTIVE):
-        log.warning("%s: key %s answers well again; jobs are sent with it", answer.provider, answer.key.fingerprint)
+        log.warning('%s: key "%s" answers well again; jobs are sent with it', answer.provider, answer.key.label)
     # A submit of it may have been refused all the same: one job tries before all others.
     keys.filter(refusals__gt=0).update(retry_at=None)
     keys.exclude(last_error="").update(last_error="")
@@ -361,8 +361,9 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
             rows.filter(model=model).exclude(slots=slots).update(slots=slots)
     if info.balance is None:
         return
+    label = key_labels.of_account(answer.provider, answer.account)
     if info.balance > LARGEST_BALANCE:
-        log.warning("%s: account %s told a balance beyond all bounds", answer.provider, answer.account)
+        log.warning('%s: account "%s" told a balance beyond all bounds', answer.provider, label)
     balances = database.fetch(
         """
         WITH before AS (
@@ -383,7 +384,7 @@ def _record_info(answer: AccountAnswer, info: AccountInfo) -> None:
         },
     )
     if any(opened for (opened,) in balances):
-        log.warning("%s: account %s has credits again; jobs start there", answer.provider, answer.account)
+        log.warning('%s: account "%s" has credits again; jobs start there', answer.provider, label)
     elif rows.filter(closed_reason=OutOfCredits.code).exists():
         close_empty(answer.provider, answer.account, "the account has no credits")  # still: the next pause begins
 

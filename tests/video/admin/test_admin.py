@@ -158,8 +158,7 @@ class TestTaskPage:
         page = text(operator, page_of(task.pk))
         for word in ("created", "admitted", "download", "thumbnail", "succeeded", "job-1", "debit", "gen4.5"):
             assert word in page, word
-        generation = task.generations.get()
-        assert generation.key_fingerprint in page
+        assert "simulator" in page  # what its key is called
 
     def test_of_a_failed_task_gives_the_cause_and_the_refund(self, operator: Client) -> None:
         task = make_task()

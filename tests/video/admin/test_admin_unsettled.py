@@ -65,7 +65,7 @@ class TestList:
     def test_says_what_is_at_stake_and_what_happens(self, operator: Client, unknown: Generation) -> None:
         text = page(operator, LIST)
         for part in (
-            *(unknown.pk, unknown.task_id, unknown.key_fingerprint, unknown.task.user.get_username()),
+            *(unknown.pk, unknown.task_id, "simulator", unknown.task.user.get_username()),
             *("outcome unknown", "its task has ended; keeps its slot, then is lost", "until 20", "gen4.5", "simulated"),
         ):
             assert part in text, part

@@ -35,6 +35,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "ProviderKey.refused_task": OURS,
     "ProviderKey.provider": OURS,
     "ProviderKey.fingerprint": OURS,
+    "ProviderKey.label": "providers/api_keys.py:_check_name",
     "ProviderKey.account": "providers/api_keys.py:parse_key_accounts",
     "ProviderKey.state": OURS,
     "ProviderKey.base_url": "config/web_addresses.py:provider_base",

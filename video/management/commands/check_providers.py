@@ -50,10 +50,11 @@ class Command(ReportCommand):
             sys.exit(SOME_BAD)
 
     def _show(self, rows: list[Row]) -> None:
-        shown = table("provider", "key", "account", "state", "live of limit", "balance", "last error")
+        shown = table("provider", "key", "fingerprint", "account", "state", "live of limit", "balance", "last error")
         for row in rows:
             shown.add_row(
                 row.key.provider,
+                row.key.label,
                 row.key.fingerprint,
                 "" if row.key.account == row.key.fingerprint else row.key.account,
                 Text(_state(row), style="green" if row.good else "red"),
@@ -84,7 +85,7 @@ def _state(row: Row) -> str:
 
 def _as_json(row: Row) -> dict[str, Any]:
     return {
-        **camel(row.key, "provider fingerprint account state"),
+        **camel(row.key, "provider fingerprint label account state"),
         "verdict": row.verdict,
         "balance": None if row.balance is None else str(row.balance),
         "unit": row.unit,

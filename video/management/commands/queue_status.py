@@ -184,7 +184,7 @@ def _accounts(found: overview.System) -> Table:
     for one in found.accounts:
         left = "" if one.cooldown_s is None else f", {span(one.cooldown_s)} more"
         rows.add_row(
-            f"{one.provider} {one.account}",
+            f"{one.provider} {one.label}",
             one.model,
             f"{one.live} of {one.limit}" + (", lowered" if one.lowered else ""),
             "" if one.balance is None else f"{one.balance.normalize():f} {one.balance_unit}",
@@ -199,7 +199,7 @@ def _keys(found: overview.System) -> Table:
         state = "gone" if one.gone_since else one.state
         good = state == "active"
         rows.add_row(
-            f"{one.provider} {one.fingerprint}",
+            f"{one.provider} {one.label}",
             Text(state, style="green" if good else "red"),
             str(one.live),
             one.last_error,

@@ -16,6 +16,7 @@ from video.infra.camel import camel
 from video.infra.durations import span
 from video.management.base import BAD_USAGE, ReportCommand, seconds, table
 from video.models import Generation
+from video.routing import key_labels
 
 SOME_OPEN = 1
 
@@ -70,7 +71,7 @@ class Command(ReportCommand):
                     Text(_moved(was.get(one.pk), one.state), style="yellow" if case.open else "green"),
                     unsettled.exposure_in_words(one) + ("\nsimulated" if one.simulated else ""),
                     span(case.age_s),
-                    f"{one.provider} {one.model}\n{one.key_fingerprint}"
+                    f"{one.provider} {one.model}\n{key_labels.of_generation(one)}"
                     + (f"\njob {one.job_id}" if one.job_id else ""),
                     f"{one.task_id}\n{one.task.user.get_username()}",
                     Text("" if dry_run else done.get(one.pk, "")),
@@ -124,7 +125,9 @@ def _as_json(
             {
                 **camel(one, "pk=id task_id"),
                 "user": one.task.user.get_username(),
-                **camel(one, "provider model key_fingerprint job_id"),
+                **camel(one, "provider model key_fingerprint"),
+                "keyLabel": key_labels.of_generation(one),
+                **camel(one, "job_id"),
                 "stateBefore": was.get(one.pk),
                 **camel(one, "state"),
                 "open": case.open,

@@ -1,0 +1,22 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("video", "0035_audit"),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name="providerkey",
+            name="label",
+            field=models.CharField(
+                blank=True,
+                db_default="",
+                default="",
+                help_text="What the settings call it, or called it last: its name, else its place and last four "
+                "characters.",
+                max_length=80,
+            ),
+        ),
+    ]
