@@ -67,15 +67,19 @@ def _writers(model: str, table: str) -> set[str]:
     return found
 
 
+#: `manage.py seed_demo`, and only while simulating: rows of a made-up past, which no move of a task can write.
+MADE_UP_PAST = "management/demo_data/history.py"
+
+
 def test_only_the_engine_and_the_actions_write_tasks() -> None:
-    found = _writers("VideoTask", "video_videotask")
+    found = _writers("VideoTask", "video_videotask") - {MADE_UP_PAST}
     outside = {name for name in found if not name.startswith(("engine/", "actions/"))}
     assert not outside
     assert {"engine/transitions.py", "actions/create.py"} <= found
 
 
 def test_only_the_attempts_write_generations() -> None:
-    found = _writers("Generation", "video_generation")
+    found = _writers("Generation", "video_generation") - {MADE_UP_PAST}
     outside = {name for name in found if not name.startswith("attempts/")}
     assert not outside
     assert "attempts/records.py" in found
@@ -117,11 +121,11 @@ def test_only_the_ledger_writes_the_ledger() -> None:
         r"(UPDATE|INSERT INTO) video_(account|creditentry)|\b(Account|CreditEntry)\.objects\.(bulk_)?(create|update)"
     )
     found = {
-        path.name
+        str(path.relative_to(ROOT / "video"))
         for path in (ROOT / "video").rglob("*.py")
         if "migrations" not in path.parts and writes.search(path.read_text())
     }
-    assert found == {"ledger.py"}
+    assert found == {"credits/ledger.py", MADE_UP_PAST}
 
 
 def test_celery_gets_names_and_ids_only() -> None:

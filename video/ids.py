@@ -12,7 +12,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def _new(prefix: str) -> str:
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    return of_time(prefix, time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def of_time(prefix: str, milliseconds: int, bits: int) -> str:
+    """The id of a moment (Unix time) with these 80 bits; for rows of a made-up past, whose ids must sort by their time.
+
+    A new row takes one of the functions below, whose bits nobody can guess.
+    """
+    value = milliseconds << 80 | bits
     return prefix + "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
 
 
