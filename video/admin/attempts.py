@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
@@ -56,7 +56,7 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
         return key_labels.with_labels(super().get_queryset(request))
 
-    def get_fields(self, request: HttpRequest, obj: Generation | None = None) -> list[Any]:
+    def get_fields(self, request: HttpRequest, obj: Model | None = None) -> list[Any]:
         """Every column, and before a key's fingerprint what people call it."""
         found: list[Any] = list(super().get_fields(request, obj))
         found = [name for name in found if name != "key"]

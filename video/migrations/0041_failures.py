@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('video', '0035_audit'),
+        ('video', '0037_key_label'),
     ]
 
     operations = [

@@ -20,7 +20,6 @@ from media_pipeline.errors import MediaError
 from video.actions import cancel, retry
 from video.actions import jobs as asked
 from video.attempts import unsettled
-from video.audit import records
 from video.audit.actors import Actor
 from video.credits import audit
 from video.engine import jobs
@@ -98,14 +97,19 @@ def work(stop: threading.Event) -> bool:
 
 def _retry(work: Work) -> str:
     job = work.job
-    by, free = f"operator {job.asked_by}", bool(job.arguments.get("free"))
-    act = partial(retry.retry, by=by, free=free, regenerate=bool(job.arguments.get("regenerate")))
+    free = bool(job.arguments.get("free"))
+    act = partial(retry.retry, by=_actor(job), free=free, regenerate=bool(job.arguments.get("regenerate")))
     return _each_task(work, lambda task_id: act(task_id).words, "retried")
 
 
 def _cancel(work: Work) -> str:
-    by = f"operator {work.job.asked_by}"
+    by = _actor(work.job)
     return _each_task(work, lambda task_id: cancel.cancel(task_id, by=by).words, "cancelled")
+
+
+def _actor(job: OperatorJob) -> Actor:
+    """Who asked for the job, and why: what it does is theirs, in the audit too."""
+    return Actor(job.asked_by, AuditRecord.Via(job.via), job.source, job.user_id, job.reason)
 
 
 def _each_task(work: Work, act: Callable[[str], str], done: str) -> str:
@@ -132,9 +136,6 @@ def _one_task(job: OperatorJob, task_id: str, act: Callable[[str], str]) -> None
         with transaction.atomic():
             jobs.hold(job)
             line = _result(task_id, act)
-            if line.ok:
-                who = Actor(job.asked_by, AuditRecord.Via(job.via), job.source, job.user_id)
-                records.record(who, job.kind, "videotask", task_id, reason=job.reason, detail=f"by job {job.pk}")
             jobs.advance(job, line, refused=int(not line.ok), cursor=task_id)
             failpoint("job.item_done")
     except (JobLost, *outage.ERRORS):

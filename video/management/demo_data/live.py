@@ -16,6 +16,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from video.actions import cancel, create
+from video.audit.actors import Unaudited
 from video.infra.errors import Refusal
 from video.management.demo_data.history import people
 from video.management.demo_data.present import CLOSED_ACCOUNT, OPEN_CIRCUIT
@@ -111,5 +112,5 @@ def _create(user_id: int, job: Job, key: str) -> str:
     except Refusal:
         return ""
     if is_new and job.is_cancelled:
-        cancel.cancel(task.pk, by="seed_demo", user_id=user_id)
+        cancel.cancel(task.pk, by=Unaudited("seed_demo"), user_id=user_id)
     return task.pk
