@@ -14,7 +14,7 @@ help:  ## this list
 # PYTHONDONTWRITEBYTECODE: without bytecode on disk every process compiles everything anew; some machines are set so.
 # Nothing that is configured, in the environment or in .env.local, is touched by the demo or the tests.
 demo: .venv/runtime  ## make one simulated video from a prompt, and show it
-	@unset PYTHONDONTWRITEBYTECODE DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH STORAGE_URL STORAGE_PUBLIC_ENDPOINT STORAGE_CDN_URL STORAGE_CDN_LINKS STORAGE_ENCRYPTION STORAGE_KMS_KEY STORAGE_CLASS SCRATCH_PATH REELWORKS_HOME PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
+	@unset PYTHONDONTWRITEBYTECODE DATABASE_URL CELERY_BROKER_URL STORAGE_LOCAL_PATH STORAGE_URL STORAGE_PUBLIC_ENDPOINT STORAGE_CDN_URL STORAGE_CDN_LINKS STORAGE_ENCRYPTION STORAGE_KMS_KEY STORAGE_CLASS SCRATCH_PATH REELWORKS_HOME PORT SIMULATOR_PORT; REELWORKS_ENV_FILE= REELWORKS_SIMULATE=1 \
 		.venv/bin/python manage.py up --then generate "A cat walking in a garden" --wait
 
 up: .venv/runtime  ## start everything and stay up (PORT=8000)

@@ -210,7 +210,7 @@ _beside = "" if _has_keys else running_simulator(REELWORKS_HOME)
 SIMULATE = read.flag(env, "REELWORKS_SIMULATE", default=bool(_beside))
 _simulator = _beside or "http://127.0.0.1:8900"
 SIMULATOR_URL = read.address(env, "REELWORKS_SIMULATOR_URL", _simulator, read=web_addresses.plain)
-SIMULATOR_PORT = read.whole(env, "SIMULATOR_PORT", 8900, least=1, most=65535)
+SIMULATOR_PORT = read.whole(env, "SIMULATOR_PORT", 0, least=0, most=65535)  # 0: one that is free
 
 
 def _keys(provider: ProviderEntry) -> tuple[ApiKey, ...]:

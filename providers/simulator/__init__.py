@@ -8,13 +8,16 @@ so ten thousand live jobs cost memory only. Which protocols it speaks is for `pr
 
 from __future__ import annotations
 
-from providers.simulator.options import SimulatorOptions
+from providers.simulator.options import CannotListen, SimulatorOptions
 
-__all__ = ["SimulatorOptions", "serve"]
+__all__ = ["CannotListen", "SimulatorOptions", "serve"]
 
 
 def serve(options: SimulatorOptions) -> None:
-    """Serve until SIGTERM or SIGINT; blocks. Imported late, so that asking for the options stays cheap."""
+    """Serve until SIGTERM or SIGINT; blocks. Raises CannotListen.
+
+    Imported late, so that asking for the options stays cheap.
+    """
     from providers.simulator.server.process import serve as run
 
     run(options)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from providers.simulator.options import parse_options
+import sys
+
+from providers.simulator.options import CannotListen, parse_options
 from providers.simulator.server.process import serve
 
 if __name__ == "__main__":
-    serve(parse_options())
+    try:
+        serve(parse_options())
+    except CannotListen as err:
+        sys.exit(str(err))

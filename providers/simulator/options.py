@@ -9,6 +9,10 @@ from dataclasses import dataclass, fields
 from providers.webhooks import webhook_key
 
 
+class CannotListen(RuntimeError):
+    """The port can't be had. The message is a sentence that says what to do."""
+
+
 @dataclass(frozen=True)
 class SimulatorOptions:
     """Defaults suit a demo: a video after two seconds, any key, no limit."""

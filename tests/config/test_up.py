@@ -42,7 +42,7 @@ def home() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def env(home: Path) -> dict[str, str]:
-    dropped = ("DATABASE_URL", "CELERY_BROKER_URL", "PORT", "HOST")
+    dropped = ("DATABASE_URL", "CELERY_BROKER_URL", "PORT", "HOST", "SIMULATOR_PORT")
     clean = {name: value for name, value in os.environ.items() if name not in dropped}
     return clean | {"REELWORKS_HOME": str(home), "REELWORKS_SIMULATE": "1", "REELWORKS_ENV_FILE": ""}
 
@@ -57,8 +57,11 @@ def test_port_that_is_taken_is_said_plainly(env: dict[str, str]) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         done = up(env | {"PORT": str(other.getsockname()[1])})
+        simulators = up(env | {"SIMULATOR_PORT": str(other.getsockname()[1])})
     assert done.returncode == 1
     assert "cannot be used (Address already in use)" in done.stderr
+    assert simulators.returncode == 1
+    assert "Choose another one: SIMULATOR_PORT=" in simulators.stderr
 
 
 def test_without_a_key_it_simulates_for_this_machine_only(tmp_path: Path) -> None:

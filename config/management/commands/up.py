@@ -82,7 +82,9 @@ class Command(BaseCommand):
         port = _port(then is not None)
         host = settings.HOST
         url = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{port}"  # noqa: S104
-        simulator_port = _usable_port("127.0.0.1", 0) if settings.SIMULATE else 0
+        simulator_port = 0
+        if settings.SIMULATE:
+            simulator_port = _usable_port("127.0.0.1", settings.SIMULATOR_PORT, "SIMULATOR_PORT")
         env = _environment(port, simulator_port)
         system = System(os.getpid(), url, settings.SIMULATE, env.get("REELWORKS_SIMULATOR_URL", ""), ready=False)
         running.tell(system)
@@ -336,8 +338,8 @@ def _port(any_free: bool) -> int:
     return _usable_port(settings.HOST, settings.PORT)
 
 
-def _usable_port(host: str, port: int) -> int:
-    """This port, or for 0 one that the system picks. Raises CommandError if it is taken."""
+def _usable_port(host: str, port: int, setting: str = "PORT") -> int:
+    """This port, or for 0 one that the system picks. Raises CommandError, which names the setting, if it is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -346,7 +348,7 @@ def _usable_port(host: str, port: int) -> int:
         except OSError as error:
             raise CommandError(
                 f"Port {port} on {host} cannot be used ({error.strerror}): another program may have it. "
-                f"Choose another one: PORT={port + 1} make up"
+                f"Choose another one: {setting}={port + 1} make up"
             ) from error
         return int(probe.getsockname()[1])
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import ssl
 import sys
 from collections.abc import Callable
 
-from providers.simulator.options import SimulatorOptions
+from providers.simulator.options import CannotListen, SimulatorOptions
 from providers.simulator.server.connection import Connection
 from providers.simulator.server.router import Router
 from providers.simulator.server.tls import throw_away_tls
@@ -17,7 +18,7 @@ from providers.simulator.world.simulator import Simulator
 
 
 def serve(options: SimulatorOptions) -> None:
-    """Serve until SIGTERM, SIGINT or, if asked for, the end of stdin."""
+    """Serve until SIGTERM, SIGINT or, if asked for, the end of stdin. Raises CannotListen."""
     with contextlib.suppress(KeyboardInterrupt):  # only where signal handlers cannot be set
         asyncio.run(_run(options))
 
@@ -35,7 +36,14 @@ async def _run(options: SimulatorOptions) -> None:
         stack.callback(simulator.close)
         tls, ca_path = stack.enter_context(throw_away_tls()) if options.tls else (None, None)
         listener = Listener(lambda: Connection(router.handle, connections), options, tls)
-        host, port = await listener.open()
+        try:
+            host, port = await listener.open()
+        except OSError as err:
+            why = os.strerror(err.errno) if err.errno else str(err)
+            raise CannotListen(
+                f"The simulator can't listen at port {options.port} of {options.host} ({why}): another program may "
+                "have it. Choose another one with --port, or a free one with --port 0."
+            ) from err
         simulator.refuse_all = listener.refuse
         if options.exit_with_stdin:
             await _watch_stdin(loop, stop)

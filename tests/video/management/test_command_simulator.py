@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,3 +44,18 @@ def test_a_wrong_option_is_an_error_in_words(served: list[SimulatorOptions]) -> 
     with pytest.raises(CommandError, match="fps"):
         call_command("simulator", "--fps", "0")
     assert served == []
+
+
+def test_a_taken_port_is_one_sentence() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        words = f"The simulator can't listen at port {port} of 127.0.0.1 (Address already in use)"
+        with pytest.raises(CommandError, match="Choose another one with --port") as caught:
+            call_command("simulator", "--port", port)
+        assert str(caught.value).startswith(words)
+        alone = [sys.executable, "-m", "providers.simulator", "--port", port]
+        done = subprocess.run(alone, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith(words)

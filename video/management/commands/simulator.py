@@ -31,4 +31,7 @@ class Command(PlainCommand):
             wanted = SimulatorOptions(**chosen, ffmpeg=settings.FFMPEG_BINARY or None)
         except ValueError as err:
             raise CommandError(str(err), returncode=2) from err
-        simulator.serve(wanted)
+        try:
+            simulator.serve(wanted)
+        except simulator.CannotListen as err:
+            raise CommandError(str(err)) from None
