@@ -204,6 +204,7 @@ def test_all_say_the_same(
 
 def test_a_full_disk_is_said_of_a_task_that_could_have_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "is_disk_full", lambda: True)
+    everybody()
     sweeper_ran()
     task, now = make_task(), timezone.now()
     assert position_of(task, now, is_disk_full=workers.is_disk_full).state is State.DISK_FULL

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, OutputWrapper
 from django.db import OperationalError
 
 from providers.api_keys import parse_keys
 from providers.contract import Submitted
-from tests.factories import admitted, claimed, make_user, park_one
+from tests.factories import accepted, admitted, claimed, make_task, make_user, park_one
 from tests.pictures import picture
+from tests.video.presence import everybody
 from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import transitions
@@ -273,11 +274,30 @@ class TestHints:
 
     def test_with_a_sweeper_the_wait_is_for_a_slot(self) -> None:
         periodic.take_period("reconcile", 15)
+        everybody()
         out = StringIO()
         with pytest.raises(CommandError):
             call_command("generate", PROMPT, "--wait", "--timeout", "0", stdout=out)
         assert "free slot" in out.getvalue()
         assert "make up" not in out.getvalue()
+
+    def test_without_a_worker_it_says_so_again_and_again_also_of_a_parked_task(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(command, "SAID_AGAIN_S", 0.0)
+        task, looks, out = make_task(), iter((None, None)), StringIO()
+        accepted(task)
+        assert park_one(claimed(task, Stage.POLL), delay_s=60, reason="rendering")
+
+        def sleep(seconds: float) -> None:
+            if next(looks, "end") == "end":
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(command.time, "sleep", sleep)
+        printer = command.Lines(OutputWrapper(out))
+        with pytest.raises(KeyboardInterrupt):
+            command.Command()._watch(command.Progress(task), printer, timeout_s=None)
+        assert out.getvalue().count("No worker of videoQueue is alive. Nothing is working on this task.") == 3
 
 
 class TestImage:

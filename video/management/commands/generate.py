@@ -35,18 +35,21 @@ from video.actions.order_input import CreateSerializer, OrderRefused, flatten
 from video.credits import ledger
 from video.engine import workers
 from video.engine.position import State, position_of
+from video.engine.queues import QUEUE_OF
 from video.infra.errors import Refusal
 from video.management import order_words
 from video.management.base import INTERRUPTED, PlainCommand, user_named
 from video.management.terminal import TerminalConsole
 from video.models import CreditEntry, Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
+from video.monitoring import workers as signs
 from video.web import demo_login, media, uploads
 
 FAILED, BAD_INPUT, WAITED_IN_VAIN = 1, 2, 3
 LOOK_EVERY_S = 0.25
 STILL_S = 10.0  # after so long without a move the user is told why
 SWEEPER_SEEN_S = 25.0  # a running sweeper writes a row every 15 s
+SAID_AGAIN_S = 60.0
 NOTHING_RUNS = (
     "Nothing is working on this task. Start the workers with `make up` in another terminal; it then goes on by itself."
 )
@@ -116,6 +119,9 @@ class Progress:
             return ""
         now = timezone.now()
         position = position_of(self.task, now, is_disk_full=workers.is_disk_full)
+        queue = QUEUE_OF[self.task.stage]
+        if position.state is not State.USER_OFF and not signs.listening(signs.workers(), queue):
+            return f"No worker of {queue} is alive. {NOTHING_RUNS}"
         match position.state:
             case State.IN_WORK | State.PARKED | State.OVER:
                 return ""
@@ -188,7 +194,8 @@ class Live(Quiet):
         self._live.stop()
 
     def message(self, text: str) -> None:
-        self._messages.append(text)
+        if text not in self._messages:  # it stays in sight
+            self._messages.append(text)
 
     def show(self, progress: Progress) -> None:
         task = progress.task
@@ -322,7 +329,7 @@ class Command(PlainCommand):
 
     def _watch(self, progress: Progress, printer: Quiet, timeout_s: float | None) -> bool:
         ends_at = time.monotonic() + timeout_s if timeout_s is not None else None
-        shown = ""
+        shown, again_at = "", 0.0
         while True:
             try:
                 progress.refresh()
@@ -331,9 +338,9 @@ class Command(PlainCommand):
                 # The database is restarting, perhaps; the task waits there just as well.
                 connection.close()
                 stuck = "The database can't be reached; asking again."
-            if stuck and stuck != shown:
+            if stuck and (stuck != shown or time.monotonic() >= again_at):
                 printer.message(stuck)
-                shown = stuck
+                shown, again_at = stuck, time.monotonic() + SAID_AGAIN_S
             printer.show(progress)
             if progress.is_over:
                 return True
