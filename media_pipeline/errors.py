@@ -55,7 +55,7 @@ class MediaError(Exception):
 
 class LinkExpired(MediaError):
     code = "link_expired"
-    user_message = "The provider's link to the video has expired."
+    user_message = "The provider's link to the finished video has expired."
 
 
 class DownloadFailed(MediaError):
@@ -65,12 +65,12 @@ class DownloadFailed(MediaError):
 
 class DownloadTooLarge(MediaError):
     code = "download_too_large"
-    user_message = "The finished video is larger than this server accepts."
+    user_message = "The provider's file of the finished video is larger than this server accepts."
 
 
 class ForbiddenAddress(MediaError):
     code = "forbidden_address"
-    user_message = "The link does not lead to a public https address."
+    user_message = "The provider's link to the finished video does not lead to a public https address."
 
 
 class PictureRefused(MediaError):
@@ -86,20 +86,20 @@ class NotAVideo(MediaError):
     """The bytes are not a video that we accept; a picture or a length beyond our limits counts, too."""
 
     code = "not_a_video"
-    user_message = "The file is not a usable video."
+    user_message = "The provider's file of the finished video is not a usable video."
 
 
 class DamagedMedia(NotAVideo):
     """A video, but a part of it can't be decoded or is missing. The message says what."""
 
     code = "damaged_media"
-    user_message = "The file is damaged."
+    user_message = "The provider's file of the finished video is damaged."
 
 
 class NotMedia(NotAVideo):
     """What came in place of the file is no media at all: nothing, a web page, JSON, a playlist, or other text."""
 
-    user_message = "The provider sent something else in place of the video."
+    user_message = "The provider sent something else in place of the finished video."
 
 
 class TranscodeFailed(MediaError):

@@ -270,7 +270,7 @@ class Metadata(serializers.Field[Any, Any, Any, Any]):
             try:
                 found[name] = _PAIR_VALUE.run_validation(value)
             except ValidationError as err:
-                why = " ".join(map(str, err.detail))
+                why = "; ".join(map(str, err.detail))
                 raise ValidationError(f"{name} {why}") from None
         return found
 

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 Details = list[dict[str, str]] | dict[str, Any]
 
 NO_STORE = "no-store"
+MOST_JOINED = 3  # errors that the message of one answer says
 
 
 class ApiError(exceptions.APIException):
@@ -67,6 +68,16 @@ class ApiError(exceptions.APIException):
 def invalid(field: str, message: str, *, code: str = "invalid_request", status: int = 400) -> ApiError:
     """A 400, or another status, that names one field."""
     return ApiError(status, code, f"{field}: {message}", [{"field": field, "message": message}])
+
+
+def joined(details: list[dict[str, str]]) -> str:
+    """Wrong fields in one text: the first three, a sentence each, and how many more there are."""
+    said = [f"{one['field']}: {one['message']}" for one in details[:MOST_JOINED]]
+    if len(details) == 1:
+        return said[0]
+    more = len(details) - len(said)
+    rest = [f"And {more} more, see details."] if more else []
+    return " ".join([*(one if one[-1:] in {".", "!", "?"} else f"{one}." for one in said), *rest])
 
 
 def not_found(what: str = "task") -> ApiError:
@@ -115,8 +126,7 @@ def translate(exc: Exception, request: Request | None = None) -> ApiError:
             return answer
         case exceptions.ValidationError():
             details = flatten(exc.detail)
-            message = " ".join(f"{one['field']}: {one['message']}" for one in details[:3])
-            return ApiError(400, "invalid_request", message, details)
+            return ApiError(400, "invalid_request", joined(details), details)
         case exceptions.AuthenticationFailed() | exceptions.NotAuthenticated():
             code = exc.get_codes()
             if code in ("not_authenticated", "authentication_failed"):

@@ -24,6 +24,8 @@ REPLAYED = "Idempotency-Replayed"
 def key_of(request: Request) -> str | None:
     """The key, if there is one. Raises ApiError."""
     key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
+    if key is not None and not key.strip():
+        raise errors.invalid("Idempotency-Key", "is blank: give it 1 to 255 visible ASCII characters, or leave it out")
     if key is not None and not _KEY.fullmatch(key):
         raise errors.invalid("Idempotency-Key", "must have 1 to 255 visible ASCII characters and no spaces")
     return key

@@ -59,11 +59,11 @@ DISK_FULL_DELAY_S = 10.0
 STORAGE_DOWN_DELAY_S = 10.0
 STORAGE_REFUSED_DELAY_S = 60.0
 NO_VIDEO = errors.DownloadFailed.code
-NO_LINK = "The provider gave no link to it."
+NO_LINK = "The provider gave no link to the finished video."
 # One more download for a file that can't be read, in case it was damaged on its way; then it is the provider's fault.
 TRIES_OF_A_BAD_FILE = 2
 SOURCE_GONE = "the source is gone from storage; fetching it again"
-RENDER_SOURCE_GONE = "The file that this video was to be rendered from is gone."
+RENDER_SOURCE_GONE = "The stored original of the first video, from which this one was to be rendered, is gone."
 
 
 def download(claim: Claim) -> Outcome:

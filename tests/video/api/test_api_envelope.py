@@ -198,3 +198,15 @@ def test_front_page_says_loudly_when_videos_are_simulated(client: Client, settin
     page = client.get("/").content.decode()
     assert ("All videos are simulated" in page) is simulated
     assert 'href="/admin/"' in page
+
+
+def test_several_wrong_fields_are_a_sentence_each(api: Client) -> None:
+    wrong = {"prompt": "", "durationSeconds": "long", "seed": "x", "quality": "best", "policy": "none"}
+    told = error_of(api.post("/api/video/create", wrong, content_type="application/json"), 400)
+    assert len(told["details"]) == 5
+    said = [f"{one['field']}: {one['message']}" for one in told["details"][:3]]
+    assert told["message"] == " ".join(
+        [*(one if one[-1] in ".?" else f"{one}." for one in said), "And 2 more, see details."]
+    )
+    one = error_of(api.post("/api/video/create", {"prompt": ""}, content_type="application/json"), 400)
+    assert one["message"] == f"{one['details'][0]['field']}: {one['details'][0]['message']}"

@@ -106,6 +106,25 @@ class TestOneKey:
             reply = post(api, path, body, key)
             assert reply.json()["error"]["details"][0]["field"] == "Idempotency-Key"
 
+    @pytest.mark.parametrize("blank", ["", "  "])
+    def test_a_blank_one_is_refused_by_each_call_that_takes_one(
+        self, api: Client, user: AbstractBaseUser, blank: str
+    ) -> None:
+        of_task = {"taskId": make_task(user).pk}
+        bodies = {
+            CANCEL: of_task,
+            RETRY: of_task,
+            "/api/video/render": {**of_task, "aspectRatio": "9:16"},
+            "/api/video/create": {"prompt": "A cat"},
+            "/api/video/batch": {"orders": [{"prompt": "A cat"}]},
+        }
+        before = VideoTask.objects.count()
+        for path, body in bodies.items():
+            reply = post(api, path, body, blank)
+            assert code(reply) == (400, "invalid_request"), path
+            assert reply.json()["error"]["message"].startswith("Idempotency-Key: is blank"), path
+        assert VideoTask.objects.count() == before
+
 
 def day_over() -> None:
     with connection.cursor() as cursor:

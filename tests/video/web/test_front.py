@@ -298,6 +298,13 @@ def test_a_header_that_is_no_ascii_is_there_for_the_application(served: Served) 
     assert not told["HTTP_ORIGIN"].isascii()
 
 
+@pytest.mark.parametrize("blank", ["", " ", "   ", "\t"])
+def test_a_blank_header_is_there_for_the_application(served: Served, blank: str) -> None:
+    """An Idempotency-Key of nothing must be refused, and not be served as if there was none."""
+    connection = served.says(f"GET /any HTTP/1.1\r\nHost: x\r\nIdempotency-Key:{blank}\r\nConnection: close\r\n\r\n")
+    assert json.loads(all_of(connection).partition(b"\r\n\r\n")[2])["HTTP_IDEMPOTENCY_KEY"] == ""
+
+
 def test_an_address_is_decoded_once_and_may_be_of_any_script(served: Served) -> None:
     """A proxy that guards /admin/ sees `/%61dmin/` here."""
     told = served.get("/%2561dmin/").json()

@@ -21,6 +21,7 @@ from video.actions.order_input import (
     Text,
     WholeNumber,
 )
+from video.api import errors
 from video.api.mcp.inner import Api, ToolRefused
 from video.api.views.lists import LARGEST_PAGE
 from video.api.views.task_list import STATUSES
@@ -77,7 +78,7 @@ class Tool:
             wrong = [(storable(name[:LONGEST_SHOWN], LONGEST_SHOWN), there_are) for name in unknown[:MOST_UNKNOWN]]
             wrong += [(name, "is missing") for name in missing]
             details = [{"field": name, "message": why} for name, why in wrong]
-            raise ToolRefused("invalid_request", "; ".join(f"{name}: {why}" for name, why in wrong), details)
+            raise ToolRefused("invalid_request", errors.joined(details), details)
         return self.run(api, {name: value for name, value in arguments.items() if value is not None})
 
 

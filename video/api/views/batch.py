@@ -96,8 +96,7 @@ def _refused(wrong: list[tuple[int, Exception]]) -> errors.ApiError:
         found = flatten(err.detail) if isinstance(err, ValidationError) else errors.told(err)["details"]
         listed = found if isinstance(found, list) else [{"field": "order", "message": str(err)}]
         details += [{**one, "field": f"orders[{at}].{one.get('field', 'order')}"} for one in listed]
-    message = " ".join(f"{one['field']}: {one['message']}" for one in details[:3])
-    return errors.ApiError(400, "invalid_request", message, details[:MOST_DETAILS])
+    return errors.ApiError(400, "invalid_request", errors.joined(details), details[:MOST_DETAILS])
 
 
 def _placed(refused: create_many.OneRefused) -> errors.ApiError:
