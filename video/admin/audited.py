@@ -92,11 +92,13 @@ class Audited(AnyAdmin):
 
 
 def _changed(form: Any, name: str) -> str:
-    new = form.cleaned_data.get(name)
-    if isinstance(form.fields[name], forms.ModelMultipleChoiceField):
+    new, field = form.cleaned_data.get(name), form.fields.get(name)
+    if field is None:  # the password, as Django's own form calls its two fields
+        return name
+    if isinstance(field, forms.ModelMultipleChoiceField):
         before, after = (", ".join(sorted(map(str, rows or ()))) for rows in (form.initial.get(name), new))
         return f"{name}: {before or 'none'} → {after or 'none'}" if name == "groups" else name
-    is_choice = isinstance(form.fields[name], forms.ChoiceField) and not isinstance(new, list)
+    is_choice = isinstance(field, forms.ChoiceField) and not isinstance(new, list)
     if isinstance(new, Model) or not (is_choice or new is None or isinstance(new, _PLAIN)):
         return name
     old = form.initial.get(name)
