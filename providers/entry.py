@@ -31,6 +31,8 @@ class ProviderEntry:
     too_many_at_once: frozenset[str] = frozenset()
     #: Seconds between two account calls to one account. Less only where the provider's documents allow it.
     account_call_pause_s: float = 1.05
+    #: The page of its own console where people see their jobs and keys; empty where none is known.
+    console_url: str = ""
 
     @property
     def name(self) -> str:

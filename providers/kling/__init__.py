@@ -11,6 +11,7 @@ from providers.kling.models import ALIASES, MODELS
 ENTRY = ProviderEntry(
     adapter=Kling,
     default_base_url="https://api-singapore.klingai.com",  # outside China; api.klingai.com is the retired name
+    console_url="https://app.klingai.com/global/dev",
     models=MODELS,
     aliases=ALIASES,
     dialect="providers.kling.dialect.dialect:KlingDialect",

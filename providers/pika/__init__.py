@@ -13,6 +13,7 @@ from providers.pika.models import ALIASES, MODELS
 ENTRY = ProviderEntry(
     adapter=Pika,
     default_base_url="https://queue.fal.run",
+    console_url="https://fal.ai/dashboard",
     models=MODELS,
     aliases=ALIASES,
     dialect="providers.pika.dialect.dialect:PikaDialect",

@@ -8,6 +8,20 @@ document.addEventListener("submit", (event) => {
   else if ("once" in form.dataset) form.querySelector("[type=submit]").disabled = true;
 });
 
+// <button data-copy="id">: the text of that element into the clipboard; where there is none (plain http), it is selected.
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const text = document.getElementById(button.dataset.copy), said = button.parentElement.querySelector("[data-copied]");
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    said.textContent = "Copied.";
+  } catch (error) {
+    getSelection().selectAllChildren(text);
+    said.textContent = "Selected: copy it with the keyboard.";
+  }
+});
+
 // data-follow="5": this part of the page is renewed every five seconds, until a new one has no such attribute. Nothing is
 // asked for while the page is in the background; it is renewed at once when it comes back. Nothing is swapped while text
 // is selected or somebody fills in a field.

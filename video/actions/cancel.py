@@ -156,7 +156,8 @@ def _ended_before(task: VideoTask, last: Generation | None, *, is_refunded: bool
     if task.is_deleted:
         raise TaskDeleted
     if task.status != Status.CANCELLED:
-        how = "its video is stored" if task.status == Status.SUCCESS else "it has failed, and its credits came back"
+        made = "its video was made, and is gone now" if task.gone_why else "its video is stored"
+        how = made if task.status == Status.SUCCESS else "it has failed, and its credits came back"
         raise ActionRefused("not_cancellable", f"This task can't be cancelled any more: {how}.")
     refund = refund_of(last, task.run)
     if is_refunded:

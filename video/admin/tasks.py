@@ -20,7 +20,7 @@ from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.engine import transitions
 from video.engine.position import SQL, State
 from video.infra.durations import span
-from video.models import Generation, Status, TaskEvent, VideoTask
+from video.models import Generation, TaskEvent, VideoTask
 from video.web import actors
 
 #: The rows of the filter: value in the address, title, states.
@@ -186,13 +186,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
         task = self.get_object(request, unquote(object_id))
         extra = dict(extra_context or {})
         if task is not None and self.has_view_permission(request, task):
-            may_steer = self.has_steer_permission(request)
-            extra |= {
-                "timeline": timeline.timeline_of(task, timezone.now()),
-                "title": "Task",
-                "may_cancel": may_steer and task.is_active,
-                "may_retry": may_steer and task.status in {Status.FAILED, Status.CANCELLED} and not task.is_deleted,
-            }
+            extra |= {"timeline": timeline.timeline_of(task, timezone.now(), request), "title": "Task"}
         return super().change_view(request, object_id, form_url, extra)
 
 

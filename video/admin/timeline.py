@@ -6,8 +6,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.http import HttpRequest
 
 from media_pipeline.errors import StorageRefused
+from video.admin import task_page, waterfall
 from video.admin.read_only import clock, short
 from video.attempts import unknown_submits
 from video.attempts.unsettled import amount
@@ -23,9 +25,15 @@ LATE_S = 15  # a task that is due for longer may have no worker
 OUTCOME_WORDS = {"advanced": "done", "waiting": "in line again"}
 
 
-def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
-    """Read the task's rows (four queries, however long its story) and put them into words."""
-    generations = list(key_labels.with_labels(task.generations.order_by("attempt")))
+def timeline_of(task: VideoTask, now: datetime, request: HttpRequest) -> dict[str, Any]:
+    """Read the task's rows (a fixed number of queries, however long its story) and put them into words.
+
+    `request`: of who looks, which decides what is a link.
+    """
+    generations = list(key_labels.with_labels(task.generations.select_related("account").order_by("attempt")))
+    for generation in generations:
+        generation.task = task
+    beside = task_page.context(task, request, generations)
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
     entries = list(task.credit_entries.order_by("id"))
     shown = list(reversed(events[:EVENTS_SHOWN]))
@@ -38,10 +46,11 @@ def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
         "steps": _steps(task),
         "lines": _lines(task, shown, {generation.pk: generation.attempt for generation in generations}),
         "cut": len(events) > EVENTS_SHOWN,
-        "attempts": [_attempt(generation, now) for generation in reversed(generations)],
+        "attempts": [_attempt(one, now, beside["links"][one.pk]) for one in reversed(generations)],
+        "waterfall": waterfall.draw(task, shown, generations, now),
         "entries": entries,
         "net": sum(entry.amount for entry in entries),
-        "asked": _asked(task),
+        "asked": [("User", beside["user_link"]), *_asked(task)],
         "made": _made(task) if has_video else [],
         "clocks": _clocks(task),
         "video_url": _link(task.output_key) if has_files else "",
@@ -49,6 +58,7 @@ def timeline_of(task: VideoTask, now: datetime) -> dict[str, Any]:
         "simulated": bool(last and last.simulated),
         "took": span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
         "notes": _notes(task, last, entries, now),
+        **{name: beside[name] for name in ("acts", "curl", "deliveries")},
     }
 
 
@@ -157,11 +167,11 @@ def _took(event: TaskEvent) -> str:
     return f"{took} in line" if event.outcome == TaskEvent.Outcome.ADMITTED else took
 
 
-def _attempt(generation: Generation, now: datetime) -> dict[str, Any]:
+def _attempt(generation: Generation, now: datetime, links: list[tuple[str, str]]) -> dict[str, Any]:
     word, label = state_of(generation, now)
     ends = generation.ended_at or now
     facts = [
-        ("Key", key_labels.of_generation(generation)),
+        *links,
         ("Job at the provider", generation.job_id),
         ("Provider says", _provider_says(generation)),
         ("Looks", _looks(generation, now)),
@@ -223,7 +233,6 @@ def _asked(task: VideoTask) -> list[tuple[str, str]]:
     if task.extras is not None:
         listed["extras"] = ", ".join(task.extras) or "nothing"
     facts = [
-        ("User", task.user.get_username()),
         ("A render of", task.render_of_id or ""),
         ("Padded", "on black to its ratio" if task.is_padded else ""),
         *((order.ABOUT[name].label, "" if value is None else str(value)) for name, value in listed.items()),

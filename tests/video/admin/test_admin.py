@@ -175,7 +175,7 @@ class TestTaskPage:
         self, operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
     ) -> None:
         task = finished()
-        with django_assert_max_num_queries(10):
+        with django_assert_max_num_queries(15):
             text(operator, page_of(task.pk))
 
     def test_prompt_is_escaped(self, operator: Client) -> None:
