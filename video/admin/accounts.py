@@ -96,7 +96,16 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
         description="Drain (start no new jobs with them; those under way are still looked at)", permissions=["change"]
     )
     def drain(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        changed = self._set_state(request, queryset, ProviderKey.State.DRAINING, "drain")
+        draining = ProviderKey.State.DRAINING
+        changed = self.change_rows(
+            request,
+            queryset,
+            lambda key: bool(key.state != draining or key.refusals),
+            "drain",
+            state=draining,
+            last_error="",
+            **refusals.NOTHING_KNOWN,
+        )
         if not changed:
             self.message_user(request, "All of these were draining already.")
             return
@@ -110,23 +119,24 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
 
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        changed = self._set_state(request, queryset, ProviderKey.State.ACTIVE, "activate")
-        dispatch.request_admission()
-        done = f"Jobs may start with {count(changed, 'key')} again."
-        self.message_user(request, done if changed else "All of these were active already.")
-
-    def _set_state(
-        self, request: HttpRequest, queryset: QuerySet[ProviderKey], state: ProviderKey.State, action: str
-    ) -> int:
-        return self.change_rows(
+        active, verb = ProviderKey.State.ACTIVE, "activate"
+        tried = self.change_rows(
             request,
             queryset,
-            lambda key: bool(key.state != state or key.refusals),
-            action,
-            state=state,
-            last_error="",
-            **refusals.NOTHING_KNOWN,
+            lambda key: bool(key.refusals or key.state == ProviderKey.State.QUARANTINED),
+            verb,
+            state=active,
+            **refusals.TO_BE_TRIED,
         )
+        changed = tried + self.change_rows(request, queryset, lambda key: key.state != active, verb, state=active)
+        dispatch.request_admission()
+        done = f"Jobs may start with {count(changed, 'key')} again."
+        if tried:
+            done += (
+                f" {count(tried, 'key')} of these {'was' if tried == 1 else 'were'} refused before: within seconds "
+                "the provider is asked about it, or one job tries it, and the others follow when that goes well."
+            )
+        self.message_user(request, done if changed else "All of these were active already.")
 
 
 def _is_configured(key: ProviderKey) -> bool:

@@ -47,6 +47,10 @@ NOTHING_KNOWN: dict[str, Any] = {
     "retry_at": None,
 }
 
+#: Of a refused key that an operator takes into use again: nothing of the old refusals counts, but a read, or else one
+#: job, tries it before all others.
+TO_BE_TRIED: dict[str, Any] = {**NOTHING_KNOWN, "refusals": 1, "refused_since": Now(), "retry_at": Now()}
+
 QUARANTINED = ProviderKey.State.QUARANTINED
 _TABLES = {ProviderKey: "video_providerkey", ProviderAccount: "video_provideraccount"}
 

@@ -19,6 +19,7 @@ from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
 
 from providers import catalogue
+from providers.errors import OutOfCredits
 from providers.ranking import Candidate
 from video.attempts import configured_keys, records, task_moves
 from video.engine import transitions, workers
@@ -27,7 +28,7 @@ from video.engine.sql import UNHELD
 from video.infra import database
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
-from video.models import Generation, Stage, VideoTask
+from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.routing import accounts, health, model_choice, refusals
 from video.routing.availability import Availability
 from video.routing.slots import Slot
@@ -55,6 +56,16 @@ class Capacity(Availability):
         found = [slot for slot in self.slots if slot.account.model == model and slot.free > 0]
         open_to_it = [slot for slot in found if slot.account.pk not in without]
         return max(open_to_it, key=lambda slot: (slot.is_try or bool(slot.to_try), slot.free), default=None)
+
+    def note_try(self, account: ProviderAccount, key: str) -> None:
+        """A job tries this key: in this pass no other does, of no model; nor on an account without credits."""
+        for slot in self.slots:
+            other = slot.account
+            if other.provider == account.provider and key in slot.to_try:
+                slot.to_try.remove(key)
+                slot.free = min(slot.free, slot.free if slot.keys else len(slot.to_try))
+            if slot.is_try and account.closed_reason == OutOfCredits.code == other.closed_reason:
+                slot.free = 0 if (other.provider, other.account) == (account.provider, account.account) else slot.free
 
 
 def admit() -> list[tuple[str, Stage]]:
@@ -165,7 +176,10 @@ def _choose(task: VideoTask, capacity: Capacity, *, attempt: int, without: Colle
             capacity.health.note_probe(candidate.model, task.user_id)
             if not health.take_probe(candidate.model, task.user_id):
                 continue
-        return _plan(task, candidate, ranked, slot, attempt=attempt)
+        generation = _plan(task, candidate, ranked, slot, attempt=attempt)
+        if generation.is_probe:
+            capacity.note_try(slot.account, generation.key_fingerprint)
+        return generation
     return None
 
 

@@ -16,6 +16,7 @@ from pytest_django import DjangoAssertNumQueries
 from tests.factories import admitted, make_task
 from video.attempts import configured_keys
 from video.models import AuditRecord, Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
+from video.routing import accounts, refusals
 from video.scheduling import admission
 
 pytestmark = pytest.mark.django_db
@@ -83,8 +84,24 @@ class TestKeys:
         configured_keys.sync()
         ProviderKey.objects.update(state="quarantined", last_error="401")
         assert "quarantined: it was refused" in text(operator, KEYS)
+        said = act(operator, KEYS, "activate", *ProviderKey.objects.all())
+        assert "the provider is asked about it, or one job tries it" in said
+        assert set(ProviderKey.objects.values_list("state", "last_error")) == {("active", "401")}
+
+    def test_an_activated_key_gets_one_job_until_that_is_taken(self, operator: Client) -> None:
+        """Whatever models wait for it: a key that is still bad costs one task its 401, not each that waits."""
+        configured_keys.sync()
+        ProviderKey.objects.update(state="quarantined", refusals=5, refused_several=True, retry_at=timezone.now())
         act(operator, KEYS, "activate", *ProviderKey.objects.all())
-        assert set(ProviderKey.objects.values_list("state", "last_error")) == {("active", "")}
+        for more in ({}, {}, {"image_url": "https://images.example.com/a.png"}):  # of two models
+            make_task(**more)
+        assert admission.admit() == []  # the provider has a free call, which comes first
+        lately = timezone.now() - timedelta(seconds=refusals.READ_FIRST_S + 1)
+        ProviderKey.objects.update(retry_at=lately)  # and did not come
+        [(first, _)] = admission.admit()
+        assert admission.admit() == []
+        accounts.note_accepted(Generation.objects.get(task=first))
+        assert len(admission.admit()) == 2
 
     def test_says_which_are_gone_and_which_not_configured(self, operator: Client, settings: Any) -> None:
         configured_keys.sync()
