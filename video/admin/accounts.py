@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 
 from providers import catalogue
 from providers.contract import ReasonCode
+from video.admin.former import FormerAccounts, FormerKeys
 from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
 from video.infra.after_commit import after_commit
@@ -48,7 +49,7 @@ def _live(**outer: str) -> Coalesce:
 @admin.register(ProviderKey)
 class ProviderKeyAdmin(MadeByCodeAdmin):
     list_display = ("key", "provider", "in_account", "state_badge", "jobs", "checked", "last_error")
-    list_filter = ("provider", "state")
+    list_filter = (FormerKeys, "provider", "state")
     ordering = ("provider", "account", "fingerprint")
     fields = (
         *("key", "fingerprint", "provider", "in_account", "base_url"),
@@ -147,7 +148,7 @@ def _is_configured(key: ProviderKey) -> bool:
 class ProviderAccountAdmin(MadeByCodeAdmin):
     list_display = ("name", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
     list_editable = ("slots_override",)
-    list_filter = ("provider", "closed_reason")
+    list_filter = (FormerAccounts, "provider", "closed_reason")
     ordering = ("provider", "account", "model")
     fields = (
         "provider",

@@ -85,7 +85,7 @@ def _forget_what_changed(keys: dict[tuple[str, str], ProviderKey], wanted: slots
     Keys whose address was never noted (rows of an older version) only get it.
     """
     changed_accounts: set[tuple[str, str]] = set()
-    moved: set[str] = set()  # providers with another address
+    moved = _replaced(keys, wanted)  # providers with another address
     for (provider, fingerprint), account in sorted(wanted.items()):
         key, base_url = keys[provider, fingerprint], slots.base_url(provider)
         is_new = not key.base_url and key.checked_at is None and not key.refusals
@@ -107,6 +107,21 @@ def _forget_what_changed(keys: dict[tuple[str, str], ProviderKey], wanted: slots
         )
     for provider, account in sorted(changed_accounts):
         accounts.forget(provider, account)
+
+
+def _replaced(keys: dict[tuple[str, str], ProviderKey], wanted: slots.Wanted) -> set[str]:
+    """Providers whose keys were all at another address until now: a simulation's keys, where the real ones come, or the
+    other way round. The former keys' address is forgotten, so that the way back is noticed, too.
+    """
+    found = set()
+    for provider in sorted({name for name, _ in wanted}):
+        address = slots.base_url(provider)
+        mine = {name: key for name, key in keys.items() if name[0] == provider}
+        former = [key for name, key in mine.items() if name not in wanted and key.base_url not in {"", address}]
+        if former and not any(key.base_url == address for name, key in mine.items() if name in wanted):
+            found.add(provider)
+        ProviderKey.objects.filter(pk__in=[key.pk for key in former]).update(base_url="")
+    return found
 
 
 def remind_of_gone() -> int:

@@ -107,7 +107,7 @@ class TestKeys:
         configured_keys.sync()
         ProviderKey.objects.filter(provider="runway").update(gone_since=timezone.now())
         settings.PROVIDER_KEYS = {"runway": (), "pika": (), "kling": ()}
-        page = text(operator, KEYS)
+        page = text(operator, f"{KEYS}?former=all")
         assert "gone while jobs hang on it" in page
         assert "not configured" in page
 
