@@ -219,7 +219,7 @@ def test_the_glossary_has_every_word_of_the_contract() -> None:
         ("Columns of a task", [field.name for field in VideoTask._meta.concrete_fields]),
         ("Statuses of a task", Status.values),
         ("Stages", Stage.values),
-        ("States of a generation", Generation.State.values),
+        ("States of an attempt", Generation.State.values),
     ],
 )
 def test_the_glossary_has_every_word_of_the_tables_and_no_other(heading: str, wanted: list[str]) -> None:

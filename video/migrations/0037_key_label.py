@@ -7,6 +7,12 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AlterModelOptions(name="generation", options={"verbose_name": "attempt"}),
+        migrations.AlterField(
+            model_name="provideraccount",
+            name="slots",
+            field=models.PositiveIntegerField(help_text="Jobs that may be under way at once, as the provider says."),
+        ),
         migrations.AddField(
             model_name="providerkey",
             name="label",

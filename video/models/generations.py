@@ -109,7 +109,7 @@ class Generation(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name = "attempt"
+        verbose_name = "attempt"  # the word of pages and texts; tables and API fields keep the older one
         indexes = [
             models.Index(fields=["account"], name="generation_slots_taken", condition=Q(state__in=_LIVE)),
             models.Index(fields=["user"], name="generation_slots_of_user", condition=Q(state__in=_LIVE)),

@@ -82,7 +82,7 @@ class ProviderAccount(Refusable):
     provider = models.CharField(max_length=20)
     account = models.CharField(max_length=80, help_text="Name of the account, or the fingerprint of its only key.")
     model = models.CharField(max_length=80)
-    slots = models.PositiveIntegerField(help_text="Generations that may be live at once, as the provider says.")
+    slots = models.PositiveIntegerField(help_text="Jobs that may be under way at once, as the provider says.")
     slots_override = models.PositiveIntegerField(null=True, blank=True, help_text="The operator's own limit.")
     lowered_slots = models.PositiveIntegerField(
         null=True, blank=True, help_text="Fewer for a while, since the provider said 'too many at once'."

@@ -1,4 +1,4 @@
-"""Workers and sweepers, as their last heartbeats describe them."""
+"""Workers and sweepers, as their last signs of life describe them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_S = 3600.0  # a process that died is shown for so long
 
 @dataclass(frozen=True)
 class Worker:
-    """One process, as of its last heartbeat."""
+    """One process, as of its last sign of life."""
 
     name: str
     kind: str  # worker, sweeper
@@ -30,7 +30,7 @@ class Worker:
     disk_low: bool
     started_at: datetime
     gone: bool  # found to have died
-    seen_s: float  # since its last heartbeat
+    seen_s: float  # since its last sign of life
 
     @property
     def alive(self) -> bool:
@@ -45,7 +45,7 @@ class Worker:
 
 
 def workers() -> list[Worker]:
-    """Processes with a heartbeat in the last hour; one statement, by the index `worker_seen_lately`."""
+    """Processes with a sign of life in the last hour; one statement, by the index `worker_seen_lately`."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
