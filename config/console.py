@@ -54,6 +54,7 @@ NAVIGATION = [
         "Users",
         _list("Users", "group", "auth.user"),
         _list("Groups", "badge", "auth.group"),
+        _list("Prices", "sell", "video.pricerule"),
         _list("Credit accounts", "toll", "video.account"),
         _list("Credit entries", "receipt_long", "video.creditentry"),
         _list("User shares", "pie_chart", "video.usershare"),

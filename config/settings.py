@@ -16,6 +16,7 @@ from config import (
     body_limits,
     key_names,
     logs,
+    money,
     object_storage,
     openapi,
     people,
@@ -327,8 +328,8 @@ REQUESTS_PER_MINUTE_PER_KEY = read.whole(env, "REQUESTS_PER_MINUTE_PER_KEY", 0, 
 
 # --- pipeline ------------------------------------------------------------------------------------------------------
 
-CREDITS_PER_VIDEO = read.whole(env, "CREDITS_PER_VIDEO", 10, least=0, most=1_000_000)
-CREDITS_PER_RENDER = read.whole(env, "CREDITS_PER_RENDER", 0, least=0, most=1_000_000)
+CREDITS_PER_VIDEO, CREDITS_PER_RENDER = money.prices(env)
+CREDIT_USD, UNIT_USD = money.worth(env)
 # A process has this long to end well after SIGTERM; then its supervisor may kill it.
 DRAIN_SECONDS = read.number(env, "DRAIN_SECONDS", 6, least=1, most=3600)
 CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = DRAIN_SECONDS

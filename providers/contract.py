@@ -232,6 +232,8 @@ class Provider(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     cost_unit: ClassVar[str]  # "credits", "units", "USD"
+    unit_usd: ClassVar[Decimal]  # what one of these costs us
+    unit_usd_source: ClassVar[str]  # where that is written, and when it was read
     min_poll_interval_s: ClassVar[float]  # the provider's own rule for polling one job
     can_cancel: ClassVar[bool]
     can_look_up: ClassVar[bool] = False  # by our reference, with `build_lookup`

@@ -39,7 +39,7 @@ def settings_read() -> dict[str, ast.expr | None]:
     """Names that settings.py reads from outside, with their defaults where they are written there; people.py is a part
     of it."""
     found: dict[str, ast.expr | None] = {}
-    for call in [one for name in ("settings", "people") for one in calls(ROOT / "config" / f"{name}.py")]:
+    for call in [one for name in ("settings", "people", "money") for one in calls(ROOT / "config" / f"{name}.py")]:
         name = ast.unparse(call.func)
         values = [*call.args, None, None, None]
         if name.startswith("read.") and name != "read.load":

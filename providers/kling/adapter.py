@@ -96,6 +96,8 @@ class Kling(Provider):
     name = "kling"
     title = "Kling"
     cost_unit = "units"
+    unit_usd = Decimal("0.14")
+    unit_usd_source = "https://kling.ai/document-api (price list), read 2026-11-23"
     min_poll_interval_s = 5.0
     result_life_s = 30 * 24 * 3600.0  # "cleared after 30 days"
     can_cancel = False

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -111,6 +112,8 @@ class Pika(Provider):
     name = "pika"
     title = "Pika"
     cost_unit = "USD"
+    unit_usd = Decimal(1)
+    unit_usd_source = "https://fal.ai/models/fal-ai/pika (prices in USD), read 2026-11-23"
     result_life_s = 7 * 24 * 3600.0  # "at least 7 days", by fal's FAQ
     min_poll_interval_s = 3.0  # fal states none; its own client polls ten times a second
     can_cancel = True

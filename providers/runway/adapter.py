@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
@@ -115,6 +116,8 @@ class Runway(Provider):
     name = "runway"
     title = "Runway"
     cost_unit = "credits"
+    unit_usd = Decimal("0.01")
+    unit_usd_source = "https://docs.dev.runwayml.com/guides/pricing/, read 2026-11-23"
     min_poll_interval_s = 5.0
     result_life_s = 24 * 3600.0  # the shortest life of a link; how long a look still gives fresh ones is not said
     can_cancel = True

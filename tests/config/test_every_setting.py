@@ -136,7 +136,7 @@ def means(name: str, value: str, shown: str | None) -> bool:
         return True
     if shown is None:  # one provider's number
         return re.fullmatch(r"[0-9.]+(e-?[0-9]+)?", value) is not None and math.isfinite(float(value))
-    found = ast.literal_eval(shown)
+    found = ast.literal_eval(re.sub(r"Decimal\('([0-9.]+)'\)", r"\1", shown))
     several = list(found.values()) if isinstance(found, dict) else list(found) if isinstance(found, tuple) else [found]
     try:
         meant = [float(word) for word in value.split(",")]

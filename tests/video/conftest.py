@@ -12,6 +12,7 @@ from tests.factories import access_token, make_user
 from tests.video.machine.crash import Stranger
 from tests.video.machine.model import MOST_ATTEMPTS
 from tests.video.machine.reading import RECENTLY_S
+from video.credits import price
 from video.engine import leases
 from video.engine.claims import Claim
 from video.infra import outage
@@ -23,8 +24,10 @@ SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "a
 @pytest.fixture(autouse=True)
 def _fresh_estimates() -> Iterator[None]:
     estimates._cache.clear()
+    price.forget()
     yield
     estimates._cache.clear()
+    price.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,17 @@ from video.scheduling import backlog, storage_quota
 from video.web import uploads
 
 #: Columns of a new task that take a value of the caller's; the fields of an order are all among them.
-GIVEN = ("id", "user_id", *ABOUT, "eligible_models", "priority", "metadata", "idempotency_key", "request_hash")
+GIVEN = (
+    "id",
+    "user_id",
+    *ABOUT,
+    "eligible_models",
+    "priority",
+    "metadata",
+    "price_credits",
+    "idempotency_key",
+    "request_hash",
+)
 #: The other columns that have no default in the database, as SQL.
 NEW_TASK = {
     **dict.fromkeys(("progress", "fence", "tries", "deaths"), "0"),
@@ -77,6 +87,7 @@ _INSERT = """
 
 
 _USED_UP = (
+    price.DearerThanAllowed,
     ledger.InsufficientCredits,
     key_spend.KeyLimitReached,
     backlog.TooManyWaiting,
@@ -99,17 +110,20 @@ def create(
     repeat_within_s: float | None = None,
     priority: int = 0,
     api_key: str | None = None,
+    most_credits: int | None = None,
 ) -> tuple[VideoTask, bool]:
     """A new pending task, paid for; or the one that this key already made. Returns (task, whether it is new).
 
     `models`: what `model_choice.eligible_models(order)` has just said, if it was asked already. `picture`: the start
     image where it came along; the order names the upload that is made of it first. `metadata`: the client's own pairs.
-    `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key whose limit counts. A
-    second run with the same `idempotency_key` and order makes nothing and returns the first task. `repeat_within_s`:
-    the key, made of what was asked for, stands so many seconds, and never for a task that failed or was cancelled.
+    `priority`: -100 to 100, among the user's own; for operators. `api_key`: the id of the key whose limit counts.
+    `most_credits`: what the client is ready to pay. A second run with the same `idempotency_key` and order makes
+    nothing and returns the first task. `repeat_within_s`: the key, made of what was asked for, stands so many seconds,
+    and never for a task that failed or was cancelled.
 
-    Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused, NoSuchUpload, as
-    `uploads.keep` and `model_choice.eligible_models`, and OrderRefused where operators have switched all models off.
+    Raises DearerThanAllowed, InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, KeyReused,
+    NoSuchUpload, as `uploads.keep` and `model_choice.eligible_models`, and OrderRefused where operators have switched
+    all models off.
     """
     task = VideoTask(
         id=ids.task_id(),
@@ -119,12 +133,14 @@ def create(
         idempotency_key=idempotency_key,
         priority=priority,
         eligible_models=model_choice.eligible_models(order) if models is None else models,
+        price_credits=(cost := price.credits_of(order)),
         **asdict(order),
     )
     while True:
         try:
+            price.refuse_dearer(cost, most_credits)
             _have_image(task, picture)
-            made = _insert(task, price.credits_of(order), api_key)
+            made = _insert(task, api_key)
         except _USED_UP as err:
             # An earlier run of the same call may have taken the user's last credits, bytes, upload or place.
             if earlier := _earlier(task, repeat_within_s):
@@ -167,7 +183,7 @@ def _earlier(task: VideoTask, repeat_within_s: float | None) -> VideoTask | None
     return holder
 
 
-def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool = False) -> bool:
+def _insert(task: VideoTask, api_key: str | None, *, any_model: bool = False) -> bool:
     """The row, its debit and its first event, in one statement, which also counts the tasks that wait; creates at the
     same moment may exceed the limit by as many as they are. False: the key has a task already. Raises
     TooManyWaiting, TooManyLive, StorageFull, InsufficientCredits, KeyLimitReached, and ModelUnavailable where operators
@@ -176,6 +192,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool 
     A key that is taken is no violation of a constraint: a database's log quotes the statement of a violation, and with
     it the prompt. While another create of the same key is under way the statement waits for its end.
     """
+    cost = task.price_credits or 0
     count_all = backlog.total.is_stale()
     if not count_all and backlog.total.is_full():
         raise too_many(task, own=False)
@@ -204,7 +221,7 @@ def _insert(task: VideoTask, cost: int, api_key: str | None, *, any_model: bool 
         raise storage_quota.full(task.user_id)
     if not (made or is_open):
         model_choice.check_switched_on(task, task.eligible_models)
-        return _insert(task, cost, api_key, any_model=True)
+        return _insert(task, api_key, any_model=True)
     if not (made or can_pay or cost == 0):
         raise ledger.InsufficientCredits(needed=cost, balance=ledger.balance(task.user_id))
     if not (made or key_may or api_key is None):

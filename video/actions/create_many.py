@@ -65,6 +65,7 @@ class Wanted:
     order: Order
     models: list[str]
     metadata: dict[str, str] = field(default_factory=dict)
+    most_credits: int | None = None  # what the client is ready to pay for it
 
 
 class OneRefused(Exception):
@@ -90,20 +91,11 @@ def create_many(
     held = uploads.hold_all(user_id, addresses) if addresses else set()
     now = availability.read()
     for at, one in enumerate(wanted):
-        try:
-            model_choice.check_switched_on(one.order, one.models, now)
-        except model_choice.ModelUnavailable as err:
-            refused = order_input.unavailable(one.order, err.reasons)
-            if whole:
-                raise OneRefused(at, refused) from None
-            found.append(refused)
-            continue
-        if one.order.image_url in addresses - held:
-            if whole:
-                raise OneRefused(at, uploads.NoSuchUpload())
-            found.append(uploads.NoSuchUpload())
-        else:
-            found.append(_task(user_id, one))
+        task = _task(user_id, one)
+        refused = _why_not(task, one.most_credits, now, missing=addresses - held)
+        if refused is not None and whole:
+            raise OneRefused(at, refused)
+        found.append(task if refused is None else refused)
     tasks = [one for one in found if isinstance(one, VideoTask)]
     number, refusal = _insert(user_id, tasks, whole=whole, api_key=api_key)
     if refusal is not None and whole:
@@ -114,12 +106,27 @@ def create_many(
     return [one if isinstance(one, Refusal) or one.pk in made or refusal is None else refusal for one in found]
 
 
+def _why_not(
+    task: VideoTask, most_credits: int | None, now: availability.Availability, *, missing: set[str]
+) -> Refusal | None:
+    """What refuses this task, whatever the others are. `missing`: uploads that are not there."""
+    try:
+        model_choice.check_switched_on(task, task.eligible_models, now)
+        price.refuse_dearer(task.price_credits or 0, most_credits)
+    except model_choice.ModelUnavailable as err:
+        return order_input.unavailable(Order.of(task), err.reasons)
+    except price.DearerThanAllowed as err:
+        return err
+    return uploads.NoSuchUpload() if task.image_url in missing else None
+
+
 def _task(user_id: int, wanted: Wanted) -> VideoTask:
     return VideoTask(
         id=ids.task_id(),
         user_id=user_id,
         eligible_models=wanted.models,
         metadata=wanted.metadata,
+        price_credits=price.credits_of(wanted.order),
         **asdict(wanted.order),
     )
 
@@ -128,7 +135,7 @@ def _insert(user_id: int, tasks: list[VideoTask], *, whole: bool, api_key: str |
     """(How many were made, the first ones; why not the next)."""
     if not tasks:
         return 0, None
-    prices = [price.credits_of(task) for task in tasks]
+    prices = [task.price_credits or 0 for task in tasks]
     rows = [
         {name: getattr(task, name) for name in create.GIVEN} | {"place": place, "price": prices[place]}
         for place, task in enumerate(tasks)

@@ -148,10 +148,10 @@ def _insert(first: VideoTask, task: VideoTask, api_key: str | None) -> bool:
         backlog.check_live(task.user_id)
         storage_quota.check(task.user_id)
         # A key that is taken is no violation of a constraint: a database's log would quote the prompt.
+        cost = task.price_credits = price.credits_of(task)
         VideoTask.objects.bulk_create([task], ignore_conflicts=True)
         if not VideoTask.objects.filter(pk=task.pk).exists():
             return False
-        cost = price.credits_of(task)
         ledger.debit(task.user_id, cost, task_id=task.pk, run=1)
         if api_key is not None:
             key_spend.spend(api_key, cost)

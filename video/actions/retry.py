@@ -69,19 +69,22 @@ def retry(
     free: bool = False,
     regenerate: bool = False,
     api_key: str | None = None,
+    most_credits: int | None = None,
 ) -> Retried:
     """Let a failed or cancelled task go on where it stopped; of this user only, if one is given.
 
     `by`: whom the timeline names; what an operator does is recorded. `free`: what it costs is granted first.
     `regenerate`: another attempt at a provider, whatever is stored already. `api_key`: the id of the key that asks for
-    it, whose limit counts. Raises NoSuchTask, InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry`
-    does, and TooManyWaiting, TooManyLive and StorageFull for a user whose backlog or storage is full (operators may
-    overfill all of them); nothing is changed then. A second run is refused, since the task is under way.
+    it, whose limit counts. `most_credits`: what the client is ready to pay. Raises NoSuchTask, DearerThanAllowed,
+    InsufficientCredits, KeyLimitReached, ActionRefused as `plan_retry` does, and TooManyWaiting, TooManyLive and
+    StorageFull for a user whose backlog or storage is full (operators may overfill all of them); nothing is changed
+    then. A second run is refused, since the task is under way.
     """
     with transaction.atomic():
         task = task_rows.find(task_id, user_id, lock=True)
         last = task_rows.last_attempt(task_id, lock=True)
         plan = plan_retry(task, last, regenerate=regenerate)
+        price.refuse_dearer(0 if free else plan.debit, most_credits)
         if plan.models is not None and user_id is not None:
             backlog.check(user_id, list(plan.models))
             storage_quota.check(user_id)
@@ -119,6 +122,7 @@ def retry_many(
     free: bool = False,
     regenerate: bool = False,
     api_key: str | None = None,
+    most_credits: int | None = None,
 ) -> dict[str, Retried | Refusal]:
     """Retry several tasks of a user, in this order: by id, what was done or why not, as `retry` would say it of each.
 
@@ -134,7 +138,13 @@ def retry_many(
         for task_id in task_ids:
             try:
                 found[task_id] = retry(
-                    task_id, by=by, user_id=user_id, free=free, regenerate=regenerate, api_key=api_key
+                    task_id,
+                    by=by,
+                    user_id=user_id,
+                    free=free,
+                    regenerate=regenerate,
+                    api_key=api_key,
+                    most_credits=most_credits,
                 )
             except Refusal as err:
                 found[task_id] = err
@@ -241,6 +251,7 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
     fence: int = database.value(
         """
         UPDATE video_videotask SET status = 'running', stage = %(stage)s, run = %(run)s, fence = fence + 1,
+            price_credits = CASE WHEN run = %(run)s THEN price_credits ELSE %(price)s END,
             rerun = true, progress = CASE WHEN run = %(run)s THEN greatest(progress, %(progress)s)
                 ELSE %(progress)s END,
             admit_at = CASE WHEN %(waits)s THEN statement_timestamp() END,
@@ -269,6 +280,7 @@ def _resume_row(task: VideoTask, plan: RetryPlan) -> int:
             "stage": plan.stage.value,
             "run": plan.run,
             "progress": PROGRESS_AT[plan.stage],
+            "price": plan.debit,
             "waits": waits,
             "deadline": settings.TASK_DEADLINE_SECONDS,
             "models": list(plan.models) if plan.models is not None else None,

@@ -290,7 +290,7 @@ def record_ended(
         WITH {_HELD_TASK}
         UPDATE video_generation g SET state = %(state)s, ended_at = statement_timestamp(),
             reported_cost = %(cost)s, provider_status = %(word)s, error_code = %(code)s,
-            error_message = %(message)s, another_model_could = %(another)s,
+            error_message = %(message)s, another_model_could = %(another)s, took_nothing = %(took_nothing)s,
             last_polled_at = statement_timestamp(), polls = g.polls + 1,
             look_at = CASE WHEN %(state)s = 'succeeded' AND t.status = 'failed' THEN statement_timestamp() END,
             result_dies_at = statement_timestamp() + %(life)s * interval '1 second'
@@ -304,6 +304,7 @@ def record_ended(
             "code": storable(code, 60),
             "message": storable(message, 1000),
             "another": another_model_could,
+            "took_nothing": took_nothing,
             "life": result_life_s,
         },
         refunds=took_nothing and state is not State.SUCCEEDED,

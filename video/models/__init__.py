@@ -7,7 +7,7 @@ Each is written by one area alone:
 - the ledger by `video.credits`
 - a login by `video.web.logins`, an upload by `video.web.uploads`, an answered call by `video.web.idempotency`
 - a record of an act by `video.audit`, a role by `video.web.roles`
-- the figures of an hour by `video.monitoring`
+- the figures of an hour by `video.monitoring`, the roll-up of costs by `video.costs`
 
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
@@ -15,6 +15,7 @@ What must never be false is a constraint here, so that a mistake there fails lou
 from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
 from video.models.audit import AuditRecord
 from video.models.calls import AnsweredCall
+from video.models.costs import CostDay, CostRollup, CostTouch
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.jobs import OperatorJob
@@ -29,6 +30,7 @@ from video.models.operations import (
     UserUsage,
     WorkerSign,
 )
+from video.models.prices import PriceRule
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.roles import Role
 from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
@@ -44,6 +46,9 @@ __all__ = [
     "AttachRequest",
     "AuditRecord",
     "Circuit",
+    "CostDay",
+    "CostRollup",
+    "CostTouch",
     "CreditEntry",
     "FailureText",
     "Generation",
@@ -53,6 +58,7 @@ __all__ = [
     "ModelSetting",
     "OperatorJob",
     "PeriodicRun",
+    "PriceRule",
     "ProviderAccount",
     "ProviderKey",
     "RecoveryCode",

@@ -88,6 +88,11 @@ class Generation(models.Model):
     expected_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     reported_cost = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     cost_unit = models.CharField(max_length=12, blank=True, default="")
+    took_nothing = models.BooleanField(
+        null=True,
+        blank=True,
+        help_text="Of an attempt that ended: whether its provider surely charges nothing; empty: of an older version.",
+    )
     aigc_tag = models.TextField(
         blank=True,
         default="",
@@ -119,6 +124,8 @@ class Generation(models.Model):
             ),
             # Serves the list of tasks, narrowed to those of a provider or a model.
             models.Index(fields=["provider", "model", "task"], name="generation_by_model"),
+            # Serves the costs of a day.
+            models.Index(fields=["ended_at"], name="generation_ended", condition=Q(ended_at__isnull=False)),
         ]
         constraints = [
             models.UniqueConstraint(fields=["task"], name="generation_one_live_a_task", condition=Q(state__in=_LIVE)),

@@ -49,7 +49,10 @@ class CreditEntry(models.Model):
 
     class Meta:
         verbose_name_plural = "credit entries"
-        indexes = [models.Index(fields=["account", "-id"], name="entry_list_of_account")]
+        indexes = [
+            models.Index(fields=["account", "-id"], name="entry_list_of_account"),
+            models.Index(fields=["created_at"], name="entry_by_day"),  # serves the costs of a day
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["task", "run", "kind"], name="entry_once_a_run", condition=Q(task__isnull=False)

@@ -138,6 +138,12 @@ class VideoTask(models.Model):
         db_index=False,  # task_render
         help_text="The task from whose kept original this one is rendered; no provider is asked.",
     )
+    price_credits = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="What its run was priced at, in credits; empty: made by an older version.",
+    )
     is_padded = models.BooleanField(
         default=False,
         db_default=False,

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from media_pipeline.errors import MediaError
 from media_pipeline.fetch import parts
 from video.attempts import attach_requests, configured_keys, reconcile
+from video.costs import roll_up
 from video.engine import due, transitions, workers
 from video.infra import database, outage
 from video.infra.toolkit import toolkit
@@ -103,6 +104,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("accounts", 60, lambda: configured_keys.refresh(ACCOUNT_AGE_S)),
     ("refused", 15, lambda: accounts.refresh(None)),  # those whose pause is over
     ("hours", 60, trends.keep_hours),
+    ("costs", 60, roll_up.keep),
     ("signs", 3600, workers.sweep_old),
     ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep() + request_limits.sweep()),
 )

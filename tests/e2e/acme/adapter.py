@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from providers.acme.models import MODELS
 from providers.contract import (
@@ -45,6 +46,8 @@ class Acme(Provider):
     name = "acme"
     title = "Acme"
     cost_unit = "USD"
+    unit_usd = Decimal(1)
+    unit_usd_source = "https://acme.example/prices, read 2026-11-23"
     min_poll_interval_s = 1.0
     can_cancel = False
 

@@ -6,8 +6,11 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 
 from django.db import connection
+from django.utils import timezone
 
 from tests.video.machine.model import ACTIVE, LIVE, MOVES, Attempt, Task, World
+from video.costs import roll_up
+from video.models import CostDay, CostTouch
 
 # Longer than any example runs and shorter than what `pass_time` lets pass: nothing here depends on the clock.
 RECENTLY_S = 1800.0
@@ -61,6 +64,18 @@ def check_money(found: World) -> None:
         assert runs == set(range(1, task.run + 1)), f"task {label} was debited for runs {runs}"
         if task.status == "failed":
             assert (label, task.run, "refund") in found.entries, f"task {label} failed without a refund"
+
+
+def check_costs() -> None:
+    """The costs come to the ledger and the attempts, and whatever counts otherwise than at the last roll-up of its day
+    has left a touch. Today is rolled up here as if it were over, as soon as it is touched.
+    """
+    assert roll_up.differences() == []
+    today = timezone.now().date()
+    if not CostDay.objects.exists() or CostTouch.objects.exists():
+        roll_up._roll_up(today, wait=True)
+        assert not CostTouch.objects.exists()
+        assert roll_up.differences() == []
 
 
 def check_attempts(found: World) -> None:

@@ -37,6 +37,7 @@ KEYS = ("one", "two")
 WAYS = ((False, False), (True, False), (False, True))  # of a retry: free, anew
 ENDS = ("succeeded", "failed", "cancelled", "cancelled for nothing", "job lost", "want cancel")
 SKIPS = (Admit, Ring)  # they leave out what somebody has locked, and do it in their next pass
+COSTS = ("costday", "costtouch", "costrollup")
 DEAD = object()  # what an actor that died returned
 
 
@@ -44,7 +45,7 @@ def rows_gone() -> None:
     """An empty database for the next story. The ledger's trigger lets no DELETE through, so triggers are off."""
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
-        for table in ("creditentry", "taskevent", "generation", "videotask", "account", "userusage", "circuit"):
+        for table in ("creditentry", "taskevent", "generation", "videotask", "account", "userusage", "circuit", *COSTS):
             cursor.execute(f"DELETE FROM video_{table}")
         cursor.execute("DELETE FROM auth_user")
         cursor.execute("SET session_replication_role = DEFAULT")
@@ -174,6 +175,7 @@ class Story:
         found = self.read()
         assert found == self.model.world, difference(found, self.model.world)
         reading.check_money(found)
+        reading.check_costs()
         reading.check_attempts(found)
         reading.check_history()
         for label, task in found.tasks.items():

@@ -1,0 +1,86 @@
+"""The price list: what videos cost their users, in credits. Each change stands in the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from providers import catalogue
+from video.admin.read_only import ModelForm, PageAdmin
+from video.audit import records
+from video.credits import price
+from video.models import PriceRule
+from video.models.prices import MOST_CREDITS
+from video.web.actors import of_request
+
+LONGEST_S = 600
+KIND = PriceRule._meta.model_name or ""
+
+
+class PriceRuleForm(ModelForm):
+    """A rule, in the words of orders. What is left empty fits every order."""
+
+    model = forms.ChoiceField(
+        required=False,
+        choices=[
+            ("", "every model"),
+            (PriceRule.NO_MODEL, "no model named: we choose"),
+            *((one.id, f"{one.title} ({one.id})") for one in catalogue.MODELS),
+        ],
+        help_text="As the order names it. Which model runs it in the end changes no price.",
+    )
+    seconds = forms.IntegerField(
+        min_value=0, max_value=LONGEST_S, initial=0, help_text="Length that is ordered; 0: any length."
+    )
+    credits = forms.IntegerField(
+        min_value=0, max_value=MOST_CREDITS, initial=0, help_text="Whole credits for the video."
+    )
+
+    class Meta:
+        model = PriceRule
+        fields = ("model", "seconds", "resolution", "sound", "credits", "credits_per_second", "note")
+
+
+@admin.register(PriceRule)
+class PriceRuleAdmin(PageAdmin):
+    form = PriceRuleForm
+    list_display = ("orders", "credits", "credits_per_second", "examples", "note")
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        said = (
+            f"The most specific rule that fits an order counts; an order that none fits costs "
+            f"{settings.CREDITS_PER_VIDEO} credits (CREDITS_PER_VIDEO). A change counts within two seconds."
+        )
+        return super().changelist_view(request, {**(extra_context or {}), "subtitle": said})
+
+    @admin.display(description="orders", ordering="model")
+    def orders(self, rule: PriceRule) -> str:
+        return str(rule)
+
+    @admin.display(description="such an order costs")
+    def examples(self, rule: PriceRule) -> str:
+        lengths = [rule.seconds] if rule.seconds else [5, 10]
+        return ", ".join(f"{price.by_rule(rule, length)} for {length} s" for length in lengths)
+
+    def save_model(self, request: HttpRequest, obj: PriceRule, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        self._record(request, "change" if change else "add", obj)
+
+    def delete_model(self, request: HttpRequest, obj: PriceRule) -> None:
+        self._record(request, "delete", obj)
+        super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PriceRule]) -> None:
+        for rule in queryset:
+            self._record(request, "delete", rule)
+        super().delete_queryset(request, queryset)
+
+    def _record(self, request: HttpRequest, action: str, rule: PriceRule) -> None:
+        says = f"{rule}: {rule.credits} credits and {rule.credits_per_second:f} a second"
+        records.record(of_request(request), action, KIND, rule.pk, reason=rule.note, detail=says)
+        price.forget()
