@@ -255,7 +255,4 @@ def _praise(one: _Figures, place: int, of: int, policy: Policy) -> str:
         measured = "not measured yet"
     else:
         measured = f"{health.success_rate:.0%} of {health.samples} succeeded"
-    return (
-        f"{place} of {of} by {policy}: ${one.price_usd:.2f}, quality {one.quality} of 5, about {one.expected_s:.0f} s, "
-        f"{measured}"
-    )
+    return f"{place} of {of} by {policy}: quality {one.quality} of 5, about {one.expected_s:.0f} s, {measured}"

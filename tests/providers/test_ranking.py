@@ -231,7 +231,7 @@ def test_json_is_plain():
         "reason": first.reason,
         "resolution": "720p",
     }
-    assert first.reason == "1 of 8 by balanced: $0.21, quality 4 of 5, about 110 s, not measured yet"
+    assert first.reason == "1 of 8 by balanced: quality 4 of 5, about 110 s, not measured yet"
     assert Candidate("m", "p", False, 0.0, None, None, "no").as_json()["price_usd"] is None
 
 

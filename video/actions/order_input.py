@@ -49,6 +49,7 @@ MOST_UNKNOWN, MOST_SUGGESTED = 10, 3  # names that one answer lists, and those t
 LONGEST_SHOWN, LONGEST_SUGGESTED = 80, 40  # characters of such a name
 LONGEST_NAME, LONGEST_VALUE = 64, 512  # characters of a pair of metadata
 DAY_S = 86_400
+MOST_SPENT = 2**31 - 1  # credits
 LONGEST_KEPT_S = 3650 * DAY_S
 _CONTROLS = re.compile(r"[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 LARGEST_SEED = max(model.seed_max for model in catalogue.MODELS)
@@ -340,8 +341,8 @@ def refuse_late_cover(order: Order) -> None:
 
 class CreateSerializer(Strict):
     """POST /api/video/create and quote. `validated_data["order"]` is what will be made, `["models"]` are those that may
-    make it, the likely one first, `["metadata"]` the client's own pairs, `["picture"]` the bytes of a start image that
-    came along, else None: the order then names the upload of these bytes.
+    make it, the likely one first, `["metadata"]` the client's own pairs, `["most_credits"]` what it is ready to pay,
+    `["picture"]` the bytes of a start image that came along, else None: the order then names the upload of these bytes.
 
     A model that is named and can't do what is asked is the client's mistake, whatever `fallback` says: that is for
     failures. Only a `fallback: true` in so many words also gets past a named model whose provider has no key here.
@@ -367,6 +368,7 @@ class CreateSerializer(Strict):
     webhookUrl = WebhookAddress(required=False, allow_null=True, source="webhook_url")
     cover = CoverChoice(required=False, allow_null=True)
     extras = ExtraKinds(required=False, allow_null=True)
+    maxCredits = WholeNumber(required=False, allow_null=True, min_value=0, max_value=MOST_SPENT, source="most_credits")
 
     def validate_expiresIn(self, seconds: int | None) -> int | None:
         """Not longer than the operator keeps any video."""
@@ -376,7 +378,7 @@ class CreateSerializer(Strict):
         return seconds
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        metadata = attrs.pop("metadata", {})
+        metadata, most = attrs.pop("metadata", {}), attrs.pop("most_credits", None)
         inline = attrs.get("image_url")
         picture = inline.data if isinstance(inline, InlinePicture) else None
         if picture is not None:
@@ -384,7 +386,13 @@ class CreateSerializer(Strict):
         order = Order(**{"duration_s": 5, "aspect_ratio": "16:9", **attrs})
         refuse_late_cover(order)
         models = _models(order, fallback_said=attrs.get("fallback") is True)
-        return {"order": order, "models": models, "picture": picture, "metadata": metadata}
+        return {
+            "order": order,
+            "models": models,
+            "picture": picture,
+            "metadata": metadata,
+            "most_credits": most,
+        }
 
 
 def _models(order: Order, *, fallback_said: bool) -> list[str]:

@@ -10,7 +10,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
 from video.actions.create_many import MOST as MOST_ORDERS
-from video.actions.order_input import Flag, OneOf, Strict, Text, WebhookAddress, WholeNumber
+from video.actions.order_input import MOST_SPENT, Flag, OneOf, Strict, Text, WebhookAddress, WholeNumber
 from video.models import Scope
 from video.web.logins import api_keys
 from video.webhooks import endpoints
@@ -155,6 +155,14 @@ class RetrySerializer(CancelSerializer):
         help_text="Whether the provider is to make the video anew, which is paid again.",
     )
     free = Flag(required=False, allow_null=True, help_text="Whether it costs nothing; only for who may grant credits.")
+    maxCredits = WholeNumber(
+        required=False,
+        allow_null=True,
+        min_value=0,
+        max_value=MOST_SPENT,
+        source="most_credits",
+        help_text="What the client is ready to pay for it, for each of several. A higher price is refused.",
+    )
 
 
 class Network(Text):

@@ -23,6 +23,7 @@ from video.actions.order_input import OrderRefused, flatten
 from video.actions.task_rows import ActionRefused, NoSuchTask, TaskDeleted
 from video.credits.key_spend import KeyLimitReached
 from video.credits.ledger import InsufficientCredits
+from video.credits.price import DearerThanAllowed
 from video.infra import outage
 from video.infra.camel import utc
 from video.infra.errors import Refusal
@@ -189,6 +190,8 @@ def _refused(exc: Refusal) -> ApiError | None:
         case KeyLimitReached():
             details = {"needed": exc.needed, "spentToday": exc.spent, "dailyCredits": exc.limit}
             return ApiError(402, exc.code, str(exc), details | {"resetsAt": utc(exc.ends_at)})
+        case DearerThanAllowed():
+            return ApiError(402, exc.code, str(exc), {"credits": exc.price, "maxCredits": exc.most})
         case TooManyKeys():
             return ApiError(409, exc.code, str(exc))
         case NoSuchKey():

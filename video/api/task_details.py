@@ -5,6 +5,7 @@ The owner sees their own part; workers, keys, accounts and operators' notes are 
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -31,6 +32,9 @@ _STATES: dict[State, str] = {
     State.WAITS_FOR_WORKER: "waitsForWorker",
 }
 _CANDIDATE = "model provider chosen usable score price_usd expected_s=renderSeconds reason"
+_COST = "expected_usd expected_cost=expected reported_cost=reported cost_unit=unit"
+#: The price in a reason, as older versions wrote it.
+_PRICE_IN_REASON = re.compile(r"\$[0-9.]+, ", re.ASCII)
 
 
 def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
@@ -95,11 +99,9 @@ def _event(event: TaskEvent, *, staff: bool) -> dict[str, Any]:
 def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
     found = {
         **camel(one, "pk=generationId run attempt provider model state simulated"),
-        "candidates": [
-            camel({"chosen": False, **each}, _CANDIDATE) for each in one.candidates if isinstance(each, dict)
-        ],
+        "candidates": [_candidate(each, staff=staff) for each in one.candidates if isinstance(each, dict)],
         **camel(one, "planned_at sent_at accepted_at ended_at polls=looks provider_progress=progress"),
-        "cost": camel(one, "expected_usd expected_cost=expected reported_cost=reported cost_unit=unit"),
+        **({"cost": camel(one, _COST)} if staff else {}),
         **camel(one, "aigc_tag has_c2pa"),
         **camel(one, "error_code error_message=error"),
     }
@@ -108,6 +110,15 @@ def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
         found["account"] = one.account.account
         found |= camel(one, "provider_status last_polled_at=lastLookAt poll_errors=failedLooks cancel_wanted_at")
         found |= camel(one, "look_at=looksAgainAt fetch_errors=failedFetches")
+    return found
+
+
+def _candidate(one: dict[str, Any], *, staff: bool) -> dict[str, Any]:
+    """What the provider would charge is for staff."""
+    found = camel({"chosen": False, **one}, _CANDIDATE)
+    if not staff:
+        del found["priceUsd"]
+        found["reason"] = _PRICE_IN_REASON.sub("", found["reason"] or "")
     return found
 
 

@@ -17,6 +17,7 @@ from video.api.views.schema import DocsView, SchemaView
 from video.api.views.sessions import SessionsView, SessionView
 from video.api.views.tasks import OwnTaskView, StorageView
 from video.api.views.upload import UploadView
+from video.api.views.usage import UsageView
 from video.api.views.video import CreateView, StatusView
 from video.api.views.webhook import WebhookView
 from video.api.views.webhooks import DeliveriesView, DeliveryView, EndpointsView, EndpointView, ResendView, SecretView
@@ -36,6 +37,7 @@ urlpatterns = [
     path("api/video/tasks/<str:task_id>", OwnTaskView.as_view(), name="api-own-task"),
     path("api/storage", StorageView.as_view(), name="api-storage"),
     path("api/credits", CreditsView.as_view(), name="api-credits"),
+    path("api/usage", UsageView.as_view(), name="api-usage"),
     path("api/queues/status", QueuesView.as_view(), name="api-queues"),
     path("api/queues/tasks/<str:task_id>", TaskView.as_view(), name="api-queues-task"),
     path("api/webhooks", EndpointsView.as_view(), name="api-hooks"),

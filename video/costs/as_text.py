@@ -49,6 +49,7 @@ def named(report: Report) -> list[list[str]]:
 def _amounts(sums: Sums) -> dict[str, Any]:
     found: dict[str, Any] = {
         "attempts": sums.attempts,
+        "videos": sums.videos,
         "chargeUsd": usd(sums.charge_usd),
         "expectedUsd": usd(sums.expected_usd),
         "reportedUsd": usd(sums.reported_usd),
@@ -90,6 +91,32 @@ def as_json(report: Report) -> dict[str, Any]:
     }
 
 
+def own_json(report: Report) -> dict[str, Any]:
+    """What a user may know of their own use: nothing of what providers charge."""
+    rows = [{**dict(zip(report.query.by, map(str, row.values), strict=True)), **_own(row.sums)} for row in report.rows]
+    return {
+        "since": report.query.since.isoformat(),
+        "until": report.query.until.isoformat(),
+        "by": list(report.query.by),
+        "rows": rows,
+        "total": _own(report.total),
+        "cut": report.cut,
+    }
+
+
+def _own(sums: Sums) -> dict[str, int]:
+    return {
+        "videos": sums.videos,
+        "runs": sums.debits,
+        "debited": sums.debited,
+        "refunded": sums.refunded,
+        "free": sums.free,
+        "paid": sums.earned,
+        "granted": sums.granted,
+        "adjusted": sums.adjusted,
+    }
+
+
 def _units(sums: Sums) -> list[dict[str, str]]:
     return [
         {"provider": provider, "unit": unit, "amount": f"{amount.normalize():f}"}
@@ -127,7 +154,17 @@ def _compact(day: date) -> str:
 
 def titles(by: Sequence[str]) -> list[str]:
     """The titles of the columns of a table."""
-    more = ["attempts", "charge USD", "expected USD", "reported", "on failures USD", "debited", "refunded", "earned"]
+    more = [
+        "attempts",
+        "videos",
+        "charge USD",
+        "expected USD",
+        "reported",
+        "on failures USD",
+        "debited",
+        "refunded",
+        "earned",
+    ]
     return [*by, *more, *(["margin USD"] if credit_usd() is not None else [])]
 
 
@@ -136,6 +173,7 @@ def cells(sums: Sums) -> list[str]:
     margin = sums.margin_usd
     return [
         f"{sums.attempts:,}",
+        f"{sums.videos:,}",
         usd(sums.charge_usd),
         usd(sums.expected_usd),
         in_units(sums),

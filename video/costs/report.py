@@ -65,6 +65,7 @@ class Sums:
     """What a group comes to. Of attempts USD, of credits whole numbers."""
 
     attempts: int = 0
+    videos: int = 0  # that providers made and users got
     reports: int = 0  # attempts whose provider said what it charged
     reported: Mapping[tuple[str, str], Decimal] = field(default_factory=dict)  # (provider, unit): in that unit
     reported_usd: Decimal = _ZERO
@@ -133,10 +134,11 @@ _STATEMENT: Final = """
         WHERE {users} AND r.day BETWEEN %(since)s AND %(until)s
             AND NOT EXISTS (SELECT FROM wanted w WHERE w.day = r.day)
     ), found AS MATERIALIZED (
-        SELECT {picked}provider AS of_provider, cost_unit, simulated, outcome = ANY(%(failures)s) AS in_vain, {sums}
+        SELECT {picked}provider AS of_provider, cost_unit, simulated, outcome = ANY(%(failures)s) AS in_vain,
+            outcome = 'delivered' AS is_delivered, {sums}
         FROM (SELECT * FROM facts UNION ALL SELECT * FROM kept) counted
         WHERE {filters}
-        GROUP BY {picked_names}of_provider, cost_unit, simulated, in_vain
+        GROUP BY {picked_names}of_provider, cost_unit, simulated, in_vain, is_delivered
     ), priced AS (
         SELECT found.*, found.reported * coalesce(rate.usd, 0) AS reported_usd,
             CASE WHEN rate.usd IS NULL THEN reports ELSE 0 END AS without_rate
@@ -145,6 +147,7 @@ _STATEMENT: Final = """
     )
     SELECT {shown}{grouping}, {totals}, sum(reported_usd), sum(unpriced + without_rate),
         coalesce(sum(reported_usd + estimated_usd) FILTER (WHERE in_vain), 0),
+        coalesce(sum(attempts) FILTER (WHERE is_delivered), 0),
         coalesce(bool_or(simulated), false), coalesce(bool_or(NOT simulated), false),
         coalesce(json_agg(json_build_array(of_provider, cost_unit, reported::text)) FILTER (WHERE reports > 0), '[]')
     FROM priced GROUP BY {sets}
@@ -221,7 +224,7 @@ def _params(query: Query) -> dict[str, Any]:
 
 def _sums(row: Sequence[Any]) -> Sums:
     amounts = dict(zip(AMOUNTS, row, strict=False))
-    reported_usd, unpriced, failures, _, _, units = row[len(AMOUNTS) :]
+    reported_usd, unpriced, failures, videos, _, _, units = row[len(AMOUNTS) :]
     reported: dict[tuple[str, str], Decimal] = {}
     for provider, unit, amount in units:
         reported[provider, unit] = reported.get((provider, unit), _ZERO) + Decimal(amount)
@@ -229,6 +232,7 @@ def _sums(row: Sequence[Any]) -> Sums:
     return Sums(
         **whole,
         **{name: int(amounts[name]) for name in ("free", "granted", "adjusted")},
+        videos=int(videos),
         reported=reported,
         reported_usd=reported_usd or _ZERO,
         reports_expected_usd=amounts["reports_expected_usd"],

@@ -9,15 +9,18 @@ changed. Who wants to pay no more than a quote said sends `maxCredits` with the 
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 from django.conf import settings
 
 from providers import catalogue
+from video.infra import database
 from video.infra.errors import Refusal
 from video.models import PriceRule, VideoTask
 from video.models.order import Order
@@ -100,11 +103,36 @@ def _model_of(order: Order | VideoTask) -> str:
         return order.model_requested
 
 
+#: The price list as one row: a SELECT that a statement may send along, for `note`.
+SNAPSHOT: Final = """SELECT coalesce(json_agg(json_build_array(
+    model, seconds, resolution, sound, credits, credits_per_second::text)), '[]')::text AS rules FROM video_pricerule"""
+
+
+def is_old() -> bool:
+    """Whether the next statement that can should read the rules anew."""
+    return time.monotonic() - _known.read_at > KEPT_S
+
+
+def note(found: str) -> None:
+    """What `SNAPSHOT` read a moment ago."""
+    _known.rules = [
+        PriceRule(
+            model=model,
+            seconds=seconds,
+            resolution=resolution,
+            sound=sound,
+            credits=credits,
+            credits_per_second=Decimal(per_second),
+        )
+        for model, seconds, resolution, sound, credits, per_second in json.loads(found)
+    ]
+    _known.read_at = time.monotonic()
+
+
 def rules() -> Sequence[PriceRule]:
     """The price list, not older than `KEPT_S`."""
-    now = time.monotonic()
-    if now - _known.read_at > KEPT_S:
-        _known.rules, _known.read_at = list(PriceRule.objects.all()), now
+    if is_old():
+        note(database.value(SNAPSHOT))
     return _known.rules
 
 

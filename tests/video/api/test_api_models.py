@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 from django.conf import settings as configured
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.test import Client
 from pytest_django import Settings
 
 from providers import catalogue, ranking
 from providers.catalogue import BY_ID
+from tests.video.conftest import client_of
 from video.credits import ledger
 from video.models import CreditEntry, Generation, ModelSetting, TaskEvent, VideoTask
 from video.routing import health, slots
@@ -20,6 +22,13 @@ from video.routing import health, slots
 MODELS, QUOTE, CREATE = "/api/models", "/api/video/quote", "/api/video/create"
 MOST_FOR_MODELS = 8
 MOST_FOR_QUOTE = 9
+
+
+@pytest.fixture
+def api(user: AbstractBaseUser) -> Client:
+    """Of somebody who may see what providers charge."""
+    get_user_model().objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
+    return client_of(user)
 
 
 def post(client: Client, body: dict[str, Any], path: str = QUOTE) -> Any:

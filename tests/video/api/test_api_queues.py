@@ -292,6 +292,9 @@ class TestTask:
         assert last["seconds"] >= 0
         (attempt,) = found["generations"]
         assert (attempt["provider"], attempt["model"], attempt["state"]) == ("runway", "gen4.5", "failed")
+        assert "cost" not in attempt
+        get_user_model().objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
+        (attempt,) = data(api, self.url(task))["generations"]
         assert attempt["cost"] == {
             "expectedUsd": f"{generation.expected_usd.normalize():f}",
             "expected": None,

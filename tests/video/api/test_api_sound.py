@@ -6,12 +6,15 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
 from django.test import Client
 
 from providers import catalogue
 from providers.catalogue import BY_ID
 from providers.models import Sound
 from tests.factories import admitted, make_task
+from tests.video.conftest import client_of
 from video.attempts import provider_calls
 from video.infra.toolkit import toolkit
 from video.models import ModelSetting, VideoTask
@@ -21,6 +24,13 @@ from video.scheduling import admission
 
 WITH_SOUND = {model.id for model in catalogue.MODELS if model.sound is not Sound.NEVER}
 ALWAYS = {model.id for model in catalogue.MODELS if model.sound is Sound.ALWAYS}
+
+
+@pytest.fixture
+def api(user: AbstractBaseUser) -> Client:
+    """Of somebody who may see what providers charge."""
+    get_user_model().objects.filter(pk=user.pk).update(is_staff=True, is_superuser=True)
+    return client_of(user)
 
 
 def post(api: Client, path: str, **more: Any) -> Any:

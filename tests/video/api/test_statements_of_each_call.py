@@ -76,6 +76,7 @@ COSTS: dict[str, tuple[int, Ask]] = {
     "api-own-task delete": (12, send("delete", "/api/video/tasks/{waiting}")),
     "api-storage get": (2, get("/api/storage")),
     "api-credits get": (3, get("/api/credits?limit=100")),
+    "api-usage get": (2, get("/api/usage?by=day,model,outcome")),
     "api-queues get": (6, get("/api/queues/status")),
     "api-queues-task get": (6, get("/api/queues/tasks/{waiting}")),
     "api-hooks get": (2, get("/api/webhooks")),

@@ -180,6 +180,7 @@ def facts() -> list[dict[str, Any]]:
             found.append(
                 group_of(one, one.ended_at.date(), one.user_id, outcome)
                 | {"attempts": 1, "charge": charge, "failures": charge if outcome in FAILURES else 0}
+                | {"videos": int(outcome == "delivered")}
                 | {"unpriced": int(may_charge and one.expected_usd is None)}
             )
     for entry in CreditEntry.objects.all():
@@ -204,7 +205,7 @@ def group_of(one: Generation | None, day: date, user: int, outcome: str) -> dict
     }
 
 
-AMOUNTS = ("attempts", "charge", "failures", "unpriced", "debited", "refunded", "free", "granted", "adjusted")
+AMOUNTS = ("attempts", "videos", "charge", "failures", "unpriced", "debited", "refunded", "free", "granted", "adjusted")
 
 
 def summed(query: Query) -> dict[tuple[Any, ...], dict[str, Any]]:

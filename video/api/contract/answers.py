@@ -33,7 +33,7 @@ from video.api.contract.shapes import (
     usd,
     whole,
 )
-from video.models import CreditEntry, Stage, VideoTask
+from video.models import CreditEntry, PriceRule, Stage, VideoTask
 
 TASK_PATTERN = "^task_[0-9a-z]{1,35}$"
 TASK_ID = text("The task's id.", example="task_01jd3v4k", pattern=TASK_PATTERN)
@@ -315,6 +315,24 @@ AVAILABILITY = shape(
     samples=whole("How many jobs were measured.", 0),
     expectedSeconds=described(SECONDS, "Of a render."),
 )
+_SEES_ACCOUNTS = "Only for staff who may see accounts."
+_PRICE_RULE = shape(
+    "PriceRule",
+    "What orders of a kind cost. What is null fits every order; of all rules that fit, the most specific one counts: a "
+    "model before seconds, then resolution, then sound.",
+    model=maybe(text("That the order names, by its id; `none`: it names no model.")),
+    seconds=maybe(whole("That are ordered.", 1)),
+    resolution=maybe(one_of(VideoTask.Resolution.values, "That is ordered.")),
+    sound=maybe(one_of(PriceRule.Sound.values, "Whether sound is ordered.")),
+    credits=whole("Of the video.", 0),
+    creditsPerSecond=text("In addition, a decimal number; the sum is rounded up to whole credits.", example="1.5"),
+)
+PRICE_LIST = shape(
+    "PriceList",
+    "What videos cost.",
+    default=whole("Credits of an order that no rule fits.", 0),
+    rules=many(_PRICE_RULE, "The rules."),
+)
 MODELS = shape(
     "Models",
     "The catalogue.",
@@ -349,9 +367,13 @@ MODELS = shape(
             seed=flag("Whether it takes a `seed`."),
             negativePrompt=flag("Whether it takes a `negativePrompt`."),
             promptLimit=whole("Characters of a prompt.", 1),
-            pricePerSecondUsd=mapping(usd("US dollars a second."), "What the provider charges, by resolution."),
-            pricePerSecondWithSoundUsd=mapping(
-                usd("US dollars a second."), "The same with sound; empty where it has none, or one price for both."
+            pricePerSecondUsd=optional(
+                mapping(usd("US dollars a second."), f"What the provider charges, by resolution. {_SEES_ACCOUNTS}")
+            ),
+            pricePerSecondWithSoundUsd=optional(
+                mapping(
+                    usd("US dollars a second."), "The same with sound; empty where it has none, or one price for both."
+                )
             ),
             quality=whole("Our grade, 5 is best.", 1, 5),
             speed=whole("Our grade, 5 is fastest.", 1, 5),
@@ -360,6 +382,7 @@ MODELS = shape(
         "All of them, also those that can't be used here.",
     ),
     policies=many(one_of((one.value for one in ranking.Policy), "A policy."), "Values of `policy` of a create."),
+    credits=PRICE_LIST,
     pricesCheckedOn=text("Date on which the prices were compared with the providers'.", example="2026-11-28"),
 )
 CANDIDATE_FIELDS: dict[str, Schema] = {
@@ -367,7 +390,9 @@ CANDIDATE_FIELDS: dict[str, Schema] = {
     "provider": PROVIDER,
     "usable": flag("Whether it could be chosen."),
     "score": number("By the policy; 0 where it can't be used.", 0, 1),
-    "priceUsd": maybe(usd("What the provider would charge; null where it can't make the video.")),
+    "priceUsd": optional(
+        maybe(usd(f"What the provider would charge; null where it can't make the video. {_SEES_ACCOUNTS}"))
+    ),
     "renderSeconds": maybe(described(SECONDS, "Of a render; null where it can't make the video.")),
     "reason": maybe(text("What speaks for or against it.")),
 }
@@ -380,7 +405,7 @@ QUOTE = shape(
     policy=one_of(VideoTask.Policy.values, "The policy that chose it."),
     resolution=text("Short side of the render.", example="720p"),
     sound=flag("Whether it would have sound."),
-    priceUsd=maybe(usd("What the provider would charge.")),
+    priceUsd=optional(maybe(usd(f"What the provider would charge. {_SEES_ACCOUNTS}"))),
     credits=whole("What the user would pay.", 0),
     expectedSeconds=whole("Until it would be done, without waiting for a slot.", 0),
     startsNow=flag("Whether it would start at once."),

@@ -50,6 +50,7 @@ _ORDER = {
     "negativePrompt": "What the video is not to show, for models with `negativePrompt`.",
     "seed": "Makes results repeatable, for models with `seed`.",
     "expiresIn": "Seconds after the success at which the video is deleted. The operator may keep videos for less.",
+    "maxCredits": "What the client is ready to pay, in credits: what a quote said. A higher price is refused.",
     "metadata": f"The client's own pairs: at most {MOST_PAIRS} short texts, which answers have and lists find.",
     "sound": "Whether the video is to have sound; left out: silent where the model lets us choose.",
     "webhookUrl": "A public https link that this task's events are posted to, signed.",

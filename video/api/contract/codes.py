@@ -112,6 +112,11 @@ CODES: dict[str, Code] = {
         meaning="The API key has debited what it may on one day; `details` has the numbers and when the day ends.",
         remedy="Wait for the next day in UTC, or use a key with a higher `dailyCredits`.",
     ),
+    "price_too_high": _code(
+        402,
+        meaning="It costs more than `maxCredits` allows; `details` has both numbers. Nothing was made or paid.",
+        remedy="Ask for a new quote, and send its `credits` as `maxCredits`.",
+    ),
     "scope_missing": _code(
         403, meaning="The API key lacks the scope that `details.scope` names.", remedy="Use a key that has it."
     ),

@@ -275,13 +275,15 @@ GENERATION = shape(
     endedAt=maybe(moment("When it ended.")),
     looks=whole("How often the provider was asked.", 0),
     progress=maybe(number("As the provider says it, 0 to 1.")),
-    cost=shape(
-        "",
-        "What it costs at the provider.",
-        expectedUsd=maybe(usd("As expected.")),
-        expected=maybe(text("As expected, in the provider's unit.")),
-        reported=maybe(text("As the provider reported it.")),
-        unit=maybe(text("The provider's unit.")),
+    cost=optional(
+        shape(
+            "",
+            "What it costs at the provider. Only for staff who may see accounts.",
+            expectedUsd=maybe(usd("As expected.")),
+            expected=maybe(text("As expected, in the provider's unit.")),
+            reported=maybe(text("As the provider reported it.")),
+            unit=maybe(text("The provider's unit.")),
+        )
     ),
     aigcTag=maybe(text("What the provider's file says of its origin.")),
     hasC2pa=flag("Whether the provider's file had a C2PA manifest."),

@@ -37,7 +37,7 @@ INSTRUCTIONS = (
 #: What an assistant is told of a model, of all that GET /api/models has.
 _OF_MODEL = (
     "id", "title", "text", "image", "durations", "aspectRatios", "resolutions", "sound", "seed", "negativePrompt",
-    "pricePerSecondUsd", "quality", "speed",
+    "quality", "speed",
 )  # fmt: skip
 _OF_SLOTS = ("available", "reason")
 Arguments = dict[str, Any]

@@ -52,7 +52,8 @@ class BatchView(ApiView):
             207: Answer("Some were not; only with `each`.", answers.BATCH, headers=answers.REPLAYED),
         },
         errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
-        "insufficient_credits key_limit_reached storage_full idempotency_key_reused idempotency_key_in_use "
+        "insufficient_credits key_limit_reached price_too_high storage_full idempotency_key_reused "
+        "idempotency_key_in_use "
         "too_many_waiting too_many_live unavailable",
         examples={
             "Two of them": {"orders": [{"prompt": "A cat"}, {"prompt": "A dog", "duration": 10}], "mode": "each"}
@@ -86,7 +87,7 @@ def _checked(order: dict[str, Any]) -> Wanted | Exception:
     wanted = serializer.validated_data
     if wanted["picture"] is not None:
         return ValidationError({"imageUrl": [_SEND_IT_FIRST]})
-    return Wanted(wanted["order"], wanted["models"], wanted["metadata"])
+    return Wanted(wanted["order"], wanted["models"], wanted["metadata"], wanted["most_credits"])
 
 
 def _refused(wrong: list[tuple[int, Exception]]) -> errors.ApiError:

@@ -93,7 +93,8 @@ class RetryView(ApiView):
             )
         },
         errors="not_found not_retryable attempt_unsettled source_gone user_off model_unavailable task_deleted "
-        "original_gone forbidden insufficient_credits key_limit_reached storage_full idempotency_key_reused "
+        "original_gone forbidden insufficient_credits key_limit_reached price_too_high storage_full "
+        "idempotency_key_reused "
         "idempotency_key_in_use too_many_waiting too_many_live",
         examples={
             "Where it stopped": {"taskId": "task_01jd3v4k"},

@@ -22,6 +22,7 @@ from video.api.parsing import OrderParser, longest_order
 from video.credits import price
 from video.infra.camel import camel
 from video.models import Scope
+from video.monitoring import overview
 from video.routing import availability, health, model_choice
 from video.routing.availability import ModelState
 from video.scheduling import estimates
@@ -33,7 +34,8 @@ AS_IN_CATALOGUE = Override()
 class ModelsView(ApiView):
     """GET /api/models: the catalogue, with what operators changed in it, and which models could take a job now.
 
-    Prices are what providers charge, in USD a second of video, as decimal strings.
+    What providers charge, in USD a second of video, as decimal strings, is shown to staff who may see accounts alone;
+    the price list in credits to everybody.
     """
 
     key_scope = Scope.READ
@@ -43,7 +45,7 @@ class ModelsView(ApiView):
     @describe("Models", "List the models", answers={200: Answer("The catalogue.", answers.MODELS)})
     def get(self, request: Request) -> HttpResponse:
         user_id = request.user.pk or health.ANOTHER_USER
-        now = availability.read_measured()
+        now, staff = availability.read_measured(), overview.may_see_all(request.user)
         states, measured, decided = now.of_all(user_id), now.health.seen_by(user_id), now.health.overrides
         return success(
             {
@@ -53,10 +55,12 @@ class ModelsView(ApiView):
                         states[model.id],
                         measured.get(model.id, UNMEASURED),
                         decided.get(model.id, AS_IN_CATALOGUE),
+                        staff=staff,
                     )
                     for model in catalogue.MODELS
                 ],
                 "policies": [policy.value for policy in Policy],
+                "credits": _price_list(),
                 "pricesCheckedOn": catalogue.CHECKED_ON,
             }
         )
@@ -65,7 +69,7 @@ class ModelsView(ApiView):
 class QuoteView(ApiView):
     """POST /api/video/quote: what the same body would get from create, at what price, and how soon.
 
-    `priceUsd` is what the provider would charge, `credits` what the user would pay.
+    `credits` is what the user would pay; `priceUsd`, for staff who may see accounts, what the provider would charge.
     """
 
     key_scope = Scope.READ
@@ -89,7 +93,7 @@ class QuoteView(ApiView):
             quote = model_choice.quote(order, user_id=request.user.pk or health.ANOTHER_USER)
         except model_choice.ModelUnavailable as err:
             raise unavailable(order, err.reasons) from None
-        picked = quote.picked
+        picked, staff = quote.picked, overview.may_see_all(request.user)
         return success(
             {
                 "model": picked.model,
@@ -97,23 +101,45 @@ class QuoteView(ApiView):
                 "policy": str(order.policy),
                 "resolution": picked.resolution,
                 "sound": has_sound(catalogue.BY_ID[picked.model], order.sound),
-                "priceUsd": _usd(picked.price_usd),
+                **({"priceUsd": _usd(picked.price_usd)} if staff else {}),
                 "credits": price.credits_of(order),
                 "expectedSeconds": estimates.expected_seconds(catalogue.BY_ID[picked.model]),
                 "startsNow": quote.waits_for is None,
                 "waitsFor": quote.waits_for,
                 "simulated": settings.SIMULATE,
-                "candidates": [_candidate(one) for one in quote.candidates],
+                "candidates": [_candidate(one, staff=staff) for one in quote.candidates],
             }
         )
 
 
-def _candidate(one: Candidate) -> dict[str, Any]:
-    price = {"priceUsd": _usd(one.price_usd)}
-    return camel(one, "model provider usable score price_usd expected_s=renderSeconds reason") | price
+def _price_list() -> dict[str, Any]:
+    """Null fits every order; `model` "none" stands for orders that name no model."""
+    return {
+        "default": settings.CREDITS_PER_VIDEO,
+        "rules": [
+            {
+                **{name: getattr(rule, name) or None for name in ("model", "seconds", "resolution", "sound")},
+                "credits": rule.credits,
+                "creditsPerSecond": f"{rule.credits_per_second.normalize():f}",
+            }
+            for rule in price.rules()
+        ],
+    }
 
 
-def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Override) -> dict[str, Any]:
+def _candidate(one: Candidate, *, staff: bool) -> dict[str, Any]:
+    found = camel(one, "model provider usable score expected_s=renderSeconds reason")
+    return {**found, "priceUsd": _usd(one.price_usd)} if staff else found
+
+
+def _charges(model: Model, decided: Override) -> dict[str, Any]:
+    return {
+        "pricePerSecondUsd": _prices(model.price_usd_per_s, decided),
+        "pricePerSecondWithSoundUsd": _prices(model.sound_price_usd_per_s, decided),
+    }
+
+
+def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Override, *, staff: bool) -> dict[str, Any]:
     return {
         **camel(model, "id provider title"),
         "aliases": [alias for alias, ids in catalogue.ALIASES.items() if model.id in ids],
@@ -125,8 +151,7 @@ def _model(model: Model, state: ModelState, measured: ModelHealth, decided: Over
         if model.image
         else None,
         **camel(model, "resolutions sound seed negative_prompt prompt_limit"),
-        "pricePerSecondUsd": _prices(model.price_usd_per_s, decided),
-        "pricePerSecondWithSoundUsd": _prices(model.sound_price_usd_per_s, decided),
+        **(_charges(model, decided) if staff else {}),
         "quality": model.quality if decided.quality is None else decided.quality,
         "speed": model.speed if decided.speed is None else decided.speed,
         "availability": _availability(model, state, measured),

@@ -25,6 +25,7 @@ from video.api.contract.shapes import whole
 from video.api.parsing import OrderParser, longest_order
 from video.api.tokens import Beside
 from video.attempts import poll_policy
+from video.credits import price
 from video.engine import transitions
 from video.infra import database
 from video.models import ACTIVE, Scope, Status
@@ -70,6 +71,10 @@ class CreateView(ApiView):
     parser_classes = (OrderParser,)
     longest_body = longest_order
 
+    def beside_login(self, request: Request) -> Beside | None:
+        """The price list, where this process read it some time ago."""
+        return Beside(price.SNAPSHOT, {}) if price.is_old() else None
+
     @describe(
         "Tasks",
         "Create a video",
@@ -84,8 +89,8 @@ class CreateView(ApiView):
             201: Answer("The new task.", answers.CREATED, examples=answers.EXAMPLES_OF_CREATE),
         },
         errors="no_capable_model model_unavailable image_unreadable image_too_large no_such_upload "
-        "insufficient_credits key_limit_reached storage_full idempotency_key_reused too_many_waiting too_many_live "
-        "too_many_uploads overloaded unavailable",
+        "insufficient_credits key_limit_reached price_too_high storage_full idempotency_key_reused too_many_waiting "
+        "too_many_live too_many_uploads overloaded unavailable",
         examples={
             "The shortest": {"prompt": "A cat walking in a garden"},
             "A named model": {
@@ -99,6 +104,8 @@ class CreateView(ApiView):
     )
     def post(self, request: Request) -> HttpResponse:
         key = idempotency.key_of(request)
+        if (row := beside(request)) is not None:
+            price.note(row[0])
         wanted = fields_of(request, CreateSerializer)
         task, is_new = create.create(user_id(request), **wanted, idempotency_key=key, api_key=key_id(request))
         response = success(
