@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     """The roll-up of costs, and what touches it."""
 
-    dependencies = [("video", "0035_audit")]
+    dependencies = [("video", "0037_key_label")]
 
     operations = [
         migrations.CreateModel(

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     atomic = False
 
     dependencies = [
-        ('video', '0037_key_label'),
+        ('video', '0040_costs_by_day'),
     ]
 
     operations = [
