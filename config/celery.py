@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import worker_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_after_setup, worker_init, worker_ready, worker_shutdown, worker_shutting_down
 from kombu import Queue
 
 from config.servers import require_fit_database
@@ -61,6 +61,14 @@ app.conf.update(
 )
 app.steps["consumer"].add(WakeStep)
 app.autodiscover_tasks(["video.processes"])
+
+
+@celeryd_after_setup.connect(weak=False)
+def _say_no_banner(instance: Any, **_: Any) -> None:
+    """What a worker prints at its start is no line of a log that a program reads."""
+    from django.conf import settings
+
+    instance.quiet = instance.quiet or settings.LOG_FORMAT == "json"
 
 
 @worker_init.connect(weak=False)

@@ -1,6 +1,7 @@
 """The web server's entry point, an RSGI application; served by granian (see the Procfile)."""
 
 import gc
+import threading
 
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
@@ -19,6 +20,17 @@ application = Front(
     receiver=bodies.Receiver(large=settings.MAX_BODY_BYTES_OF),
 )
 require_fit_database()
+
+
+def _write_figures() -> None:
+    """What this process measures is written beside what the others do, for whichever is asked for /metrics."""
+    from video.monitoring import process_figures  # models can be imported by now
+
+    args = (threading.Event(),)
+    threading.Thread(target=process_figures.write_from_web, args=args, name="figures", daemon=True).start()
+
+
+_write_figures()
 
 # What is loaded by now stays; the collector need not walk it again and again. Views leave few circles behind.
 gc.collect()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+
+from video.infra import log_context
 
 #: Classes of errors (the first two characters of SQLSTATE) whose first line is about the server and not about values:
 #: https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -23,6 +28,30 @@ class LineFormatter(logging.Formatter):
         args = record.args.values() if isinstance(record.args, dict) else record.args or ()
         raised = record.exc_info[1] if record.exc_info else None
         return without_values(super().format(record), [raised, *(one for one in args if isinstance(one, Exception))])
+
+
+class JsonFormatter(LineFormatter):
+    """One object a line: the same words, what they are about, and the line's facts (`extra={"facts": …}`) beside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        args = record.args.values() if isinstance(record.args, dict) else record.args or ()
+        raised = record.exc_info[1] if record.exc_info else None
+        errors = [raised, *(one for one in args if isinstance(one, Exception))]
+        shown: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": without_values(record.getMessage(), errors),
+            **log_context.present(),
+            **getattr(record, "facts", {}),
+            "process": os.getpid(),
+            "thread": record.threadName,
+        }
+        if record.exc_info:
+            shown["exception"] = without_values(self.formatException(record.exc_info), errors)
+        return json.dumps(shown, ensure_ascii=False, default=str)
 
 
 def without_values(text: str, errors: Iterable[BaseException | None]) -> str:
@@ -42,6 +71,9 @@ def say_uncaught() -> None:
 
 
 def _say(error: BaseException | None) -> None:
+    if error is not None and logging.getLogger().handlers:  # in the form of all other lines, and reported as they are
+        logging.getLogger("reelworks.uncaught").critical("an error that nothing expected", exc_info=error)
+        return
     sys.stderr.write(without_values("".join(traceback.format_exception(error)), [error]))
 
 
@@ -62,16 +94,27 @@ def _kind(error: psycopg.Error) -> str:
     return f"{', '.join([type(error).__name__, str(error.sqlstate), *where])}; its words are left out"
 
 
-def configured(level: str) -> dict[str, Any]:
-    """Django's LOGGING: lines on stderr, from this level on."""
+def configured(level: str, form: str = "text") -> dict[str, Any]:
+    """Django's LOGGING: lines on stderr, from this level on, as `text` or as `json`."""
+    of_celery = "DEBUG" if level == "DEBUG" else "WARNING"  # a stage has a line of ours
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
-            "line": {"()": "config.logs.LineFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+            "text": {"()": "config.logs.LineFormatter", "format": "%(asctime)s %(levelname)s %(name)s %(message)s"},
+            "json": {"()": "config.logs.JsonFormatter"},
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": form}},
         "root": {"handlers": ["stderr"], "level": level},
-        # Its warning about an answer with odd headers holds the whole address, the signature of a file's link in it.
-        "loggers": {"urllib3": {"level": "ERROR"}},
+        "loggers": {
+            # Its warning about an answer with odd headers holds the whole address, with the signature of a file's link.
+            "urllib3": {"level": "ERROR"},
+            "celery.worker.strategy": {"level": of_celery},  # "Task … received"
+            "celery.app.trace": {"level": of_celery},  # "Task … succeeded in …"
+            # Their lines hold paths, of which one has the token of a forgotten password; the access log has the routes.
+            "django.request": {"level": "ERROR"},
+            "django.security.csrf": {"level": "ERROR"},
+            # The web server's own lines, as all others.
+            "_granian": {"handlers": [], "propagate": True},
+        },
     }

@@ -15,13 +15,13 @@ from config import (
     beside,
     body_limits,
     key_names,
-    logs,
     money,
     object_storage,
     openapi,
     people,
     secret_key,
     serving,
+    telemetry,
     web_addresses,
 )
 from config import env as read
@@ -54,7 +54,7 @@ if PUBLIC_BASE_URL:
     ALLOWED_HOSTS.append(web_addresses.bracketed(urlsplit(PUBLIC_BASE_URL).hostname or ""))
 
 INSTALLED_APPS = [
-    "config",
+    "config.apps.ConfigApp",
     "video",
     "unfold.apps.BasicAppConfig",  # the site is ours; its templates stand before Django's own
     "config.admin_app.AdminApp",
@@ -426,5 +426,7 @@ if OBJECT_STORAGE:  # without a bucket, keys of other programs mean nothing
     _key, _secret = read.token(env, "AWS_ACCESS_KEY_ID"), read.token(env, "AWS_SECRET_ACCESS_KEY")
     OBJECT_STORAGE_KEYS = object_storage.keys(_key, _secret, read.token(env, "AWS_SESSION_TOKEN"))
 
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-LOGGING = logs.configured(read.choice(env, "LOG_LEVEL", "INFO", among=_LEVELS))
+LOG_FORMAT, ACCESS_LOG, LOGGING = telemetry.lines(env)
+METRICS_TOKEN = telemetry.token(env)
+SENTRY_DSN, SENTRY_ENVIRONMENT = telemetry.errors(env)
+WRITES_TRACES = telemetry.traces(env)

@@ -146,8 +146,11 @@ class Supervisor:
         log_dir: Path | None = None,
         tick: Callable[[], None] = lambda: None,
         stop_s: float = STOP_SECONDS,
+        as_json: bool = False,
     ) -> None:
-        """`env` tells the environment of a process by its name in the Procfile.
+        """`as_json`: each line printed is one object, with the process's name as `service`.
+
+        `env` tells the environment of a process by its name in the Procfile.
 
         With `log_dir` each process writes to a file of its own there, and the terminal stays quiet.
         `tick` is called again and again meanwhile, about every quarter second from `run`.
@@ -157,6 +160,7 @@ class Supervisor:
         self.log_dir = log_dir
         self.tick = tick
         self.stop_s = stop_s
+        self.as_json = as_json
         self.signals: list[int] = []
         self._services = [Service(name, command) for name, command in commands.items()]
         self._width = max([len(name) for name in commands] + [len("reelworks")])
@@ -310,6 +314,10 @@ class Supervisor:
             service.rest = b""
 
     def _print(self, name: str, line: str) -> None:
+        if self.as_json:
+            with contextlib.suppress(OSError):
+                print(_as_object(name, line.rstrip("\r")), flush=True)
+            return
         prefix = f"{name:<{self._width}} |"
         if self._colour:
             names = [service.name for service in self._services]
@@ -317,6 +325,14 @@ class Supervisor:
             prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
         with contextlib.suppress(OSError):  # a closed terminal is no reason to leave processes behind
             print(prefix, line.rstrip("\r"), flush=True)
+
+
+def _as_object(name: str, line: str) -> str:
+    """A line of a process that writes objects, with the process's name; any other line as a message."""
+    service = json.dumps({"service": name})
+    if line.startswith("{") and line.endswith("}"):
+        return f"{service[:-1]}, {line[1:]}"
+    return json.dumps({"service": name, "message": line}, ensure_ascii=False)
 
 
 def _open_log(path: Path) -> BinaryIO:

@@ -6,6 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 
 from video.api.mcp.views import McpView
+from video.monitoring.metrics_page import metrics
 from video.web import media, pages
 from video.web.reset_page import ResetPage
 from video.web.versions import versioned
@@ -21,6 +22,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", pages.healthz, name="healthz"),
     path("readyz", pages.readyz, name="readyz"),
     path("admin", RedirectView.as_view(pattern_name="admin:index", query_string=True)),
+    path("metrics", metrics, name="metrics"),
     path("admin/", include("video.admin.urls")),
     path("admin/reset/done/", PasswordResetCompleteView.as_view(), name="password_reset_complete"),
     path("admin/reset/<uidb64>/<token>/", ResetPage.as_view(), name="password_reset_confirm"),

@@ -36,10 +36,11 @@ def written(value: str) -> ast.expr:
 
 
 def settings_read() -> dict[str, ast.expr | None]:
-    """Names that settings.py reads from outside, with their defaults where they are written there; people.py is a part
-    of it."""
+    """Names that settings.py reads from outside, with their defaults where they are written there; people.py and
+    telemetry.py are parts of it."""
     found: dict[str, ast.expr | None] = {}
-    for call in [one for name in ("settings", "people", "money") for one in calls(ROOT / "config" / f"{name}.py")]:
+    parts = ("settings", "people", "money", "telemetry")
+    for call in [one for name in parts for one in calls(ROOT / "config" / f"{name}.py")]:
         name = ast.unparse(call.func)
         values = [*call.args, None, None, None]
         if name.startswith("read.") and name != "read.load":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from django.db import transaction
 
@@ -20,7 +21,8 @@ from video.audit import records
 from video.audit.actors import Actor, Unaudited
 from video.credits import ledger
 from video.engine import transitions
-from video.infra import database
+from video.infra import database, metrics
+from video.infra.after_commit import after_commit
 from video.models import Generation, Stage, Status, TaskEvent, VideoTask
 
 State = Generation.State
@@ -88,6 +90,7 @@ def cancel(task_id: str, *, by: Actor | Unaudited, user_id: int | None = None, o
         task_rows.record_events([event])
         done = Cancelled(task_id, run, stage, refund, changed=True, asks_provider=_has_job(last))
         records.record(by, "cancel", "videotask", task_id, detail=done.words)
+        after_commit(partial(metrics.task_ended, "cancelled"))
     return done
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict
 from datetime import timedelta
 from functools import cache
@@ -18,7 +19,7 @@ from video.actions import order_input, task_rows
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
-from video.infra import database
+from video.infra import database, tracing
 from video.infra.after_commit import after_commit
 from video.models import Status, TaskEvent, VideoTask
 from video.models.order import ABOUT, Order
@@ -125,6 +126,7 @@ def create(
     NoSuchUpload, as `uploads.keep` and `model_choice.eligible_models`, and OrderRefused where operators have switched
     all models off.
     """
+    begun = time.time()
     task = VideoTask(
         id=ids.task_id(),
         user_id=user_id,
@@ -150,6 +152,7 @@ def create(
             raise
         if made:
             after_commit(dispatch.request_admission)
+            tracing.wrote("create", task.pk, since_s=begun)
             return task, True
         if earlier := _earlier(task, repeat_within_s):
             return earlier, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -15,7 +16,7 @@ from video.actions import create, order_input
 from video.credits import key_spend, ledger, price
 from video.engine import dispatch
 from video.engine.sql import RECORD_EVENT
-from video.infra import database
+from video.infra import database, tracing
 from video.infra.after_commit import after_commit
 from video.infra.errors import Refusal
 from video.models import TaskEvent, VideoTask
@@ -86,7 +87,7 @@ def create_many(
     that were sent before, and those that word a refusal. `api_key`: the id of the key that they are ordered with, whose
     limit counts. Raises InsufficientCredits, KeyLimitReached, TooManyWaiting, TooManyLive, StorageFull, OneRefused.
     """
-    found: list[VideoTask | Refusal] = []
+    begun, found = time.time(), list[VideoTask | Refusal]()
     addresses = {one.order.image_url for one in wanted if uploads.is_address(one.order.image_url)}
     held = uploads.hold_all(user_id, addresses) if addresses else set()
     now = availability.read()
@@ -103,6 +104,8 @@ def create_many(
     if number:
         after_commit(dispatch.request_admission)
     made = {task.pk for task in tasks[:number]}
+    for task_id in made if tracing.is_on() else ():
+        tracing.wrote("create", task_id, since_s=begun)
     return [one if isinstance(one, Refusal) or one.pk in made or refusal is None else refusal for one in found]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from django.conf import settings
 
@@ -14,6 +15,7 @@ from providers.contract import (
     CancelOutcome,
     GenerationRequest,
     HttpReply,
+    HttpRequest,
     JobRef,
     JobState,
     JobStatus,
@@ -23,10 +25,14 @@ from providers.contract import (
 from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
 from video.attempts import callbacks
 from video.engine.outcomes import bounded_s
+from video.infra import metrics, tracing
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
 from video.models import Generation, VideoTask
 from video.routing import model_choice
+
+if TYPE_CHECKING:
+    from providers.http_batch import BatchReader
 
 # A worker that was frozen between writing `unknown` and the socket must not send minutes later.
 MOST_SECONDS_BEFORE_SEND = 5.0
@@ -96,17 +102,21 @@ class Submission:
             if time.monotonic() - marked_at > MOST_SECONDS_BEFORE_SEND:
                 raise NotSent("too long between writing the submit down and sending it")
 
-        reply = self._sender.submit(self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send)
-        failpoint("generate.after_send")
-        return self._provider.parse_submit(reply)
+        with _call(self._provider.name, "submit"):
+            reply = self._sender.submit(
+                self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send
+            )
+            failpoint("generate.after_send")
+            return self._provider.parse_submit(reply)
 
 
 def look_up(generation: Generation) -> Submitted | None:
     """The job that holds our reference, if the provider shows one. Raises KeyGone and READ_TROUBLE."""
     provider = toolkit().provider(generation.provider)
     request = provider.build_lookup(generation.pk, key=_key(generation), image_to_video=bool(generation.task.image_url))
-    reply = toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
-    return provider.parse_lookup(reply, generation.pk)
+    with _call(generation.provider, "look_up"):
+        reply = toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+        return provider.parse_lookup(reply, generation.pk)
 
 
 def asked_wait_s(error: Busy) -> float:
@@ -162,7 +172,7 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
     size = provider.jobs_per_poll(key)
     shares = [group[at : at + size] for at in range(0, len(group), size)]
     requests = [provider.build_poll([jobs[one.pk] for one in share], key=key) for share in shares]
-    replies = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    replies = _read_many(name, "poll", reader, requests)
     left_out = ProviderDown(f"{name}'s answer leaves out a job that was asked about")
     for share, reply in zip(shares, replies, strict=True):
         asked = [jobs[one.pk] for one in share]
@@ -171,11 +181,34 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
             answers[one.pk] = found if isinstance(found, Exception) else found.get(one.job_id) or left_out
     ready = [one for one in group if _is_ready(answers[one.pk])]
     requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
-    results = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+    results = _read_many(name, "result", reader, requests)
     for one, reply in zip(ready, results, strict=True):
         answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
     _note_pause((name, group[0].key_fingerprint), replies, answers)
     return answers
+
+
+def _read_many(
+    name: str, call: str, reader: BatchReader, requests: Sequence[HttpRequest]
+) -> list[HttpReply | ProviderDown]:
+    """One batch. It is measured as one call, which is `provider_down` when none of its requests was answered."""
+    if not requests:
+        return []
+    with _call(name, call) as said:
+        replies = reader.read_many(requests, deadline_s=settings.READ_TIMEOUT_SECONDS)
+        if all(isinstance(reply, ProviderDown) for reply in replies):
+            said.outcome = "provider_down"
+    return replies
+
+
+@contextmanager
+def _call(provider: str, call: str) -> Iterator[metrics.Timed]:
+    """Count, measure and trace what is asked of a provider."""
+    with (
+        metrics.timed(metrics.PROVIDER_REQUESTS, provider, call) as said,
+        tracing.step(f"{provider} {call}", {"reelworks.provider": provider}),
+    ):
+        yield said
 
 
 def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed]) -> Parsed | Exception:
@@ -235,9 +268,10 @@ def cancel(generation: Generation) -> CancelOutcome | None:
     if not provider.can_cancel:
         return None
     request = provider.build_cancel(_job(generation), key=_key(generation))
-    return provider.parse_cancel(
-        toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
-    )
+    with _call(generation.provider, "cancel"):
+        return provider.parse_cancel(
+            toolkit().sender(generation.provider).read(request, deadline_s=settings.READ_TIMEOUT_SECONDS)
+        )
 
 
 def poll_interval_s(provider_name: str) -> float:

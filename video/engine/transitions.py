@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -22,7 +23,8 @@ from video.audit.actors import Actor
 from video.credits import ledger
 from video.engine.claims import WORKER, Claim
 from video.engine.sql import RECORD_EVENT
-from video.infra import database
+from video.infra import database, metrics
+from video.infra.after_commit import after_commit
 from video.models import Stage, Status, TaskEvent, VideoTask
 
 Outcome = TaskEvent.Outcome
@@ -284,7 +286,7 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
     """The task's success, from save only; the row points to this fence's files from here on."""
     if claim.stage is not Stage.SAVE:
         raise IllegalMove(f"a task in {claim.stage} can't be done")
-    return _move(
+    done = _move(
         claim,
         """status = 'success', stage = 'done', progress = 100, next_run_at = NULL, rung_at = NULL, tries = 0,
         park_reason = '', deadline_at = NULL, finished_at = statement_timestamp(),
@@ -294,6 +296,9 @@ def succeed(claim: Claim, *, generation_id: str | None, **fields: Any) -> bool:
         fields=fields,
         generation_id=generation_id,
     )
+    if done:
+        after_commit(partial(metrics.task_ended, "success"))
+    return done
 
 
 def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_id: str | None = None) -> bool:
@@ -312,6 +317,7 @@ def fail(claim: Claim, *, code: str, message: str, detail: str = "", generation_
         )
         if moved:
             ledger.refund(claim.task.pk, claim.task.run)
+            after_commit(partial(metrics.task_ended, "failed", code))
         return moved
 
 
@@ -356,6 +362,7 @@ def fail_waiting(task: VideoTask, *, code: str, message: str) -> bool:
         )
         if moved:
             ledger.refund(task.pk, task.run)
+            after_commit(partial(metrics.task_ended, "failed", code))
         return moved
 
 

@@ -41,7 +41,15 @@ DISK_FULL = "no worker has room on its disk for another video; make some, and it
 class Presence:
     """This process's row, renewed by a thread of its own, which outlives every error of the database."""
 
-    def __init__(self, kind: WorkerSign.Kind, *, queues: Sequence[str] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        kind: WorkerSign.Kind,
+        *,
+        queues: Sequence[str] = (),
+        threads: int = 1,
+        report: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`report` writes what the process has measured; it is called after each time, and once more at the end."""
         self.draining = False
         self._kind = kind
         self._queues = ",".join(sorted(queues))
@@ -51,6 +59,7 @@ class Presence:
         self._first = True
         self._failing: set[str] = set()
         self._watch: Callable[[], None] = lambda: None
+        self._report = report
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self, *, watch: Callable[[], None] = lambda: None) -> None:
@@ -102,9 +111,11 @@ class Presence:
         while not self._ended:
             self._once("write its presence", self.write)
             self._once("watch over itself", self._watch)
+            self._once("write its figures", self._report)
             self._wake.wait(PRESENCE_EVERY_S)
             self._wake.clear()
         self._once("delete its presence", self.remove)
+        self._once("write its figures", self._report)
 
     def _once(self, what: str, work: Callable[[], None]) -> None:
         """Do it, and log once when it begins to fail."""

@@ -5,9 +5,10 @@ The only place where settings meet `providers` and `media_pipeline`, which read 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -24,11 +25,20 @@ from providers.api_keys import ApiKey
 from providers.contract import Provider
 from providers.http import Sender
 from providers.registry import PROVIDERS
+from video.infra import metrics, tracing
 
 if TYPE_CHECKING:
     from providers.http_batch import BatchReader
 
 ADAPTERS: tuple[type[Provider], ...] = tuple(provider.adapter for provider in PROVIDERS)
+
+
+class _MeasuredFFmpeg(FFmpeg):
+    """Each run is counted and traced."""
+
+    def run(self, argv: Sequence[str], **how: Any) -> str:
+        with metrics.timed(metrics.FFMPEG), tracing.step("ffmpeg"):
+            return super().run(argv, **how)
 
 
 class Toolkit:
@@ -72,7 +82,7 @@ class Toolkit:
     @cached_property
     def ffmpeg(self) -> FFmpeg:
         """The ffmpeg binary: FFMPEG_BINARY, else the static one that came with the packages."""
-        return FFmpeg(ffmpeg_binary(), isolation=NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else None)
+        return _MeasuredFFmpeg(ffmpeg_binary(), isolation=NO_ISOLATION if settings.MEDIA_ISOLATION == "off" else None)
 
     @cached_property
     def prober(self) -> Prober:

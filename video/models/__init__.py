@@ -24,6 +24,7 @@ from video.models.money import Account, CreditEntry
 from video.models.operations import (
     HourFigures,
     PeriodicRun,
+    ProcessFigures,
     UserErasure,
     UserShare,
     UserStorage,
@@ -59,6 +60,7 @@ __all__ = [
     "OperatorJob",
     "PeriodicRun",
     "PriceRule",
+    "ProcessFigures",
     "ProviderAccount",
     "ProviderKey",
     "RecoveryCode",

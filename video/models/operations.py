@@ -169,3 +169,24 @@ class WorkerSign(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ProcessFigures(models.Model):
+    """What one process has counted and measured since it began (`video.infra.metrics`), for whoever is asked for
+    `/metrics`. It writes the row every few seconds; an old row belongs to a dead process.
+    """
+
+    name = models.CharField(primary_key=True, max_length=120, help_text="host:pid, as in the events.")
+    kind = models.CharField(max_length=8, help_text="web, worker or sweeper.")
+    queues = models.CharField(max_length=100, blank=True, default="", help_text="Of a worker, separated by commas.")
+    samples = models.BinaryField(help_text="Compressed JSON.")
+    written_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name_plural = "process figures"
+        constraints = [
+            models.CheckConstraint(name="figures_kind_known", condition=Q(kind__in=["web", "worker", "sweeper"]))
+        ]
+
+    def __str__(self) -> str:
+        return self.name

@@ -15,10 +15,10 @@ from video.engine import claims, transitions
 from video.engine.claims import Claim
 from video.engine.leases import heartbeat
 from video.engine.outcomes import Advance, Dropped, Fail, Outcome, Park, Succeed, TryAgain, WaitForSlot
-from video.infra import outage
+from video.infra import metrics, outage
 from video.infra.failpoints import failpoint
 from video.models import Stage
-from video.pipeline import media_stages, odd_media, provider_stages, wakes
+from video.pipeline import media_stages, odd_media, provider_stages, wakes, watched
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,11 @@ def run_stage(stage: Stage, task_id: str) -> bool:
     if not held:
         return False
     (claim,) = held
-    with heartbeat.keep(claim):
+    with heartbeat.keep(claim), watched.stage(claim) as seen:
         failpoint(f"{stage}.claimed")
         outcome = _decided(claim, partial(WORK[stage], claim))
         ours, sure = _move(claim, outcome)
+        seen.ended(outcome, ours=ours)
     if ours:
         _pass_failpoint(stage, outcome)
     return wakes.send(
@@ -68,17 +69,23 @@ def run_batch(task_ids: Sequence[str]) -> list[str]:
     held = _claim(Stage.POLL, task_ids, what)
     if not held:
         return []
+    seen = {claim.task.pk: watched.Watched(claim) for claim in held}
     with heartbeat.keep(*held):
         failpoint("poll.claimed")
         decisions = _polls([claim for claim in held if not claims.is_poison(claim)])
         decisions += [(claim, _undecided) for claim in held if claims.is_poison(claim)]
         outcomes = [(claim, _decided(claim, decide)) for claim, decide in decisions]
         parks = [(claim, outcome) for claim, outcome in outcomes if isinstance(outcome, Park)]
-        seen = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
-        outage.retry_while_unavailable(partial(poll_records.record_polls, seen), what)
+        looks = [(claim.generation_id, park.look) for claim, park in parks if claim.generation_id and park.look]
+        outage.retry_while_unavailable(partial(poll_records.record_polls, looks), what)
         outage.retry_while_unavailable(partial(claims.park, parks), what)
         moves = [(claim, outcome) for claim, outcome in outcomes if not isinstance(outcome, Park)]
         moved = [(claim, outcome, *_move(claim, outcome)) for claim, outcome in moves]
+    for claim, park in parks:
+        seen[claim.task.pk].ended(park, ours=True)
+    for claim, outcome, ours, _ in moved:
+        with watched.stage(claim):
+            seen[claim.task.pk].ended(outcome, ours=ours)
     if any(ours and outcome.next_stage() for _, outcome, ours, _ in moved):
         failpoint("poll.advanced")
     return [
@@ -89,7 +96,9 @@ def run_batch(task_ids: Sequence[str]) -> list[str]:
 
 
 def _claim(stage: Stage, task_ids: Sequence[str], what: str) -> list[Claim]:
-    return outage.retry_while_unavailable(partial(claims.claim, stage, task_ids), what, for_s=CLAIM_FOR_S)
+    held = outage.retry_while_unavailable(partial(claims.claim, stage, task_ids), what, for_s=CLAIM_FOR_S)
+    metrics.CLAIMS.labels(stage.value).inc(len(held))
+    return held
 
 
 def _pass_failpoint(stage: Stage, outcome: Outcome) -> None:
@@ -119,6 +128,11 @@ def _undecided() -> Outcome:
 
 def _decided(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
     """The stage's own decision; an error that the stage did not foresee is tried again, a bounded number of times."""
+    with watched.working(claim):
+        return _judged(claim, decide)
+
+
+def _judged(claim: Claim, decide: Callable[[], Outcome]) -> Outcome:
     if claims.is_poison(claim):
         return Fail(
             "worker_lost",
@@ -151,7 +165,8 @@ def _move(claim: Claim, outcome: Outcome) -> tuple[bool, bool]:
         times += 1
         return apply(claim, outcome)
 
-    held = outage.retry_while_unavailable(write, f"{claim.task.pk} {claim.stage}")
+    with watched.working(claim):
+        held = outage.retry_while_unavailable(write, f"{claim.task.pk} {claim.stage}")
     return held, held or times == 1
 
 

@@ -17,10 +17,10 @@ from media_pipeline.fetch import parts
 from video.attempts import attach_requests, configured_keys, reconcile
 from video.costs import roll_up
 from video.engine import due, transitions, workers
-from video.infra import database, outage
+from video.infra import database, metrics, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Stage, Status, VideoTask
-from video.monitoring import trends
+from video.monitoring import process_figures, trends
 from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
@@ -106,6 +106,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("hours", 60, trends.keep_hours),
     ("costs", 60, roll_up.keep),
     ("signs", 3600, workers.sweep_old),
+    ("figures", 60, process_figures.sweep),
     ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep() + request_limits.sweep()),
 )
 
@@ -118,7 +119,8 @@ def run_periodic() -> None:
     for name, every_s, job in PERIODIC:
         try:
             if take_period(name, every_s):
-                job()
+                with metrics.timed(metrics.PERIODIC_JOBS, name.partition("@")[0]):
+                    job()
         except outage.ERRORS:
             raise
         except Exception:  # the boundary of a job: its next period tries again

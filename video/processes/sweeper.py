@@ -14,8 +14,9 @@ from functools import partial
 from django.db import close_old_connections, connection
 
 from video.engine import dead_workers, dispatch, due, workers
-from video.infra import outage
+from video.infra import metrics, outage
 from video.models import Stage, WorkerSign
+from video.monitoring import process_figures
 from video.processes import operator_jobs, periodic
 from video.scheduling import admission, transcode_slots
 from video.webhooks import deliveries
@@ -32,6 +33,11 @@ MOST_POLLS_ENQUEUED = 2000  # in batches of a hundred, so they cost the broker l
 
 def tick() -> int:
     """Enqueue what is due, also what dead workers held, and webhooks; admit; grant cores. Returns how many messages."""
+    with metrics.timed(metrics.SWEEPS):
+        return _turn()
+
+
+def _turn() -> int:
     dead_workers.release_dead()
     below_limit = dispatch.stages_below_limit()
     found = due.enqueue_due(MOST_ENQUEUED, [stage for stage in below_limit if stage is not Stage.POLL])
@@ -56,7 +62,7 @@ def run(stop: threading.Event) -> None:
         target=_repeat, args=(stop, JOBS_TICK_S, partial(operator_jobs.work, stop)), name="jobs", daemon=True
     )
     asked.start()
-    presence = workers.Presence(WorkerSign.Kind.SWEEPER)
+    presence = workers.Presence(WorkerSign.Kind.SWEEPER, report=partial(process_figures.write, "sweeper"))
     presence.start()
     _repeat(stop, TICK_S, tick)
     presence.drain()

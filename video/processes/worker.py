@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 
 from video.engine import shutdown, workers
 from video.engine.queues import QUEUES
 from video.infra.toolkit import toolkit
 from video.models import WorkerSign
+from video.monitoring import process_figures
 from video.processes import watchdog
 
 log = logging.getLogger(__name__)
@@ -23,7 +25,8 @@ def begin(*, queues: Sequence[str], threads: int) -> None:
     if _presence is None:
         if not set(queues).isdisjoint(QUEUES):  # a worker of webhooks reads no media
             log.info("ffmpeg is isolated: %s", toolkit().ffmpeg.isolation)
-        _presence = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads)
+        report = partial(process_figures.write, "worker", queues)
+        _presence = workers.Presence(WorkerSign.Kind.WORKER, queues=queues, threads=threads, report=report)
         _presence.start(watch=watchdog.Watchdog(queues, _exit_stalled).check)
 
 

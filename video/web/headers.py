@@ -52,7 +52,7 @@ CACHE_CONTROL = "no-store"
 _OF_PROGRAMS = ("/api/", "/v1/", "/mcp/")
 _OF_PROGRAMS_ITSELF = frozenset({"/api", "/v1", "/mcp"})
 #: Asked by programs on the own net, without a proxy or through one, and never redirected.
-PROBES = ("/healthz", "/readyz")
+PROBES = ("/healthz", "/readyz", "/metrics")
 #: The page of the API's document, the only one under /api.
 API_DOCS = "/api/docs"
 

@@ -14,7 +14,7 @@ RETRY_AFTER_S = 5
 CODE = "unavailable"
 MESSAGE = "The database can't be reached just now. Please try again in a moment."
 # Addresses that read no database, or report its outage themselves.
-UNGATED = ("/healthz", "/readyz", "/storage/", "/static/")
+UNGATED = ("/healthz", "/readyz", "/metrics", "/storage/", "/static/")
 
 
 class OutageMiddleware:

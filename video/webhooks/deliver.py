@@ -8,7 +8,7 @@ from functools import partial
 from django.conf import settings
 
 from media_pipeline.fetch.post import Posted, Problem, post
-from video.infra import outage
+from video.infra import metrics, outage
 from video.infra.failpoints import failpoint
 from video.models import WebhookTry
 from video.webhooks import deliveries, endpoints, message, receivers, signing
@@ -47,6 +47,7 @@ def deliver(delivery_id: str) -> WebhookTry.Outcome | None:
     )
     outage.retry_while_unavailable(write, f"try {claimed.number} of {claimed.id}")
     failpoint("webhook.recorded")
+    metrics.WEBHOOK_TRIES.labels(outcome.value).inc()
     log.info(
         "webhook: delivery=%s event=%s try=%s outcome=%s status=%s",
         claimed.id,

@@ -104,6 +104,7 @@ class Command(BaseCommand):
                 log_dir=log_dir,
                 tick=servers.check,
                 stop_s=settings.DRAIN_SECONDS + 1,
+                as_json=settings.LOG_FORMAT == "json",
             ) as supervisor:
                 servers.say = supervisor.say
                 if settings.SIMULATE:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from video.web import access, request_ids
 from video.web.front.refusals import refusal
 
 LONGEST_HEADER = LONGEST_QUERY = 16 * 1024  # characters; all cookies are one header
@@ -66,5 +67,11 @@ def _refuse(environ: WSGIEnvironment, start_response: StartResponse, status: str
     asked = {"origin": environ.get("HTTP_ORIGIN"), "request_id": environ.get("HTTP_X_REQUEST_ID")}
     headers, body = refusal(environ.get("PATH_INFO", ""), int(status[:3]), code, sentence, **asked)
     headers["Content-Length"] = str(len(body))
+    access.refused(
+        environ.get("REQUEST_METHOD", ""),
+        int(status[:3]),
+        address=environ.get("REMOTE_ADDR", ""),
+        request_id=headers[request_ids.HEADER],
+    )
     start_response(status, list(headers.items()))
     return [body]

@@ -15,6 +15,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
+from video.web import access, request_ids
 from video.web.front import bodies, sockets, streams, wsgi
 from video.web.front.changes import Changes, TooMany
 from video.web.front.lanes import Lane
@@ -223,5 +224,7 @@ def _refuse(protocol: HTTPProtocol, scope: Scope, status: int, code: str, senten
     """An answer that Django does not give; the connection ends with it, and with what its sender still wants to say."""
     asked = {"origin": scope.headers.get("origin"), "request_id": scope.headers.get("x-request-id")}
     headers, text = refusal(scope.path, status, code, sentence, **asked)
+    address = scope.client.rpartition(":")[0].strip("[]")
+    access.refused(scope.method, status, address=address, request_id=headers[request_ids.HEADER])
     headers |= {"Connection": "close", **({"Retry-After": "2"} if status == 503 else {})}
     protocol.response_bytes(status, list(headers.items()), text)

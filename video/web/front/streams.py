@@ -38,6 +38,8 @@ class EventStream(HttpResponse):
 class Later(HttpResponse):
     """The request is to be answered once the listener's task has changed, or after `seconds`."""
 
+    comes_later = True
+
     def __init__(self, listener: Listener, seconds: float) -> None:
         super().__init__(status=204)
         self.listener, self.seconds = listener, seconds
