@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0035_audit'),
+        ('video', '0045_roles'),
     ]
 
     operations = [
