@@ -16,6 +16,7 @@ from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
 from video.models.audit import AuditRecord
 from video.models.calls import AnsweredCall
 from video.models.costs import CostDay, CostRollup, CostTouch
+from video.models.events import TaskEvent
 from video.models.failures import FailureText
 from video.models.generations import AttachRequest, Generation
 from video.models.jobs import OperatorJob
@@ -34,7 +35,7 @@ from video.models.operations import (
 from video.models.prices import PriceRule
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.roles import Role
-from video.models.tasks import ACTIVE, Stage, Status, TaskEvent, VideoTask
+from video.models.tasks import ACTIVE, Stage, Status, VideoTask
 from video.models.uploads import Upload
 from video.models.webhooks import WebhookCircuit, WebhookDelivery, WebhookEndpoint, WebhookSecret, WebhookTry
 

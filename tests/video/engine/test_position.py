@@ -18,7 +18,7 @@ from video.admin.tasks import ROWS, StateFilter
 from video.api import task_details
 from video.engine import transitions, workers
 from video.engine.position import RESEND_S, SQL, State, position_of
-from video.management.commands import generate
+from video.management import task_progress
 from video.models import Stage, VideoTask
 from video.monitoring import stages
 
@@ -173,8 +173,8 @@ def counted() -> set[str]:
 
 
 def stuck_because(task: VideoTask) -> str:
-    progress = generate.Progress(task)
-    progress.moved_at = time.monotonic() - 2 * generate.STILL_S
+    progress = task_progress.Progress(task)
+    progress.moved_at = time.monotonic() - 2 * task_progress.STILL_S
     return progress.stuck_because()
 
 

@@ -295,6 +295,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "ProcessFigures.name": OURS,
     "ProcessFigures.kind": OURS,
     "ProcessFigures.queues": OURS,
+    "ProcessFigures.samples": OURS,
     "WorkerSign.name": OURS,
     "WorkerSign.kind": OURS,
     "WorkerSign.host": OURS,

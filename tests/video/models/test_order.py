@@ -102,7 +102,6 @@ class TestATask:
         shown = timeline._asked(task)
         labels = [label for label, _ in shown]
         assert labels == [
-            "User",
             "Length",
             "Ratio",
             "Start image",
