@@ -19,7 +19,7 @@ from video.api import task_details
 from video.engine import transitions, workers
 from video.engine.position import RESEND_S, SQL, State, position_of
 from video.management import task_progress
-from video.models import Stage, VideoTask
+from video.models import PeriodicRun, Stage, VideoTask
 from video.monitoring import stages
 
 pytestmark = pytest.mark.django_db
@@ -233,4 +233,4 @@ def matches(task: VideoTask, condition: str) -> bool:
 
 def sweeper_ran() -> None:
     """A sweeper that has just run."""
-    generate.PeriodicRun.objects.create(name="test", period=timezone.now())
+    PeriodicRun.objects.create(name="test", period=timezone.now())

@@ -22,6 +22,7 @@ from tests.video.presence import everybody
 from video.attempts import records, task_moves
 from video.credits import ledger
 from video.engine import transitions
+from video.management import task_progress
 from video.management.commands import generate as command
 from video.models import Generation, Stage, Upload, VideoTask
 from video.processes import periodic
@@ -264,7 +265,7 @@ class TestWait:
 class TestHints:
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(command, "STILL_S", 0.0)
+        monkeypatch.setattr(task_progress, "STILL_S", 0.0)
 
     def test_without_workers_it_says_to_run_make_up(self) -> None:
         out = StringIO()
