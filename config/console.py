@@ -40,6 +40,7 @@ NAVIGATION = [
         _entry("Home", "monitoring", "admin:index"),
         _entry("Queues", "view_timeline", "admin-queues", "video.view_videotask", "video.view_provideraccount"),
         _list("Tasks", "movie", "video.videotask"),
+        _list("Alerts", "notifications", "video.alert"),
         _entry("Open cases", "help", "admin:video_generation_open_cases", "video.view_generation"),
     ),
     _group(

@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from config import (
     addresses,
+    alerts,
     beside,
     body_limits,
     key_names,
@@ -377,6 +378,8 @@ MIN_FREE_BYTES = read.whole(env, "MIN_FREE_BYTES", 1024**3, least=0, most=1024**
 WEBHOOK_TIMEOUT_SECONDS = read.number(env, "WEBHOOK_TIMEOUT_SECONDS", 15, least=1, most=60)
 WEBHOOK_KEEP_DAYS = read.number(env, "WEBHOOK_KEEP_DAYS", 30, least=1, most=3650)
 WEBHOOK_PRIVATE_HOSTS = read.each(env, "WEBHOOK_PRIVATE_HOSTS", read=web_addresses.private_host)
+ALERT_RECEIVERS, ALERT_SECRET = alerts.receivers(env, sends_email=SENDS_EMAIL, private_hosts=WEBHOOK_PRIVATE_HOSTS)
+ALERT_AFTER_SECONDS = alerts.after_s(env)
 PRIVATE_HOSTS_ALLOWED = read.each(env, "PRIVATE_HOSTS_ALLOWED", read=web_addresses.private_host)
 
 

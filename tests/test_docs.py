@@ -37,9 +37,9 @@ def written(value: str) -> ast.expr:
 
 def settings_read() -> dict[str, ast.expr | None]:
     """Names that settings.py reads from outside, with their defaults where they are written there; people.py and
-    telemetry.py are parts of it."""
+    the others are parts of it."""
     found: dict[str, ast.expr | None] = {}
-    parts = ("settings", "people", "money", "telemetry")
+    parts = ("settings", "people", "money", "telemetry", "alerts")
     for call in [one for name in parts for one in calls(ROOT / "config" / f"{name}.py")]:
         name = ast.unparse(call.func)
         values = [*call.args, None, None, None]

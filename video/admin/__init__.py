@@ -6,6 +6,7 @@ from django.contrib import admin
 
 from video.admin import (
     accounts,
+    alerts,
     api_keys,
     attempts,
     audit,
@@ -23,6 +24,7 @@ admin.site.index_title = "What is going on"
 
 __all__ = [
     "accounts",
+    "alerts",
     "api_keys",
     "attempts",
     "audit",

@@ -6,12 +6,13 @@ Each is written by one area alone:
 - a generation and a failure text by `video.attempts`
 - the ledger by `video.credits`
 - a login by `video.web.logins`, an upload by `video.web.uploads`, an answered call by `video.web.idempotency`
-- a record of an act by `video.audit`, a role by `video.web.roles`
+- a record of an act by `video.audit`, a role by `video.web.roles`, an alert by `video.alerts`
 - the figures of an hour by `video.monitoring`, the roll-up of costs by `video.costs`
 
 What must never be false is a constraint here, so that a mistake there fails loudly.
 """
 
+from video.models.alerts import Alert, AlertMessage, AlertSilence
 from video.models.api_keys import ApiKey, ApiKeySecret, RequestWindow, Scope
 from video.models.audit import AuditRecord
 from video.models.calls import AnsweredCall
@@ -42,6 +43,9 @@ from video.models.webhooks import WebhookCircuit, WebhookDelivery, WebhookEndpoi
 __all__ = [
     "ACTIVE",
     "Account",
+    "Alert",
+    "AlertMessage",
+    "AlertSilence",
     "AnsweredCall",
     "ApiKey",
     "ApiKeySecret",

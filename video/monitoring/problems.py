@@ -54,6 +54,7 @@ class Problem:
     sentence: str
     system: str  # what the system does about it
     operator: str  # what a person can do
+    about: str = ""  # which one, where several may have the same code: a queue, a host, a key, an account, a provider
 
 
 def find(figures: Figures) -> list[Problem]:
@@ -77,6 +78,7 @@ def _no_worker(figures: Figures) -> Iterator[Problem]:
             + (" The one that is there is about to stop." if draining else _last_seen(figures, queue)),
             "Everything waits in the database, and goes on when a worker comes.",
             "Start one: `make up`, or the worker's line of the Procfile. If it dies again, its log says why.",
+            about=queue,
         )
 
 
@@ -91,6 +93,7 @@ def _no_webhook_worker(figures: Figures) -> Iterator[Problem]:
         f"{WEBHOOK_QUEUE}.{_last_seen(figures, WEBHOOK_QUEUE)}",
         "Each is kept for a day, and sent when a worker comes before; videos are made all the same.",
         "Start one: `make up`, or the line `webhooks` of the Procfile.",
+        about=WEBHOOK_QUEUE,
     )
 
 
@@ -121,6 +124,7 @@ def _disk(figures: Figures) -> Iterator[Problem]:
                 "When no worker has room, nothing new begins until one has; what is under way ends.",
                 "Make room, or move the storage folder to a larger disk. `manage.py cleanup_storage --dry-run` shows "
                 "files that no task needs.",
+                about=one.host,
             )
             return  # one report a host is enough
 
@@ -209,6 +213,7 @@ def _late(figures: Figures) -> Iterator[Problem]:
             "The sweeper rings them again every ten seconds.",
             "See whether the broker can be reached (CELERY_BROKER_URL) and what the workers' log says; restarting the "
             "workers loses nothing.",
+            about=queue,
         )
 
 
@@ -257,6 +262,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
                 f"{'hangs' if key.live == 1 else 'hang'} on it.",
                 "These jobs wait for it until their tasks' deadline, then the tasks end with their refund.",
                 f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
+                about=key.fingerprint,
             )
         elif key.state == ProviderKey.State.QUARANTINED:
             yield Problem(
@@ -265,6 +271,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
                 f'{key.provider} refused key "{key.label}" again and again.',
                 f"Other keys go on. It is tried again by itself{_again(key)}.",
                 "Put it right at the provider, then `manage.py check_providers`, or Provider keys, Activate.",
+                about=key.fingerprint,
             )
         elif key.refusals and key.configured:
             yield Problem(
@@ -273,6 +280,7 @@ def _keys(figures: Figures) -> Iterator[Problem]:
                 f'{key.provider} refused key "{key.label}": {key.last_error}',
                 f"Nothing new is sent with it for now. It is tried again by itself{_again(key)}.",
                 "Nothing, if it passes. Else see at the provider whether the key is good.",
+                about=key.fingerprint,
             )
 
 
@@ -309,7 +317,8 @@ def _accounts(figures: Figures) -> Iterator[Problem]:
             (f"is closed ({account.closed_reason})", "It is tried again by itself", "Provider accounts, Open again."),
         )
         name = f'Account "{account.label}" of {account.provider}' + (f" ({models})" if models else "")
-        yield Problem("account_closed", True, f"{name} {what}.", f"{system}{_again(account)}.", operator)
+        about = f"{account.provider} {account.account} {account.closed_reason} {models}".strip()
+        yield Problem("account_closed", True, f"{name} {what}.", f"{system}{_again(account)}.", operator, about)
 
 
 def _in_doubt(figures: Figures) -> Iterator[Problem]:
@@ -322,6 +331,7 @@ def _in_doubt(figures: Figures) -> Iterator[Problem]:
                 f"No job of it starts there for now. It is tried again by itself{_again(account)}.",
                 "Nothing, if it passes. Else see at the provider whether the account may use the model, and look at "
                 f"{account.provider.upper()}_BASE_URL if all its models are refused.",
+                about=f"{account.provider} {account.account} {account.model}",
             )
 
 
@@ -376,6 +386,7 @@ def _failure_texts(figures: Figures) -> Iterator[Problem]:
             f"Until you say what {'it means' if one else 'they mean'}, tasks whose job ends so fail with their refund "
             "and ask no other model.",
             "Failure texts lists them with a select for the meaning; so do `manage.py failure_texts` and its `decide`.",
+            about=provider,
         )
 
 

@@ -17,7 +17,7 @@ from video.engine import dead_workers, dispatch, due, workers
 from video.infra import metrics, outage
 from video.models import Stage, WorkerSign
 from video.monitoring import process_figures
-from video.processes import operator_jobs, periodic
+from video.processes import alerting, operator_jobs, periodic
 from video.scheduling import admission, transcode_slots
 from video.webhooks import deliveries
 
@@ -51,8 +51,8 @@ def _turn() -> int:
 
 
 def run(stop: threading.Event) -> None:
-    """Tick until `stop` is set. The periodic jobs, some of which call providers, and those that operators ask for run
-    in a thread of their own each."""
+    """Tick until `stop` is set. The periodic jobs, some of which call providers, the jobs that operators ask for, and
+    alerts run in a thread of their own each."""
     log.info("sweeper: ringing what is due every %.1f s", TICK_S)
     jobs = threading.Thread(
         target=_repeat, args=(stop, PERIODIC_TICK_S, periodic.run_periodic), name="periodic", daemon=True
@@ -62,12 +62,16 @@ def run(stop: threading.Event) -> None:
         target=_repeat, args=(stop, JOBS_TICK_S, partial(operator_jobs.work, stop)), name="jobs", daemon=True
     )
     asked.start()
+    # A receiver that hangs delays nothing else.
+    alerts = threading.Thread(target=_repeat, args=(stop, PERIODIC_TICK_S, alerting.turn), name="alerts", daemon=True)
+    alerts.start()
     presence = workers.Presence(WorkerSign.Kind.SWEEPER, report=partial(process_figures.write, "sweeper"))
     presence.start()
     _repeat(stop, TICK_S, tick)
     presence.drain()
     jobs.join(JOIN_S)
     asked.join(JOIN_S)
+    alerts.join(JOIN_S)
     presence.end()
 
 

@@ -48,15 +48,21 @@ def headers(message_id: str, body: bytes, stored_secrets: list[str], *, at: date
 
     A former secret that can't be read is left out. Raises SecretUnreadable if none can.
     """
-    moment = (at or datetime.now(UTC)).astimezone(UTC)
-    signatures, unreadable = [], None
+    secrets, unreadable = [], None
     for stored in stored_secrets:
         try:
-            signatures.append(Webhook(decrypted(stored)).sign(message_id, moment, body.decode()))
+            secrets.append(decrypted(stored))
         except SecretUnreadable as err:
             unreadable = err
-    if not signatures:
+    if not secrets:
         raise unreadable or SecretUnreadable
+    return signed(message_id, body, secrets, at=at)
+
+
+def signed(message_id: str, body: bytes, plain_secrets: list[str], *, at: datetime | None = None) -> dict[str, str]:
+    """The same with secrets as they are given to people."""
+    moment = (at or datetime.now(UTC)).astimezone(UTC)
+    signatures = [Webhook(one).sign(message_id, moment, body.decode()) for one in plain_secrets]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(int(moment.timestamp())),
