@@ -37,12 +37,12 @@ def reason_field() -> forms.CharField:
         required=False,
         max_length=MOST_OF_REASON,
         label="Reason",
-        widget=forms.TextInput(attrs={"maxlength": MOST_OF_REASON, "autocomplete": "off"}),
+        widget=forms.TextInput(attrs={"class": "rw-input", "maxlength": MOST_OF_REASON, "autocomplete": "off"}),
     )
 
 
 class ReasonForm(ActionForm):
-    """The box beside the actions; `actors.of_request` reads it."""
+    """The box beside the actions; `actors.of_request` reads it. Unfold's own form: its select shows the button."""
 
     reason = reason_field()
 

@@ -29,7 +29,7 @@ class PriorityForm(ReasonForm):
     priority = forms.CharField(
         required=False,
         label="Priority",
-        widget=forms.NumberInput(attrs={"min": -MOST_PRIORITY, "max": MOST_PRIORITY}),
+        widget=forms.NumberInput(attrs={"class": "rw-input", "min": -MOST_PRIORITY, "max": MOST_PRIORITY}),
     )
 
 

@@ -28,12 +28,16 @@ _OPERATES: Final[Mapping[str, tuple[str, ...]]] = {
     "generation": _CHANGE,
     "loginsession": _CHANGE,
     "modelsetting": _ALL,
+    "operatorjob": _ALL,
+    "pause": _ALL,
     "provideraccount": _CHANGE,
     "providerkey": _CHANGE,
     "videotask": _CHANGE,
     "webhookdelivery": _CHANGE,
     "webhookendpoint": _CHANGE,
 }
+#: Permissions that are named after no verb of Django's.
+_OPERATES_BY_NAME: Final = frozenset({"pause"})
 #: Of the models of Django that the admin shows. Groups are for superusers: a group may hold any permission.
 _VIEWS_OF_AUTH: Final = frozenset({"view_user", "view_group"})
 _ADMIN_OF_AUTH: Final = frozenset({"add_user", "change_user", "delete_user"})
@@ -46,7 +50,9 @@ def allows(role: str, app: str, codename: str) -> bool:
     if app != "video":
         return False
     verb, _, model = codename.partition("_")
-    return verb == "view" or role == ADMIN or (role == OPERATOR and verb in _OPERATES.get(model, ()))
+    if verb == "view" or role == ADMIN:
+        return True
+    return role == OPERATOR and (codename in _OPERATES_BY_NAME or verb in _OPERATES.get(model, ()))
 
 
 def give(user: Any, role: str) -> None:
