@@ -107,3 +107,21 @@ document.querySelectorAll("[data-follow]").forEach(follow);
 addEventListener("load", () => reachable(document));
 addEventListener("resize", () => reachable(document));
 document.addEventListener("toggle", (event) => reachable(event.target), true);
+
+// The list's filters lie over the page: the keyboard goes in with them, and comes back when they close.
+document.addEventListener("click", (event) => {
+  const button = event.target.closest("[aria-controls=changelist-filter]");
+  if (!button) return;
+  const panel = document.getElementById("changelist-filter");
+  new MutationObserver((changes, observer) => {
+    const open = getComputedStyle(panel).display !== "none";
+    button.setAttribute("aria-expanded", String(open));
+    if (open) (panel.querySelector("a[href], input, select") || panel).focus();
+    else { observer.disconnect(); button.focus(); }
+  }).observe(panel, { attributes: true, attributeFilter: ["style"] });
+});
+
+// What Django's and unfold's own scripts draw without a role or a name.
+addEventListener("load", () => {
+  document.querySelectorAll(".help-tooltip[aria-label]").forEach((each) => each.setAttribute("role", "img"));
+});

@@ -11,6 +11,7 @@ document.addEventListener("alpine:init", () => {
     return {
       activeTab: tab === undefined ? "" : window.getCurrentTab() || tab,
       sidebarMobileOpen: false,
+      filterOpen: false,
       sidebarDesktopOpen: kept === null || kept === "1",
       window: { location: { pathname: location.pathname, search: location.search } },
       toggleSidebar() {

@@ -144,6 +144,15 @@ def _is_configured(key: ProviderKey) -> bool:
     return any(one.fingerprint == key.fingerprint for one in settings.PROVIDER_KEYS.get(key.provider, ()))
 
 
+class SlotsForm(ModelForm):
+    """The one field of a row of the list, named for who does not see the column's head."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        widget = self.fields["slots_override"].widget
+        widget.attrs["aria-label"] = f"Slots override of {self.instance.account}, {self.instance.model}"
+
+
 @admin.register(ProviderAccount)
 class ProviderAccountAdmin(MadeByCodeAdmin):
     list_display = ("name", "provider", "model", "state", "in_use", "slots_override", "balance_shown", "last_error")
@@ -184,6 +193,9 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         for account in page.result_list:
             account.now = now.get(account.pk)
         return page
+
+    def get_changelist_form(self, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().get_changelist_form(request, **{"form": SlotsForm, **kwargs})
 
     def save_model(self, request: HttpRequest, obj: ProviderAccount, form: Any, change: bool) -> None:
         """Only the operator's limit: a cool-down that began while the form was open must stay."""

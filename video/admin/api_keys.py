@@ -86,7 +86,7 @@ class ApiKeyAdmin(PageAdmin):
         return api_keys.with_secrets(super().get_queryset(request)).order_by()
 
     def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> tuple[str, ...]:
-        return self.readonly_fields if obj is None else ("user", *self.readonly_fields)
+        return () if obj is None else ("user", *self.readonly_fields)
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
         return False

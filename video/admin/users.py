@@ -18,11 +18,12 @@ from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from video.actions import cancel, erase_user, for_users
 from video.actions.task_rows import ActionRefused
 from video.admin.audited import Audited
-from video.admin.read_only import ReadOnlyAdmin
+from video.admin.read_only import ModelAdmin, ReadOnlyAdmin
 from video.infra.durations import count
 from video.models import UserErasure, VideoTask
 from video.web import actors
@@ -34,8 +35,14 @@ MOST_ERASED = 100  # users of one action
 
 if TYPE_CHECKING:
     PageOfUsers = DjangoUserAdmin[Any]
+    PageOfGroups = DjangoGroupAdmin
 else:
-    PageOfUsers = DjangoUserAdmin
+
+    class PageOfUsers(DjangoUserAdmin, ModelAdmin):
+        """Django's, with the look of the other pages."""
+
+    class PageOfGroups(DjangoGroupAdmin, ModelAdmin):
+        """Django's, with the look of the other pages."""
 
 
 def waiting_of(users: QuerySet[Any]) -> QuerySet[VideoTask]:
@@ -57,7 +64,8 @@ class UserAdmin(Audited, PageOfUsers):
 
     list_display = ("username", "is_active", "is_staff", "waiting", "stored", "last_login")
     actions = ("cancel_what_waits", "end_logins", "revoke_keys", "erase")
-    readonly_fields = ("stored",)
+    readonly_fields = ("stored", "last_login", "date_joined")
+    form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     fieldsets = (*(DjangoUserAdmin.fieldsets or ()), ("Stored files", {"fields": ("stored",)}))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -185,7 +193,7 @@ class UserErasureAdmin(ReadOnlyAdmin):
     ordering = ("-asked_at",)
 
 
-class GroupAdmin(Audited, DjangoGroupAdmin):
+class GroupAdmin(Audited, PageOfGroups):
     """The groups of the roles and others. A group may hold any permission, so the roles can only look at them."""
 
 
