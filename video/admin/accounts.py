@@ -50,7 +50,7 @@ def _live(**outer: str) -> Coalesce:
 class ProviderKeyAdmin(MadeByCodeAdmin):
     list_display = ("key", "provider", "in_account", "state_badge", "jobs", "checked", "last_error")
     list_filter = (FormerKeys, "provider", "state")
-    ordering = ("provider", "account", "fingerprint")
+    ordering = ("provider", "label", "fingerprint")
     fields = (
         *("key", "fingerprint", "provider", "in_account", "base_url"),
         *("state_badge", "jobs", "checked_at", "gone_since"),
@@ -68,8 +68,7 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
 
     @admin.display(description="account", ordering="account")
     def in_account(self, key: ProviderKey) -> str:
-        stored = key.label if key.account == key.fingerprint else ""
-        return key_labels.of_account(key.provider, key.account, stored)
+        return "its own" if key.account == key.fingerprint else key.account
 
     @admin.display(description="state", ordering="state")
     def state_badge(self, key: ProviderKey) -> SafeString:

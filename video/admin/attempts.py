@@ -25,7 +25,6 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
         of_task,
         "attempt",
         "runs_on",
-        "key",
         "state_badge",
         "job",
         "polls",
@@ -48,10 +47,11 @@ class GenerationAdmin(OpenCases, ReadOnlyAdmin):
         word, label = timeline.state_of(generation, timezone.now())
         return format_html("{}<small>{}</small>", badge(word, label), generation.error_code)
 
-    @admin.display(description="model", ordering="model")
+    @admin.display(description="model, key", ordering="model")
     def runs_on(self, generation: Generation) -> str:
         note = f"{generation.provider}, simulated" if generation.simulated else generation.provider
-        return format_html("{}<small>{}</small>", generation.model, note)
+        key = key_labels.of_generation(generation)
+        return format_html("{}<small>{}</small><small>{}</small>", generation.model, note, key)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Generation]:
         return key_labels.with_labels(super().get_queryset(request))

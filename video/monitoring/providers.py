@@ -88,8 +88,10 @@ class CircuitFigures:
 
 
 def keys() -> list[KeyFigures]:
-    """Configured keys, and keys that were removed while jobs still need them; two statements."""
-    configured = {(provider, key.fingerprint) for provider, key, _ in slots.configured()}
+    """Configured keys as the settings list them, and keys that were removed while jobs still need them; two
+    statements.
+    """
+    configured = {(provider, key.fingerprint): at for at, (provider, key, _) in enumerate(slots.configured())}
     live = slots.live_by_key()
     rows: Iterable[Any] = ProviderKey.objects.raw(
         f"SELECT *, {_LEFT_S.format('retry_at')} AS retry_s "  # noqa: S608 - a constant
@@ -112,13 +114,17 @@ def keys() -> list[KeyFigures]:
         )
         for row in rows
     ]
-    return [key for key in found if key.configured or key.gone_since is not None]
+    shown = [key for key in found if key.configured or key.gone_since is not None]
+    return sorted(
+        shown, key=lambda key: (key.provider, configured.get((key.provider, key.fingerprint), len(configured)))
+    )
 
 
 def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
     """Every account that a configured key belongs to, or that jobs run on; one statement."""
     mine: dict[tuple[str, str], int] = {}
     labels = {(key.provider, key.fingerprint): key.label for key in of_keys}
+    places = {(key.provider, key.account): at for at, key in reversed(list(enumerate(of_keys)))}
     for key in of_keys:
         usable = key.configured and key.state == ProviderKey.State.ACTIVE and not key.retry_s
         mine[key.provider, key.account] = mine.get((key.provider, key.account), 0) + usable
@@ -128,7 +134,7 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
             for one in account_states()
             if one.row.pk is not None and ((one.row.provider, one.row.account) in mine or one.live)
         ),
-        key=lambda one: (one.provider, one.account, one.model),
+        key=lambda one: (one.provider, places.get((one.provider, one.account), len(places)), one.account, one.model),
     )
 
 

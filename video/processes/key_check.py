@@ -58,7 +58,7 @@ def check(keys: Iterable[tuple[str, ApiKey]]) -> list[Row]:
         mine = [one for one in figures if (one.provider, one.account) == (answer.provider, answer.account)]
         balance = answer.info.balance if answer.info else next((one.balance for one in mine), None)
         found.append(Row(key, _verdict(answer, key, mine), balance, mine))
-    return sorted(found, key=lambda row: (row.key.provider, row.key.account, row.key.fingerprint))
+    return sorted(found, key=lambda row: keys_now.index(row.key))
 
 
 def _verdict(answer: accounts.AccountAnswer, key: KeyFigures, rows: list[AccountFigures]) -> str:
