@@ -41,6 +41,7 @@ NAVIGATION = [
         _entry("Queues", "view_timeline", "admin-queues", "video.view_videotask", "video.view_provideraccount"),
         _list("Tasks", "movie", "video.videotask"),
         _list("Alerts", "notifications", "video.alert"),
+        _entry("Costs", "payments", "admin-costs", "video.view_videotask", "video.view_provideraccount"),
         _entry("Open cases", "help", "admin:video_generation_open_cases", "video.view_generation"),
     ),
     _group(

@@ -13,6 +13,7 @@ from django.contrib.auth import get_user_model
 
 from video.costs.rates import Rate, credit_usd, rates
 from video.costs.report import Report, Sums
+from video.models import ProviderKey
 
 _CENTS: Final = Decimal("0.0001")
 #: What a spreadsheet would take for a formula, at the begin of a cell (OWASP: CSV injection).
@@ -33,16 +34,20 @@ def in_units(sums: Sums) -> str:
 
 
 def named(report: Report) -> list[list[str]]:
-    """The values of each row as words: users by their names. One statement if there are any."""
-    places = [place for place, word in enumerate(report.query.by) if word == "user"]
-    ids = {row.values[place] for row in report.rows for place in places}
-    users = get_user_model()
-    names = dict(users._default_manager.filter(pk__in=ids).values_list("pk", "username")) if ids else {}
-
-    def word(place: int, value: Any) -> str:
-        return str(names.get(value, value)) if place in places else str(value)
-
-    return [[word(place, value) for place, value in enumerate(row.values)] for row in report.rows]
+    """The values of each row as words: users and keys by their names. A statement for each of the two."""
+    names: dict[str, dict[Any, str]] = {}
+    for place, word in enumerate(report.query.by):
+        found = {row.values[place] for row in report.rows}
+        if word == "user":
+            users = get_user_model()._default_manager.filter(pk__in=found)
+            names[word] = dict(users.values_list("pk", "username"))
+        elif word == "key":
+            names[word] = {one.fingerprint: str(one) for one in ProviderKey.objects.filter(fingerprint__in=found)}
+    by = report.query.by
+    return [
+        [names.get(word, {}).get(value, str(value)) for word, value in zip(by, row.values, strict=True)]
+        for row in report.rows
+    ]
 
 
 #: Of each sum: its name in JSON and CSV, and its value.
