@@ -199,6 +199,7 @@ class JobStatus:
     cost: Decimal | None = None  # final charge in the provider's own unit; 0 when fully refunded
     error: JobFailed | None = None  # with FAILED
     clamped: tuple[str, ...] = ()  # what the provider told beyond all bounds, in our words: "cost", "progress"
+    answer: str = ""  # of a bad end: what the provider answered, as it may be kept; set by who has the answer
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ class ProviderError(Exception):
 
     code = "provider_error"
     user_message = "The video provider failed."
+    #: What the provider answered, as it may be kept; set by who has the answer.
+    answer = ""
 
     def __init__(
         self,

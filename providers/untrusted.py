@@ -98,6 +98,16 @@ def storable(text: str, limit: int) -> str:
     return _one_line(text[: limit * _READ_PER_KEPT])[:limit].rstrip()
 
 
+def shortened(text: str, limit: int) -> str:
+    """The same, but what is too long is cut between two words and ends with "…", so that nobody takes it for whole."""
+    line = _one_line(text[: limit * _READ_PER_KEPT])
+    if len(line) <= limit:
+        return line
+    cut = line[: limit - 1]
+    words, _, _ = cut.rpartition(" ")
+    return (words if len(words) > limit // 2 else cut).rstrip(" ,;:.(") + "…"
+
+
 def _one_line(text: str) -> str:
     """Single blanks between words; a word of nothing but unprintable characters leaves no second blank behind."""
     return " ".join(filter(None, (_UNPRINTABLE.sub("", word) for word in text.split())))

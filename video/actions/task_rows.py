@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from providers.untrusted import storable
+from providers.untrusted import shortened, storable
 from video.audit.actors import Actor, Unaudited, words_of
 from video.infra.errors import Refusal
 from video.models import CreditEntry, Generation, Stage, TaskEvent, VideoTask
@@ -110,6 +110,6 @@ def event_of(
         outcome=outcome,
         fence=fence,
         worker=storable(words_of(by), 120),
-        detail=storable(f"{action} by {words_of(by)}; {consequence}", 300),
-        owner_detail=TaskEvent.BY_OPERATOR if isinstance(by, Actor) else storable(f"{action}; {consequence}", 300),
+        detail=shortened(f"{action} by {words_of(by)}; {consequence}", 300),
+        owner_detail=TaskEvent.BY_OPERATOR if isinstance(by, Actor) else shortened(f"{action}; {consequence}", 300),
     )

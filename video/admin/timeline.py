@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -167,7 +168,7 @@ def _took(event: TaskEvent) -> str:
     return f"{took} in line" if event.outcome == TaskEvent.Outcome.ADMITTED else took
 
 
-def _attempt(generation: Generation, now: datetime, links: list[tuple[str, str]]) -> dict[str, Any]:
+def _attempt(generation: Generation, now: datetime, links: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     word, label = state_of(generation, now)
     ends = generation.ended_at or now
     facts = [

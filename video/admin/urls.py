@@ -5,13 +5,12 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
+from video.admin.costs import costs_view
 from video.admin.home import home_view
 from video.admin.queues import queues_view
 
 urlpatterns = [
     path("", admin.site.admin_view(home_view), name="admin-home"),
-from video.admin.costs import costs_view
-
     path("costs/", admin.site.admin_view(costs_view), name="admin-costs"),
     path("queues/", admin.site.admin_view(queues_view), name="admin-queues"),
 ]

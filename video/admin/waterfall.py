@@ -199,7 +199,8 @@ def _table(rows: Sequence[Row], scale: Scale, caption: str) -> SafeString:
     ticks = format_html_join("", "<span>{}</span>", ((f"+{span(whole_s * share)}",) for share in shares))
     note = format_html(" · left out, where nothing was to be done: {}", left_out) if left_out else ""
     return format_html(
-        '<table class="rw-wf"><caption>{}{}</caption><thead><tr><td></td><td class="rw-wf-axis">{}</td><td></td></tr>'
+        '<table class="rw-wf"><caption>{}{}</caption><colgroup><col class="rw-wf-name"><col><col class="rw-wf-took">'
+        '</colgroup><thead><tr><td></td><td class="rw-wf-axis">{}</td><td></td></tr>'
         "</thead><tbody>{}</tbody></table>",
         caption,
         note,

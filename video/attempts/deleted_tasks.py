@@ -14,7 +14,7 @@ def forget_texts(task_id: str) -> None:
     """
     database.execute(
         f"""
-        UPDATE video_generation SET error_message = '',
+        UPDATE video_generation SET error_message = '', last_answer = '',
             provider_status = CASE WHEN state {Generation.LIVE_SQL} THEN provider_status ELSE '' END,
             job_urls = CASE WHEN state {Generation.LIVE_SQL} THEN job_urls ELSE '{{}}' END
         WHERE task_id = %s

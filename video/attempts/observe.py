@@ -16,8 +16,8 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from providers.contract import JobState, JobStatus, Submitted
-from providers.errors import JobNotFound, ProviderDown
-from video.attempts import clamped, failure_texts, poll_records, provider_calls, records
+from providers.errors import JobNotFound, ProviderDown, ProviderError
+from video.attempts import clamped, failure_texts, last_answers, poll_records, provider_calls, records
 from video.infra.toolkit import toolkit
 from video.models import Generation, Status
 from video.routing import health
@@ -53,6 +53,7 @@ def note(generation: Generation, answer: JobStatus | JobNotFound, *, stop_reques
     `stop_requested`: the provider was asked to stop the job. Some providers forget such a job, so "not found" is its
     end. `generation.task` is read, for the cause of a stop.
     """
+    last_answers.keep({generation.pk: answer.answer})
     if isinstance(answer, JobNotFound):
         return _note_not_found(generation, stop_requested=stop_requested)
     clamped.warn(generation, answer.clamped)
@@ -142,6 +143,7 @@ def note_failed(generations: Collection[Generation], answers: Mapping[str, provi
     """
     failed = [pk for pk, answer in answers.items() if isinstance(answer, provider_calls.READ_TROUBLE)]
     in_a_row = poll_records.record_failed_polls(failed)
+    last_answers.keep({pk: said.answer for pk in failed if isinstance(said := answers[pk], ProviderError)})
     faults: dict[tuple[str, str], dict[int, tuple[str, set[int]]]] = {}  # by request: its error, and whose jobs
     for generation in generations:
         generation.poll_errors = in_a_row.get(generation.pk, 0)

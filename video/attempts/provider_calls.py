@@ -22,8 +22,8 @@ from providers.contract import (
     StartImage,
     Submitted,
 )
-from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown
-from video.attempts import callbacks
+from providers.errors import Busy, KeyRefused, NotSent, OutOfCredits, ProviderDown, ProviderError
+from video.attempts import callbacks, last_answers
 from video.engine.outcomes import bounded_s
 from video.infra import metrics, tracing
 from video.infra.failpoints import failpoint
@@ -87,11 +87,12 @@ class Submission:
 
     def __init__(self, task: VideoTask, generation: Generation, image: StartImage | None = None) -> None:
         """Raises RequestRejected when the provider's models can't express the task, KeyGone without a key."""
+        self._task, self._key = task, _key(generation)
         self._provider = toolkit().provider(generation.provider)
         self._sender = toolkit().sender(generation.provider)
         request = request_of(task, generation, image)
         self.expects_call = request.callback_url is not None
-        self._request = self._provider.build_submit(request, key=_key(generation), reference=generation.pk)
+        self._request = self._provider.build_submit(request, key=self._key, reference=generation.pk)
 
     def send(self) -> Submitted:
         """Send it, once. Raises as `Provider.parse_submit` does, and NotSent."""
@@ -107,7 +108,11 @@ class Submission:
                 self._request, deadline_s=settings.SUBMIT_TIMEOUT_SECONDS, before_send=before_send
             )
             failpoint("generate.after_send")
-            return self._provider.parse_submit(reply)
+            try:
+                return self._provider.parse_submit(reply)
+            except ProviderError as err:
+                err.answer = last_answers.of(reply, key=self._key, written=_written(self._task))
+                raise
 
 
 def look_up(generation: Generation) -> Submitted | None:
@@ -178,12 +183,14 @@ def _poll_with_one_key(group: list[Generation]) -> dict[str, PollAnswer]:
         asked = [jobs[one.pk] for one in share]
         found = _parsed(reply, partial(provider.parse_poll, jobs=asked))
         for one in share:
-            answers[one.pk] = found if isinstance(found, Exception) else found.get(one.job_id) or left_out
+            answer = found if isinstance(found, Exception) else found.get(one.job_id) or left_out
+            answers[one.pk] = _with_answer(answer, reply, one, key, alone=len(share) == 1)
     ready = [one for one in group if _is_ready(answers[one.pk])]
     requests = [provider.build_result(jobs[one.pk], key=key) for one in ready]
     results = _read_many(name, "result", reader, requests)
     for one, reply in zip(ready, results, strict=True):
-        answers[one.pk] = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
+        answer = _parsed(reply, partial(provider.parse_result, job=jobs[one.pk]))
+        answers[one.pk] = _with_answer(answer, reply, one, key, alone=True)
     _note_pause((name, group[0].key_fingerprint), replies, answers)
     return answers
 
@@ -219,6 +226,29 @@ def _parsed(reply: HttpReply | ProviderDown, parse: Callable[[HttpReply], Parsed
         return parse(reply)
     except Exception as err:  # raised again where its own job is decided on
         return err
+
+
+_BAD_ENDS = frozenset({JobState.FAILED, JobState.CANCELLED})
+
+
+def _with_answer(
+    found: PollAnswer, reply: HttpReply | ProviderDown, generation: Generation, key: str, *, alone: bool
+) -> PollAnswer:
+    """The same, with what the provider answered where that is not routine. `alone`: it speaks of this job only."""
+    is_bad = isinstance(found, ProviderError) or (isinstance(found, JobStatus) and found.state in _BAD_ENDS)
+    if isinstance(reply, ProviderDown) or not is_bad:
+        return found
+    said = last_answers.of(reply, key=key, written=_written(generation.task), job_id=generation.job_id, alone=alone)
+    if isinstance(found, JobStatus):
+        return replace(found, answer=said)
+    if isinstance(found, ProviderError):
+        found.answer = said
+    return found
+
+
+def _written(task: VideoTask) -> list[str]:
+    """What of a task is its user's own words."""
+    return [task.prompt, task.negative_prompt]
 
 
 def _is_ready(answer: PollAnswer) -> bool:

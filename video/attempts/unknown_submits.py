@@ -122,11 +122,11 @@ def after_unknown(generation: Generation, error: SubmissionUnknown) -> Outcome:
     if isinstance(error, DuplicateReference):
         return Park(0, f"{provider.title} already has a job with our reference; looking it up")
     if provider.can_look_up:
-        return Park(settings.LOOKUP_SECONDS[0], f"outcome unknown ({error}); looking it up by our reference")
+        return Park(settings.LOOKUP_SECONDS[0], f"outcome unknown, it is looked up by our reference: {error}")
     if provider.can_call_back and settings.PUBLIC_BASE_URL:
         return Park(
             settings.UNKNOWN_WINDOW_SECONDS[generation.provider],
-            f"outcome unknown ({error}); waiting for {provider.title}'s call",
+            f"outcome unknown, {provider.title}'s call is waited for: {error}",
             hint_delay_s=0,
         )
     return give_up(generation, str(error))

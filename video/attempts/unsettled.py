@@ -21,7 +21,7 @@ from django.utils import timezone
 from providers import catalogue
 from providers.contract import Submitted
 from providers.errors import JobNotFound, ProviderError, SubmissionUnknown
-from providers.untrusted import storable
+from providers.untrusted import shortened, storable
 from video.attempts import observe, poll_records, provider_calls, reconcile, records, unknown_submits
 from video.audit import records as audit_records
 from video.audit.actors import Actor
@@ -405,7 +405,7 @@ def _note(generation: Generation, by: str, detail: str) -> None:
         outcome=TaskEvent.Outcome.PARKED,
         fence=task.fence,
         worker=storable(f"operator {by}", 120),
-        detail=storable(f"{by} {detail}", 300),
+        detail=shortened(f"{by} {detail}", 300),
         owner_detail=TaskEvent.BY_OPERATOR,
     )
 

@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 from django.utils.functional import SimpleLazyObject
 
-from providers.untrusted import storable
+from providers.untrusted import shortened, storable
 from video.engine.outcomes import Park
 from video.engine.sql import RECORD_EVENT, UNHELD, USERS
 from video.infra import database
@@ -220,8 +220,8 @@ def park(parks: Sequence[tuple[Claim, Park]]) -> set[str]:
             "stages": [claim.stage.value for claim, _ in parks],
             "delays": [park.delay_s for _, park in parks],
             "hint_delays": [park.hint_delay_s for _, park in parks],
-            "reasons": [storable(park.reason, 300) for _, park in parks],
-            "owner_details": [storable(park.owner_detail, 300) for _, park in parks],
+            "reasons": [shortened(park.reason, 300) for _, park in parks],
+            "owner_details": [shortened(park.owner_detail, 300) for _, park in parks],
             "tries": [int(park.counts_as_try) for _, park in parks],
             "progress": [_percent(park.progress) for _, park in parks],
             "records": [park.record and not _is_same_wait(claim, park) for claim, park in parks],

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import transaction
 from psycopg.types.json import Jsonb
 
-from providers.untrusted import storable
+from providers.untrusted import shortened, storable
 from video.audit import records
 from video.audit.actors import Actor
 from video.credits import ledger
@@ -212,8 +212,8 @@ def _update(
             "outcome": outcome.value,
             "generation": generation_id,
             "worker": str(WORKER),
-            "detail": storable(detail, 300),
-            "owner_detail": storable(owner_detail, 300),
+            "detail": shortened(detail, 300),
+            "owner_detail": shortened(owner_detail, 300),
             "error_code": storable(error_code, 60),
             "token": token,
             "started_at": started_at,
@@ -274,7 +274,7 @@ def wait_for_slot(
         claim,
         """stage = 'generate', next_run_at = NULL, rung_at = NULL, tries = 0, park_reason = %(reason)s,
         admit_at = statement_timestamp() + %(delay)s * interval '1 second'""",
-        {"delay": delay_s, "reason": storable(reason, 300)},
+        {"delay": delay_s, "reason": shortened(reason, 300)},
         outcome=Outcome.WAITING,
         fields={"eligible_models": models} if models is not None else None,
         detail=reason,
@@ -376,7 +376,7 @@ def add_fallback_models(task: VideoTask, models: list[str], reason: str) -> bool
         {"id": task.pk, "fence": task.fence, "models": models},
         stage=Stage.GENERATE,
         outcome=Outcome.WAITING,
-        detail=storable(reason, 300),
+        detail=shortened(reason, 300),
     )
 
 

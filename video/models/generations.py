@@ -104,6 +104,13 @@ class Generation(models.Model):
     )
     error_code = models.CharField(max_length=60, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
+    last_answer = models.TextField(
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The provider's last answer that was an error or a bad end; without keys, links and the prompt.",
+    )
+    last_answer_at = models.DateTimeField(null=True, blank=True)
     another_model_could = models.BooleanField(
         default=True, db_default=True, help_text="After its end without a video: whether another model may be asked."
     )

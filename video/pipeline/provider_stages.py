@@ -32,6 +32,7 @@ from providers.errors import (
 from video.attempts import (
     callbacks,
     clamped,
+    last_answers,
     observe,
     poll_policy,
     poll_statistics,
@@ -158,6 +159,8 @@ def _send(claim: Claim, generation: Generation, image: StartImage | None, *, aga
 
 def _answered(claim: Claim, generation: Generation, answer: Submitted | ProviderError, *, again: bool) -> Outcome:
     """Write down what the submit's end says of the attempt. Harmless when done twice."""
+    if isinstance(answer, ProviderError):
+        last_answers.keep({generation.pk: answer.answer})
     match answer:
         case Submitted():
             try:

@@ -220,7 +220,7 @@ def apply(claim: Claim, outcome: Outcome) -> bool:
 def _try_again(claim: Claim, outcome: TryAgain) -> bool:
     tries = claim.task.tries
     if outcome.counts and tries + 1 >= outcome.most_tries:
-        detail = f"{outcome.detail}; try {tries + 1} of {outcome.most_tries}"
+        detail = f"try {tries + 1} of {outcome.most_tries} failed: {outcome.detail}"
         return apply(claim, Fail(outcome.code, outcome.message, detail))
     delay_s = max(outcome.at_least_s, backoff_s(tries, random.random()))
     log.info("%s %s: %s; again in %.0f s", claim.task.pk, claim.stage, outcome.detail, delay_s)

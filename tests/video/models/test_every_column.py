@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 OURS = "made by us"
 #: What cleans or checks it, as `module:function` of the place where it is called, or that calls it.
 _STORABLE_MOVES = ("video/engine/transitions.py:storable", "video/engine/claims.py:storable")
+_SHORTENED_MOVES = ("video/engine/transitions.py:shortened", "video/engine/claims.py:shortened")
 _ORDER = "video/actions/order_input.py:CreateSerializer"
 _BASE = "providers/contract.py:_bounded"
 _JOB = "providers/contract.py:_with_id"
@@ -93,7 +94,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "VideoTask.progress": "video/pipeline/media_stages.py:safe_share",
     "VideoTask.fence": OURS,
     "VideoTask.claimed_by": OURS,
-    "VideoTask.park_reason": _STORABLE_MOVES,
+    "VideoTask.park_reason": _SHORTENED_MOVES,
     "VideoTask.park_code": _STORABLE_MOVES,
     "VideoTask.tries": OURS,
     "VideoTask.deaths": OURS,
@@ -120,8 +121,8 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "TaskEvent.outcome": OURS,
     "TaskEvent.fence": OURS,
     "TaskEvent.worker": ("video/actions/task_rows.py:storable", "video/attempts/unsettled.py:storable"),
-    "TaskEvent.detail": (*_STORABLE_MOVES, "video/actions/task_rows.py:storable"),
-    "TaskEvent.owner_detail": (*_STORABLE_MOVES, "video/actions/task_rows.py:storable"),
+    "TaskEvent.detail": (*_SHORTENED_MOVES, "video/actions/task_rows.py:shortened"),
+    "TaskEvent.owner_detail": (*_SHORTENED_MOVES, "video/actions/task_rows.py:shortened"),
     "TaskEvent.error_code": _STORABLE_MOVES,
     "Generation.id": OURS,
     "Generation.run": OURS,
@@ -137,6 +138,7 @@ CLEANED: dict[str, str | tuple[str, ...]] = {
     "Generation.job_urls": _JOB,
     "Generation.provider_status": (_BASE, "video/attempts/poll_records.py:storable"),
     "Generation.provider_progress": (_BASE, "video/attempts/poll_records.py:safe_share"),
+    "Generation.last_answer": "video/attempts/last_answers.py:shortened",
     "Generation.polls": OURS,
     "Generation.poll_errors": OURS,
     "Generation.not_found": OURS,

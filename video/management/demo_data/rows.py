@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -172,6 +173,10 @@ class Diary:
         if failure is not None and state != Generation.State.SUCCEEDED:
             generation.error_code, generation.error_message = failure.code, failure.message
             generation.another_model_could = failure.another_model_could
+            if state in {Generation.State.REJECTED, Generation.State.FAILED}:
+                status = 400 if state == Generation.State.REJECTED else 200
+                generation.last_answer = f"HTTP {status}: {json.dumps({'status': state, 'message': failure.detail})}"
+                generation.last_answer_at = self.now
         rate = UNITS_PER_USD.get(generation.provider)
         if rate and generation.job_id and state != Generation.State.LOST and generation.expected_usd is not None:
             charged = state == Generation.State.SUCCEEDED or (
