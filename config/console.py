@@ -42,6 +42,7 @@ NAVIGATION = [
         _list("Tasks", "movie", "video.videotask"),
         _list("Alerts", "notifications", "video.alert"),
         _entry("Costs", "payments", "admin-costs", "video.view_videotask", "video.view_provideraccount"),
+        _list("Pauses", "pause_circle", "video.pause"),
         _entry("Open cases", "help", "admin:video_generation_open_cases", "video.view_generation"),
     ),
     _group(

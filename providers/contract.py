@@ -39,6 +39,7 @@ class ReasonCode(StrEnum):
 
     INCAPABLE = "incapable"  # the model cannot make this video; the reason names the field
     SWITCHED_OFF = "switched_off"  # by the operator
+    PAUSED = "paused"  # by an operator, for a while: the model, its provider, its accounts, the user, or everything
     NO_KEY = "no_key"  # no key of its provider is configured here
     CIRCUIT_OPEN = "circuit_open"
     CLOSED = "closed"  # each account refuses new jobs: no credits, a cool-down, no active key

@@ -32,6 +32,8 @@ USUAL_SUCCESS = 0.95
 USUAL_SUCCESS_JOBS = 10
 FULL = Reason(ReasonCode.FULL, "every slot is taken")
 SWITCHED_OFF = Reason(ReasonCode.SWITCHED_OFF, "switched off by the operator")
+#: What an operator decided is said before what a provider did.
+DECIDED = frozenset({ReasonCode.SWITCHED_OFF, ReasonCode.PAUSED})
 
 
 class Policy(StrEnum):
@@ -98,6 +100,7 @@ class Candidate:
     expected_s: float | None  # render time at the provider; None where it can't make the video
     reason: str  # for people; an incapable model's begins with the API's name of the field
     resolution: str = "720p"  # of the render that was priced
+    code: str = ""  # a ReasonCode, where it is not usable
 
     def as_json(self) -> dict[str, Any]:
         """For the attempt's row; the price as a decimal string."""
@@ -136,15 +139,15 @@ def rank(
         measured = health.get(model.id, UNMEASURED)
         incapable = can(model, own)
         if incapable is not None:
-            text = str(incapable)
-            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, text, own.resolution))
+            code, text = incapable.code.value, str(incapable)
+            unusable.append(Candidate(model.id, model.provider, False, 0.0, None, None, text, own.resolution, code))
             continue
         figures = _figures(model, own, override, measured)
         closed = why_closed(model, override, measured, available)
         if closed is None:
             usable.setdefault(own.resolution, []).append(figures)
         else:
-            unusable.append(figures.candidate(False, 0.0, str(closed)))
+            unusable.append(figures.candidate(False, 0.0, str(closed), closed.code.value))
     ranked = [one for group in usable.values() for one in _scored(group, weights, Policy(policy))]
     return ranked + unusable
 
@@ -157,9 +160,12 @@ def why_closed(
         return SWITCHED_OFF
     if model.id not in available:
         return no_key(model.provider)
+    reason = available[model.id]
+    if reason is not None and reason.code in DECIDED:
+        return reason
     if health.circuit_open:
         return Reason(ReasonCode.CIRCUIT_OPEN, f"circuit open after {health.recent_faults} faults")
-    return available[model.id]
+    return reason
 
 
 def expected_s(model: Model, health: ModelHealth) -> float:
@@ -185,7 +191,7 @@ class _Figures:
     success: float
     health: ModelHealth
 
-    def candidate(self, usable: bool, score: float, reason: str) -> Candidate:
+    def candidate(self, usable: bool, score: float, reason: str, code: str = "") -> Candidate:
         return Candidate(
             self.model.id,
             self.model.provider,
@@ -195,6 +201,7 @@ class _Figures:
             round(self.expected_s, 1),
             reason,
             self.resolution,
+            code,
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from providers import catalogue
 from providers.catalogue import BY_ID, MODELS
-from providers.contract import GenerationRequest
+from providers.contract import GenerationRequest, Reason, ReasonCode
 from providers.models import can
 from providers.ranking import (
     FEWEST_SAMPLES,
@@ -115,7 +115,7 @@ def test_an_incapable_model_says_what_it_can(asked, model, said):
     [
         ({"overrides": {"kling-2.6": Override(enabled=False)}}, "switched off by the operator"),
         ({"health": {"kling-2.6": measured(circuit_open=True, recent_faults=5)}}, "circuit open after 5 faults"),
-        ({"available": {"kling-2.6": "account full"}}, "account full"),
+        ({"available": {"kling-2.6": Reason(ReasonCode.CLOSED, "account full")}}, "account full"),
         ({"available": {}}, "no key configured for Kling"),
         # Of several reasons the one that lasts longest is told.
         (
@@ -230,6 +230,7 @@ def test_json_is_plain():
         "expected_s": 110.0,
         "reason": first.reason,
         "resolution": "720p",
+        "code": "",
     }
     assert first.reason == "1 of 8 by balanced: quality 4 of 5, about 110 s, not measured yet"
     assert Candidate("m", "p", False, 0.0, None, None, "no").as_json()["price_usd"] is None

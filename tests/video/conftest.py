@@ -16,6 +16,7 @@ from video.credits import price
 from video.engine import leases
 from video.engine.claims import Claim
 from video.infra import outage
+from video.routing import availability, pauses
 from video.scheduling import admission, backlog, estimates
 
 SNIPPET_BODY = {"prompt": "A beautiful sunset over the ocean", "duration": 5, "aspectRatio": "16:9"}
@@ -28,6 +29,15 @@ def _fresh_estimates() -> Iterator[None]:
     yield
     estimates._cache.clear()
     price.forget()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known_of_switches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page has read a moment ago, of another test; and each page reads the pauses, so that its statements are
+    as many each time."""
+    availability.forget_recent()
+    pauses.forget_cached()
+    monkeypatch.setattr(pauses, "CACHE_S", -1.0)
 
 
 @pytest.fixture(autouse=True)

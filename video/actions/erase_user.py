@@ -32,7 +32,7 @@ from video.audit import records
 from video.audit.actors import Actor, Unaudited
 from video.credits import ledger
 from video.infra import database
-from video.models import LoginSession, Upload, UserErasure, UserShare, UserUsage, VideoTask
+from video.models import LoginSession, Pause, Upload, UserErasure, UserShare, UserUsage, VideoTask
 from video.web import idempotency, security_log, uploads
 from video.web.logins import api_keys, second_factor, sessions
 from video.webhooks import deliveries
@@ -192,6 +192,7 @@ def _forget_name_in_the_admins_log(user: Any) -> None:
 def _forget_share(user_id: int) -> None:
     UserShare.objects.filter(pk=user_id).delete()  # its note is an operator's text about the user
     UserUsage.objects.filter(user_id=user_id).delete()
+    Pause.objects.filter(user_id=user_id).delete()  # so is its reason; who is erased starts nothing anyway
 
 
 def _forget_second_factor(user_id: int) -> None:

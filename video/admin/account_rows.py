@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
+from providers import ranking
 from video.infra.durations import count, span
 from video.monitoring.providers import AccountFigures
 
@@ -56,7 +57,12 @@ def _why(one: AccountFigures, *, alone: bool) -> str:
 
 
 def _tone(one: AccountFigures) -> str:
-    return "success" if one.open else "waiting" if one.cooldown_s is not None else "failed"
+    return "success" if one.open else "waiting" if one.cooldown_s is not None or is_decided(one) else "failed"
+
+
+def is_decided(one: AccountFigures) -> bool:
+    """Whether an operator has switched it off, or paused it: no trouble."""
+    return one.reason is not None and one.reason.code in ranking.DECIDED
 
 
 def _percent(live: int, limit: int) -> int:

@@ -24,6 +24,7 @@ _PAGES = {
     "users_off": ("videotask", "changelist", "?stands=off", "These tasks"),
     "circuit_open": ("circuit", "changelist", "", "Circuits"),
     "much_too_short": ("videotask", "changelist", "?warning=much_shorter_than_ordered", "These tasks"),
+    "paused": ("pause", "changelist", "", "Pauses"),
     "open_cases": ("generation", "open_cases", "", "Open cases"),
     "failure_not_understood": ("failuretext", "changelist", "", "Failure texts"),
 }

@@ -69,10 +69,11 @@ def tiles(found: System) -> list[tuple[str, ...]]:
     by_queue = " · ".join(f"{number} {queue}" for queue, number in held.items())
     made_words = f"last minute {made[0]:.0f}, 15 minutes {made[2]:.1f}"
     failed_words = f"last minute {failed[0]:.0f}, 15 minutes {failed[2]:.1f}"
-    tone = "rw-bad-figure" if failed[1] else ""
+    tone, slow = ("rw-bad-figure" if number else "" for number in (failed[1], found.slow_renders))
     return [
         ("waiting for a slot", line.counted, slots, tasks_url(stands="waiting"), ""),
         ("at the providers", str(live), "jobs under way", "", ""),
+        ("slow renders", str(found.slow_renders), "beyond p95 of their model", tasks_url(stands="slow"), slow),
         ("waiting for a core", cores.counted, at_work, tasks_url(stands="core"), ""),
         ("in work now", str(sum(held.values())), by_queue, tasks_url(stands="held"), ""),
         ("videos a minute", f"{made[1]:.1f}", made_words, "", ""),
@@ -127,6 +128,6 @@ def _key(one: KeyFigures) -> dict[str, Any]:
     if one.gone_since is not None:
         state, tone = "gone while jobs hang on it", "failed"
     else:
-        state = one.state
+        state = "switched off (draining)" if one.state == "draining" else one.state
         tone = {"active": "success", "draining": "waiting"}.get(one.state, "failed")
     return {"one": one, "state": state, "tone": tone}

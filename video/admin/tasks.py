@@ -21,6 +21,7 @@ from video.engine import transitions
 from video.engine.position import SQL, State
 from video.infra.durations import span
 from video.models import Generation, TaskEvent, VideoTask
+from video.monitoring import slow
 from video.web import actors
 
 #: The rows of the filter: value in the address, title, states.
@@ -32,11 +33,12 @@ ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
     "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),
     "held": ("in work", (State.IN_WORK,)),
     "parked": ("parked", (State.PARKED,)),
+    "slow": ("its render is slow", ()),
 }
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Each active task is in exactly one row."""
+    """Each active task is in exactly one row; one whose render is slow is in that row as well."""
 
     title = "what it does now"
     parameter_name = "stands"
@@ -48,7 +50,7 @@ class StateFilter(admin.SimpleListFilter):
         row = ROWS.get(self.value() or "")
         if row is None:
             return queryset
-        condition = " OR ".join(f"({SQL[state]})" for state in row[1])
+        condition = " OR ".join(f"({SQL[state]})" for state in row[1]) or slow.IS_SLOW
         return queryset.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants
 
 
@@ -116,7 +118,9 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
             super()
             .get_queryset(request)
             .annotate(
-                last_model=Subquery(last.values("model")[:1]), last_simulated=Subquery(last.values("simulated")[:1])
+                last_model=Subquery(last.values("model")[:1]),
+                last_simulated=Subquery(last.values("simulated")[:1]),
+                is_slow=RawSQL(slow.IS_SLOW, (), output_field=BooleanField()),  # noqa: S611 - a constant
             )
         )
 
@@ -173,12 +177,13 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
         )
 
     @admin.display(description="waits for, or failed with", empty_value="")
-    def waits_for(self, task: VideoTask) -> str:
+    def waits_for(self, task: Any) -> str:
         if task.error_code:
             return format_html('<span class="rw-code">{}</span>', task.error_code)
         if task.gone_why:
             return f"gone: {task.get_gone_why_display()}"
-        return timeline.waits_for(task, timezone.now())
+        words = timeline.waits_for(task, timezone.now())
+        return format_html("{} {}", badge("failed", "slow"), words) if task.is_slow else words
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -18,6 +18,7 @@ from video.engine import workers
 from video.engine.position import Position, State, position_of
 from video.infra.durations import span
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask, order
+from video.monitoring import slow, waits
 from video.routing import key_labels
 from video.web.media import link
 
@@ -60,7 +61,15 @@ def timeline_of(task: VideoTask, now: datetime, request: HttpRequest) -> dict[st
         "took": span((task.finished_at - task.created_at).total_seconds()) if task.finished_at else "",
         "notes": _notes(task, last, entries, now),
         **{name: beside[name] for name in ("acts", "curl", "deliveries")},
+        "slow": slow.of_task(task.pk) if task.stage == Stage.POLL and task.is_active else None,
+        **_wait(task),
     }
+
+
+def _wait(task: VideoTask) -> dict[str, Any]:
+    wait = waits.why(task)
+    expected = None if wait is None else wait.expected_wait_s
+    return {"wait": wait, "wait_expected": "" if expected is None else span(expected)}
 
 
 def _link(key: str) -> str:
@@ -72,7 +81,7 @@ def _link(key: str) -> str:
 
 
 def waits_for(task: VideoTask, now: datetime) -> str:
-    """What the task is doing or waiting for, in a few words; empty when it is over. At most one statement."""
+    """What the task is doing or waiting for, in a few words; empty when it is over. At most two statements."""
     return _in_words(position_of(task, now, is_disk_full=workers.is_disk_full), task, now)
 
 
@@ -92,8 +101,7 @@ def _in_words(position: Position, task: VideoTask, now: datetime) -> str:
         case State.DISK_FULL:
             return f"room, for {waited}: {workers.DISK_FULL}"
         case State.WAITS_FOR_SLOT:
-            models = f" of {' or '.join(task.eligible_models)}" if task.eligible_models else ""
-            return f"a free slot{models}, for {waited}{reason}"
+            return f"{waits.waits_for(task)}, for {waited}{reason}"
         case State.PARKED:
             return f"{position.reason or 'parked'}; next look in {left}"
         case State.WAITS_FOR_CORE:
@@ -123,7 +131,7 @@ def headline(task: VideoTask, now: datetime) -> str:
     elif position.state in {State.NOT_BEFORE, State.WORKER_SILENT}:
         words = f"{words[:1].upper()}{words[1:]}"
     else:
-        words = f"Waits for: {words}"
+        words = f"Waits for {words}" if words.startswith("a free slot") else f"Waits for: {words}"
     return words if words.endswith("?") else f"{words}."
 
 

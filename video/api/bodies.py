@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
+from video.actions import pause
 from video.actions.create_many import MOST as MOST_ORDERS
 from video.actions.order_input import MOST_SPENT, Flag, OneOf, Strict, Text, WebhookAddress, WholeNumber
 from video.models import Scope
@@ -70,6 +71,31 @@ class ResetConfirmSerializer(Strict):
 
     token = Text(max_length=200, help_text="That of the link.")
     newPassword = Text(max_length=1024, source="new_password", help_text="The password from now on.")
+
+
+class PauseSerializer(Strict):
+    """POST /api/pauses: one of the first five, `account` with its `provider`."""
+
+    everything = Flag(required=False, allow_null=True, help_text="Whether to pause everything.")
+    provider = Text(max_length=20, required=False, allow_null=True, help_text="A provider, or that of `account`.")
+    model = Text(max_length=80, required=False, allow_null=True, help_text="A model's id.")
+    account = Text(max_length=80, required=False, allow_null=True, help_text="An account, for all its models.")
+    user = Text(max_length=150, required=False, allow_null=True, help_text="A user's name.")
+    reason = Text(max_length=200, required=False, allow_null=True, help_text="Why; users whose videos wait read it.")
+    endsIn = WholeNumber(
+        min_value=2,
+        max_value=pause.LONGEST_S,
+        required=False,
+        allow_null=True,
+        source="ends_in",
+        help_text="Seconds after which it ends by itself; left out: it stays until it is resumed.",
+    )
+
+
+class ResumeSerializer(Strict):
+    """DELETE /api/pauses/{id}: the body may be left out."""
+
+    reason = Text(max_length=200, required=False, allow_null=True, help_text="Why, for the audit.")
 
 
 IDS = "ids of tasks"

@@ -15,6 +15,7 @@ from django.utils import timezone
 from video.engine.position import State, position_of
 from video.infra.camel import camel
 from video.models import CreditEntry, Generation, TaskEvent, VideoTask, order
+from video.monitoring import waits
 from video.routing import key_labels
 
 EVENTS_SHOWN = 400
@@ -31,7 +32,8 @@ _STATES: dict[State, str] = {
     State.WORKER_SILENT: "waitsForWorker",
     State.WAITS_FOR_WORKER: "waitsForWorker",
 }
-_CANDIDATE = "model provider chosen usable score price_usd expected_s=renderSeconds reason"
+_ACCOUNT = "provider account model state code=reasonCode live=slotsInUse limit=slots until"
+_CANDIDATE = "model provider chosen usable score price_usd expected_s=renderSeconds reason code=reasonCode"
 _COST = "expected_usd expected_cost=expected reported_cost=reported cost_unit=unit"
 #: The price in a reason, as older versions wrote it.
 _PRICE_IN_REASON = re.compile(r"\$[0-9.]+, ", re.ASCII)
@@ -44,7 +46,8 @@ def find(task_id: str, *, of_user: int | None) -> VideoTask | None:
 
 
 def details(task: VideoTask, *, staff: bool) -> dict[str, Any]:
-    """Everything below the status; three statements (of `task` with its user), however long its timeline."""
+    """Everything below the status; three statements (of `task` with its user), however long its timeline; for staff of
+    a task in line three more."""
     attempts = key_labels.with_labels(task.generations.select_related("account")) if staff else task.generations.all()
     generations = list(attempts.order_by("-attempt")[:GENERATIONS_SHOWN])
     events = list(task.events.order_by("-id")[: EVENTS_SHOWN + 1])
@@ -80,6 +83,8 @@ def _now(task: VideoTask, now: datetime, *, staff: bool) -> dict[str, Any] | Non
         if position.state is State.IN_WORK:
             found["worker"] = position.worker
         found |= {"reason": position.reason or None, "tries": task.tries, "lostWorkers": task.deaths}
+        if (wait := waits.why(task)) is not None:
+            found["accounts"] = [camel(one, _ACCOUNT) for one in wait.accounts]
     return found
 
 
@@ -115,7 +120,7 @@ def _generation(one: Generation, *, staff: bool) -> dict[str, Any]:
 
 def _candidate(one: dict[str, Any], *, staff: bool) -> dict[str, Any]:
     """What the provider would charge is for staff."""
-    found = camel({"chosen": False, **one}, _CANDIDATE)
+    found = camel({"chosen": False, "code": None, **one}, _CANDIDATE)
     if not staff:
         del found["priceUsd"]
         found["reason"] = _PRICE_IN_REASON.sub("", found["reason"] or "")

@@ -10,6 +10,7 @@ from video.api.views.events import EventsView
 from video.api.views.keys import KeyRollView, KeysView, KeyView
 from video.api.views.lists import CreditsView, TasksView
 from video.api.views.models import ModelsView, QuoteView
+from video.api.views.pauses import PausesView, PauseView
 from video.api.views.people import AccountView, ResetConfirmView, ResetView, SignUpView
 from video.api.views.queues import QueuesView, TaskView
 from video.api.views.render import RenderView
@@ -63,6 +64,8 @@ urlpatterns = [
     path("api/keys", KeysView.as_view(), name="api-keys"),
     path("api/keys/<str:key_id>", KeyView.as_view(), name="api-key"),
     path("api/keys/<str:key_id>/roll", KeyRollView.as_view(), name="api-key-roll"),
+    path("api/pauses", PausesView.as_view(), name="api-pauses"),
+    path("api/pauses/<str:pause_id>", PauseView.as_view(), name="api-pause"),
     path("api/docs", DocsView.as_view(), name="api-docs"),
     path("api/schema", SchemaView.as_view(), name="api-schema"),
     # Last: new addresses go above.

@@ -18,12 +18,18 @@ from providers.contract import Submitted
 from providers.untrusted import storable
 from video.credits import ledger
 from video.engine.claims import Claim
+from video.engine.sql import SUBMIT_IS_PAUSED
 from video.engine.transitions import MARK_RUNNING
+from video.infra import database
 from video.models import Generation
 
 State = Generation.State
 #: The user was switched off between the admission and the submit.
 USER_OFF = "user_off"
+#: The same, of a pause of anything that the submit needed.
+PAUSED = "paused"
+#: Nothing was sent since an operator decided so: the task waits again.
+NOT_BEGUN = (USER_OFF, PAUSED)
 NOT_THE_MODELS_FAULT = (
     "busy",
     "gateway_answer",
@@ -31,7 +37,7 @@ NOT_THE_MODELS_FAULT = (
     "model_forbidden",  # perhaps a slip; where it holds, the account is closed for it
     "out_of_credits",
     "task_ended",
-    USER_OFF,
+    *NOT_BEGUN,
 )
 
 
@@ -104,13 +110,16 @@ def models_tried(task_id: str, run: int) -> set[str]:
 def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = False) -> bool:
     """Write down that the submit is about to be sent: planned → unknown, and the task runs.
 
-    Committed right before the socket is opened. Needs the fence and a lease that still holds; False: do not send.
+    Committed right before the socket is opened. Needs the fence, a lease that still holds, and that nothing which the
+    submit needs was paused when the statement began; False: do not send.
     `expects_call`: a call-back address goes along.
     """
     return _change(
         f"""
         WITH running AS (
-            {MARK_RUNNING} AND EXISTS (SELECT FROM video_generation WHERE id = %(id)s AND state = 'planned')
+            {MARK_RUNNING} AND EXISTS (
+                SELECT FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+                WHERE g.id = %(id)s AND g.state = 'planned' AND NOT {SUBMIT_IS_PAUSED})
             RETURNING id
         )
         UPDATE video_generation g SET state = 'unknown', sent_at = statement_timestamp(), expects_call = %(call)s
@@ -124,6 +133,16 @@ def mark_sent(claim: Claim, generation: Generation, *, expects_call: bool = Fals
             "call": expects_call,
         },
     )
+
+
+def is_paused(generation_id: str) -> bool:
+    """Whether operators have paused something that a submit of this attempt needs."""
+    found: bool = database.value(
+        f"""SELECT EXISTS (SELECT FROM video_generation g JOIN video_videotask t ON t.id = g.task_id
+            WHERE g.id = %s AND {SUBMIT_IS_PAUSED})""",  # noqa: S608 - a constant
+        [generation_id],
+    )
+    return found
 
 
 def put_back(generation_id: str) -> bool:

@@ -20,7 +20,7 @@ from django.utils.functional import SimpleLazyObject
 
 from providers.untrusted import shortened, storable
 from video.engine.outcomes import Park
-from video.engine.sql import RECORD_EVENT, UNHELD, USERS
+from video.engine.sql import RECORD_EVENT, SUBMIT_IS_PAUSED, UNHELD, USERS
 from video.infra import database
 from video.infra.rows import Columns
 from video.models import Generation, Stage, VideoTask
@@ -47,6 +47,7 @@ class Claim:
     #: What generate, poll and download work on: the last one; in generate the live one, if there is any.
     attempt: Generation | None = None
     user_is_active: bool = True
+    is_paused: bool = False  # in generate: operators have paused something that a submit of the attempt needs
     last_by: str = ""  # the worker of the claim before this one
     last_at: datetime | None = None  # when that claim was made
     lost: threading.Event = field(default_factory=threading.Event)
@@ -84,7 +85,8 @@ def claim(stage: Stage, task_ids: Sequence[str]) -> list[Claim]:
                     WHEN stage IN ('transcode', 'thumbnail') THEN coalesce(core_at, statement_timestamp()) END
             FROM free WHERE t.id = free.id RETURNING t.*, free.claimed_by AS last_by, free.claimed_at AS last_at
         )
-        SELECT t.last_by, t.last_at, u.is_active, {_TASK.of("t")}, {_ATTEMPT.of("g")}
+        SELECT t.last_by, t.last_at, u.is_active, t.stage = 'generate' AND {SUBMIT_IS_PAUSED},
+            {_TASK.of("t")}, {_ATTEMPT.of("g")}
         FROM claimed t JOIN {USERS} u ON u.id = t.user_id LEFT JOIN LATERAL (
             SELECT * FROM video_generation
             WHERE task_id = t.id AND t.stage IN ('generate', 'poll', 'download')
@@ -105,7 +107,9 @@ _TASK = Columns(VideoTask)
 _ATTEMPT = Columns(Generation, without={"candidates"})  # they are long
 
 
-def _claim_of(stage: Stage, last_by: str, last_at: datetime | None, user_is_active: bool, *values: Any) -> Claim:
+def _claim_of(
+    stage: Stage, last_by: str, last_at: datetime | None, user_is_active: bool, is_paused: bool, *values: Any
+) -> Claim:
     task: VideoTask = _TASK.row(values[: len(_TASK)])
     attempt: Generation | None = _ATTEMPT.row(values[len(_TASK) :])
     assert task.claimed_at is not None
@@ -118,6 +122,7 @@ def _claim_of(stage: Stage, last_by: str, last_at: datetime | None, user_is_acti
         claimed_at=task.claimed_at,
         attempt=attempt,
         user_is_active=user_is_active,
+        is_paused=is_paused,
         last_by=last_by,
         last_at=last_at,
         progress=task.progress,

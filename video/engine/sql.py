@@ -11,6 +11,8 @@ from typing import Final
 from django.contrib.auth import get_user_model
 from django.db import connection
 
+from video.models import Pause
+
 #: Of a row of video_videotask, or of a job of an operator: nobody holds it, or the lease has ended.
 UNHELD: Final = "(lease_until IS NULL OR lease_until < statement_timestamp())"
 
@@ -19,6 +21,23 @@ USERS: Final = connection.ops.quote_name(get_user_model()._meta.db_table)
 
 #: Of a row of video_videotask: its user is switched off, so no slot is given to it.
 USER_IS_OFF: Final = f"EXISTS (SELECT FROM {USERS} u WHERE u.id = video_videotask.user_id AND NOT u.is_active)"
+
+#: Of the user whose id is put in for {user}: operators have paused their tasks.
+USER_IS_PAUSED: Final = f"""EXISTS (
+    SELECT FROM video_pause p WHERE p.user_id = {{user}} AND {Pause.LIVE_SQL})"""
+
+#: Operators have paused everything.
+ALL_IS_PAUSED: Final = f"""EXISTS (
+    SELECT FROM video_pause p WHERE p.kind = 'everything' AND {Pause.LIVE_SQL})"""
+
+#: Of an attempt `g` of a task `t`: no submit of it may begin, since something that it needs is paused.
+SUBMIT_IS_PAUSED: Final = f"""EXISTS (SELECT FROM video_pause p WHERE {Pause.LIVE_SQL} AND CASE p.kind
+    WHEN 'everything' THEN true
+    WHEN 'user' THEN p.user_id = t.user_id
+    WHEN 'provider' THEN p.subject = g.provider
+    WHEN 'model' THEN p.subject = g.model
+    ELSE p.subject = g.provider || ' ' || (SELECT a.account FROM video_provideraccount a WHERE a.id = g.account_id)
+    END)"""  # noqa: S608 - a constant
 
 #: Of a row of video_workersign: a worker that takes new messages of the queue %(queue)s, seen in the last %(alive)s s.
 LISTENING: Final = """kind = 'worker' AND NOT draining AND gone_at IS NULL

@@ -23,6 +23,7 @@ from video.engine.position import State, position_of
 from video.engine.queues import QUEUE_OF
 from video.management.terminal import TerminalConsole
 from video.models import Generation, PeriodicRun, Stage, Status, TaskEvent, VideoTask
+from video.monitoring import waits
 from video.monitoring import workers as signs
 
 STILL_S = 10.0  # after so long without a move the user is told why
@@ -107,8 +108,8 @@ class Progress:
                     return NOTHING_RUNS
                 if position.state is State.DISK_FULL:
                     return f"The task waits: {workers.DISK_FULL}."
-                reason = f" ({position.reason})" if position.reason else ""
-                return f"The task waits for a free slot at a provider{reason}."
+                words = waits.waits_for(self.task)
+                return f"The task waits for {words}" + (f" ({position.reason})." if position.reason else ".")
         if position.since is None or position.since >= now - timedelta(seconds=STILL_S / 2):
             return ""
         if position.state is State.WAITS_FOR_CORE and workers.media_cores():

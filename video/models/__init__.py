@@ -7,6 +7,7 @@ Each is written by one area alone:
 - the ledger by `video.credits`
 - a login by `video.web.logins`, an upload by `video.web.uploads`, an answered call by `video.web.idempotency`
 - a record of an act by `video.audit`, a role by `video.web.roles`, an alert by `video.alerts`
+- a pause by `video.actions.pause`
 - the figures of an hour by `video.monitoring`, the roll-up of costs by `video.costs`
 
 What must never be false is a constraint here, so that a mistake there fails loudly.
@@ -33,6 +34,7 @@ from video.models.operations import (
     UserUsage,
     WorkerSign,
 )
+from video.models.pauses import Pause
 from video.models.prices import PriceRule
 from video.models.providers import Circuit, ModelSetting, ProviderAccount, ProviderKey
 from video.models.roles import Role
@@ -63,6 +65,7 @@ __all__ = [
     "LoginThrottle",
     "ModelSetting",
     "OperatorJob",
+    "Pause",
     "PeriodicRun",
     "PriceRule",
     "ProcessFigures",

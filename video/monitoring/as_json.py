@@ -44,6 +44,8 @@ def system(figures: System) -> dict[str, Any]:
         "stages": [_stage(one) for one in figures.stages],
         "accounts": [camel(one, _ACCOUNT) for one in figures.accounts],
         "keys": [camel(one, _KEY) for one in figures.keys],
+        "pauses": [camel(one, "id kind what reason by=pausedBy since until") for one in figures.paused],
+        "slowRenders": figures.slow_renders,
         "circuits": [camel(one, "model provider state faults open_s last_error") for one in figures.circuits],
         "workers": [camel(one, _WORKER) for one in figures.workers],
         "openCases": {

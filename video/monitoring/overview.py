@@ -13,9 +13,10 @@ from functools import cached_property
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
 from video.attempts import failure_texts, unsettled
-from video.monitoring import delivered, problems, providers, stages, stuck, workers
+from video.monitoring import delivered, problems, providers, slow, stages, stuck, workers
 from video.monitoring.problems import Figures, Problem
 from video.monitoring.stuck import Stuck
+from video.routing import availability
 from video.scheduling import storage_quota
 from video.scheduling.storage_quota import NOTHING, Use
 from video.webhooks import deliveries
@@ -42,13 +43,15 @@ class System(Figures):
 
 
 def read() -> System:
-    """All figures; sixteen statements."""
-    keys = providers.keys()
+    """All figures; seventeen statements."""
+    keys, now = providers.keys(), availability.read()
     return System(
         waiting=stages.waiting(),
         waiting_for_core=stages.waiting_for_core(),
         stages=stages.stages(),
-        accounts=providers.accounts(keys),
+        accounts=providers.accounts(keys, now),
+        paused=now.slots.paused,
+        slow_renders=slow.number(),
         keys=keys,
         circuits=providers.circuits(),
         workers=workers.workers(),

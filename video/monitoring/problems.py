@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigure
 from video.monitoring.stages import StageFigures, Waiting
 from video.monitoring.workers import Worker
 from video.routing import refusals
+from video.routing.pauses import Paused
 
 LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
@@ -42,6 +43,8 @@ class Figures:
     failure_texts: dict[str, Undecided] = field(default_factory=dict)  # not understood, by provider
     warnings: dict[str, int] = field(default_factory=dict)  # of the last day's videos, by code
     webhooks_due: int = 0  # that no worker has taken
+    paused: Sequence[Paused] = ()
+    slow_renders: int = 0  # jobs at a provider for longer than nearly all of their model
     at: datetime = field(default_factory=timezone.now)
 
 
@@ -335,7 +338,22 @@ def _in_doubt(figures: Figures) -> Iterator[Problem]:
             )
 
 
+def _paused(figures: Figures) -> Iterator[Problem]:
+    for one in figures.paused:
+        ends = "It ends by itself at its time." if one.until else "It stays until it is resumed."
+        yield Problem(
+            "paused",
+            False,
+            f"{one.told}.",
+            "Nothing new is sent for it. What is at a provider goes on, and no task is ended while it waits for it. "
+            f"{ends}",
+            f"Pauses, Resume; or `manage.py resume --id {one.id}`.",
+        )
+
+
 def _nothing_open(figures: Figures) -> Iterator[Problem]:
+    if any(account.state == "paused" for account in figures.accounts):
+        return  # somebody wanted that
     if figures.waiting.number and figures.accounts and not any(account.open for account in figures.accounts):
         yield Problem(
             "nothing_open",
@@ -419,6 +437,7 @@ def _failures(figures: Figures) -> Iterator[Problem]:
 
 
 _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
+    _paused,
     _no_sweeper,
     _no_worker,
     _no_webhook_worker,

@@ -10,10 +10,11 @@ from typing import Any
 
 from django.db import connection
 
-from providers.contract import Reason
+from providers import ranking
+from providers.contract import Reason, ReasonCode
 from video.models import ProviderKey
 from video.routing import availability, health, key_labels, slots
-from video.routing.availability import ModelState
+from video.routing.availability import Availability, ModelState
 from video.routing.slots import AccountState
 
 #: Seconds until a column's time; null when it is over.
@@ -46,6 +47,8 @@ class AccountFigures:
     @property
     def state(self) -> str:
         """In a few words, without times."""
+        if self.reason is not None and self.reason.code in ranking.DECIDED:
+            return "paused" if self.reason.code is ReasonCode.PAUSED else self.reason.text
         if self.closed_reason and not self.open:
             return f"closed: {self.closed_reason.replace('_', ' ')}"
         if not self.usable_keys and not self.open:
@@ -120,8 +123,8 @@ def keys() -> list[KeyFigures]:
     )
 
 
-def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
-    """Every account that a configured key belongs to, or that jobs run on; one statement."""
+def accounts(of_keys: list[KeyFigures], now: Availability | None = None) -> list[AccountFigures]:
+    """Every account that a configured key belongs to, or that jobs run on; one statement without `now`."""
     mine: dict[tuple[str, str], int] = {}
     labels = {(key.provider, key.fingerprint): key.label for key in of_keys}
     places = {(key.provider, key.account): at for at, key in reversed(list(enumerate(of_keys)))}
@@ -131,16 +134,16 @@ def accounts(of_keys: list[KeyFigures]) -> list[AccountFigures]:
     return sorted(
         (
             _account(one, mine.get((one.row.provider, one.row.account), 0), labels)
-            for one in account_states()
+            for one in account_states(now)
             if one.row.pk is not None and ((one.row.provider, one.row.account) in mine or one.live)
         ),
         key=lambda one: (one.provider, places.get((one.provider, one.account), len(places)), one.account, one.model),
     )
 
 
-def account_states() -> list[AccountState]:
-    """How each account stands; what closes its model to everybody closes it too. One statement."""
-    now = availability.read()
+def account_states(now: Availability | None = None) -> list[AccountState]:
+    """How each account stands; what closes its model to everybody closes it too. One statement without `now`."""
+    now = now or availability.read()
     models = now.of_all()
     return [_with_model(one, models.get(one.row.model)) for one in now.slots.accounts]
 

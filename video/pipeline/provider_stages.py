@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 State = Generation.State
 
 NOT_FOUND_DELAY_S = 20.0
+PAUSED = "paused by the operators: nothing new is sent"
 UNKNOWN_STILL = "whether the job began is not known yet"
 # Of submits that can't leave this machine: with the growing delays about a quarter of an hour.
 MOST_TRIES_TO_REACH = 20
@@ -74,20 +75,27 @@ def generate(claim: Claim) -> Outcome:
     if generation.state == State.ACCEPTED:  # by a worker that is gone, or by a call-back: it may have ended already
         return _to_poll(generation, at_once=True)
     if generation.state == State.PLANNED:
-        return _submit(claim, generation) if claim.user_is_active else _user_off(generation)
+        if not claim.user_is_active:
+            return _not_begun(generation, records.USER_OFF, "its user is switched off")
+        return _paused(generation) if claim.is_paused else _submit(claim, generation)
     settled = unknown_submits.settle(claim, generation)
     if settled is None:
-        return _submit(claim, generation)
+        return Park(unknown_submits.LOOKUP_RETRY_S, PAUSED) if claim.is_paused else _submit(claim, generation)
     if isinstance(settled, Submitted):
         return _to_poll(generation, at_once=claim.is_past_deadline)
     return settled
 
 
-def _user_off(generation: Generation) -> Outcome:
-    """Its user was switched off since the admission: nothing is sent, and the slot goes to somebody else."""
+def _paused(generation: Generation) -> Outcome:
+    refusals.end_try(generation)
+    return _not_begun(generation, records.PAUSED, PAUSED)
+
+
+def _not_begun(generation: Generation, code: str, reason: str) -> Outcome:
+    """An operator has switched something off since the admission: nothing is sent, and the slot is given back."""
     health.give_back_probe(generation.model, generation.user_id)
-    records.record_rejected(generation.pk, code=records.USER_OFF, message="")
-    return WaitForSlot("its user is switched off")
+    records.record_rejected(generation.pk, code=code, message="")
+    return WaitForSlot(reason)
 
 
 def _submit(claim: Claim, generation: Generation) -> Outcome:
@@ -144,8 +152,8 @@ def _send(claim: Claim, generation: Generation, image: StartImage | None, *, aga
         if again
         else records.mark_sent(claim, generation, expects_call=submission.expects_call)
     )
-    if not marked:
-        return Dropped()
+    if not marked:  # the task is somebody else's by now, or a pause began since the claim
+        return _paused(generation) if not again and records.is_paused(generation.pk) else Dropped()
     try:
         failpoint("generate.after_mark_sent")
         answer: Submitted | ProviderError = submission.send()
@@ -250,7 +258,7 @@ def _after_attempt(claim: Claim, last: Generation | None) -> Outcome:
     message = last.error_message or "The video provider could not make this video."
     if last.state == State.SUCCEEDED:
         return _to_download(last) if claim.stage is Stage.POLL else Advance(Stage.POLL)
-    if last.state == State.REJECTED and code in (*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF):
+    if last.state == State.REJECTED and code in (*accounts.NOT_THE_TASKS_FAULT, *records.NOT_BEGUN):
         return WaitForSlot(message)
     if last.state == State.LOST and not last.job_id and settings.RETRY_UNKNOWN_SUBMITS:
         return WaitForSlot("the outcome stayed unknown; trying again, as RETRY_UNKNOWN_SUBMITS says")

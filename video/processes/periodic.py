@@ -24,7 +24,7 @@ from video.monitoring import process_figures, trends
 from video.pipeline import media_stages
 from video.processes import retention
 from video.routing import accounts
-from video.scheduling import admission
+from video.scheduling import wait_deadline
 from video.web import idempotency, request_limits, uploads
 from video.web.logins import api_keys, sessions, throttle
 from video.webhooks import deliveries
@@ -92,7 +92,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("reconcile", 15, reconcile.reconcile),
     ("attach", 15, attach_requests.take_up_all),
     ("overdue", 15, due.wake_overdue),
-    ("waiting", 60, admission.expire_waiting),
+    ("waiting", 60, wait_deadline.expire_waiting),
     ("work_files", 60, sweep_work_files),
     ("stored_files", 15, retention.sweep),
     ("erasures", 15, retention.sweep_erasures),

@@ -29,6 +29,7 @@ from video.routing.slots import WITHOUT_MODEL
 RENDER = "720p"
 RENDER_LARGE = "1080p"
 NOT_HERE = Reason(ReasonCode.NO_KEY, "no key for it is configured")
+ANOTHER, LEFT_OUT = "another model was named", ReasonCode.LEFT_OUT.value
 _OF_PROVIDERS = frozenset(each.name for each in fields(GenerationRequest))
 
 
@@ -55,6 +56,7 @@ class Quote:
     picked: Candidate
     waits_for: str | None
     candidates: list[Candidate]
+    waits_for_code: str | None = None  # a ReasonCode
 
 
 def render_resolution(wanted: str, model: Model) -> str:
@@ -159,6 +161,9 @@ def candidates(
     }
     ranked = _rank(wanted, catalogue.MODELS, open_to, health, overrides)
     named = _named(wanted)
+    if named:  # that is why, whatever else is true of them
+        others = set(catalogue.BY_ID).difference(eligible, tried, [named])
+        ranked = [replace(one, reason=ANOTHER, code=LEFT_OUT) if one.model in others else one for one in ranked]
     # The sort is stable. A named model comes first, even when its task may go to other models by now.
     return sorted(ranked, key=lambda candidate: (not candidate.usable, candidate.model != named))
 
@@ -191,7 +196,7 @@ def quote(order: Order, *, user_id: int = health_of_models.ANOTHER_USER) -> Quot
     eligible = eligible_models(order)
     now = availability.read_measured()
     check_switched_on(order, eligible, now)
-    health, reasons, serving = now.health.seen_by(user_id), now.reasons(), now.serving(user_id)
+    health, reasons, serving = now.health.seen_by(user_id), now.reasons(user_id), now.serving(user_id)
     if serving.isdisjoint(eligible):  # as admission does, which adds the fallback models
         others = fallbacks(order, eligible)
         is_off = all(now.is_switched_off(model) for model in eligible)
@@ -203,8 +208,8 @@ def quote(order: Order, *, user_id: int = health_of_models.ANOTHER_USER) -> Quot
     # The task would wait for the model that is best once slots are free and circuits are closed.
     healthy = {model: replace(one, circuit_open=False) for model, one in health.items()}
     later = rank(dict.fromkeys(reasons), health=healthy)[0]
-    reason = next(candidate.reason for candidate in ranked if candidate.model == later.model)
-    return Quote(later, reason, ranked)
+    now_closed = next(candidate for candidate in ranked if candidate.model == later.model)
+    return Quote(later, now_closed.reason, ranked, now_closed.code)
 
 
 def check_switched_on(
@@ -246,7 +251,7 @@ def _why_left_out(wanted: Order | VideoTask, model: str, tried: Collection[str])
     if model in tried:
         why = "tried before, and could not"
     elif wanted.model_requested:
-        why = "another model was named"
+        why = ANOTHER
     elif wanted.resolution == RENDER_LARGE and RENDER_LARGE not in catalogue.BY_ID[model].resolutions:
         why = f"renders {RENDER} at most, and others {RENDER_LARGE}"
     return Reason(ReasonCode.LEFT_OUT, why)

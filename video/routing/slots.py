@@ -11,6 +11,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
@@ -19,11 +20,12 @@ from django.db import connection
 from providers import catalogue
 from providers.api_keys import ApiKey, account_of
 from providers.contract import Reason, ReasonCode
-from providers.ranking import FULL
+from providers.ranking import FULL, SWITCHED_OFF
 from video.infra import database
 from video.infra.toolkit import ADAPTERS, toolkit
 from video.models import Generation, ProviderAccount, ProviderKey
-from video.routing import refusals
+from video.routing import pauses, refusals
+from video.routing.pauses import Paused
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +86,21 @@ class AccountState:
 
 
 class Slots(list[Slot]):
-    """The open accounts, and for models that have none of them, why. `accounts`: all of them, open or not."""
+    """The open accounts, and for models that have none of them, why. `accounts`: all of them, open or not; `paused`:
+    what operators have paused.
+    """
 
-    def __init__(self, found: Iterable[Slot], closed: dict[str, Reason], accounts: Sequence[AccountState] = ()) -> None:
+    def __init__(
+        self,
+        found: Iterable[Slot],
+        closed: dict[str, Reason],
+        accounts: Sequence[AccountState] = (),
+        paused: Sequence[Paused] = (),
+    ) -> None:
         super().__init__(found)
         self.closed = closed
         self.accounts = accounts
+        self.paused = paused
 
     def usable(self, model: str) -> int:
         """How many jobs of a model may be live at once as its accounts stand."""
@@ -143,7 +154,7 @@ def snapshot_of(text: str) -> Slots:
         for (name, fingerprint), account in wanted.items()
         if (name, fingerprint) not in known
     ]
-    return _slots(rows, keys, live, wanted)
+    return _slots(rows, keys, live, wanted, pauses.snapshot_of(read["pauses"]))
 
 
 def _row_of(table: type[Any], columns: dict[str, Any]) -> Any:
@@ -165,8 +176,11 @@ def lock_all() -> Slots | None:
     None: a configured key has no rows yet, or outdated ones (`attempts.configured_keys` makes them).
     """
     wanted, rows = wanted_keys(), accounts_locked()
-    keys, live = _keys_of(json.loads(database.value(f"SELECT json_build_object({_KEYS})::text")))
-    return _slots(rows, keys, live, wanted) if _complete(wanted, rows, keys) else None
+    read = json.loads(database.value(f"SELECT json_build_object({_KEYS})::text"))
+    keys, live = _keys_of(read)
+    if not _complete(wanted, rows, keys):
+        return None
+    return _slots(rows, keys, live, wanted, pauses.snapshot_of(read["pauses"]))
 
 
 def availability(slots: Slots, *, full: Reason | None = None) -> dict[str, Reason | None]:
@@ -188,7 +202,9 @@ def free(slots: Iterable[Slot]) -> dict[str, int]:
     return dict(found)
 
 
-def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wanted: Wanted) -> Slots:
+def _slots(
+    rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wanted: Wanted, paused: list[Paused]
+) -> Slots:
     mine: dict[tuple[str, str], list[ProviderKey]] = defaultdict(list)
     for key in keys:
         if (key.provider, key.fingerprint) in wanted:
@@ -197,7 +213,7 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wan
 
     found: list[Slot] = []
     states: list[AccountState] = []
-    reasons: dict[str, tuple[int, str]] = {}  # the most hopeful of each model
+    reasons: dict[str, tuple[int, Reason]] = {}  # the most hopeful of each model
     for row in rows:
         of_account = mine.get((row.provider, row.account))
         most = limit(row, lowered=row.is_lowered)  # type: ignore[attr-defined]  # computed by the query
@@ -209,10 +225,11 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wan
         offering = [key for key in of_account if adapter.offers(row.model, shapes[key.provider, key.fingerprint])]
         active = [key.fingerprint for key in offering if key.state == ProviderKey.State.ACTIVE and not key.refusals]
         to_try = [key.fingerprint for key in offering if _may_try_key(key)]
-        reason = _why_closed(row, offering, most, is_usable=bool(active or to_try))
-        if reason is not None:
-            reasons[row.model] = min(reason, reasons.get(row.model, reason))
-            states.append(AccountState(row, jobs, most, Reason(ReasonCode.CLOSED, reason[1]), 0, 0))
+        pause = pauses.of_account(paused, row.provider, row.model, row.account)
+        closed = _why_closed(row, offering, most, pause, is_usable=bool(active or to_try))
+        if closed is not None:
+            reasons[row.model] = min(closed, reasons.get(row.model, closed), key=itemgetter(0))
+            states.append(AccountState(row, jobs, most, closed[1], 0, 0))
             continue
         is_try = row.refusals > 0
         usable = min(most, 1 if is_try else most if active else len(to_try))
@@ -220,7 +237,7 @@ def _slots(rows: list[ProviderAccount], keys: list[ProviderKey], live: Live, wan
         states.append(AccountState(row, jobs, most, None if free else FULL, free, usable))
         of_key = {key: live.of_key[row.provider, key] for key in active}
         found.append(Slot(row, free, sorted(active, key=of_key.__getitem__), of_key, to_try=to_try, is_try=is_try))
-    return Slots(found, {model: Reason(ReasonCode.CLOSED, text) for model, (_, text) in reasons.items()}, states)
+    return Slots(found, {model: reason for model, (_, reason) in reasons.items()}, states, paused)
 
 
 #: Seconds until a refused key or account is tried again; negative: for so long it could have been.
@@ -247,10 +264,11 @@ _KEYS = f"""
     'keys', (SELECT coalesce(
         json_agg(to_jsonb(k) - ARRAY['checked_at', 'refused_since', 'retry_at'] ORDER BY k.id), '[]') FROM (
         SELECT *, {_RETRY_S} FROM video_providerkey) k),
+    'pauses', {pauses.SNAPSHOT},
     'live', (SELECT coalesce(json_agg(json_build_array(provider, key_fingerprint, account_id, jobs)), '[]') FROM (
         SELECT provider, key_fingerprint, account_id, count(*) AS jobs FROM video_generation
         WHERE state {Generation.LIVE_SQL} GROUP BY provider, key_fingerprint, account_id) l)"""  # noqa: S608 - constants
-#: One column of a SELECT: every account and key, and the live jobs of each, as text for `snapshot_of`.
+#: One column of a SELECT: every account and key, the live jobs of each, and all pauses, as text for `snapshot_of`.
 SNAPSHOT = f"json_build_object({_ACCOUNTS}, {_KEYS})::text"
 
 
@@ -310,26 +328,44 @@ def _may_try(row: ProviderAccount) -> bool:
     return retry_s <= -(refusals.wait_for_read_s(row.provider) if reads_tell else 0.0)
 
 
-def _why_closed(row: ProviderAccount, keys: list[ProviderKey], most: int, *, is_usable: bool) -> tuple[int, str] | None:
-    """(how far from opening, in words) of an account where no job may start now; None when it is open.
+def _why_closed(
+    row: ProviderAccount, keys: list[ProviderKey], most: int, pause: Paused | None, *, is_usable: bool
+) -> tuple[int, Reason] | None:
+    """(how far from opening, why) of an account where no job may start now; None when it is open.
 
-    `keys`: those of the account that offer the model; `is_usable`: a job may use one of them; `most`: its limit.
+    `keys`: those of the account that offer the model; `is_usable`: a job may use one of them; `most`: its limit. What
+    an operator decided comes before what the provider did.
     """
     if not keys:
-        return _FARTHEST, WITHOUT_MODEL
+        return _FARTHEST, Reason(ReasonCode.CLOSED, WITHOUT_MODEL)
+    if row.slots_override == 0:
+        return 7, _off("its limit is 0 jobs at once")
+    if all(key.state == ProviderKey.State.DRAINING for key in keys):
+        return 6, _off("its key takes no new jobs")
+    if pause is not None:
+        return 1, pause.why
+    found = _why_refused(row, keys, most, is_usable=is_usable)
+    return None if found is None else (found[0], Reason(ReasonCode.CLOSED, found[1]))
+
+
+def _off(how: str) -> Reason:
+    """Why an account that an operator switched off takes no jobs."""
+    return Reason(ReasonCode.SWITCHED_OFF, f"{SWITCHED_OFF.text}: {how}")
+
+
+def _why_refused(
+    row: ProviderAccount, keys: list[ProviderKey], most: int, *, is_usable: bool
+) -> tuple[int, str] | None:
     if most == 0:
-        return 5, "its limit is 0 jobs at once"
+        return 5, "its provider allows 0 jobs at once"
     if row.closed_reason and not (row.refusals and _may_try(row)):
         return (3 if row.closed_reason == "model_forbidden" else 2), _WORDS.get(row.closed_reason, row.closed_reason)
     if row.refusals and not _may_try(row):
         return 0, f"the provider refused it a moment ago{_again(row)}"
     if not is_usable:
-        states = {key.state for key in keys}
         refused = [key for key in keys if key.state == ProviderKey.State.ACTIVE]
         if refused:
             return 0, f"its key was refused a moment ago{_again(refused[0])}"
-        if ProviderKey.State.DRAINING in states:
-            return 1, "its key takes no new jobs"
         return 4, "its key was refused"
     left_s: float | None = row.cooldown_s  # type: ignore[attr-defined]  # computed by the query
     if left_s is not None and left_s > 0:

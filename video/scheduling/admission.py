@@ -10,18 +10,15 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Collection
-from datetime import timedelta
 from decimal import Decimal
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Now
 
 from providers import catalogue
 from providers.errors import OutOfCredits
 from providers.ranking import Candidate
-from video.attempts import configured_keys, records, task_moves
+from video.attempts import configured_keys, task_moves
 from video.engine import transitions, workers
 from video.engine.claims import WORKER
 from video.engine.sql import UNHELD
@@ -39,11 +36,7 @@ AT_ONCE = 50  # of them chosen by one statement
 #: Tasks that have a slot and wait for a worker. More would be dispatched again and again; a task that is admitted later
 #: is chosen later, and more fairly.
 MOST_READY = 100
-EXPIRE_BATCH, EXPIRE_BATCHES = 500, 20  # each minute
 _LOCK = 0x736C6F7473  # of pg_try_advisory_xact_lock
-#: Code and message for a task that waited too long.
-NO_ROOM = ("no_capacity", "No video provider had room for this video in time.")
-SWITCHED_OFF = (records.USER_OFF, "This video was not begun in time, since its account is switched off.")
 LARGEST_USD = Decimal("999999.9999")  # what the column holds
 MAX_ATTEMPTS = 5  # of one run; the last cause then ends the task
 
@@ -276,30 +269,3 @@ def _refused_lately(task_ids: list[str]) -> dict[str, set[int]]:
     for task_id, account_id in rows:
         found[task_id].add(account_id)
     return found
-
-
-def expire_waiting() -> int:
-    """End tasks that have waited for WAIT_DEADLINE_SECONDS, also in parts: those are admitted and refused again and
-    again, and had the first slot of their run so long and a task's deadline ago. Those of users who are switched off
-    end like the others. Returns how many ended."""
-    ended = 0
-    for _ in range(EXPIRE_BATCHES):
-        overdue = _overdue()
-        for task in overdue:
-            code, message = NO_ROOM if task.user.is_active else SWITCHED_OFF
-            ended += transitions.fail_waiting(task, code=code, message=message)
-        if len(overdue) < EXPIRE_BATCH:
-            break
-    return ended
-
-
-def _overdue() -> list[VideoTask]:
-    long_ago = Now() - timedelta(seconds=settings.WAIT_DEADLINE_SECONDS)
-    attempts = Generation.objects.filter(task=OuterRef("pk"), run=OuterRef("run")).order_by("attempt")
-    had_slot = Q(deadline_at__isnull=False)  # so that the attempts of no other task are read
-    late = Q(admit_at__lt=long_ago) | (
-        had_slot & Q(first_slot_at__lt=long_ago - timedelta(seconds=settings.TASK_DEADLINE_SECONDS))
-    )
-    waiting = VideoTask.objects.filter(admit_at__isnull=False)
-    found = waiting.annotate(first_slot_at=Subquery(attempts.values("planned_at")[:1])).filter(late)
-    return list(found.select_related("user").order_by("admit_at")[:EXPIRE_BATCH])

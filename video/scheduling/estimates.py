@@ -11,11 +11,13 @@ from datetime import datetime
 from django.conf import settings
 
 from providers import catalogue
+from providers.contract import Reason
 from providers.models import Model
-from video.engine.sql import USERS
+from video.engine.sql import USER_IS_PAUSED, USERS
 from video.infra import database
 from video.models import Generation
 from video.routing import availability
+from video.routing.availability import Availability
 from video.routing.health import ANOTHER_USER
 from video.scheduling import fair_share
 
@@ -27,6 +29,15 @@ MOST_COUNTED = 100_000  # waiting tasks
 CACHE_S = 30.0
 PLACE_CACHE_S = 2.0  # for a task's place; longer where the answer took long
 MOST_CACHED = 500
+
+OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
+#: One column of a SELECT from video_videotask `t`: of a waiting task, how many of its user's go before it, counted up
+#: to %(most)s; else null.
+OWN_BEFORE = """CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
+            SELECT FROM video_videotask o
+            WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
+                AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %(most)s
+        ) own) END"""
 
 # Before there is anything measured: polling, download, transcode, thumbnail and save of a video of 5 s on one core.
 OWN_SHARE_S = 8
@@ -50,6 +61,7 @@ class _Figures:
     taken_s: float | None  # from the slot to the finished video, in the median
     lines: list[UserBacklog]
     slots: Mapping[int, int]  # that jobs may use as things stand, by user, as `Availability.usable_slots`
+    now: Availability
 
     def slots_of(self, user_id: int | None) -> int:
         """Slots of these models that jobs of this user may use now; 0 where none may start."""
@@ -65,6 +77,7 @@ class Place:
 
     position: int  # 1: it is the next
     expected_wait_s: int | None  # until it has a slot; None when its models have none at all now
+    waits_for: Reason | None = None  # why none of its models takes a job of its user now, FULL where slots are taken
 
 
 _cache: dict[tuple[str, ...], tuple[float, _Figures]] = {}
@@ -91,9 +104,10 @@ def place(models: Sequence[str], *, user_id: int, own: int, rerun: bool, created
     ahead = tasks_before(figures.lines, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
     known = [catalogue.BY_ID[model] for model in models if model in catalogue.BY_ID]
     slots = figures.slots_of(user_id)
+    waits_for = figures.now.waits_for(models, user_id)
     if not known or not slots:
-        return Place(ahead + 1, None)
-    return Place(ahead + 1, math.ceil((ahead + 1) / slots * _taken_s(figures, known[0])))
+        return Place(ahead + 1, None, waits_for)
+    return Place(ahead + 1, math.ceil((ahead + 1) / slots * _taken_s(figures, known[0])), waits_for)
 
 
 def tasks_before(
@@ -145,6 +159,9 @@ def _figures(models: tuple[str, ...], most_age_s: float) -> _Figures:
     return known[1]
 
 
+_IS_PAUSED = USER_IS_PAUSED.format(user="a.id")
+
+
 def _measure(models: tuple[str, ...]) -> _Figures:
     """The time taken leaves out the wait for a slot: the tasks that go before are counted as they are now."""
     rows = database.fetch(
@@ -182,8 +199,8 @@ def _measure(models: tuple[str, ...]) -> _Figures:
             u.user_id, u.fresh, u.reruns, u.oldest_at, greatest({fair_share.LATELY}, coalesce(at_work.jobs, 0)),
             coalesce(s.weight, 1)
         FROM (SELECT) one LEFT JOIN (
-            waiting u CROSS JOIN LATERAL (  -- users who are switched off get no slot
-                SELECT FROM {USERS} a WHERE a.id = u.user_id AND a.is_active LIMIT 1) active
+            waiting u CROSS JOIN LATERAL (  -- users who are switched off or paused get no slot
+                SELECT FROM {USERS} a WHERE a.id = u.user_id AND a.is_active AND NOT {_IS_PAUSED} LIMIT 1) active
         ) ON true
         LEFT JOIN at_work ON at_work.user_id = u.user_id
         LEFT JOIN video_usershare s ON s.user_id = u.user_id
@@ -203,4 +220,5 @@ def _measure(models: tuple[str, ...]) -> _Figures:
     )
     taken_s, running_s, snapshot = rows[0][:3]
     lines = [UserBacklog(*row[3:]) for row in rows if row[3] is not None]
-    return _Figures(taken_s, lines, availability.snapshot_of(snapshot).usable_slots(models), running_s)
+    now = availability.snapshot_of(snapshot)
+    return _Figures(taken_s, lines, now.usable_slots(models), now, running_s)

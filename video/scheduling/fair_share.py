@@ -1,10 +1,10 @@
 """Whose turn it is: fair share between users, for provider slots here and for cores in `transcode_slots.py`.
 
-The user with the least usage for their weight goes first; one who is switched off gets no slot. A user's usage is the
-larger of the jobs in flight for them and the grants of late, which decay by half every HALF_LIFE_S. It is counted
-before the next grant, so a user without usage goes first whatever the weights, and none starves. Among one user's tasks
-the highest priority goes first, then the oldest; between users of equal usage, the oldest task. Reruns come after all
-fresh work.
+The user with the least usage for their weight goes first; one who is switched off or paused gets no slot. A user's
+usage is the larger of the jobs in flight for them and the grants of late, which decay by half every HALF_LIFE_S. It is
+counted before the next grant, so a user without usage goes first whatever the weights, and none starves. Among one
+user's tasks the highest priority goes first, then the oldest; between users of equal usage, the oldest task. Reruns
+come after all fresh work.
 
 A line is what one user has waiting for the same models with the same `fallback`. Its tasks differ in nothing else that
 counts here, so each line costs one index probe however long it is.
@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from video.attempts import records
-from video.engine.sql import USERS
+from video.engine.sql import ALL_IS_PAUSED, USER_IS_PAUSED, USERS
 from video.models import Generation, UserUsage, VideoTask
 from video.routing import accounts
 
@@ -37,9 +37,9 @@ SELECT user_id, %(resource)s, count(*) FROM {{rows}} GROUP BY user_id ORDER BY u
 ON CONFLICT (user_id, resource) DO UPDATE SET as_of = statement_timestamp(), amount = excluded.amount
     + u.amount * {_LEFT.format(row="u")}"""  # noqa: S608 - constants of this module
 
-# Every line of a user who is not switched off, by a loose scan of task_waiting_for_slot: one probe of it for each, and
-# one of the users' primary key.
-LINES = f"""every_line AS (
+# Every line, by a loose scan of task_waiting_for_slot: one probe of it for each. Then those of users who are neither
+# switched off nor paused, and none while everything is, with one more probe of the users' primary key for each.
+EVERY_LINE = """every_line AS (
     (SELECT user_id, eligible_models, fallback FROM video_videotask WHERE admit_at IS NOT NULL
         ORDER BY user_id, eligible_models, fallback LIMIT 1)
     UNION ALL
@@ -49,11 +49,14 @@ LINES = f"""every_line AS (
             AND (user_id, eligible_models, fallback) > (l.user_id, l.eligible_models, l.fallback)
         ORDER BY user_id, eligible_models, fallback LIMIT 1
     ) next
-),
+)"""
+LINES = f"""{EVERY_LINE},
 line AS MATERIALIZED (
     -- The LIMIT keeps the planner from reading all users.
     SELECT l.* FROM every_line l CROSS JOIN LATERAL (
-        SELECT FROM {USERS} u WHERE u.id = l.user_id AND u.is_active LIMIT 1) active
+        SELECT FROM {USERS} u WHERE u.id = l.user_id AND u.is_active
+            AND NOT {USER_IS_PAUSED.format(user="u.id")} LIMIT 1) active
+    WHERE NOT {ALL_IS_PAUSED}
 )"""  # noqa: S608 - constants
 
 
@@ -168,7 +171,7 @@ def waiting(
         "without": list(without),
         "resource": Resource.SLOT.value,
         "half_life": HALF_LIFE_S,
-        "not_its_fault": [*accounts.NOT_THE_TASKS_FAULT, records.USER_OFF],
+        "not_its_fault": [*accounts.NOT_THE_TASKS_FAULT, *records.NOT_BEGUN],
         **_kept(kept_out),
     }
     return [Waiting(task, *(getattr(task, name) for name in Waiting._fields[1:])) for task in _tasks(WAITING, params)]

@@ -19,6 +19,7 @@ from django.views.decorators.csrf import csrf_protect
 from unfold.sites import UnfoldAdminSite
 
 from providers.untrusted import printable
+from video.routing import pauses
 from video.web import second_factor_pages
 from video.web.logins import second_factor
 from video.web.logins.second_factor import Standing
@@ -92,7 +93,10 @@ class Site(UnfoldAdminSite):
             links.append({"title": "Change password", "link": reverse("admin:password_change")})
         if settings.ADMIN_SECOND_FACTOR != "off":
             links.append({"title": "Second factor", "link": reverse("admin:second_factor")})
-        return {**super().each_context(request), "colors": {}, "account_links": links}
+        found = {**super().each_context(request), "colors": {}, "account_links": links}
+        if not found["has_permission"]:
+            return found
+        return {**found, "pauses": pauses.lately(), "may_pause": request.user.has_perm("video.pause")}
 
     def _is_staff(self, request: HttpRequest) -> bool:
         return super().has_permission(request)

@@ -151,7 +151,7 @@ def test_the_list_needs_as_many_queries_for_many_as_for_one(
     operator: Client, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     seen("0")
-    with django_assert_max_num_queries(8) as captured:
+    with django_assert_max_num_queries(9) as captured:
         page(operator, LIST)
     for number in range(1, 5):
         seen(str(number))

@@ -120,7 +120,7 @@ class TestPage:
     ) -> None:
         configured_keys.sync()
         everybody()
-        with django_assert_max_num_queries(18) as captured:
+        with django_assert_max_num_queries(20) as captured:
             page(operator)
         for number in range(5):
             accepted(make_task(), f"job-{number}")

@@ -28,7 +28,7 @@ from video.api.urls import urlpatterns
 from video.api.views.video import StatusView
 from video.attempts import clamped
 from video.pipeline import start_images
-from video.scheduling import admission
+from video.scheduling import wait_deadline
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = openapi.document()
@@ -177,7 +177,7 @@ def test_every_code_of_a_failed_task_is_described() -> None:
     found |= set(re.findall(outcome, of_providers))
     for pattern in (r'Fail\(\s*"([a-z_]+)"', r'ends_as="([a-z_]+)"', r'\berror_code="([a-z_]+)"'):
         found |= set(re.findall(pattern, text_of_all))
-    found |= {NEVER_SEEN, clamped.CODE, admission.NO_ROOM[0]}
+    found |= {NEVER_SEEN, clamped.CODE, wait_deadline.NO_ROOM[0]}
     assert found - set(TASK_CODES) == set()
     assert {code for code in TASK_CODES if f'"{code}"' not in text_of_all and code not in found} == set()
 

@@ -65,6 +65,7 @@ def test_the_catalogue_is_listed_with_what_each_model_can(api: Client) -> None:
     assert pika["availability"] == {
         "available": True,
         "reason": None,
+        "reasonCode": None,
         "freeSlots": configured.SLOTS_PER_KEY,
         "circuit": "closed",
         "successRate": None,
@@ -151,6 +152,7 @@ def test_a_quote_says_model_price_and_time_and_makes_nothing(
         "expectedSeconds": data["expectedSeconds"],
         "startsNow": True,
         "waitsFor": None,
+        "waitsForCode": None,
         "simulated": True,
     }
     assert type(data["expectedSeconds"]) is int

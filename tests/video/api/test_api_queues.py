@@ -88,7 +88,7 @@ class TestSystem:
                 "stages",
                 "accounts",
             ),
-            *("keys", "circuits", "workers", "openCases", "warnings", "storage"),
+            *("keys", "circuits", "workers", "openCases", "warnings", "storage", "pauses", "slowRenders"),
         }
         assert found["healthy"] is True
         assert found["troubles"] == []

@@ -79,6 +79,9 @@ COSTS: dict[str, tuple[int, Ask]] = {
     "api-usage get": (2, get("/api/usage?by=day,model,outcome")),
     "api-queues get": (6, get("/api/queues/status")),
     "api-queues-task get": (6, get("/api/queues/tasks/{waiting}")),
+    "api-pauses get": (1, get("/api/pauses")),  # of staff: one more
+    "api-pauses post": (1, send("post", "/api/pauses", {"everything": True})),
+    "api-pause delete": (1, send("delete", "/api/pauses/1")),
     "api-hooks get": (2, get("/api/webhooks")),
     "api-hooks post": (6, send("post", "/api/webhooks", {"url": "https://hooks.example.com/y"})),
     "api-hooks-secret get": (4, get("/api/webhooks/secret")),

@@ -7,6 +7,7 @@ from pytest_django import Settings
 
 from providers import catalogue, ranking
 from providers.catalogue import BY_ID, UnknownModel
+from providers.contract import Reason, ReasonCode
 from tests.factories import make_task
 from video.infra import toolkit
 from video.models import ModelSetting, ProviderAccount
@@ -198,6 +199,15 @@ class TestCandidates:
         assert len(ranked) == len(BY_ID)
         assert {one.reason for one in ranked if one.model == "kling-2.6"} == {"another model was named"}
 
+    def test_whatever_else_is_true_of_the_others_another_was_named(self) -> None:
+        ModelSetting.objects.create(model="kling-2.5-turbo", enabled=False)
+        health.note_fault("kling-2.6", "kling", "no answer")
+        task = make_task(model_requested="gen4.5", duration_s=10)
+        ranked = model_choice.candidates(task, free("gen4.5", "kling-3.0"))
+        assert {(one.reason, one.code) for one in ranked if one.model != "gen4.5"} == {
+            ("another model was named", "left_out")
+        }
+
     def test_a_named_model_goes_first_even_when_others_may_run_it(self) -> None:
         task = make_task(model_requested="gen4.5", fallback=True)
         task.eligible_models = [*task.eligible_models, "kling-2.5-turbo"]
@@ -205,14 +215,16 @@ class TestCandidates:
             "gen4.5",
             "kling-2.5-turbo",
         ]
-        later = model_choice.candidates(task, {**free(), "gen4.5": "account full"})
+        later = model_choice.candidates(task, {**free(), "gen4.5": Reason(ReasonCode.CLOSED, "account full")})
         assert [one.model for one in later if one.usable] == ["kling-2.5-turbo"]
 
     def test_health_switches_and_slots_count(self) -> None:
         ModelSetting.objects.create(model="kling-2.5-turbo", enabled=False)
         for _ in range(5):
             health.note_fault("kling-2.6", "kling", "no answer")
-        ranked = model_choice.candidates(make_task(model_requested=""), {**free("gen4.5"), "pika-2.2": "account full"})
+        ranked = model_choice.candidates(
+            make_task(model_requested=""), {**free("gen4.5"), "pika-2.2": Reason(ReasonCode.CLOSED, "account full")}
+        )
         assert ranked[0].model == "pika-turbo"
         reasons = {one.model: one.reason for one in ranked if not one.usable}
         assert reasons["kling-2.5-turbo"] == "switched off by the operator"

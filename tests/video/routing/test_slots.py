@@ -229,7 +229,7 @@ def test_an_account_with_a_limit_of_none_is_closed(configure: Any) -> None:
     configured_keys.sync()
     change(ONE.fingerprint, slots_override=0)
     assert slot_of(ONE.fingerprint) is None
-    assert str(slots.availability(slots.read())[MODEL]) == "its limit is 0 jobs at once"
+    assert str(slots.availability(slots.read())[MODEL]) == "switched off by the operator: its limit is 0 jobs at once"
 
 
 def test_models_without_a_key_are_not_spoken_of(configure: Any) -> None:
@@ -273,7 +273,11 @@ def test_a_cool_down_that_is_over_counts_no_more(configure: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "reason"), [("draining", "its key takes no new jobs"), ("quarantined", "its key was refused")]
+    ("state", "reason"),
+    [
+        ("draining", "switched off by the operator: its key takes no new jobs"),
+        ("quarantined", "its key was refused"),
+    ],
 )
 def test_a_key_that_is_not_active_gets_no_new_job(configure: Any, state: str, reason: str) -> None:
     configure(ONE, TWO, studio=[ONE, TWO])

@@ -14,7 +14,7 @@ from video.credits import ledger
 from video.engine import transitions
 from video.infra import database
 from video.models import Generation, ProviderAccount, UserShare, UserUsage, VideoTask
-from video.scheduling import admission, fair_share
+from video.scheduling import admission, fair_share, wait_deadline
 
 pytestmark = pytest.mark.django_db
 IMAGE = {"image_url": "https://example.com/cat.png"}  # runs on another model than a task from text
@@ -278,13 +278,13 @@ def test_a_user_who_is_kept_out_of_a_model_waits_without_taking_a_place_in_its_l
 def test_a_task_that_waited_too_long_fails_with_its_refund() -> None:
     old, new = make_task(), make_task()
     VideoTask.objects.filter(pk=old.pk).update(admit_at="2020-01-01T00:00:00Z")
-    assert admission.expire_waiting() == 1
+    assert wait_deadline.expire_waiting() == 1
     task = reload(old)
     assert (task.status, task.error_code) == ("failed", "no_capacity")
     assert task.error_message
     assert ledger.balance(task.user_id) == 1000
     assert reload(new).is_active
-    assert admission.expire_waiting() == 0
+    assert wait_deadline.expire_waiting() == 0
 
 
 def test_a_task_that_is_refused_again_and_again_does_not_wait_for_ever() -> None:
@@ -293,9 +293,9 @@ def test_a_task_that_is_refused_again_and_again_does_not_wait_for_ever() -> None
     claim = claimed(task)
     records.record_rejected(generation.pk, code="busy", message="")
     transitions.wait_for_slot(claim, delay_s=0, reason="busy")
-    assert admission.expire_waiting() == 0
+    assert wait_deadline.expire_waiting() == 0
     Generation.objects.filter(task=task).update(planned_at="2020-01-01T00:00:00Z")
-    assert admission.expire_waiting() == 1
+    assert wait_deadline.expire_waiting() == 1
     assert reload(task).error_code == "no_capacity"
 
 

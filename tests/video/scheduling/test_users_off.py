@@ -15,7 +15,7 @@ from video.engine import transitions
 from video.models import Generation, ProviderAccount, Stage, VideoTask
 from video.monitoring import overview
 from video.pipeline import runner
-from video.scheduling import admission, estimates, fair_share
+from video.scheduling import admission, estimates, fair_share, wait_deadline
 
 pytestmark = pytest.mark.django_db
 
@@ -116,9 +116,9 @@ def test_a_job_at_its_provider_goes_on(user: AbstractBaseUser) -> None:
 def test_what_waited_too_long_ends_with_its_refund_and_the_true_cause(user: AbstractBaseUser) -> None:
     task = make_task(user)
     switch(user, on=False)
-    assert admission.expire_waiting() == 0
+    assert wait_deadline.expire_waiting() == 0
     VideoTask.objects.filter(pk=task.pk).update(admit_at="2020-01-01T00:00:00Z")
-    assert admission.expire_waiting() == 1
+    assert wait_deadline.expire_waiting() == 1
     assert (reload(task).status, reload(task).error_code) == ("failed", "user_off")
     assert ledger.balance(user.pk) == 1000
 

@@ -6,6 +6,7 @@ from django.conf import settings
 
 from media_pipeline.warnings import KINDS
 from providers import catalogue, ranking
+from providers.contract import ReasonCode
 from providers.models import Sound
 from providers.registry import PROVIDERS
 from video.actions.cancel import Refund
@@ -112,6 +113,8 @@ TASK = shape(
     errorCode=optional(ERROR_CODE),
     position=optional(whole("While it waits for a slot: its place in the line.", 1)),
     expectedWait=optional(whole("While it waits for a slot: seconds until it gets one, as far as can be said.", 0)),
+    waitsFor=optional(text("While it waits for a slot, and none of its models takes it now: why.")),
+    waitsForCode=optional(text("The same as a code, such as `full`, `paused` or `switched_off`. New ones may come.")),
     expiresAt=optional(moment("Of a success: when its files are deleted, where that is known.")),
     expiredAt=optional(moment("When its files were deleted, because their time was over.")),
     gone=optional(GONE),
@@ -304,11 +307,15 @@ SESSIONS = shape(
 # --- models and prices -----------------------------------------------------------------------------------------------
 
 SECONDS = number("Seconds.", 0)
+REASON_CODE = text(
+    "The reason as a code: " + ", ".join(f"`{one}`" for one in ReasonCode) + ". New ones may come.", example="paused"
+)
 AVAILABILITY = shape(
     "Availability",
     "Whether the model could take a job now.",
     available=flag("Whether it could."),
     reason=maybe(text("Why not.")),
+    reasonCode=maybe(REASON_CODE),
     freeSlots=whole("Jobs that could start now.", 0),
     circuit=one_of(("closed", "half_open", "open"), "`open`: left out, since its jobs failed lately. A closed list."),
     successRate=maybe(number("Of its last jobs; null: not measured.", 0, 1)),
@@ -395,6 +402,7 @@ CANDIDATE_FIELDS: dict[str, Schema] = {
     ),
     "renderSeconds": maybe(described(SECONDS, "Of a render; null where it can't make the video.")),
     "reason": maybe(text("What speaks for or against it.")),
+    "reasonCode": maybe(described(REASON_CODE, "Of one that can't be used: the reason as a code. New ones may come.")),
 }
 CANDIDATE = shape("Candidate", "One model and what speaks for or against it.", **CANDIDATE_FIELDS)
 QUOTE = shape(
@@ -410,6 +418,7 @@ QUOTE = shape(
     expectedSeconds=whole("Until it would be done, without waiting for a slot.", 0),
     startsNow=flag("Whether it would start at once."),
     waitsFor=maybe(text("What it would wait for.")),
+    waitsForCode=maybe(REASON_CODE),
     simulated=flag("Whether videos are simulated here."),
     candidates=many(CANDIDATE, "All models."),
 )

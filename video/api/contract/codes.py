@@ -205,6 +205,7 @@ CODES: dict[str, Code] = {
     "user_off": _code(
         409, meaning="The task's user is switched off.", remedy="Operators: switch the user on, then retry."
     ),
+    "not_paused": _code(409, meaning="The pause has ended.", remedy="Nothing is left to do."),
     "task_active": _code(
         409, meaning="The task is under way, so it can't be deleted.", remedy="Cancel it, or wait for its end."
     ),

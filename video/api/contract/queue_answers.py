@@ -7,6 +7,7 @@ from video.api.contract.answers import (
     ERROR_CODE,
     MODEL,
     PROVIDER,
+    REASON_CODE,
     RENDER_OF,
     SECONDS,
     STAGE,
@@ -33,7 +34,7 @@ from video.api.contract.shapes import (
     whole,
 )
 from video.engine.queues import QUEUES
-from video.models import CreditEntry, Generation, TaskEvent
+from video.models import CreditEntry, Generation, Pause, TaskEvent
 from video.monitoring import stuck
 from video.monitoring.stages import WINDOWS_MIN
 
@@ -188,6 +189,21 @@ SYSTEM_QUEUES = shape(
         ),
         "Keys.",
     ),
+    pauses=many(
+        shape(
+            "",
+            "A pause in force.",
+            id=whole("The pause's id.", 1),
+            kind=one_of(Pause.Kind.values, "What is paused. A closed list."),
+            what=text("The same in words, with its name."),
+            reason=maybe(text("Why, as users read it.")),
+            pausedBy=text("The operator's name."),
+            since=moment("When it began."),
+            until=maybe(moment("When it ends by itself.")),
+        ),
+        "Pauses in force, the widest and oldest first.",
+    ),
+    slowRenders=whole("Jobs at a provider for longer than 95 of 100 of their model lately took.", 0),
     circuits=many(
         shape(
             "Circuit",
@@ -317,6 +333,23 @@ DETAILS = shape(
             reason=optional(maybe(text(_STAFF))),
             tries=optional(whole(_STAFF, 0)),
             lostWorkers=optional(whole(_STAFF, 0)),
+            accounts=optional(
+                many(
+                    shape(
+                        "",
+                        "An account that could run one of its models.",
+                        provider=text("The provider."),
+                        account=text("The account."),
+                        model=text("The model."),
+                        state=text("Whether a job may start there, and if not, why."),
+                        reasonCode=maybe(REASON_CODE),
+                        slotsInUse=whole("Jobs.", 0),
+                        slots=whole("Jobs that may be live at once.", 0),
+                        until=maybe(moment("When it opens by itself, where that is known.")),
+                    ),
+                    f"Of a task in line. {_STAFF}",
+                )
+            ),
         )
     ),
     renderOf=optional(RENDER_OF),

@@ -106,6 +106,7 @@ class QuoteView(ApiView):
                 "expectedSeconds": estimates.expected_seconds(catalogue.BY_ID[picked.model]),
                 "startsNow": quote.waits_for is None,
                 "waitsFor": quote.waits_for,
+                "waitsForCode": quote.waits_for_code or None,
                 "simulated": settings.SIMULATE,
                 "candidates": [_candidate(one, staff=staff) for one in quote.candidates],
             }
@@ -128,7 +129,7 @@ def _price_list() -> dict[str, Any]:
 
 
 def _candidate(one: Candidate, *, staff: bool) -> dict[str, Any]:
-    found = camel(one, "model provider usable score expected_s=renderSeconds reason")
+    found = camel(one, "model provider usable score expected_s=renderSeconds reason") | {"reasonCode": one.code or None}
     return {**found, "priceUsd": _usd(one.price_usd)} if staff else found
 
 
@@ -173,6 +174,7 @@ def _availability(model: Model, state: ModelState, measured: ModelHealth) -> dic
     return {
         "available": reason is None,
         "reason": reason and reason.text,
+        "reasonCode": reason and reason.code.value,
         "freeSlots": state.free_slots,
         "circuit": circuit,
         **camel(measured, "success_rate samples"),

@@ -30,21 +30,17 @@ from video.engine import transitions
 from video.infra import database
 from video.models import ACTIVE, Scope, Status
 from video.scheduling import estimates
+from video.scheduling.estimates import OWN_BEFORE, OWN_COUNTED
 from video.web.front.changes import ENDED, Listener
 from video.web.front.streams import Later, can_wait
 
-OWN_COUNTED = 10_000  # of a user's own tasks before a waiting one
 _COLUMNS = f"""
     SELECT t.status, t.progress, t.stage, t.error_code, t.error_message, t.render_of_id, {stored.COLUMNS},
         g.model, t.warnings, t.metadata, CASE WHEN t.stage = 'poll' AND g.state = 'accepted' THEN ARRAY[
             extract(epoch FROM g.last_polled_at - g.accepted_at),
             extract(epoch FROM statement_timestamp() - g.accepted_at)]::float8[] END,
         t.eligible_models, t.rerun, t.created_at,
-        CASE WHEN t.admit_at IS NOT NULL THEN (SELECT count(*) FROM (
-            SELECT FROM video_videotask o
-            WHERE o.user_id = t.user_id AND o.admit_at IS NOT NULL AND o.eligible_models && t.eligible_models
-                AND (o.rerun, -o.priority, o.created_at) < (t.rerun, -t.priority, t.created_at) LIMIT %(most)s
-        ) own) END
+        {OWN_BEFORE}
     FROM video_videotask t LEFT JOIN LATERAL (
         SELECT model, state, accepted_at, last_polled_at FROM video_generation
         WHERE task_id = t.id ORDER BY attempt DESC LIMIT 1
@@ -220,13 +216,15 @@ def _whole(
 
 
 def _place(models: list[str], rerun: bool, created_at: datetime, own: int | None, *, user_id: int) -> dict[str, Any]:
-    """Position and expected wait of a task that waits for a slot; empty for any other."""
+    """Position, expected wait and what is waited for, of a task that waits for a slot; empty for any other."""
     if own is None:
         return {}
     place = estimates.place(models, user_id=user_id, own=own, rerun=rerun, created_at=created_at)
-    shown = {"position": place.position}
+    shown: dict[str, Any] = {"position": place.position}
     if place.expected_wait_s is not None:
         shown["expectedWait"] = place.expected_wait_s
+    if place.waits_for is not None:
+        shown |= {"waitsFor": str(place.waits_for), "waitsForCode": place.waits_for.code.value}
     return shown
 
 
