@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0035_audit'),
+        ('video', '0042_operator_jobs'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

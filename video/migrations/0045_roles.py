@@ -48,7 +48,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("admin", "0003_logentry_add_action_flag_choices"),
         ("auth", "0012_alter_user_first_name_max_length"),
-        ("video", "0042_operator_jobs"),
+        ("video", "0043_pauses"),
     ]
 
     operations = [

@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0045_roles'),
+        ('video', '0046_alerts'),
     ]
 
     operations = [

@@ -23,7 +23,7 @@ DROP FUNCTION video_answer_of_deleted();
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('video', '0035_audit'),
+        ('video', '0048_process_figures'),
     ]
 
     operations = [
