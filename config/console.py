@@ -43,7 +43,9 @@ NAVIGATION = [
         _list("Alerts", "notifications", "video.alert"),
         _entry("Costs", "payments", "admin-costs", "video.view_videotask", "video.view_provideraccount"),
         _list("Pauses", "pause_circle", "video.pause"),
+        _entry("Failures", "error", "admin-failures", "video.view_videotask", "video.view_generation"),
         _entry("Open cases", "help", "admin:video_generation_open_cases", "video.view_generation"),
+        _list("Jobs", "play_circle", "video.operatorjob"),
     ),
     _group(
         "Providers",

@@ -12,7 +12,7 @@ from tests.factories import make_task, make_user, reload
 from tests.system import forks as work
 from tests.system.forks import ForkServer
 from video.actions import cancel, jobs
-from video.audit.actors import of_command
+from video.audit.actors import Unaudited, of_command
 from video.models import CreditEntry, OperatorJob
 
 
@@ -23,10 +23,10 @@ def test_a_job_whose_sweeper_is_killed_is_ended_by_another_and_no_task_is_paid_t
     user = make_user()
     tasks = [make_task(user) for _ in range(3)]
     for task in tasks:
-        cancel.cancel(task.pk, by="a test")
+        cancel.cancel(task.pk, by=Unaudited("a test"))
     kind = OperatorJob.Kind.RETRY
     arguments = jobs.of_tasks(kind, {"status__exact": "cancelled", "user": user.get_username()})
-    job, _ = jobs.ask(kind, arguments, actor=of_command())
+    job, _ = jobs.ask(kind, arguments, by=of_command())
     assert forks.start(work.do_jobs, point, "kill").died() == -signal.SIGKILL
     job.refresh_from_db()
     assert (job.state, job.done) == ("running", 0 if point == "job.item_done" else 1)

@@ -22,7 +22,7 @@ from tests.receiver import DROP, HANG, Receiver, receiving
 from video.alerts import send, transport, watch
 from video.alerts.receivers import Receiver as Told
 from video.models import Alert, AlertMessage, AuditRecord
-from video.monitoring.problems import Problem
+from video.monitoring.problem import Problem
 from video.processes import alerting, periodic
 
 pytestmark = pytest.mark.django_db

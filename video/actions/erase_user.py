@@ -26,7 +26,7 @@ from django.db.models.functions import Now
 
 from media_pipeline.errors import MediaError
 from providers.untrusted import storable
-from video.actions import cancel, delete
+from video.actions import cancel, delete, jobs
 from video.actions.task_rows import ActionRefused
 from video.audit import records
 from video.audit.actors import Actor, Unaudited
@@ -159,9 +159,11 @@ def _finish(user_id: int) -> bool:
         user = get_user_model().objects.select_for_update().get(pk=user_id)
         if next(_tasks(user_id), None) is not None:
             return False
+        old_name = user.get_username()
         _forget_name(user)
         _forget_name_in_the_admins_log(user)
         records.forget_name(user_id, user.get_username())
+        jobs.forget_user(user_id, old_name, user.get_username())
         ended = UserErasure.objects.filter(pk=user_id, ended_at=None).update(ended_at=Now())
     if ended:
         tasks = VideoTask.objects.filter(user_id=user_id).count()

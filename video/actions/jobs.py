@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import IntegrityError, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from providers.untrusted import storable
@@ -16,7 +17,7 @@ from video.audit import records
 from video.audit.actors import Actor
 from video.engine import jobs
 from video.infra.errors import Refusal
-from video.models import ACTIVE, OperatorJob, Status, VideoTask
+from video.models import ACTIVE, AuditRecord, OperatorJob, Status, VideoTask
 
 Kind = OperatorJob.Kind
 MOST_IDS = 1000
@@ -27,7 +28,7 @@ class JobRefused(Refusal):
     """The job can't be asked for, or it has ended; the text is for the operator."""
 
 
-def ask(kind: Kind, arguments: Mapping[str, Any], *, actor: Actor, reason: str = "") -> tuple[OperatorJob, bool]:
+def ask(kind: Kind, arguments: Mapping[str, Any], *, by: Actor) -> tuple[OperatorJob, bool]:
     """Ask for a job: the row, and whether it is new. One that is open with the same arguments is answered instead.
 
     Write the arguments by the functions below. Adds a record to the audit in the same transaction.
@@ -36,17 +37,17 @@ def ask(kind: Kind, arguments: Mapping[str, Any], *, actor: Actor, reason: str =
         kind=kind,
         arguments=dict(arguments),
         same_as=_same_as(kind, arguments),
-        asked_by=storable(actor.name, 150) or "unnamed",
-        user_id=actor.user_id,
-        via=actor.via,
-        source=storable(actor.source, 200),
-        reason=storable(reason, 300),
+        asked_by=storable(by.name, 150) or "unnamed",
+        user_id=by.user_id,
+        via=by.via,
+        source=storable(by.source, 200),
+        reason=storable(by.reason, 300),
     )
     while True:
         try:
             with transaction.atomic():
                 job.save(force_insert=True)
-                records.record(actor, kind.value, "operatorjob", job.pk, reason=reason, detail=words(kind, arguments))
+                records.record(by, kind.value, "operatorjob", job.pk, detail=_told(kind, arguments))
             return OperatorJob.objects.get(pk=job.pk), True
         except IntegrityError:
             job.pk = None
@@ -55,12 +56,25 @@ def ask(kind: Kind, arguments: Mapping[str, Any], *, actor: Actor, reason: str =
                 return earlier, False
 
 
-def stop(job_id: int, *, actor: Actor, reason: str = "") -> None:
+def stop(job_id: int, *, by: Actor) -> None:
     """End an open job: what it has done stays done. Raises JobRefused."""
     with transaction.atomic():
-        if not jobs.stop(job_id, f"Stopped by {actor.name}."):
+        if not jobs.stop(job_id, f"Stopped by {by.name}."):
             raise JobRefused("This job has ended already.")
-        records.record(actor, "stop", "operatorjob", job_id, reason=reason)
+        records.record(by, "stop", "operatorjob", job_id)
+
+
+def actor_of(job: OperatorJob) -> Actor:
+    """Who asked for it, and why: in whose name its items are done."""
+    return Actor(job.asked_by, AuditRecord.Via(job.via), job.source, job.user_id, job.reason)
+
+
+def forget_user(user_id: int, old_name: str, name: str) -> None:
+    """Of an erased user nothing is left in jobs: those about them go, and as an operator they get another `name`."""
+    OperatorJob.objects.filter(
+        Q(arguments__address__user=old_name) | Q(arguments__filters__user_id=str(user_id))
+    ).delete()
+    OperatorJob.objects.filter(user_id=user_id).update(asked_by=name, source="", reason="")
 
 
 def of_tasks(
@@ -129,6 +143,15 @@ def words(kind: Kind, arguments: Mapping[str, Any]) -> str:
         named = [f"{name} {value}" for name, value in arguments.items() if value]
         return ", ".join(named) or "all of them"
     return ""
+
+
+def _told(kind: Kind, arguments: Mapping[str, Any]) -> str:
+    """The same for the audit, which names no user and no prompt."""
+    if "address" not in arguments:
+        return words(kind, arguments)
+    named = {"user", "q"} & arguments["address"].keys()
+    kept = {name: value for name, value in arguments["address"].items() if name not in named}
+    return words(kind, {**arguments, "address": kept}) + ("; of one user, or of a search" if named else "")
 
 
 def _same_as(kind: Kind, arguments: Mapping[str, Any]) -> str:

@@ -16,7 +16,9 @@ from django.utils import timezone
 
 from media_pipeline.warnings import KINDS
 from providers import catalogue
+from video.attempts import slow
 from video.engine.position import SQL, State
+from video.infra import database
 from video.infra.errors import Refusal
 from video.models import Generation, Stage, Status, VideoTask
 
@@ -27,7 +29,8 @@ class InvalidSelection(Refusal, ValueError):
     """The task or user that was named does not exist, or a filter means nothing; the text is for the operator."""
 
 
-#: What a task does now: value in the address, title, states. Each active task is in exactly one row.
+#: What a task does now: value in the address, title, states. Each active task is in exactly one row; one whose render
+#: is slow is in that row as well.
 STANDS: dict[str, tuple[str, tuple[State, ...]]] = {
     "waiting": ("waits for a slot", (State.WAITS_FOR_SLOT,)),
     "off": ("its user is switched off", (State.USER_OFF,)),
@@ -36,11 +39,22 @@ STANDS: dict[str, tuple[str, tuple[State, ...]]] = {
     "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),
     "held": ("in work", (State.IN_WORK,)),
     "parked": ("parked", (State.PARKED,)),
+    "slow": ("its render is slow", ()),
 }
 #: Lengths of time that may be chosen, in seconds.
 SPANS: dict[str, float] = {
     "1m": 60, "10m": 600, "1h": 3600, "6h": 6 * 3600, "24h": 86400, "7d": 7 * 86400, "30d": 30 * 86400
 }  # fmt: skip
+
+SPAN_WORDS: dict[str, str] = {
+    "1m": "1 minute",
+    "10m": "10 minutes",
+    "1h": "1 hour",
+    "6h": "6 hours",
+    "24h": "24 hours",
+    "7d": "7 days",
+    "30d": "30 days",
+}
 
 #: When a task came into its stage: its last event that is no wait within it.
 _ENTERED = RawSQL(
@@ -52,7 +66,7 @@ _ENTERED = RawSQL(
 
 
 def _stands(rows: Rows, value: str) -> Rows:
-    condition = " OR ".join(f"({SQL[state]})" for state in STANDS[_one_of(STANDS, value)][1])
+    condition = " OR ".join(f"({SQL[state]})" for state in STANDS[_one_of(STANDS, value)][1]) or slow.IS_SLOW
     return rows.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants
 
 
@@ -155,6 +169,23 @@ def fixed(filters: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def error_codes() -> list[str]:
+    """Those with which tasks have failed. One statement, which reads an entry of the index for each."""
+    rows = database.fetch(
+        """
+        WITH RECURSIVE codes AS (
+            (SELECT error_code FROM video_videotask WHERE error_code > '' ORDER BY error_code LIMIT 1)
+            UNION ALL
+            SELECT (SELECT t.error_code FROM video_videotask t WHERE t.error_code > c.error_code
+                AND t.error_code <> '' ORDER BY t.error_code LIMIT 1)
+            FROM codes c WHERE c.error_code IS NOT NULL
+        )
+        SELECT error_code FROM codes WHERE error_code IS NOT NULL
+        """
+    )
+    return [code for (code,) in rows]
+
+
 _WORDS = {
     "q": "found by “{}”",
     "status__exact": "{}",
@@ -170,9 +201,10 @@ _WORDS = {
     "ended_before": "ended before {} UTC",
     "created_at__gte": "created since {} UTC",
     "created_at__lt": "created before {} UTC",
-    "in_stage": "in their stage for more than {}",
+    "in_stage": "in their stage for longer than {}",
     "in_stage_since": "in their stage since before {} UTC",
 }
+_SPANNED = {"ended", "in_stage"}
 _MOMENTS = {"ended_after", "ended_before", "created_at__gte", "created_at__lt", "in_stage_since"}
 
 
@@ -183,7 +215,8 @@ def words(filters: Mapping[str, str]) -> str:
         if name == "stands":
             said.append(STANDS.get(value, (value,))[0])
         else:
-            said.append(_WORDS[name].format(f"{_moment(value):%Y-%m-%d %H:%M}" if name in _MOMENTS else value))
+            shown = f"{_moment(value):%Y-%m-%d %H:%M}" if name in _MOMENTS else value
+            said.append(_WORDS[name].format(SPAN_WORDS[value] if name in _SPANNED else shown))
     return ", ".join(said) or "all"
 
 

@@ -19,6 +19,7 @@ from django.utils.safestring import SafeString
 
 from providers import catalogue
 from providers.contract import ReasonCode
+from video.actions import provider_remedies
 from video.admin.former import FormerAccounts, FormerKeys
 from video.admin.read_only import MadeByCodeAdmin, ModelForm, PageAdmin, ReadOnlyAdmin, ago, badge
 from video.engine import dispatch
@@ -26,8 +27,9 @@ from video.infra.after_commit import after_commit
 from video.infra.durations import count, span
 from video.models import Circuit, Generation, ModelSetting, ProviderAccount, ProviderKey
 from video.monitoring import providers
-from video.routing import health, key_labels, refusals, slots
+from video.routing import health, key_labels, slots
 from video.routing.slots import AccountState
+from video.web.actors import of_request
 
 #: More for a second of video is a slip.
 MOST_USD_PER_S = 10_000
@@ -96,16 +98,7 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
         description="Drain (start no new jobs with them; those under way are still looked at)", permissions=["change"]
     )
     def drain(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        draining = ProviderKey.State.DRAINING
-        changed = self.change_rows(
-            request,
-            queryset,
-            lambda key: bool(key.state != draining or key.refusals),
-            "drain",
-            state=draining,
-            last_error="",
-            **refusals.NOTHING_KNOWN,
-        )
+        changed = provider_remedies.drain(queryset, by=of_request(request))
         if not changed:
             self.message_user(request, "All of these were draining already.")
             return
@@ -119,24 +112,8 @@ class ProviderKeyAdmin(MadeByCodeAdmin):
 
     @admin.action(description="Activate (after draining, or when a refused key was put right)", permissions=["change"])
     def activate(self, request: HttpRequest, queryset: QuerySet[ProviderKey]) -> None:
-        active, verb = ProviderKey.State.ACTIVE, "activate"
-        tried = self.change_rows(
-            request,
-            queryset,
-            lambda key: bool(key.refusals or key.state == ProviderKey.State.QUARANTINED),
-            verb,
-            state=active,
-            **refusals.TO_BE_TRIED,
-        )
-        changed = tried + self.change_rows(request, queryset, lambda key: key.state != active, verb, state=active)
-        dispatch.request_admission()
-        done = f"Jobs may start with {count(changed, 'key')} again."
-        if tried:
-            done += (
-                f" {count(tried, 'key')} of these {'was' if tried == 1 else 'were'} refused before: within seconds "
-                "the provider is asked about it, or one job tries it, and the others follow when that goes well."
-            )
-        self.message_user(request, done if changed else "All of these were active already.")
+        done = provider_remedies.activate(queryset, by=of_request(request))
+        self.message_user(request, done.words or "All of these were active already.")
 
 
 def _is_configured(key: ProviderKey) -> bool:
@@ -237,19 +214,7 @@ class ProviderAccountAdmin(MadeByCodeAdmin):
         description="Open again (take back a closing, a cool-down or a lowered limit)", permissions=["change"]
     )
     def open_again(self, request: HttpRequest, queryset: QuerySet[ProviderAccount]) -> None:
-        opened = self.change_rows(
-            request,
-            queryset,
-            lambda one: bool(one.closed_reason or one.cooldown_until or one.lowered_until or one.refusals),
-            "open",
-            **refusals.NOTHING_KNOWN,
-            closed_reason="",
-            cooldown_until=None,
-            busies=0,
-            lowered_slots=None,
-            lowered_until=None,
-        )
-        dispatch.request_admission()
+        opened = provider_remedies.open_again(queryset, by=of_request(request))
         done = f"Opened {count(opened, 'account')}; waiting tasks may start there now."
         self.message_user(request, done if opened else "All of these were open already.")
 
@@ -380,13 +345,6 @@ class CircuitAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Close (let jobs through again, forget the faults)", permissions=["close"])
     def close(self, request: HttpRequest, queryset: QuerySet[Circuit]) -> None:
-        closed = self.change_rows(
-            request,
-            queryset,
-            lambda one: bool(one.faults or one.open_until or one.probing_since),
-            "close",
-            **health.CLOSED,
-        )
-        dispatch.request_admission()
+        closed = provider_remedies.close(queryset, by=of_request(request))
         done = f"Closed {count(closed, 'circuit')}; jobs may start there now."
         self.message_user(request, done if closed else "All of these were closed already.")

@@ -10,13 +10,14 @@ from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from video.monitoring.problems import Problem
+from video.admin.remedies import Button, buttons
+from video.monitoring.problem import Problem
 
-#: Where more of a problem is shown: (model, its page, the address's query, the link's words).
+#: Where more of a problem is shown: (model, its page or another one's name, the address's query, the link's words).
 _PAGES = {
     "unheard": ("videotask", "changelist", "?stands=due", "These tasks"),
     "behind": ("videotask", "changelist", "?stands=due", "These tasks"),
-    "many_failures": ("videotask", "changelist", "?status__exact=failed", "Failed tasks"),
+    "many_failures": ("videotask", "admin-failures", "?in=1h", "Failures by cause"),
     "key_gone": ("providerkey", "changelist", "", "Provider keys"),
     "key_refused": ("providerkey", "changelist", "", "Provider keys"),
     "account_closed": ("provideraccount", "changelist", "", "Provider accounts"),
@@ -39,11 +40,17 @@ class Card:
     operator: SafeString
     url: str  # of the page that shows more; empty where there is none, or the reader may not see it
     words: str  # of the link to it
+    buttons: list[Button]
 
 
 def cards(problems: Iterable[Problem], request: HttpRequest) -> list[Card]:
     """A card for each, in the same order. Runs no statement but those that find the reader's permissions."""
-    return [Card(one, with_code(one.system), with_code(one.operator), *_page_of(one, request)) for one in problems]
+    return [_card(one, request) for one in problems]
+
+
+def _card(one: Problem, request: HttpRequest) -> Card:
+    url, words = _page_of(one, request)
+    return Card(one, with_code(one.system), with_code(one.operator), url, words, buttons(one.remedies, request))
 
 
 def with_code(text: str) -> SafeString:
@@ -59,4 +66,5 @@ def _page_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
     model, page, query, words = _PAGES.get(one.code, ("", "", "", ""))
     if not model or not request.user.has_perm(f"video.view_{model}"):
         return "", ""
-    return reverse(f"admin:video_{model}_{page}") + query, words
+    name = page if page.startswith("admin-") else f"admin:video_{model}_{page}"
+    return reverse(name) + query, words

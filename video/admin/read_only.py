@@ -13,7 +13,6 @@ from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.core.paginator import Paginator
-from django.db import transaction
 from django.db.models import JSONField, Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -24,9 +23,7 @@ from django.utils.safestring import SafeString
 
 from providers.untrusted import storable
 from video.admin.audited import Audited
-from video.audit import records
 from video.infra.durations import span
-from video.web import actors
 
 if TYPE_CHECKING:
     ModelAdmin = admin.ModelAdmin[Any]
@@ -56,7 +53,7 @@ class BoundedPaginator(PaginatorOfRows):
 
 
 class PageAdmin(Audited, ModelAdmin):
-    """Answers with pages of our own beside Django's, and changes many rows by one action. What it writes is audited."""
+    """Answers with pages of our own beside Django's. What its forms write is audited."""
 
     show_facets = admin.ShowFacets.NEVER
 
@@ -65,24 +62,6 @@ class PageAdmin(Audited, ModelAdmin):
         return TemplateResponse(
             request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
         )
-
-    def change_rows(
-        self,
-        request: HttpRequest,
-        chosen: QuerySet[Any],
-        where: Callable[[Any], bool],
-        action: str,
-        **columns: Any,
-    ) -> int:
-        """Set the columns of the chosen rows that fit, each locked; how many were changed. `action`: the verb that
-        the audit has for it.
-        """
-        rows = self.model._default_manager
-        with transaction.atomic():
-            locked = rows.filter(pk__in=chosen.values("pk")).order_by("pk").select_for_update()
-            changed = [(row.pk, "") for row in locked if where(row) and rows.filter(pk=row.pk).update(**columns)]
-            records.record_each(actors.of_request(request), action, str(self.opts.model_name), changed)
-        return len(changed)
 
 
 class MadeByCodeAdmin(PageAdmin):

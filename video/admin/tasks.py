@@ -1,4 +1,4 @@
-"""Tasks and their events; the filter by what a task does now has the states of `engine/position.py`."""
+"""Tasks and their events; the filters of the list are those of `actions/task_filters.py`."""
 
 from __future__ import annotations
 
@@ -6,73 +6,28 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import BooleanField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import BooleanField, OuterRef, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from media_pipeline.warnings import KINDS
+from video.actions import task_filters
 from video.admin import timeline
+from video.admin.all_that_match import AllThatMatch
 from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, of_task, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
+from video.admin.task_list import TaskChangeList
+from video.attempts import slow
 from video.engine import transitions
-from video.engine.position import SQL, State
 from video.infra.durations import span
 from video.models import Generation, TaskEvent, VideoTask
-from video.monitoring import slow
 from video.web import actors
-
-#: The rows of the filter: value in the address, title, states.
-ROWS: dict[str, tuple[str, tuple[State, ...]]] = {
-    "waiting": ("waits for a slot", (State.WAITS_FOR_SLOT,)),
-    "off": ("its user is switched off", (State.USER_OFF,)),
-    "later": ("waits for a slot later", (State.NOT_BEFORE,)),
-    "core": ("waits for a core", (State.WAITS_FOR_CORE,)),
-    "due": ("due, nobody has it", (State.WAITS_FOR_WORKER, State.WORKER_SILENT)),
-    "held": ("in work", (State.IN_WORK,)),
-    "parked": ("parked", (State.PARKED,)),
-    "slow": ("its render is slow", ()),
-}
-
-
-class StateFilter(admin.SimpleListFilter):
-    """Each active task is in exactly one row; one whose render is slow is in that row as well."""
-
-    title = "what it does now"
-    parameter_name = "stands"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(name, title) for name, (title, _) in ROWS.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> QuerySet[VideoTask]:
-        row = ROWS.get(self.value() or "")
-        if row is None:
-            return queryset
-        condition = " OR ".join(f"({SQL[state]})" for state in row[1]) or slow.IS_SLOW
-        return queryset.filter(RawSQL(condition, (), output_field=BooleanField()))  # noqa: S611 - constants
-
-
-class WarningFilter(admin.SimpleListFilter):
-    """Tasks with a warning, by its code."""
-
-    title = "warning"
-    parameter_name = "warning"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(code, code.replace("_", " ")) for code in KINDS]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[VideoTask]) -> QuerySet[VideoTask]:
-        code = self.value()
-        if code not in KINDS:
-            return queryset
-        # The first condition is the one that the index `task_with_warnings` serves.
-        return queryset.filter(~Q(warnings=[]), warnings__contains=[{"code": code}])
 
 
 @admin.register(VideoTask)
-class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
+class VideoTaskAdmin(AllThatMatch, BulkActions, ReadOnlyAdmin):
     list_display = (
         "task_id",
         "status_badge",
@@ -84,7 +39,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
         "waits_for",
     )
     list_display_links = ("task_id",)
-    list_filter = ("status", "stage", StateFilter, WarningFilter, "created_at")
+    sortable_by = ("task_id",)  # by its id alone a page begins where the one before it ended
     list_select_related = ("user",)
     # Ids begin with the time: this is newest first, and the primary key's index serves it.
     ordering = ("-id",)
@@ -127,32 +82,22 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[VideoTask], search_term: str
     ) -> tuple[QuerySet[VideoTask], bool]:
-        """A whole id uses its index; any other term searches the prompts, which reads the table."""
-        term = search_term.strip()
-        if term.startswith("task_"):
-            return queryset.filter(Q(pk__startswith=term) | Q(render_of=term)), False
-        if term.startswith("vid_"):
-            return queryset.filter(video_id=term), False
-        if term.startswith("gen_"):
-            return queryset.filter(pk__in=Generation.objects.filter(pk=term).values("task_id")), False
-        if not term:
-            return queryset, False
-        found = Q(user__username__istartswith=term) | Q(prompt__icontains=term)
-        tail = term.removeprefix("…")
-        if len(tail) >= 6 and tail.replace("-", "").isalnum():
-            found |= Q(pk__endswith=tail.lower()) | Q(pk__in=Generation.objects.filter(job_id=term).values("task_id"))
-        return queryset.filter(found), False
+        """As the filters of the list do."""
+        return task_filters.search(queryset, search_term), False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[TaskChangeList]:
+        return TaskChangeList
 
     @admin.display(description="task", ordering="id")
     def task_id(self, task: VideoTask) -> str:
         start = task.prompt if len(task.prompt) <= 60 else task.prompt[:59] + "…"
         return format_html('<span title="{}">{}</span><small>{}</small>', task.pk, short(task.pk), start)
 
-    @admin.display(description="status", ordering="status")
+    @admin.display(description="status")
     def status_badge(self, task: VideoTask) -> str:
         return badge(task.status)
 
-    @admin.display(description="stage", ordering="stage")
+    @admin.display(description="stage")
     def stage_now(self, task: VideoTask) -> str:
         return task.stage
 
@@ -170,7 +115,7 @@ class VideoTaskAdmin(BulkActions, ReadOnlyAdmin):
             return format_html("{}<small>simulated</small>", task.last_model)
         return str(task.last_model)
 
-    @admin.display(description="age", ordering="id")
+    @admin.display(description="age")
     def age(self, task: VideoTask) -> str:
         return format_html(
             '<span class="rw-num" title="{} UTC">{}</span>', clock(task.created_at), since(task.created_at)

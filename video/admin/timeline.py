@@ -12,13 +12,13 @@ from django.http import HttpRequest
 from media_pipeline.errors import StorageRefused
 from video.admin import task_page, waterfall
 from video.admin.read_only import clock, short
-from video.attempts import unknown_submits
+from video.attempts import slow, unknown_submits
 from video.attempts.unsettled import amount
 from video.engine import workers
 from video.engine.position import Position, State, position_of
 from video.infra.durations import span
 from video.models import CreditEntry, Generation, Stage, Status, TaskEvent, VideoTask, order
-from video.monitoring import slow, waits
+from video.monitoring import waits
 from video.routing import key_labels
 from video.web.media import link
 

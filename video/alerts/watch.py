@@ -23,7 +23,7 @@ from video.audit.actors import Actor
 from video.infra import database
 from video.infra.durations import span
 from video.models import Alert, AlertMessage, AlertSilence
-from video.monitoring.problems import Problem
+from video.monitoring.problem import Problem
 
 KEPT_DAYS = 30  # after its end
 LONGEST_SILENCE_S = 7 * 86400.0

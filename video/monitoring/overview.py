@@ -12,9 +12,9 @@ from functools import cached_property
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, PermissionsMixin
 
-from video.attempts import failure_texts, unsettled
-from video.monitoring import delivered, problems, providers, slow, stages, stuck, workers
-from video.monitoring.problems import Figures, Problem
+from video.attempts import failure_texts, slow, unsettled
+from video.monitoring import delivered, problems, providers, stages, stuck, workers
+from video.monitoring.problem import Figures, Problem
 from video.monitoring.stuck import Stuck
 from video.routing import availability
 from video.scheduling import storage_quota

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 
-from django.utils import timezone
-
-from video.attempts.failure_texts import Undecided
-from video.attempts.unsettled import Exposure
 from video.engine.queues import MEDIA_QUEUE, QUEUES, VIDEO_QUEUE, WEBHOOK_QUEUE
 from video.infra.durations import count, span
-from video.models import ProviderKey, Stage
-from video.monitoring import workers
-from video.monitoring.providers import AccountFigures, CircuitFigures, KeyFigures
-from video.monitoring.stages import StageFigures, Waiting
-from video.monitoring.workers import Worker
-from video.routing import refusals
-from video.routing.pauses import Paused
+from video.models import Stage
+from video.monitoring import provider_problems, remedies, workers
+from video.monitoring.problem import Figures, Problem
 
 LATE_S = 60.0
 FEWEST_FAILED = 5  # in five minutes, before a share of failures means something
 
 _QUEUE_WORK = {VIDEO_QUEUE: "submits, looks and downloads", MEDIA_QUEUE: "transcodes and thumbnails"}
 _CONCURRENCY = {VIDEO_QUEUE: "VIDEO_CONCURRENCY", MEDIA_QUEUE: "MEDIA_CONCURRENCY"}
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What the tables say at one moment, of the whole installation."""
-
-    waiting: Waiting  # for a slot
-    waiting_for_core: Waiting
-    stages: list[StageFigures]
-    accounts: list[AccountFigures]
-    keys: list[KeyFigures]
-    circuits: list[CircuitFigures]
-    workers: list[Worker]
-    stake: Exposure
-    failure_texts: dict[str, Undecided] = field(default_factory=dict)  # not understood, by provider
-    warnings: dict[str, int] = field(default_factory=dict)  # of the last day's videos, by code
-    webhooks_due: int = 0  # that no worker has taken
-    paused: Sequence[Paused] = ()
-    slow_renders: int = 0  # jobs at a provider for longer than nearly all of their model
-    at: datetime = field(default_factory=timezone.now)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong. `needs_person`: it does not pass by itself."""
-
-    code: str
-    needs_person: bool
-    sentence: str
-    system: str  # what the system does about it
-    operator: str  # what a person can do
-    about: str = ""  # which one, where several may have the same code: a queue, a host, a key, an account, a provider
 
 
 def find(figures: Figures) -> list[Problem]:
@@ -128,6 +86,7 @@ def _disk(figures: Figures) -> Iterator[Problem]:
                 "Make room, or move the storage folder to a larger disk. `manage.py cleanup_storage --dry-run` shows "
                 "files that no task needs.",
                 about=one.host,
+                remedies=(remedies.LOOK_AT_STORAGE,),
             )
             return  # one report a host is enough
 
@@ -244,139 +203,7 @@ def _users_off(figures: Figures) -> Iterator[Problem]:
         )
 
 
-# --- providers -----------------------------------------------------------------------------------------------------
-
-
-def _keys(figures: Figures) -> Iterator[Problem]:
-    if not any(key.configured for key in figures.keys):
-        yield Problem(
-            "no_key",
-            True,
-            "No key of a provider is in use, so no job can start.",
-            "Tasks wait in line; keys are taken in at the start of a sweeper and at the next admission.",
-            "Put a key into .env.local and start again.",
-        )
-    for key in figures.keys:
-        if key.gone_since is not None:
-            yield Problem(
-                "key_gone",
-                True,
-                f'Key "{key.label}" of {key.provider} is gone from the settings while {count(key.live, "job")} '
-                f"{'hangs' if key.live == 1 else 'hang'} on it.",
-                "These jobs wait for it until their tasks' deadline, then the tasks end with their refund.",
-                f"Put it back into {key.provider.upper()}_API_KEY; drain a key before it is taken away.",
-                about=key.fingerprint,
-            )
-        elif key.state == ProviderKey.State.QUARANTINED:
-            yield Problem(
-                "key_refused",
-                True,
-                f'{key.provider} refused key "{key.label}" again and again.',
-                f"Other keys go on. It is tried again by itself{_again(key)}.",
-                "Put it right at the provider, then `manage.py check_providers`, or Provider keys, Activate.",
-                about=key.fingerprint,
-            )
-        elif key.refusals and key.configured:
-            yield Problem(
-                "key_in_doubt",
-                key.refusals >= refusals.CLOSE_AFTER,
-                f'{key.provider} refused key "{key.label}": {key.last_error}',
-                f"Nothing new is sent with it for now. It is tried again by itself{_again(key)}.",
-                "Nothing, if it passes. Else see at the provider whether the key is good.",
-                about=key.fingerprint,
-            )
-
-
-def _again(row: KeyFigures | AccountFigures) -> str:
-    """When a refused key or account is tried again, in words."""
-    return f", in {span(row.retry_s)}" if row.retry_s else " with the next job"
-
-
-_CLOSED = {
-    "out_of_credits": (
-        "is out of credits",
-        "No job starts there. It is tried again by itself",
-        "Top it up, then `manage.py check_providers`, or Provider accounts, Open again.",
-    ),
-    "model_forbidden": (
-        "may not use this model",
-        "The model is not used there; others are. It is tried again by itself",
-        "Get access at the provider, then Provider accounts, Open again.",
-    ),
-}
-
-
-def _accounts(figures: Figures) -> Iterator[Problem]:
-    seen = set()
-    for account in figures.accounts:
-        if not account.closed_reason or not account.usable_keys:
-            continue
-        models = account.model if account.closed_reason == "model_forbidden" else ""
-        if (account.provider, account.account, account.closed_reason, models) in seen:
-            continue  # one account, all of its models
-        seen.add((account.provider, account.account, account.closed_reason, models))
-        what, system, operator = _CLOSED.get(
-            account.closed_reason,
-            (f"is closed ({account.closed_reason})", "It is tried again by itself", "Provider accounts, Open again."),
-        )
-        name = f'Account "{account.label}" of {account.provider}' + (f" ({models})" if models else "")
-        about = f"{account.provider} {account.account} {account.closed_reason} {models}".strip()
-        yield Problem("account_closed", True, f"{name} {what}.", f"{system}{_again(account)}.", operator, about)
-
-
-def _in_doubt(figures: Figures) -> Iterator[Problem]:
-    for account in figures.accounts:
-        if account.refusals and not account.closed_reason and account.usable_keys:
-            yield Problem(
-                "model_in_doubt",
-                account.refusals >= refusals.CLOSE_AFTER,
-                f'{account.provider} refused {account.model} to account "{account.label}": {account.last_error}',
-                f"No job of it starts there for now. It is tried again by itself{_again(account)}.",
-                "Nothing, if it passes. Else see at the provider whether the account may use the model, and look at "
-                f"{account.provider.upper()}_BASE_URL if all its models are refused.",
-                about=f"{account.provider} {account.account} {account.model}",
-            )
-
-
-def _paused(figures: Figures) -> Iterator[Problem]:
-    for one in figures.paused:
-        ends = "It ends by itself at its time." if one.until else "It stays until it is resumed."
-        yield Problem(
-            "paused",
-            False,
-            f"{one.told}.",
-            "Nothing new is sent for it. What is at a provider goes on, and no task is ended while it waits for it. "
-            f"{ends}",
-            f"Pauses, Resume; or `manage.py resume --id {one.id}`.",
-        )
-
-
-def _nothing_open(figures: Figures) -> Iterator[Problem]:
-    if any(account.state == "paused" for account in figures.accounts):
-        return  # somebody wanted that
-    if figures.waiting.number and figures.accounts and not any(account.open for account in figures.accounts):
-        yield Problem(
-            "nothing_open",
-            all(account.cooldown_s is None for account in figures.accounts),
-            f"{count(figures.waiting.number, 'task')} wait, and no account takes jobs.",
-            "They stay in line; those that cool down open by themselves.",
-            "Provider accounts says of each why it is closed.",
-        )
-
-
-def _circuits(figures: Figures) -> Iterator[Problem]:
-    for circuit in figures.circuits:
-        if circuit.state == "closed":
-            continue
-        left = f", {span(circuit.open_s)} more" if circuit.open_s else ""
-        whose = " of the one user whose jobs failed" if circuit.state == "one_user" else ""
-        yield Problem(
-            "circuit_open",
-            False,
-            f"{circuit.model} had {count(circuit.faults, 'fault')} in a row: no new jobs{whose} for it{left}.",
-            "Other models take its jobs where clients allow it; then one job tries whether it is well again.",
-            "Look at its last error under Circuits and at the provider's status page.",
-        )
+# --- jobs and videos -----------------------------------------------------------------------------------------------
 
 
 def _open_cases(figures: Figures) -> Iterator[Problem]:
@@ -390,6 +217,7 @@ def _open_cases(figures: Figures) -> Iterator[Problem]:
             f"settled: {money} at stake.",
             "Each is settled by itself in time; its slot stays taken until then.",
             "Open cases shows them; who finds a job at the provider can attach it.",
+            remedies=(remedies.RECONCILE,),
         )
 
 
@@ -432,12 +260,12 @@ def _failures(figures: Figures) -> Iterator[Problem]:
             f"{failed} tasks failed in the last five minutes and {done} were finished; most failed in "
             f"{worst.stage.value}.",
             "Each failed task got its credits back.",
-            "Look at the newest failed tasks for their cause.",
+            "Failures has them by cause, and retries them once the cause is gone; so has `manage.py failures`.",
         )
 
 
 _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
-    _paused,
+    provider_problems.paused,
     _no_sweeper,
     _no_worker,
     _no_webhook_worker,
@@ -446,13 +274,13 @@ _CHECKS: tuple[Callable[[Figures], Iterable[Problem]], ...] = (
     _disk,
     _storage,
     _fetches,
-    _keys,
-    _nothing_open,
-    _accounts,
-    _in_doubt,
+    provider_problems.keys,
+    provider_problems.nothing_open,
+    provider_problems.accounts,
+    provider_problems.in_doubt,
     _failure_texts,
     _failures,
-    _circuits,
+    provider_problems.circuits,
     _open_cases,
     _much_too_short,
     _users_off,

@@ -20,7 +20,6 @@ from media_pipeline.errors import MediaError
 from video.actions import cancel, retry
 from video.actions import jobs as asked
 from video.attempts import unsettled
-from video.audit.actors import Actor
 from video.credits import audit
 from video.engine import jobs
 from video.engine.jobs import JobLost, Line
@@ -29,7 +28,7 @@ from video.infra.durations import count
 from video.infra.errors import Refusal
 from video.infra.failpoints import failpoint
 from video.infra.toolkit import toolkit
-from video.models import AuditRecord, OperatorJob
+from video.models import OperatorJob
 from video.processes import key_check, storage_sweep
 from video.processes.storage_sweep import Lost
 from video.routing import slots
@@ -98,18 +97,13 @@ def work(stop: threading.Event) -> bool:
 def _retry(work: Work) -> str:
     job = work.job
     free = bool(job.arguments.get("free"))
-    act = partial(retry.retry, by=_actor(job), free=free, regenerate=bool(job.arguments.get("regenerate")))
+    act = partial(retry.retry, by=asked.actor_of(job), free=free, regenerate=bool(job.arguments.get("regenerate")))
     return _each_task(work, lambda task_id: act(task_id).words, "retried")
 
 
 def _cancel(work: Work) -> str:
-    by = _actor(work.job)
+    by = asked.actor_of(work.job)
     return _each_task(work, lambda task_id: cancel.cancel(task_id, by=by).words, "cancelled")
-
-
-def _actor(job: OperatorJob) -> Actor:
-    """Who asked for the job, and why: what it does is theirs, in the audit too."""
-    return Actor(job.asked_by, AuditRecord.Via(job.via), job.source, job.user_id, job.reason)
 
 
 def _each_task(work: Work, act: Callable[[str], str], done: str) -> str:

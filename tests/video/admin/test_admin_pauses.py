@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from tests.factories import accepted, make_task, make_user, reload
 from video.admin import timeline
-from video.attempts import configured_keys
+from video.attempts import configured_keys, slow
 from video.models import AuditRecord, Generation, ModelSetting, Pause, ProviderAccount, ProviderKey
-from video.monitoring import overview, slow, waits
+from video.monitoring import overview, waits
 from video.routing import availability, pauses
 from video.scheduling import estimates
 

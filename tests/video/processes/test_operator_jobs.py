@@ -44,7 +44,7 @@ def failed(user: Any = None, code: str = "generation_failed", job: str = "") -> 
 
 
 def ask(kind: Kind, arguments: dict[str, Any], reason: str = "") -> OperatorJob:
-    return jobs.ask(kind, arguments, actor=ANN, reason=reason)[0]
+    return jobs.ask(kind, arguments, by=ANN.because(reason))[0]
 
 
 def retry(**filters: str) -> OperatorJob:
@@ -160,7 +160,7 @@ class TestTasks:
 
         def stopped(name: str) -> None:
             if name == "job.item_committed":
-                jobs.stop(job.pk, actor=ANN, reason="a slip")
+                jobs.stop(job.pk, by=ANN.because("a slip"))
 
         monkeypatch.setattr(operator_jobs, "failpoint", stopped)
         work()
@@ -168,7 +168,7 @@ class TestTasks:
         assert [reload(task).status for task in tasks] == ["cancelled", "pending"]
         assert not work()
         with pytest.raises(JobRefused, match="ended already"):
-            jobs.stop(job.pk, actor=ANN)
+            jobs.stop(job.pk, by=ANN)
 
     def test_a_sweeper_that_stops_lets_another_go_on_at_once(self) -> None:
         task, stop = make_task(), threading.Event()
@@ -203,14 +203,24 @@ class TestTasks:
 
 class TestAsking:
     def test_the_same_once_more_is_answered_with_the_open_job(self) -> None:
-        first, is_new = jobs.ask(Kind.CHECK_LEDGER, {}, actor=ANN)
-        again, is_new_again = jobs.ask(Kind.CHECK_LEDGER, {}, actor=ANN)
+        first, is_new = jobs.ask(Kind.CHECK_LEDGER, {}, by=ANN)
+        again, is_new_again = jobs.ask(Kind.CHECK_LEDGER, {}, by=ANN)
         assert (is_new, is_new_again, again.pk) == (True, False, first.pk)
         assert retry(error="timeout", ended="1h").pk == retry(error="timeout", ended="1h").pk
         assert AuditRecord.objects.filter(kind="operatorjob").count() == 2
         work()
         work()
-        assert jobs.ask(Kind.CHECK_LEDGER, {}, actor=ANN)[1]
+        assert jobs.ask(Kind.CHECK_LEDGER, {}, by=ANN)[1]
+
+    def test_of_an_erased_user_no_name_is_left(self) -> None:
+        user = make_user()
+        retry(user=user.get_username())
+        kept = ask(Kind.CANCEL, jobs.of_tasks(Kind.CANCEL, {"stands": "off"}), "ann's own words")
+        jobs.forget_user(user.pk, user.get_username(), "erased-1")
+        jobs.forget_user(ANN.user_id or 0, "ann", "erased-7")
+        assert [(one.pk, one.asked_by, one.source, one.reason) for one in OperatorJob.objects.all()] == [
+            (kept.pk, "erased-7", "", "")
+        ]
 
     def test_a_filter_that_means_nothing_is_refused(self) -> None:
         for filters in ({"user": "nobody"}, {"ended": "3 years"}, {"ended_after": "soon"}, {"error": "\x00"}):

@@ -7,12 +7,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils import timezone
 
+from video.attempts import slow
 from video.engine.position import State, position_of
 from video.infra.camel import camel, plain
 from video.infra.durations import span
 from video.management.base import BAD_USAGE, ReportCommand, database_needed, table
 from video.models import VideoTask
-from video.monitoring import slow, waits
+from video.monitoring import waits
 from video.monitoring.waits import Wait
 
 _ACCOUNT = "provider account model state code=reasonCode live=slotsInUse limit=slots until"
