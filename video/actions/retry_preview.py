@@ -10,6 +10,7 @@ from video.actions import retry, task_rows
 from video.actions.task_filters import Rows
 from video.actions.task_rows import ActionRefused
 from video.attempts import retry_outlook
+from video.credits.ledger import InsufficientCredits
 from video.models import Account, Generation, Stage, VideoTask
 
 MOST_LOOKED_AT = 200  # tasks
@@ -103,8 +104,8 @@ def _expect(task: VideoTask, last: Generation | None, balance: int | None, *, re
     except ActionRefused as err:
         return Expected(task.pk, cause, err.message.rstrip("."), ok=False)
     if balance is not None and balance < plan.debit:
-        words = f"its user is short of credits: {plan.debit} are needed, {balance} would be left"
-        return Expected(task.pk, cause, words, ok=False)
+        short = InsufficientCredits(needed=plan.debit, balance=balance)
+        return Expected(task.pk, cause, f"its user is short of credits: {short}".rstrip("."), ok=False)
     words = retry.Retried(task.pk, plan.run, plan.stage, plan.debit, plan.debit if balance is None else 0).words
     usd: Decimal | None = Decimal(0)
     if plan.stage is Stage.GENERATE:

@@ -82,6 +82,7 @@ class AllThatMatch(PageAdmin):
             number=number,
             counted=counted,
             chosen=chosen,
+            free=chosen["free"],
             may_grant=request.user.has_perm("video.add_creditentry"),
             query=request.GET.urlencode(),
         )

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from video.actions import cancel, retry
+from video.actions import cancel, retry, retry_preview
 from video.actions.task_rows import ActionRefused
 from video.admin.read_only import PageAdmin, short
 from video.credits.ledger import InsufficientCredits
@@ -32,6 +32,8 @@ class Result:
     task_id: str
     message: str
     ok: bool
+    cause: str = ""  # before a retry: the code with which it failed
+    warning: str = ""  # why a retry is known to fail again
 
     @property
     def short_id(self) -> str:
@@ -61,7 +63,7 @@ class BulkActions(PageAdmin):
             request,
             queryset,
             "retry",
-            partial(retry.would_retry, free=free, regenerate=anew),
+            None,
             partial(retry.retry, by=actors.of_request(request), free=free, regenerate=anew),
         )
 
@@ -70,15 +72,20 @@ class BulkActions(PageAdmin):
         request: HttpRequest,
         queryset: QuerySet[VideoTask],
         verb: str,
-        preview: Callable[[str], Any],
+        preview: Callable[[str], Any] | None,
         act: Callable[[str], Any],
     ) -> HttpResponse | None:
         ids = list(queryset.order_by("pk").values_list("pk", flat=True)[: MOST + 1])
         if len(ids) > MOST:
-            text = f"At most {MOST} at once here; `manage.py {verb}_tasks` takes any number. Nothing was changed."
+            text = (
+                f"At most {MOST} at once here; “{verb.capitalize()} all that match” above the list takes any number, "
+            )
+            text += f"as does `manage.py {verb}_tasks`. Nothing was changed."
             self.message_user(request, text, messages.ERROR)
             return None
         if "confirmed" not in request.POST:
+            if preview is None:
+                return self._confirm_retry(request, ids)
             return self._confirm(request, verb, [_result_of(task_id, preview) for task_id in ids])
         results = [_result_of(task_id, act) for task_id in ids]
         self._show(request, verb, results)
@@ -86,12 +93,27 @@ class BulkActions(PageAdmin):
             return HttpResponseRedirect(reverse("admin:video_videotask_change", args=[ids[0]]))
         return None
 
-    def _confirm(self, request: HttpRequest, verb: str, results: Sequence[Result]) -> HttpResponse:
+    def _confirm_retry(self, request: HttpRequest, ids: Sequence[str]) -> HttpResponse:
+        """With the sums of credits and USD, the cause of each, and which of them are known to fail again."""
+        found = retry_preview.preview(VideoTask.objects.filter(pk__in=ids))
+        results = [
+            Result(one.task_id, one.words, one.ok, one.cause if one.ok else "", one.warning) for one in found.tasks
+        ]
+        return self._confirm(request, "retry", results, preview=found)
+
+    def _confirm(
+        self,
+        request: HttpRequest,
+        verb: str,
+        results: Sequence[Result],
+        preview: retry_preview.Preview | None = None,
+    ) -> HttpResponse:
         return self.page(
             request,
             "admin/video/videotask/steer.html",
             title=f"{verb.capitalize()} {count(len(results), 'task')}?",
             verb=verb,
+            preview=preview,
             results=results,
             possible=sum(one.ok for one in results),
             action=request.POST["action"],

@@ -76,6 +76,7 @@ class OperatorJobAdmin(ReadOnlyAdmin):
             "job": job,
             "about": jobs.words(kind, job.arguments),
             "tone": TONES[job.state],
+            "refused_word": "refused" if "until" in job.arguments else "not as it should be",
             "took": span((job.ended_at - job.started_at).total_seconds()) if job.ended_at and job.started_at else "",
             "may_stop": may and job.is_open,
             "may_clean": may and is_look and job.state == OperatorJob.State.DONE and job.done > 0,

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
-from video.admin import problem_cards
+from video.admin import problem_cards, remedies
 from video.admin.account_rows import account_rows
 from video.engine.queues import QUEUES
 from video.infra.durations import span
@@ -20,6 +20,7 @@ from video.models import Stage
 from video.monitoring import overview
 from video.monitoring.overview import System
 from video.monitoring.providers import KeyFigures
+from video.monitoring.remedies import of_any_key
 from video.monitoring.stages import StageFigures
 from video.monitoring.workers import Worker
 
@@ -38,7 +39,7 @@ def queues_view(request: HttpRequest) -> HttpResponse:
         "stages": [_stage(one) for one in found.stages],
         "workers": [_worker(one) for one in found.workers],
         "accounts": account_rows(found.accounts),
-        "keys": [_key(one) for one in found.keys],
+        "keys": [{**_key(one), "buttons": remedies.buttons(of_any_key(one), request)} for one in found.keys],
         "warnings": [(code, number, tasks_url(warning=code)) for code, number in found.warnings.items()],
         "circuits": [(one, "" if one.open_s is None else f"{span(one.open_s)} more") for one in found.circuits],
     }

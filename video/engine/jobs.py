@@ -13,8 +13,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db import close_old_connections, connection
+from django.db.models.functions import Now
 
 from providers.untrusted import storable
 from video.engine.claims import WORKER
@@ -28,6 +30,7 @@ LEASE_S = 60.0
 #: A job whose sweepers die this often without any progress is failed rather than let kill sweepers for ever.
 MAX_DEATHS = 4
 MOST_LINES = 200
+KEEP_DAYS = 90
 MOST_LINES_OF_DONE = 100  # so that the refused ones of a long job find room
 
 
@@ -161,6 +164,12 @@ def stop(job_id: int, summary: str) -> bool:
         """,
         {"id": job_id, "summary": storable(summary, 300)},
     )
+
+
+def sweep_old() -> int:
+    """Delete jobs that ended KEEP_DAYS ago; the audit keeps who asked. Returns how many."""
+    ended = OperatorJob.objects.filter(ended_at__lt=Now() - timedelta(days=KEEP_DAYS))
+    return ended.delete()[0]
 
 
 @contextmanager

@@ -36,6 +36,14 @@ def of_key(key: KeyFigures) -> tuple[Remedy, ...]:
     )
 
 
+def of_any_key(key: KeyFigures) -> tuple[Remedy, ...]:
+    """Of a key whatever its state: on the page of the queues each has them."""
+    name = f"{key.provider}|{key.fingerprint}"
+    is_used = key.state == "active" and not key.refusals
+    other = Remedy("drain_key", "Drain", "providerkey", name) if is_used else of_key(key)[1]
+    return (of_key(key)[0], other)
+
+
 def of_account(account: AccountFigures, model: str = "") -> tuple[Remedy, ...]:
     """Of an account that is closed or in doubt: all its models, or one."""
     name = f"{account.provider}|{account.account}"

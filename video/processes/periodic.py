@@ -16,7 +16,7 @@ from media_pipeline.errors import MediaError
 from media_pipeline.fetch import parts
 from video.attempts import attach_requests, configured_keys, reconcile
 from video.costs import roll_up
-from video.engine import due, transitions, workers
+from video.engine import due, jobs, transitions, workers
 from video.infra import database, metrics, outage
 from video.infra.toolkit import toolkit
 from video.models import PeriodicRun, Stage, Status, VideoTask
@@ -107,6 +107,7 @@ PERIODIC: tuple[tuple[str, float, Callable[[], int]], ...] = (
     ("costs", 60, roll_up.keep),
     ("signs", 3600, workers.sweep_old),
     ("figures", 60, process_figures.sweep),
+    ("jobs", 3600, jobs.sweep_old),
     ("logins", 3600, lambda: sessions.sweep() + api_keys.sweep() + throttle.sweep() + request_limits.sweep()),
 )
 

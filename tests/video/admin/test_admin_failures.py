@@ -194,7 +194,7 @@ class TestAllThatMatch:
         assert "credits 20 debited from the users" in page
         assert "$" in page
         assert "known to fail again 1" in page
-        assert "its user is short of credits: 10 are needed, 0 would be left" in page
+        assert "its user is short of credits: 10 credits are needed, the account holds 0" in page
         free = text(operator.post(url, {"free": "on"}))
         assert "can be retried 3 of 3" in free
         assert "credits 30 granted for it" in free

@@ -201,6 +201,14 @@ class TestTasks:
         assert now(job).done == 450
 
 
+def test_an_ended_job_is_kept_for_ninety_days() -> None:
+    old, new, waiting = ask(Kind.RECONCILE, {}), ask(Kind.CHECK_LEDGER, {}), retry()
+    for job, days in ((old, 91), (new, 89)):
+        OperatorJob.objects.filter(pk=job.pk).update(state="done", ended_at=Now() - timedelta(days=days))
+    assert rows.sweep_old() == 1
+    assert set(OperatorJob.objects.values_list("pk", flat=True)) == {new.pk, waiting.pk}
+
+
 class TestAsking:
     def test_the_same_once_more_is_answered_with_the_open_job(self) -> None:
         first, is_new = jobs.ask(Kind.CHECK_LEDGER, {}, by=ANN)
