@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import connection
 
 from video.attempts import configured_keys
+from video.costs import roll_up
 from video.models.order import Order
 
 USERS = 1000
@@ -61,8 +62,9 @@ SELECT 'task_' || lpad(i::text, 26, '0'), 1, 'save', 'succeeded', 9, 'host:1', '
     SELECT i, now() - (%(tasks)s - i) * interval '30 seconds' AS ended FROM generate_series(1, %(tasks)s, 4) i
 ) t;
 
-INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note)
-SELECT 1 + i %% %(users)s, 'debit', -10, 'task_' || lpad(i::text, 26, '0'), 1, ''
+INSERT INTO video_creditentry (account_id, kind, amount, task_id, run, note, created_at)
+SELECT 1 + i %% %(users)s, 'debit', -10, 'task_' || lpad(i::text, 26, '0'), 1, '',
+    now() - (%(tasks)s - i) * interval '30 seconds'
 FROM generate_series(1, %(tasks)s, 4) i;
 """
 
@@ -90,7 +92,10 @@ FROM generate_series(1, 400) i JOIN LATERAL (
     SELECT id FROM video_provideraccount WHERE provider = 'runway' AND model = 'gen4.5' LIMIT 1) a ON true
 WHERE i %% 4 > 0;
 """
-TABLES = ("creditentry", "taskevent", "generation", "videotask", "account", "userusage")
+TABLES = (
+    *("creditentry", "taskevent", "generation", "videotask", "account", "userusage"),
+    *("costday", "costtouch", "costrollup"),
+)
 
 
 def fill(tasks: int) -> None:
@@ -106,6 +111,8 @@ def fill(tasks: int) -> None:
             cursor.execute(statement, {"users": USERS, "rich": RICH, "tasks": tasks, "hash": ORDER.fingerprint()})
         cursor.execute("SET session_replication_role = DEFAULT")
         cursor.execute("RESET synchronous_commit")
+        cursor.execute("VACUUM (ANALYZE)")
+        roll_up.rebuild()
         cursor.execute("VACUUM (ANALYZE)")
         cursor.execute("RESET statement_timeout")
 

@@ -61,7 +61,7 @@ def costs_view(request: HttpRequest) -> HttpResponse:
         "wrong": wrong,
         "query": query,
         "form": _form(query, words),
-        "spans": [(title, _url(words, since=span, until=""), words["since"] == span) for span, title in SPANS],
+        "spans": [(title, _url(words, since=span, until=""), span == _span(words)) for span, title in SPANS],
         "filters": [(word, words[word], _url(words, **{word: ""})) for word in _WORDS[3:] if words[word]],
         "remarks": as_text.remarks(found),
         "tiles": _tiles(found),
@@ -77,6 +77,11 @@ def costs_view(request: HttpRequest) -> HttpResponse:
     response = TemplateResponse(request, "admin/costs/page.html", context)
     response["Cache-Control"] = "no-store"
     return response
+
+
+def _span(words: Mapping[str, str]) -> str:
+    """The days until today that were asked for; "" for others."""
+    return "" if words["until"] else words["since"] or "30d"
 
 
 def _csv(found: Report) -> HttpResponse:
@@ -177,6 +182,7 @@ def _rows(found: Report, words: Mapping[str, str]) -> list[dict[str, Any]]:
             "cells": as_text.cells(row.sums),
         }
         for values, row in zip(names, found.rows, strict=True)
+        if not row.sums.is_of_grants
     ]
 
 

@@ -9,16 +9,15 @@ from django.conf import settings
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from unfold.widgets import UnfoldAdminSelectWidget
 
 from providers import catalogue
 from video.admin.read_only import ModelForm, PageAdmin
 from video.audit import records
 from video.credits import price
-from video.models import PriceRule
-from video.models.prices import MOST_CREDITS
+from video.models import PriceRule, VideoTask
 from video.web.actors import of_request
 
-LONGEST_S = 600
 KIND = PriceRule._meta.model_name or ""
 
 
@@ -27,6 +26,7 @@ class PriceRuleForm(ModelForm):
 
     model = forms.ChoiceField(
         required=False,
+        widget=UnfoldAdminSelectWidget,
         choices=[
             ("", "every model"),
             (PriceRule.NO_MODEL, "no model named: we choose"),
@@ -34,11 +34,17 @@ class PriceRuleForm(ModelForm):
         ],
         help_text="As the order names it. Which model runs it in the end changes no price.",
     )
-    seconds = forms.IntegerField(
-        min_value=0, max_value=LONGEST_S, initial=0, help_text="Length that is ordered; 0: any length."
+    resolution = forms.ChoiceField(
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        choices=[("", "any"), *((one, one) for one in VideoTask.Resolution.values)],
+        help_text="That is ordered; source: as the model makes it.",
     )
-    credits = forms.IntegerField(
-        min_value=0, max_value=MOST_CREDITS, initial=0, help_text="Whole credits for the video."
+    sound = forms.ChoiceField(
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        choices=[("", "either"), *PriceRule.Sound.choices],
+        help_text="Whether sound is ordered.",
     )
 
     class Meta:

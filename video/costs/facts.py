@@ -36,7 +36,9 @@ AMOUNTS: Final = (
     "adjusted",
 )
 
-_DAY: Final = """>= w.day::timestamp AT TIME ZONE 'UTC' AND {column} < (w.day + 1)::timestamp AT TIME ZONE 'UTC'"""
+#: The day of a time, as the indexes `generation_by_day` and `entry_by_day` have it. Few days are wanted, and the
+#: database can't know that: OFFSET 0 makes it look for the rows of each day, and for each row's task, by an index.
+_DAY: Final = "({column} AT TIME ZONE 'UTC')::date = w.day OFFSET 0"
 #: Whether an attempt without a report may be charged. A rejected one made no job. What older versions wrote does not
 #: say; a failure is free at most providers.
 _MAY_CHARGE: Final = """(g.reported_cost IS NULL AND g.state <> 'rejected'
@@ -55,8 +57,9 @@ _ATTEMPTS: Final = f"""
         CASE WHEN {_MAY_CHARGE} THEN coalesce(g.expected_usd, 0) ELSE 0 END AS estimated_usd,
         CASE WHEN {_MAY_CHARGE} AND g.expected_usd IS NULL THEN 1 ELSE 0 END AS unpriced,
         0 AS debits, 0 AS debited, 0 AS refunded, 0 AS free, 0 AS granted, 0 AS adjusted
-    FROM wanted w JOIN video_generation g ON g.ended_at {_DAY.format(column="g.ended_at")}
-        JOIN video_videotask t ON t.id = g.task_id
+    FROM wanted w
+        CROSS JOIN LATERAL (SELECT * FROM video_generation g WHERE {_DAY.format(column="g.ended_at")}) g
+        CROSS JOIN LATERAL (SELECT status FROM video_videotask t WHERE t.id = g.task_id OFFSET 0) t
 """  # noqa: S608 - constants
 
 #: A run that another one followed had failed, or was cancelled: the last event that ended it says which.
@@ -77,8 +80,9 @@ _ENTRIES: Final = f"""
         CASE WHEN e.kind = 'grant' AND e.task_id IS NOT NULL THEN e.amount ELSE 0 END,
         CASE WHEN e.kind = 'grant' AND e.task_id IS NULL THEN e.amount ELSE 0 END,
         CASE WHEN e.kind = 'adjust' THEN e.amount ELSE 0 END
-    FROM wanted w JOIN video_creditentry e ON e.created_at {_DAY.format(column="e.created_at")}
-        LEFT JOIN video_videotask t ON t.id = e.task_id
+    FROM wanted w
+        CROSS JOIN LATERAL (SELECT * FROM video_creditentry e WHERE {_DAY.format(column="e.created_at")}) e
+        LEFT JOIN LATERAL (SELECT id, status, run FROM video_videotask t WHERE t.id = e.task_id OFFSET 0) t ON true
         LEFT JOIN LATERAL (
             SELECT g.provider, g.model, g.key_fingerprint, g.simulated, g.cost_unit, g.state FROM video_generation g
             WHERE g.task_id = e.task_id AND g.run = e.run ORDER BY g.attempt DESC LIMIT 1
@@ -88,7 +92,7 @@ _ENTRIES: Final = f"""
 #: The facts of the days of a CTE `wanted (day)`: `day`, `GROUP`, `AMOUNTS`, a row for each attempt and entry.
 OF_WANTED: Final = f"{_ATTEMPTS} UNION ALL {_ENTRIES}"
 #: The first day that anything counts on, as a date; NULL while nothing does. Two looks into indexes.
-FIRST_DAY: Final = """(least((SELECT min(created_at) FROM video_creditentry),
-    (SELECT min(ended_at) FROM video_generation WHERE ended_at IS NOT NULL)) AT TIME ZONE 'UTC')::date"""
+FIRST_DAY: Final = """least((SELECT min((created_at AT TIME ZONE 'UTC')::date) FROM video_creditentry),
+    (SELECT min((ended_at AT TIME ZONE 'UTC')::date) FROM video_generation WHERE ended_at IS NOT NULL))"""
 TODAY: Final = "(statement_timestamp() AT TIME ZONE 'UTC')::date"
 SUMS: Final = ", ".join(f"sum({name}) AS {name}" for name in AMOUNTS)

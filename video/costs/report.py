@@ -81,6 +81,11 @@ class Sums:
     adjusted: int = 0
 
     @property
+    def is_of_grants(self) -> bool:
+        """Nothing was used: what is left are credits that an operator gave or corrected."""
+        return not (self.attempts or self.debits or self.refunded or self.free)
+
+    @property
     def charge_usd(self) -> Decimal:
         """What the providers charge, as far as anybody knows."""
         return self.reported_usd + self.estimated_usd

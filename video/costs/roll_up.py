@@ -66,7 +66,7 @@ _DIFFERENT: Final = f"""
 _LEDGER: Final = f"""
     WITH wanted AS MATERIALIZED (
         SELECT d::date AS day FROM generate_series({FIRST_DAY}, greatest({TODAY},
-            (SELECT max(created_at) AT TIME ZONE 'UTC' FROM video_creditentry)::date), interval '1 day') d
+            (SELECT max((created_at AT TIME ZONE 'UTC')::date) FROM video_creditentry)), interval '1 day') d
         WHERE NOT EXISTS (SELECT FROM video_costday k WHERE k.day = d::date)
             OR EXISTS (SELECT FROM video_costtouch s WHERE s.day = d::date)
     ), facts (day, {_COLUMNS}) AS ({OF_WANTED}), known AS (

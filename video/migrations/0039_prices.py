@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                         max_length=80,
                     ),
                 ),
-                ("seconds", models.PositiveSmallIntegerField(default=0, help_text="Length that is ordered; 0: any.")),
+                ("seconds", models.PositiveSmallIntegerField(default=0, help_text="Length that is ordered; 0: any length.", validators=[django.core.validators.MaxValueValidator(600)])),
                 (
                     "resolution",
                     models.CharField(

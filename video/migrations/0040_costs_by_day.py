@@ -1,9 +1,12 @@
+from datetime import UTC
+
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
+from django.db.models.functions import TruncDate
 
 
 class Migration(migrations.Migration):
-    """Attempts by their end, and entries by their time: the costs of a day are read by them."""
+    """Attempts by the day of their end, and entries by their day: the costs of a day are read by them."""
 
     atomic = False
 
@@ -12,12 +15,14 @@ class Migration(migrations.Migration):
     operations = [
         AddIndexConcurrently(
             model_name="creditentry",
-            index=models.Index(fields=["created_at"], name="entry_by_day"),
+            index=models.Index(TruncDate("created_at", tzinfo=UTC), name="entry_by_day"),
         ),
         AddIndexConcurrently(
             model_name="generation",
             index=models.Index(
-                condition=models.Q(("ended_at__isnull", False)), fields=["ended_at"], name="generation_ended"
+                TruncDate("ended_at", tzinfo=UTC),
+                name="generation_by_day",
+                condition=models.Q(("ended_at__isnull", False)),
             ),
         ),
     ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, TruncDate
 
 from video import ids
 from video.models.providers import ProviderAccount
@@ -132,7 +134,9 @@ class Generation(models.Model):
             # Serves the list of tasks, narrowed to those of a provider or a model.
             models.Index(fields=["provider", "model", "task"], name="generation_by_model"),
             # Serves the costs of a day.
-            models.Index(fields=["ended_at"], name="generation_ended", condition=Q(ended_at__isnull=False)),
+            models.Index(
+                TruncDate("ended_at", tzinfo=UTC), name="generation_by_day", condition=Q(ended_at__isnull=False)
+            ),
         ]
         constraints = [
             models.UniqueConstraint(fields=["task"], name="generation_one_live_a_task", condition=Q(state__in=_LIVE)),

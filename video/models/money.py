@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
+from django.db.models.functions import Now, TruncDate
 
 from video.models.tasks import VideoTask
 
@@ -51,7 +53,8 @@ class CreditEntry(models.Model):
         verbose_name_plural = "credit entries"
         indexes = [
             models.Index(fields=["account", "-id"], name="entry_list_of_account"),
-            models.Index(fields=["created_at"], name="entry_by_day"),  # serves the costs of a day
+            # Serves the costs of a day.
+            models.Index(TruncDate("created_at", tzinfo=UTC), name="entry_by_day"),
         ]
         constraints = [
             models.UniqueConstraint(

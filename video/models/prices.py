@@ -10,6 +10,7 @@ from video.models.tasks import VideoTask
 
 #: No price is above it: a slip of the hand should not take a user's whole balance.
 MOST_CREDITS = 100_000
+LONGEST_S = 600
 
 
 class PriceRule(models.Model):
@@ -30,7 +31,9 @@ class PriceRule(models.Model):
     model = models.CharField(
         max_length=80, blank=True, default="", help_text="The model that an order names; or orders that name none."
     )
-    seconds = models.PositiveSmallIntegerField(default=0, help_text="Length that is ordered; 0: any.")
+    seconds = models.PositiveSmallIntegerField(
+        default=0, validators=[MaxValueValidator(LONGEST_S)], help_text="Length that is ordered; 0: any length."
+    )
     resolution = models.CharField(
         max_length=8, choices=VideoTask.Resolution.choices, blank=True, default="", help_text="That is ordered."
     )

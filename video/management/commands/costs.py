@@ -85,7 +85,8 @@ class Command(ReportCommand):
         console, query = self.console(), found.query
         rows = table(*as_text.titles(query.by))
         for values, row in zip(as_text.named(found), found.rows, strict=True):
-            rows.add_row(*map(Text, values), *as_text.cells(row.sums))
+            if not row.sums.is_of_grants:  # JSON and CSV have them
+                rows.add_row(*map(Text, values), *as_text.cells(row.sums))
         if query.by:
             first, *others = ["total", *[""] * (len(query.by) - 1)]
             rows.add_row(first, *others, *as_text.cells(found.total), style="bold")
