@@ -101,7 +101,8 @@ def _in_words(position: Position, task: VideoTask, now: datetime) -> str:
         case State.DISK_FULL:
             return f"room, for {waited}: {workers.DISK_FULL}"
         case State.WAITS_FOR_SLOT:
-            return f"{waits.waits_for(task)}, for {waited}{reason}"
+            words = waits.waits_for(task)
+            return f"{words}, for {waited}{reason}" if words.startswith(waits.FREE_SLOT) else f"{words}; for {waited}"
         case State.PARKED:
             return f"{position.reason or 'parked'}; next look in {left}"
         case State.WAITS_FOR_CORE:
@@ -131,7 +132,7 @@ def headline(task: VideoTask, now: datetime) -> str:
     elif position.state in {State.NOT_BEFORE, State.WORKER_SILENT}:
         words = f"{words[:1].upper()}{words[1:]}"
     else:
-        words = f"Waits for {words}" if words.startswith("a free slot") else f"Waits for: {words}"
+        words = f"Waits for {words}" if words.startswith(waits.FREE_SLOT) else f"Waits for: {words}"
     return words if words.endswith("?") else f"{words}."
 
 

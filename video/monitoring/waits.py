@@ -19,6 +19,7 @@ from video.scheduling import estimates
 from video.scheduling.estimates import OWN_BEFORE, OWN_COUNTED
 
 _OWN_BEFORE = f"SELECT {OWN_BEFORE} FROM video_videotask t WHERE t.id = %(task)s"  # noqa: S608 - a constant
+FREE_SLOT = "a free slot"
 _OF_SLOTS = frozenset({ReasonCode.FULL, ReasonCode.NO_KEY})
 
 
@@ -77,7 +78,7 @@ def waits_for(task: VideoTask, now: Availability | None = None) -> str:
     models = " or ".join(task.eligible_models)
     reason = now.waits_for(task.eligible_models, task.user_id)
     if reason is None or reason.code in _OF_SLOTS:
-        return f"a free slot of {models}" if models else "a free slot"
+        return f"{FREE_SLOT} of {models}" if models else FREE_SLOT
     return f"{models}: {reason.text}"
 
 
