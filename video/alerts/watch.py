@@ -39,7 +39,7 @@ def note(problems: Iterable[Problem]) -> None:
     """Write down what needs a person now, and which messages follow from it. A fixed number of statements."""
     wrong = {
         (one.code, storable(one.about, 200)): (storable(one.sentence, 500), storable(one.operator, 500))
-        for one in problems
+        for one in sorted(problems, key=lambda one: (one.code, one.about))  # of two sweepers, each locks in this order
         if one.needs_person
     }
     params = {

@@ -6,24 +6,27 @@ import csv
 import io
 import json
 import re
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
+from django.contrib.admin.utils import quote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser, Group
 from django.core.management import call_command
 from django.db import Error, connection, transaction
 from django.test import Client
+from django.urls import reverse
 
 from tests.factories import OLGA, admitted, make_task, make_user
 from video.actions import cancel, retry
 from video.actions.task_rows import ActionRefused
 from video.audit import reading, records
 from video.audit.actors import Unaudited, of_command
-from video.models import AuditRecord, ModelSetting, UserShare
+from video.models import Account, AuditRecord, ModelSetting, UserShare
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/video/auditrecord/"
@@ -100,6 +103,8 @@ class TestForms:
     def test_deletions_one_and_many(self, operator: Client) -> None:
         ModelSetting.objects.bulk_create([ModelSetting(model="gen4.5"), ModelSetting(model="pika-2.2")])
         url = "/admin/video/modelsetting/"
+        page = operator.get(reverse("admin:video_modelsetting_delete", args=[quote("gen4.5")])).content.decode()
+        assert 'name="reason"' in page
         operator.post(f"{url}gen4.5/delete/", {"post": "yes", "reason": "old"})
         operator.post(url, {"action": "delete_selected", "_selected_action": ["pika-2.2"], "post": "yes"})
         assert not ModelSetting.objects.exists()
@@ -176,6 +181,19 @@ def test_nothing_of_it_is_changed_or_deleted(change: str) -> None:
     records.record(OLGA.because("why"), "cancel", "videotask", "task_1")
     with pytest.raises(Error, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(change)
+
+
+def test_what_djangos_log_had_is_taken_over(user: AbstractBaseUser) -> None:
+    LogEntry.objects.log_actions(user.pk, [ModelSetting(model="gen4.5")], CHANGE, "Closed", single_object=True)
+    account = Account.objects.get(pk=user.pk)
+    LogEntry.objects.log_actions(user.pk, [account], ADDITION, "Granted 5. For ann", single_object=True)
+    with connection.cursor() as cursor:
+        cursor.execute(import_module("video.migrations.0045_roles").FORMER_LOG)
+    found = AuditRecord.objects.order_by("id").values_list("actor", "via", "action", "kind", "object_id", "detail")
+    assert list(found) == [
+        (user.get_username(), "admin", "change", "modelsetting", "gen4.5", "Closed"),
+        (user.get_username(), "admin", "add", "account", str(user.pk), ""),
+    ]
 
 
 def test_a_role_is_given_with_a_new_user() -> None:
