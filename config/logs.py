@@ -51,7 +51,7 @@ class JsonFormatter(LineFormatter):
         }
         if record.exc_info:
             shown["exception"] = without_values(self.formatException(record.exc_info), errors)
-        return json.dumps(shown, ensure_ascii=False, default=str)
+        return json.dumps(shown, default=str)  # in ASCII: no terminal obeys it
 
 
 def without_values(text: str, errors: Iterable[BaseException | None]) -> str:

@@ -332,7 +332,7 @@ def _as_object(name: str, line: str) -> str:
     service = json.dumps({"service": name})
     if line.startswith("{") and line.endswith("}"):
         return f"{service[:-1]}, {line[1:]}"
-    return json.dumps({"service": name, "message": line}, ensure_ascii=False)
+    return json.dumps({"service": name, "message": line})
 
 
 def _open_log(path: Path) -> BinaryIO:

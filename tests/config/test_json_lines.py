@@ -72,6 +72,28 @@ def test_a_line_says_what_its_thread_works_on() -> None:
     assert LineFormatter().format(record) == "it moves"
 
 
+@pytest.mark.parametrize(
+    "text", ["a\nb\r\x1b[2J", "\x9b31m\u202eowned\u2028", "\ud800", '"}\n{"level": "ERROR"}', "\0"]
+)
+def test_whatever_is_told_is_one_line_that_no_terminal_obeys(text: str) -> None:
+    facts = {"facts": {"outcome": text}}
+    record = logging.makeLogRecord(
+        {"name": "video", "levelname": "INFO", "msg": "it said %s", "args": (text,), **facts}
+    )
+    with log_context.about(task=text):
+        line = JsonFormatter().format(record)
+    assert line.isascii()
+    assert line.isprintable()
+    shown = json.loads(line)
+    assert (shown["message"], shown["outcome"], shown["task"], shown["level"]) == (
+        f"it said {text}",
+        text,
+        text,
+        "INFO",
+    )
+    assert json.loads(_as_object("web", text))["message"] == text
+
+
 @pytest.mark.parametrize("form", ["json", "text", ""])
 def test_the_web_servers_parent_writes_in_the_same_form(form: str) -> None:
     program = (

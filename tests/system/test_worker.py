@@ -32,6 +32,7 @@ def test_what_is_nearer_its_end_is_served_first_and_what_is_urgent_before_all(sy
     dispatch.resume("task_unheard", Stage.GENERATE)
     lines = [sub_queue_of("video.generate"), sub_queue_of("video.poll"), sub_queue_of("video.download")]
     assert lengths(lines) == [5, 5, 7]
+    system.env |= {"LOG_LEVEL": "DEBUG"}  # with it Celery says what it receives
     worker = system.worker(threads=1)
     until("all are served", lambda: not any(lengths(lines)))
     until("the last is noted", lambda: len(served(worker.log_path.read_text())) == 17)

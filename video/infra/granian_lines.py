@@ -23,7 +23,7 @@ class Json(logging.Formatter):
             "message": record.getMessage(),
             "process": os.getpid(),
         }
-        return json.dumps(shown, ensure_ascii=False)
+        return json.dumps(shown)
 
 
 def formatter() -> logging.Formatter:

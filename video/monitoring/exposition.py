@@ -102,11 +102,14 @@ class _Whole(Collector):
         self._role = role
 
     def collect(self) -> Iterable[Metric]:
-        try:
-            told = _told()
-        except outage.ERRORS:
-            connection.close()
-            told = _Told(0, _gauges([("database_up", (), 0)]), [])
+        told = _Told(0, _gauges([("database_up", (), 0)]), [])
+        if outage.gate.lets_through():  # else it is known to be away, and not waited for again
+            try:
+                told = _told()
+            except outage.ERRORS as err:
+                connection.close()
+                if outage.is_outage(err):
+                    outage.gate.close(err)
         return [*told.system, *_of_processes([(str(WORKER), self._role, _own()), *told.others])]
 
 

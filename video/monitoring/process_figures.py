@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Sequence
 from datetime import timedelta
 
-from django.db import connection
+from django.db import Error, connection
 from django.db.models.functions import Now
 
 from video.engine.claims import WORKER
-from video.infra import database, metrics, outage
+from video.infra import database, metrics
 from video.models import ProcessFigures
 
 log = logging.getLogger(__name__)
@@ -83,9 +83,12 @@ def write_from_web(stop: threading.Event) -> None:
     while not stop.wait(EVERY_S):
         try:
             write("web")
-        except outage.ERRORS as err:
+        except Exception as err:  # whatever it is, the row must be renewed next time
             if well:
-                log.warning("the figures of this process can't be written (%s); trying again", err)
+                is_outage = isinstance(err, Error)
+                log.warning(
+                    "the figures of this process can't be written (%s); trying again", err, exc_info=not is_outage
+                )
             well = False
         else:
             well = True

@@ -15,6 +15,7 @@ from granian._granian import RSGIHTTPProtocol as HTTPProtocol
 from granian._granian import RSGIProtocolClosed as ProtocolClosed
 from granian.rsgi import Scope
 
+from video.infra import tracing
 from video.web import access, request_ids
 from video.web.front import bodies, sockets, streams, wsgi
 from video.web.front.changes import Changes, TooMany
@@ -79,6 +80,7 @@ class Front:
         self._changes.stop()
         for lane in self._lanes:
             lane.stop(STOPS_WITHIN_S)
+        tracing.end()  # this process ends without what Python does at an end
 
     async def __rsgi__(self, scope: Scope, protocol: HTTPProtocol) -> None:
         """Answer one request. The body first: it is whole before a thread is taken."""
