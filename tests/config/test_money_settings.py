@@ -28,7 +28,7 @@ def test_they_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("text", ["runway", "runway:", "runway:-1", "acme:1", "runway:1,runway:2", "runway:1e3"])
 def test_a_wrong_unit_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    with pytest.raises(ImproperlyConfigured, match="UNIT_USD: entry [12] of the list"):
+    with pytest.raises(ImproperlyConfigured, match=r"UNIT_USD: entry [12] of the list"):
         worth(monkeypatch, UNIT_USD=text)
 
 
