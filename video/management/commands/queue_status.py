@@ -104,6 +104,9 @@ def _page(found: overview.System) -> RenderableType:
         parts.append(Text(f"{'! ' if one.needs_person else '  '}{one.sentence}", style=_tone(one.needs_person)))
         parts.append(Text(f"    The system: {one.system}"))
         parts.append(Text(f"    You: {one.operator}"))
+    if found.slow_renders:
+        words = f"{count(found.slow_renders, 'render')} at providers: longer than 95 of 100 of their model lately took."
+        parts.append(Text(words, style="yellow"))
     if found.warnings:
         words = ", ".join(f"{number} {code}" for code, number in found.warnings.items())
         parts.append(Text(f"Videos of the last day with a warning: {words}.", style="yellow"))
