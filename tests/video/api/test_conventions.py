@@ -140,7 +140,7 @@ def test_gzip_is_sent_to_who_takes_it(accepted_by: str, takes: bool) -> None:
 def test_no_answer_with_a_secret_in_it_is_compressed() -> None:
     """Signed links stand beside texts that others may choose; the length of a packed answer tells of both."""
     packed = {one.name for one in NAMED if one.callback.view_class.is_compressed}
-    assert packed == {"api-models", "api-credits", "api-queues"}
+    assert packed == {"api-models", "api-usage", "api-credits", "api-queues"}
     assert "result" not in json.dumps([field.name for field in CreditEntry._meta.fields])
 
 
