@@ -117,7 +117,7 @@ class Runway(Provider):
     title = "Runway"
     cost_unit = "credits"
     unit_usd = Decimal("0.01")
-    unit_usd_source = "https://docs.dev.runwayml.com/guides/pricing/, read 2026-11-23"
+    unit_usd_source = "https://github.com/runwayml/skills (a credit is a cent), read 2026-11-23"
     min_poll_interval_s = 5.0
     result_life_s = 24 * 3600.0  # the shortest life of a link; how long a look still gives fresh ones is not said
     can_cancel = True
