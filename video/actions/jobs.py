@@ -10,6 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
+from psycopg.errors import UniqueViolation
 
 from providers.untrusted import storable
 from video.actions import task_filters
@@ -49,8 +50,10 @@ def ask(kind: Kind, arguments: Mapping[str, Any], *, by: Actor) -> tuple[Operato
                 job.save(force_insert=True)
                 records.record(by, kind.value, "operatorjob", job.pk, detail=_told(kind, arguments))
             return OperatorJob.objects.get(pk=job.pk), True
-        except IntegrityError:
-            job.pk = None
+        except IntegrityError as err:
+            if not isinstance(err.__cause__, UniqueViolation):
+                raise
+            job.pk = None  # by `job_open_once`; the other one may have ended by now, and then this one is made
             earlier = OperatorJob.objects.filter(same_as=job.same_as, state__in=OperatorJob.OPEN).first()
             if earlier is not None:
                 return earlier, False

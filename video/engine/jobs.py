@@ -186,19 +186,26 @@ def kept(job: OperatorJob) -> Iterator[threading.Event]:
 
 
 def _renew(job: OperatorJob, lost: threading.Event, ended: threading.Event) -> None:
-    while not ended.wait(LEASE_S / 4):
-        try:
-            held = database.changed(
-                "UPDATE video_operatorjob SET lease_until = statement_timestamp() + %s * interval '1 second' "
-                "WHERE id = %s AND fence = %s AND state = 'running'",
-                [LEASE_S, job.pk, job.fence],
-            )
-        except Exception as err:  # whatever it is, this thread must go on; without it the lease runs out by itself
-            log.warning("job %s: its lease can't be renewed now (%s); trying again", job.pk, type(err).__name__)
-            connection.close()
-            continue
-        finally:
-            close_old_connections()
-        if not held:
-            lost.set()
-            return
+    try:
+        while not ended.wait(LEASE_S / 4):
+            if not _renew_once(job):
+                lost.set()
+                return
+    finally:
+        connection.close()  # this thread's own, if it needed one
+
+
+def _renew_once(job: OperatorJob) -> bool:
+    """Whether the job is still ours, as far as is known."""
+    try:
+        return database.changed(
+            "UPDATE video_operatorjob SET lease_until = statement_timestamp() + %s * interval '1 second' "
+            "WHERE id = %s AND fence = %s AND state = 'running'",
+            [LEASE_S, job.pk, job.fence],
+        )
+    except Exception as err:  # whatever it is, this thread must go on; without it the lease runs out by itself
+        log.warning("job %s: its lease can't be renewed now (%s); trying again", job.pk, type(err).__name__)
+        connection.close()
+        return True
+    finally:
+        close_old_connections()

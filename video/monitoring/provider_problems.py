@@ -147,6 +147,6 @@ def circuits(figures: Figures) -> Iterator[Problem]:
             False,
             f"{circuit.model} had {count(circuit.faults, 'fault')} in a row: no new jobs{whose} for it{left}.",
             "Other models take its jobs where clients allow it; then one job tries whether it is well again.",
-            "Look at its last error under Circuits and at the provider's status page.",
+            "Look at its last error under Circuits and at the provider's status page; close it once that is well.",
             remedies=remedies.of_circuit(circuit),
         )
