@@ -31,6 +31,10 @@ _PAGES = {
 }
 
 
+#: What a job can do about a problem, after its preview: (verb, filter of the tasks, the button's words).
+_PREVIEWS = {"users_off": ("cancel", "stands=off", "Cancel them …")}
+
+
 @dataclass(frozen=True)
 class Card:
     """One problem, as `admin/queues/_problems.html` shows it."""
@@ -41,6 +45,8 @@ class Card:
     url: str  # of the page that shows more; empty where there is none, or the reader may not see it
     words: str  # of the link to it
     buttons: list[Button]
+    preview_url: str = ""  # of an action on all tasks of the problem; empty where there is none, or the reader may not
+    preview_words: str = ""
 
 
 def cards(problems: Iterable[Problem], request: HttpRequest) -> list[Card]:
@@ -50,7 +56,15 @@ def cards(problems: Iterable[Problem], request: HttpRequest) -> list[Card]:
 
 def _card(one: Problem, request: HttpRequest) -> Card:
     url, words = _page_of(one, request)
-    return Card(one, with_code(one.system), with_code(one.operator), url, words, buttons(one.remedies, request))
+    remedies = buttons(one.remedies, request)
+    return Card(one, with_code(one.system), with_code(one.operator), url, words, remedies, *_preview_of(one, request))
+
+
+def _preview_of(one: Problem, request: HttpRequest) -> tuple[str, str]:
+    verb, query, words = _PREVIEWS.get(one.code, ("", "", ""))
+    if not verb or not request.user.has_perm("video.change_videotask"):
+        return "", ""
+    return f"{reverse('admin:video_videotask_all', args=[verb])}?{query}", words
 
 
 def with_code(text: str) -> SafeString:

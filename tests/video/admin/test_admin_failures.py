@@ -293,6 +293,17 @@ class TestRemedies:
         assert job.arguments == {"provider": key.provider, "fingerprint": key.fingerprint, "account": ""}
         assert reply["Location"].endswith(f"/operatorjob/{job.pk}/change/")
 
+    def test_tasks_of_users_who_are_off_are_cancelled_after_a_preview(self, operator: Client) -> None:
+        task = make_task()
+        get_user_model().objects.filter(pk=task.user_id).update(is_active=False)
+        page = operator.get("/admin/queues/").content.decode()
+        assert f'href="{LIST}all/cancel/?stands=off">Cancel them …</a>' in page
+        assert "1 task under way matches: its user is switched off" in text(
+            operator.get(f"{LIST}all/cancel/?stands=off")
+        )
+        viewer = staff("view_videotask", "view_provideraccount")
+        assert "Cancel them" not in viewer.get("/admin/queues/").content.decode()
+
     def test_the_page_of_jobs_asks_for_the_long_ones_and_deletes_only_after_a_look(self, operator: Client) -> None:
         page = operator.get("/admin/video/operatorjob/").content.decode()
         for name in ("check_ledger", "look_at_storage", "reconcile", "check_keys"):
