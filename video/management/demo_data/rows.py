@@ -179,9 +179,8 @@ class Diary:
                 generation.last_answer_at = self.now
         rate = UNITS_PER_USD.get(generation.provider)
         if rate and generation.job_id and state != Generation.State.LOST and generation.expected_usd is not None:
-            charged = state == Generation.State.SUCCEEDED or (
-                generation.pk[-1] in "02468" and state == Generation.State.CANCELLED
-            )
+            # Some providers charge for what was rendered in vain, and some give it back.
+            charged = state == Generation.State.SUCCEEDED or generation.pk[-1] in "02468"
             generation.reported_cost = generation.expected_usd * rate if charged else 0
 
     def _give_up(self, failure: Failure) -> None:

@@ -134,7 +134,7 @@ def _open_case(dice: random.Random) -> Story:
 
 
 def _age(dice: random.Random) -> float:
-    """More tasks lately than at first, and more by day (UTC) than at night; some minutes ago at the least."""
+    """More tasks lately than at first, and more in one half of each day; some minutes ago at the least."""
     while True:
         age_s = 900 + (DAYS * DAY_S - 7200) * (1 - dice.random() ** 0.7)
         if dice.random() < (1.0 if 7 <= (age_s / 3600) % 24 <= 19 else 0.35):
