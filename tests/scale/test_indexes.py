@@ -251,6 +251,9 @@ def test_a_page_of_a_list_reads_what_it_shows(query: str) -> None:
 
 
 ADMIN_PAGES = (
+    "/admin/?range=hour",
+    "/admin/?range=day",
+    "/admin/?range=month",
     "/admin/failures/",
     *(
         f"/admin/video/videotask/?{query}"
