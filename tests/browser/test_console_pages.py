@@ -22,6 +22,7 @@ from tests.video.presence import everybody
 from tests.video.webhooks.hooks import endpoint_of, started
 from video.actions import erase_user
 from video.attempts import configured_keys
+from video.audit import actors
 from video.models import FailureText, Generation, HourFigures, ModelSetting, ProviderAccount, Stage, UserShare
 from video.monitoring import trends
 from video.routing import health
@@ -93,7 +94,7 @@ def operator(settings: Any) -> Client:
     FailureText.objects.create(provider="runway", signature="odd", sample="odd", model="gen4.5", last_task=parked.pk)
     health.note_fault("gen4.5", "runway", "HTTP 500")
     ProviderAccount.objects.filter(model="veo3.1").update(closed_reason="no_balance", last_error="no credits are left")
-    erase_user.ask(make_user().pk, by="olga")
+    erase_user.ask(make_user().pk, by=actors.of_command())
     trends.keep_hours()
     HourFigures.objects.update(videos=7, failures=1, waits=5, waited_s=50, longest_wait_s=20, cost_usd={"runway": "2"})
     client = Client()
