@@ -210,7 +210,7 @@ def test_home_rests_while_its_tab_is_hidden(page: Page, live_server: Any) -> Non
 
 
 def test_filters_open_and_close_by_keyboard(page: Page, live_server: Any) -> None:
-    page.goto(f"{live_server.url}/admin/video/videotask/")
+    page.goto(f"{live_server.url}/admin/video/generation/")
     button = page.get_by_role("button", name="Filters")
     button.focus()
     page.keyboard.press("Enter")
