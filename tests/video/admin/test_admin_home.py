@@ -76,7 +76,7 @@ class TestHome:
     ) -> None:
         configured_keys.sync()
         everybody()
-        with django_assert_max_num_queries(21) as captured:
+        with django_assert_max_num_queries(23) as captured:
             page(operator)
         for number in range(5):
             accepted(make_task(), f"job-{number}")
