@@ -72,7 +72,7 @@ def is_it_working(reader: Reader, made: dict[str, Any]) -> None:
 def what_is_stuck_and_why(reader: Reader, made: dict[str, Any]) -> None:
     task = made["stuck"]
     reader.click(reader.page.locator(f"a[href*='{task.pk[-12:]}']:visible").first)
-    reader.sees("Waits for: a free slot of veo3.1")
+    reader.sees("veo3.1: the account may not use this model")
 
 
 def what_do_i_do(reader: Reader, made: dict[str, Any]) -> None:

@@ -60,7 +60,10 @@ def remedy_view(request: HttpRequest) -> HttpResponse:
         return HttpResponseBadRequest("There is no such button.")
     if not request.user.has_perm(act.permission):
         raise PermissionDenied
-    done = act.run(request.POST.get("object", ""), of_request(request))
+    name = request.POST.get("object", "")
+    if "\0" in name:
+        return HttpResponseBadRequest("There is nothing of that name.")
+    done = act.run(name, of_request(request))
     if isinstance(done, OperatorJob):
         return HttpResponseRedirect(reverse("admin:video_operatorjob_change", args=[done.pk]))
     messages.success(request, done)
@@ -70,8 +73,7 @@ def remedy_view(request: HttpRequest) -> HttpResponse:
 
 
 def _activate(name: str, by: Actor) -> str:
-    changed = provider_remedies.activate(_keys(name), by=by)
-    return "Jobs may start with this key again." if changed else "This key was active already, or is gone."
+    return provider_remedies.activate(_keys(name), by=by).words or "This key was active already, or is gone."
 
 
 def _drain(name: str, by: Actor) -> str:

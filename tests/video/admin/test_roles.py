@@ -17,6 +17,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from tests.factories import make_task, make_user
+from video.admin import remedies
 from video.admin.urls import urlpatterns
 from video.models import Role
 from video.web import roles
@@ -82,9 +83,18 @@ def test_each_button_is_there_for_who_may_press_it(role: str) -> None:
 def test_each_button_of_a_page_of_its_own_answers_who_may_press_it(role: str) -> None:
     client = client_for(role)
     pages = {name.partition(" ")[2]: who for name, who in table("Buttons").items() if name.startswith("POST ")}
-    assert len(pages) == 4
+    assert len(pages) == 8
     for url, who in pages.items():
         assert (client.post(url, {"hours": "1"}).status_code != 403) == who[role], (role, url)
+
+
+@pytest.mark.parametrize("role", roles.NAMES)
+def test_each_button_of_a_card_answers_who_may_press_it(role: str) -> None:
+    client = client_for(role)
+    for name in remedies.ACTS:
+        status = client.post("/admin/remedies/", {"name": name, "object": "runway|nothing"}).status_code
+        assert status == (403 if role == roles.VIEWER else 302), (role, name)
+    assert client.post("/admin/remedies/", {"name": "reconcile", "object": "a\0b"}).status_code in {400, 403}
 
 
 @pytest.mark.parametrize("role", roles.NAMES)

@@ -53,7 +53,7 @@ def test_the_tables_are_told_in_a_bounded_number_of_statements(
     user = make_user()
     accepted(make_task(user), "job-1")
     make_task(user)
-    with django_assert_num_queries(16):
+    with django_assert_num_queries(18):
         found = scraped()
     assert value(found, "reelworks_database_up") == 1
     assert value(found, "reelworks_tasks_waiting", resource="slot") == 1
