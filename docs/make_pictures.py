@@ -1,7 +1,9 @@
-"""Makes docs/images/demo.png from a running system: a demo video's first frame beside its page in the admin.
+"""Makes the pictures of docs/images from a running system: demo.png, a demo video's first frame beside its page in the
+admin, and console.png, the admin's home.
 
     make up                                        # in another terminal, without any provider key
-    .venv/bin/python docs/make_pictures.py         # --url, --prompt, --out, --chromium choose
+    .venv/bin/python manage.py seed_demo           # a month to look at
+    .venv/bin/python docs/make_pictures.py         # --url, --prompt, --folder, --chromium choose
 
 It goes the way of any client: sign in as demo, create, ask for the status, fetch the thumbnail. Then a headless
 Chromium opens the admin as a guest operator, who exists only for that.
@@ -26,7 +28,8 @@ PROMPT = "A beautiful sunset over the ocean"
 WAIT_S = 120
 WIDTH_PX, HEIGHT_PX = 1600, 900
 MARGIN_PX = 40
-PAGE_SIZE = {"width": 1180, "height": 1250}
+TASK_SIZE = {"width": 1280, "height": 1250}
+HOME_SIZE = {"width": 1440, "height": 1400}
 
 
 def make_video(url: str, prompt: str) -> tuple[str, bytes]:
@@ -80,21 +83,20 @@ def guest_operator() -> Iterator[str]:
             held.release()
 
 
-def picture_of_page(url: str, task_id: str, session: str, chromium: str) -> bytes:
-    """The task's page in the admin."""
+def picture_of_page(url: str, path: str, session: str, chromium: str, size: dict[str, int], scale: float) -> bytes:
+    """A page of the admin; `size` in CSS pixels, each `scale` pixels of the picture."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium or None, args=["--no-sandbox"])
         context = browser.new_context(
-            viewport=PAGE_SIZE,  # type: ignore[arg-type]
-            device_scale_factor=1.5,
+            viewport=size,  # type: ignore[arg-type]
+            device_scale_factor=scale,
             color_scheme="light",
-            bypass_csp=True,
         )
         context.add_cookies([{"name": "sessionid", "value": session, "url": url}])
         page = context.new_page()
-        page.goto(f"{url}/admin/video/videotask/{task_id.replace('_', '_5F')}/change/", wait_until="load")
+        page.goto(f"{url}{path}", wait_until="load")
         page.wait_for_function("!document.querySelector('video') || document.querySelector('video').readyState >= 2")
         page.wait_for_timeout(1000)  # until the player has put its spinner away
         shot = page.screenshot()
@@ -128,16 +130,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", default=f"http://127.0.0.1:{os.environ.get('PORT', '8000')}")
     parser.add_argument("--prompt", default=PROMPT)
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "demo.png")
+    parser.add_argument("--folder", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome") or "")
     chosen = parser.parse_args()
     url = chosen.url.rstrip("/")
     task_id, thumbnail = make_video(url, chosen.prompt)
+    task = f"/admin/video/videotask/{task_id.replace('_', '_5F')}/change/"
     with guest_operator() as session:
-        page = picture_of_page(url, task_id, session, chosen.chromium)
-    chosen.out.parent.mkdir(parents=True, exist_ok=True)
-    compose(thumbnail, page, chosen.prompt).save(chosen.out, optimize=True)
-    print(f"{chosen.out} ({chosen.out.stat().st_size // 1024} kB), of {task_id}")
+        page = picture_of_page(url, task, session, chosen.chromium, TASK_SIZE, 1.5)
+        home = picture_of_page(url, "/admin/", session, chosen.chromium, HOME_SIZE, 1)
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    demo, console = chosen.folder / "demo.png", chosen.folder / "console.png"
+    compose(thumbnail, page, chosen.prompt).save(demo, optimize=True)
+    console.write_bytes(home)
+    for one in (demo, console):
+        print(f"{one} ({one.stat().st_size // 1024} kB)")
 
 
 if __name__ == "__main__":

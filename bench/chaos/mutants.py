@@ -88,8 +88,8 @@ MUTANTS = (
                 "        if again\n"
                 "        else records.mark_sent(claim, generation, expects_call=submission.expects_call)\n"
                 "    )\n"
-                "    if not marked:\n"
-                "        return Dropped()\n",
+                "    if not marked:  # the task is somebody else's by now, or a pause began since the claim\n"
+                "        return _paused(generation) if not again and records.is_paused(generation.pk) else Dropped()\n",
                 "",
             ),
             Edit(

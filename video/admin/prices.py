@@ -73,20 +73,22 @@ class PriceRuleAdmin(PageAdmin):
         lengths = [rule.seconds] if rule.seconds else [5, 10]
         return ", ".join(f"{price.by_rule(rule, length)} for {length} s" for length in lengths)
 
-    def save_model(self, request: HttpRequest, obj: PriceRule, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
-        self._record(request, "change" if change else "add", obj)
+    def log_addition(self, request: HttpRequest, obj: PriceRule, message: Any) -> Any:
+        self._record(request, "add", obj)
+
+    def log_change(self, request: HttpRequest, obj: PriceRule, message: Any) -> Any:
+        self._record(request, "change", obj)
 
     def delete_model(self, request: HttpRequest, obj: PriceRule) -> None:
-        self._record(request, "delete", obj)
         super().delete_model(request, obj)
+        price.forget()
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[PriceRule]) -> None:
-        for rule in queryset:
-            self._record(request, "delete", rule)
         super().delete_queryset(request, queryset)
+        price.forget()
 
     def _record(self, request: HttpRequest, action: str, rule: PriceRule) -> None:
+        """In the form's transaction, with the whole price: the fields that were changed would not say it."""
         says = f"{rule}: {rule.credits} credits and {rule.credits_per_second:f} a second"
-        records.record(of_request(request), action, KIND, rule.pk, reason=rule.note, detail=says)
+        records.record(of_request(request), action, KIND, rule.pk, detail=says)
         price.forget()

@@ -16,6 +16,7 @@ from video.costs.facts import AMOUNTS, FAILURES, FIRST_DAY, GROUP, OF_WANTED, OU
 from video.costs.rates import credit_usd, rates
 from video.infra import database
 from video.models import CostRollup
+from video.routing import key_labels
 
 #: What a report may be grouped by, and filtered by but for the day: the word, and its column.
 DIMENSIONS: Final[Mapping[str, str]] = {
@@ -255,6 +256,9 @@ def asked(words: Mapping[str, str], *, dimensions: Sequence[str] = tuple(DIMENSI
     `since`: a day, or a number of days such as 30d (with today); 30d without it. `dimensions`: those that may be asked
     for. Raises BadQuery.
     """
+    for name, word in words.items():
+        if "\0" in word:
+            raise BadQuery(name, "must not hold the character NUL")
     until = _day(words["until"], "until") if words.get("until") else timezone.now().date()
     since = _since(words.get("since") or "30d", until)
     if since > until:
@@ -276,7 +280,7 @@ def asked(words: Mapping[str, str], *, dimensions: Sequence[str] = tuple(DIMENSI
         by,
         provider=words.get("provider") or None,
         model=words.get("model") or None,
-        key=words.get("key") or None,
+        key=key_labels.fingerprint_of(words["key"]) if words.get("key") else None,
         user=_user(words["user"]) if words.get("user") else None,
         outcome=outcome,
         simulated=_simulated(words.get("simulated") or ""),

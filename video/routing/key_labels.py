@@ -43,6 +43,16 @@ def every() -> dict[tuple[str, str], str]:
     return found
 
 
+def fingerprint_of(word: str) -> str:
+    """The fingerprint of the key that is called so; a fingerprint itself stays as it is. At most one statement."""
+    for provider in settings.PROVIDER_KEYS:
+        for fingerprint, label in configured(provider).items():
+            if word in (label, fingerprint):
+                return fingerprint
+    row = ProviderKey.objects.filter(label=word).values_list("fingerprint", flat=True).first()
+    return word if row is None else row
+
+
 def of_account(provider: str, account: str, stored: str | None = None) -> str:
     """The label of an account: that of KEY_ACCOUNTS, else that of its only key. `stored` as `of` has it."""
     if (provider, account) in {(name, group) for (name, _), group in settings.KEY_ACCOUNTS.items()}:

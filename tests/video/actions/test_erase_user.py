@@ -54,7 +54,8 @@ def person(client: Client) -> Any:
     UserShare.objects.create(user=user, note=f"a friend of {WORD}")
     operator = get_user_model().objects.create_superuser("olga")
     client.force_login(operator)
-    client.post(f"/admin/auth/user/{user.pk}/change/", {"username": user.username, "email": user.email})
+    form = {"username": user.username, "email": user.email, "is_active": "on"}
+    client.post(f"/admin/auth/user/{user.pk}/change/", form)
     # As versions before the audit wrote it.
     LogEntry.objects.log_actions(operator.pk, [user], CHANGE, "Changed.", single_object=True)
     assert waiting.is_active
@@ -92,6 +93,7 @@ def test_nothing_is_left_in_any_table_and_the_books_add_up(person: Any, client: 
     done = AuditRecord.objects.get(action="retry")
     assert (done.actor, done.source, done.reason) == (f"erased-{person.pk}", "", "")
     assert set(AuditRecord.objects.filter(kind="user").values_list("action", "actor", "reason")) == {
+        ("change", "olga", ""),
         ("end_logins", "olga", ""),
         ("erase", "olga", ""),
     }

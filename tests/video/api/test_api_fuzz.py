@@ -49,6 +49,11 @@ CONFIG = SchemathesisConfig.from_dict(
                 "include-path": "/api/video/tasks",
                 "checks": {"positive_data_acceptance": {"expected-statuses": JUDGED}},
             },
+            # A day that no calendar has, and what only staff may ask for.
+            {
+                "include-path": "/api/usage",
+                "checks": {"positive_data_acceptance": {"expected-statuses": JUDGED}},
+            },
         ],
     }
 )

@@ -142,7 +142,7 @@ class TestSystem:
         for number in range(5):
             accepted(make_task(), f"job-{number}")
             make_task()
-        assert statements() == few <= 19
+        assert statements() == few <= 20
 
 
 class TestOwn:

@@ -14,6 +14,7 @@ from django.utils import timezone
 from hypothesis import Phase
 from hypothesis import strategies as st
 
+from providers.api_keys import parse_keys
 from tests.factories import make_user
 from video.attempts import configured_keys
 from video.costs import report, roll_up
@@ -291,3 +292,12 @@ def test_every_report_is_what_the_rows_come_to(
         roll_up.rebuild()
         assert report.read(everything) == incremental
         transaction.set_rollback(True)
+
+
+@pytest.mark.django_db
+def test_a_key_may_be_given_by_its_name_and_no_word_by_a_nul(settings: Any) -> None:
+    settings.PROVIDER_KEYS = {"runway": parse_keys("studio:key_" + "a" * 40, variable="RUNWAY_API_KEY")}
+    (key,) = settings.PROVIDER_KEYS["runway"]
+    assert report.asked({"key": "studio"}).key == report.asked({"key": key.fingerprint}).key == key.fingerprint
+    with pytest.raises(report.BadQuery, match="NUL"):
+        report.asked({"provider": "a\0b"})

@@ -6,15 +6,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-from django.contrib import admin
 from django.db import connection
-from django.test import RequestFactory
 from django.utils import timezone
 
 from tests.factories import accepted, admitted, age, claimed, make_task, park_one, reload
 from tests.video.presence import everybody
+from video.actions import task_filters
 from video.admin import timeline
-from video.admin.tasks import ROWS, StateFilter
 from video.api import task_details
 from video.engine import transitions, workers
 from video.engine.position import RESEND_S, SQL, State, position_of
@@ -145,13 +143,10 @@ TABLE = [
 
 def rows_with(task: VideoTask) -> list[str]:
     """The rows of the admin's filter that list the task."""
-    found = []
-    for name in ROWS:
-        request = RequestFactory().get("/", {"stands": name})
-        row = StateFilter(request, {"stands": [name]}, VideoTask, admin.site.get_model_admin(VideoTask))
-        if row.queryset(request, VideoTask.objects.select_related("user")).filter(pk=task.pk).exists():
-            found.append(name)
-    return found
+    rows = VideoTask.objects.select_related("user")
+    return [
+        name for name in task_filters.STANDS if task_filters.narrow(rows, {"stands": name}).filter(pk=task.pk).exists()
+    ]
 
 
 def counted() -> set[str]:

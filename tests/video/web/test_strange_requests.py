@@ -15,7 +15,7 @@ from tests.factories import make_task
 from video.web import headers
 
 UNKNOWN_METHODS = ("TRACE", "CONNECT", "PROPFIND", "PATCHES", "X" * 500)
-DELETABLE = {"/api/video/tasks/x", "/api/auth/sessions/x", "/api/keys/x", "/api/webhooks/x"}
+DELETABLE = {"/api/pauses/x", "/api/video/tasks/x", "/api/auth/sessions/x", "/api/keys/x", "/api/webhooks/x"}
 PAGES = ("/", "/healthz", "/readyz", "/storage/1/vid_1.mp4", "/admin/", "/admin/login/", "/admin/queues/")
 QUERIES = (
     "q=%00", "id=%00", "id__exact=%00", "%00=1", "%00", "o=%00", "p=%00", "p=99999999999999999999", "all=%00",

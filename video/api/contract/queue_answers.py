@@ -13,6 +13,7 @@ from video.api.contract.answers import (
     STAGE,
     STORAGE,
     TASK,
+    TASK_ID,
     WARNING,
 )
 from video.api.contract.bodies import order_as_told
@@ -108,7 +109,7 @@ SYSTEM_QUEUES = shape(
         shape(
             "StuckTask",
             "One task that does not get on.",
-            taskId=TASK,
+            taskId=TASK_ID,
             user=text("Whose it is."),
             stage=STAGE,
             kind=one_of(stuck.WORDS, "Why, in a word. A closed list."),

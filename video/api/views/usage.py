@@ -34,7 +34,7 @@ _PARAMETERS = (
     Parameter("model", text("This one only, by its id.")),
     Parameter("outcome", one_of(OUTCOMES, "This one only.")),
     Parameter("provider", text(f"This one only. {_STAFF}")),
-    Parameter("key", text(f"This one only, by its fingerprint. {_STAFF}")),
+    Parameter("key", text(f"This one only, by its name or fingerprint. {_STAFF}")),
     Parameter("user", text(f"This one only, by name. {_STAFF}")),
     Parameter("simulated", one_of(("yes", "no"), f"What was simulated only, or all else. {_STAFF}")),
 )
@@ -67,6 +67,9 @@ class UsageView(ApiView):
         words, staff = request.GET.dict(), overview.may_see_all(request.user)
         if not staff and (refused := sorted(_FOR_STAFF & words.keys())):
             raise errors.ApiError(403, "forbidden", f"{refused[0]}: only staff who may see accounts can ask for it.")
+        for name, word in words.items():  # a form's empty field means all; a program that sends one means something
+            if not word:
+                raise errors.invalid(name, "must not be empty")
         try:
             query = report.asked(words, dimensions=tuple(report.DIMENSIONS) if staff else OWN)
         except report.BadQuery as err:

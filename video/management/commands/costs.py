@@ -20,7 +20,7 @@ _WORDS = {
     "by": f"some of {','.join(report.DIMENSIONS)} (default day)",
     "provider": "this one only",
     "model": "this one only, by its id",
-    "key": "this one only, by its fingerprint",
+    "key": "this one only, by its name or fingerprint",
     "user": "this one only, by name",
     "outcome": "this one only: delivered, failed, lost, cancelled, under_way or none",
     "simulated": "yes: what was simulated only; no: all else",
