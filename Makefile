@@ -26,8 +26,8 @@ test: .venv/dev  ## the whole suite; TESTS=path chooses
 fuzz: .venv/dev  ## the property tests with thousands of new examples each; TESTS=path chooses
 	@unset PYTHONDONTWRITEBYTECODE; TESTS_HYPOTHESIS_PROFILE=fuzz .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "hypothesis and not scale" $(TESTS)
 
-scale: .venv/dev  ## every index and the sweep's cost with 1,000,000 tasks, 10,000 jobs at the simulator, 30 jobs under chaos
-	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator tests/deploy
+scale: .venv/dev  ## what wants the machine to itself: 1,000,000 tasks, 10,000 jobs, chaos, the image, all pages by axe-core
+	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator tests/deploy tests/system tests/browser
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .

@@ -29,6 +29,8 @@ from video.routing import health
 from video.web.logins import api_keys, sessions
 from video.web.logins.api_keys import KeyOrder
 
+pytestmark = pytest.mark.scale  # a minute of a browser's work
+
 AXE = Path(__file__).resolve().parents[1] / "clients" / "node_modules" / "axe-core" / "axe.min.js"
 
 #: Beside the lists, and the first row and the form of each.

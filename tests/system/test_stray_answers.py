@@ -38,6 +38,8 @@ NEXT = "render=0"  # the next order, when all others are done
 #: "Within minutes": a pause, a read or a job that tries, another pause for those that met two refusals.
 WITHIN_S = 420
 
+pytestmark = pytest.mark.scale  # its pauses take four minutes of no work
+
 
 def prompt_of(provider: str, directive: str) -> str:
     return f"stray answer {provider} [[sim {directive}]]"

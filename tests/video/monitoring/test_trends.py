@@ -145,6 +145,6 @@ def test_it_takes_three_statements_that_read_no_more_than_the_span(over: Range, 
         for one in captured.captured_queries:
             cursor.execute(f"EXPLAIN {one['sql']}")
             plans.append("\n".join(row[0] for row in cursor.fetchall()))
-    assert "event_recent_moves" in plans[1]
-    assert "video_taskevent_pkey" in plans[1]
-    assert "Seq Scan on video_generation" not in plans[2], plans[2]
+    for plan in plans:  # which index it is depends on what the tables' figures say here
+        assert "Seq Scan on video_taskevent" not in plan
+        assert "Seq Scan on video_generation" not in plan
