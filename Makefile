@@ -27,7 +27,7 @@ fuzz: .venv/dev  ## the property tests with thousands of new examples each; TEST
 	@unset PYTHONDONTWRITEBYTECODE; TESTS_HYPOTHESIS_PROFILE=fuzz .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "hypothesis and not scale" $(TESTS)
 
 scale: .venv/dev  ## what wants the machine to itself: 1,000,000 tasks, 10,000 jobs, chaos, the image, all pages by axe-core
-	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator tests/deploy tests/system tests/browser
+	@unset PYTHONDONTWRITEBYTECODE; .venv/bin/python -m pytest -m scale tests/scale tests/bench tests/providers/simulator tests/deploy tests/system/test_stray_answers.py tests/browser/test_console_pages.py
 
 lint: .venv/dev  ## style, types, layers
 	.venv/bin/python -m ruff check .
