@@ -81,7 +81,8 @@ ASKED_FOR_RESET = shape("", "The same for each address.", message=text("For peop
 # --- webhooks --------------------------------------------------------------------------------------------------------
 
 _EVENT = one_of(EVENTS, "An event.")
-ENDPOINT_IN_PATH = Parameter("endpoint_id", text("The endpoint's id."), place="path")
+#: By its form it is none of the words that stand in the same place of an address.
+ENDPOINT_IN_PATH = Parameter("endpoint_id", text("The endpoint's id.", pattern=r"^whe_[0-9a-z]{1,36}$"), place="path")
 DELIVERY_IN_PATH = Parameter("delivery_id", text("The delivery's id."), place="path")
 STATE = one_of(WebhookDelivery.State.values, "How far it is. A closed list.")
 _ENDPOINT: dict[str, Schema] = {
