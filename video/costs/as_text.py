@@ -13,11 +13,10 @@ from django.contrib.auth import get_user_model
 
 from video.costs.rates import Rate, credit_usd, rates
 from video.costs.report import Report, Sums
+from video.infra import csv_text
 from video.models import ProviderKey
 
 _CENTS: Final = Decimal("0.0001")
-#: What a spreadsheet would take for a formula, at the begin of a cell (OWASP: CSV injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def usd(amount: Decimal) -> str:
@@ -139,13 +138,8 @@ def as_csv(report: Report) -> str:
     writer = csv.writer(out)
     writer.writerow([*report.query.by, *_amounts(report.total), "reported"])
     for values, row in zip(named(report), report.rows, strict=True):
-        writer.writerow([*map(harmless, values), *_amounts(row.sums).values(), in_units(row.sums)])
+        writer.writerow([*map(csv_text.cell, values), *_amounts(row.sums).values(), in_units(row.sums)])
     return out.getvalue()
-
-
-def harmless(text: str) -> str:
-    """A cell that no spreadsheet calculates."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def file_name(report: Report, ending: str) -> str:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 #: A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection"); an apostrophe makes it a text.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def cell(value: object) -> object:
