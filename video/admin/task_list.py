@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import unfold.views
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
-from django.db.models import QuerySet
+from django.db.models import BooleanField, QuerySet
+from django.db.models.expressions import RawSQL
 from django.http import HttpRequest
 from django.urls import reverse
 
@@ -19,6 +20,7 @@ from providers import catalogue
 from providers.registry import NAMES
 from video.actions import task_filters
 from video.actions.task_filters import SPAN_WORDS, SPANS, STANDS, InvalidSelection
+from video.attempts import slow
 from video.models import Stage, Status
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ class TaskChangeList(Page):
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: list[str | None] | None = None) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
+        # Of the list alone: the page of one task asks by itself, of that one.
+        rows = rows.annotate(is_slow=RawSQL(slow.IS_SLOW, (), output_field=BooleanField()))  # noqa: S611 - a constant
         self.filters = task_filters.given(self.params)
         try:
             # The search is Django's.

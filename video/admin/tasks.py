@@ -6,8 +6,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.db.models import BooleanField, OuterRef, QuerySet, Subquery
-from django.db.models.expressions import RawSQL
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -19,7 +18,6 @@ from video.admin.bulk_actions import BulkActions
 from video.admin.read_only import ReadOnlyAdmin, ago, badge, bar, clock, of_task, short, since
 from video.admin.shares import MOST_PRIORITY, PriorityForm, priority_from
 from video.admin.task_list import TaskChangeList
-from video.attempts import slow
 from video.engine import transitions
 from video.infra.durations import span
 from video.models import Generation, TaskEvent, VideoTask
@@ -75,7 +73,6 @@ class VideoTaskAdmin(AllThatMatch, BulkActions, ReadOnlyAdmin):
             .annotate(
                 last_model=Subquery(last.values("model")[:1]),
                 last_simulated=Subquery(last.values("simulated")[:1]),
-                is_slow=RawSQL(slow.IS_SLOW, (), output_field=BooleanField()),  # noqa: S611 - a constant
             )
         )
 
