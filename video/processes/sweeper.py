@@ -54,24 +54,22 @@ def run(stop: threading.Event) -> None:
     """Tick until `stop` is set. The periodic jobs, some of which call providers, the jobs that operators ask for, and
     alerts run in a thread of their own each."""
     log.info("sweeper: ringing what is due every %.1f s", TICK_S)
-    jobs = threading.Thread(
-        target=_repeat, args=(stop, PERIODIC_TICK_S, periodic.run_periodic), name="periodic", daemon=True
-    )
-    jobs.start()
-    asked = threading.Thread(
-        target=_repeat, args=(stop, JOBS_TICK_S, partial(operator_jobs.work, stop)), name="jobs", daemon=True
-    )
-    asked.start()
-    # A receiver that hangs delays nothing else.
-    alerts = threading.Thread(target=_repeat, args=(stop, PERIODIC_TICK_S, alerting.turn), name="alerts", daemon=True)
-    alerts.start()
+    beside = [
+        threading.Thread(target=_repeat, args=(stop, pause_s, work), name=name, daemon=True)
+        for name, pause_s, work in (
+            ("periodic", PERIODIC_TICK_S, periodic.run_periodic),
+            ("jobs", JOBS_TICK_S, partial(operator_jobs.work, stop)),
+            ("alerts", PERIODIC_TICK_S, alerting.turn),  # a receiver that hangs delays nothing else
+        )
+    ]
+    for one in beside:
+        one.start()
     presence = workers.Presence(WorkerSign.Kind.SWEEPER, report=partial(process_figures.write, "sweeper"))
     presence.start()
     _repeat(stop, TICK_S, tick)
     presence.drain()
-    jobs.join(JOIN_S)
-    asked.join(JOIN_S)
-    alerts.join(JOIN_S)
+    for one in beside:
+        one.join(JOIN_S)
     presence.end()
 
 
