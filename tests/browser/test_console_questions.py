@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from django.contrib.auth import get_user_model
-from django.urls import NoReverseMatch, reverse
 from playwright.sync_api import Error, Locator, Page, expect
 
 from tests.browser.complaints import complaints_of
@@ -121,16 +119,16 @@ def who_did_that(reader: Reader, made: dict[str, Any]) -> None:
 
 
 #: Question, how it is answered, and the name of the page that answers it.
-QUESTIONS: list[tuple[str, Callable[[Reader, dict[str, Any]], None], str]] = [
-    ("Is it working?", is_it_working, "admin-home"),
-    ("What is stuck, and why?", what_is_stuck_and_why, "admin-home"),
-    ("What do I do?", what_do_i_do, "admin-home"),
-    ("What failed last night, by cause?", what_failed_by_cause, "admin-failures"),
-    ("What does it cost, and what did we earn?", what_it_costs, "admin-costs"),
-    ("Which key is bad?", which_key_is_bad, "admin:video_providerkey_changelist"),
-    ("Who uses most?", who_uses_most, "admin-costs"),
-    ("Stop everything, or one provider, now", stop_everything, "admin:video_pause_changelist"),
-    ("Who did that?", who_did_that, "admin:video_auditrecord_changelist"),
+QUESTIONS: list[tuple[str, Callable[[Reader, dict[str, Any]], None]]] = [
+    ("Is it working?", is_it_working),
+    ("What is stuck, and why?", what_is_stuck_and_why),
+    ("What do I do?", what_do_i_do),
+    ("What failed last night, by cause?", what_failed_by_cause),
+    ("What does it cost, and what did we earn?", what_it_costs),
+    ("Which key is bad?", which_key_is_bad),
+    ("Who uses most?", who_uses_most),
+    ("Stop everything, or one provider, now", stop_everything),
+    ("Who did that?", who_did_that),
 ]
 
 
@@ -143,13 +141,8 @@ def test_each_question_is_answered_within_two_clicks(page: Page, live_server: An
     page.fill("[name=username]", "olga")
     page.fill("[name=password]", PASSWORD)
     page.click("[type=submit]")
-    reader, unanswered, missing = Reader(page, str(live_server.url)), [], []
-    for question, answer, name in QUESTIONS:
-        try:
-            reverse(name)
-        except NoReverseMatch:
-            missing.append(name)
-            continue
+    reader, unanswered = Reader(page, str(live_server.url)), []
+    for question, answer in QUESTIONS:
         reader.home()
         try:
             answer(reader, made)
@@ -159,8 +152,6 @@ def test_each_question_is_answered_within_two_clicks(page: Page, live_server: An
             unanswered.append(f"{question}: {reader.clicks} clicks")
     assert not unanswered, "\n".join(unanswered)
     assert not complaints
-    if missing:
-        pytest.skip(f"answered but for those of {', '.join(sorted(set(missing)))}, which are not here")
 
 
 def test_the_page_of_a_task_answers_where_its_time_went(page: Page, live_server: Any) -> None:
